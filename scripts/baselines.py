@@ -1,0 +1,120 @@
+"""Classical baselines on the embedded packs: what a network must beat to be worth its training.
+
+    python scripts/baselines.py                     all of them, on validation
+    python scripts/baselines.py --task author       one
+    python scripts/baselines.py --test              the test split too
+
+Needs scikit-learn: the extra `baselines`, which `make setup` installs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
+
+import normlab.data
+from char_ngram import Ids, WittenBell
+
+PACKS = Path(str(normlab.data.__file__)).parent / "packs"
+WORDS = 256  # as the task `author` truncates
+CONTEXTS = (3, 4, 5)  # characters before the predicted one
+SEPARATOR = "\n"  # between addresses, as in the task `union`
+
+Result = tuple[str, str, list[float]]  # model, metric, its value on each split
+Baseline = Callable[[Sequence[str]], Iterator[Result]]
+
+
+def columns(pack: str, split: str) -> dict[str, list[Any]]:
+    """Column → values of one split of a pack."""
+    return pq.read_table(sorted(PACKS.glob(f"{pack}-{split}*.parquet"))).to_pydict()
+
+
+def fashion_mnist(splits: Sequence[str]) -> Iterator[Result]:
+    def pixels(split: str) -> tuple[NDArray[np.float32], list[int]]:
+        data = columns("fashion_mnist", split)
+        images = np.frombuffer(b"".join(data["image"]), np.uint8).reshape(-1, 28 * 28)
+        return images.astype(np.float32) / 255, data["label"]
+
+    model = LogisticRegression(C=0.1, tol=5e-4, max_iter=500).fit(*pixels("train"))
+    yield "logistic regression on pixels", "accuracy", [float(model.score(*pixels(split))) for split in splits]
+
+
+def word_stress(splits: Sequence[str]) -> Iterator[Result]:
+    words = {split: columns("word_stress", split) for split in {"train", *splits}}
+
+    def score(vectorizer: Any) -> list[float]:
+        features = vectorizer.fit_transform(words["train"]["spelling"])
+        model = LogisticRegression(tol=5e-4, max_iter=500).fit(features, words["train"]["stress"])
+        data = [words[split] for split in splits]
+        return [float(model.score(vectorizer.transform(part["spelling"]), part["stress"])) for part in data]
+
+    plain = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 3), min_df=2)
+    yield "logistic regression on character 1- to 3-grams, tf-idf", "accuracy", score(plain)
+    strong = CountVectorizer(analyzer="char_wb", ngram_range=(1, 4), min_df=2, binary=True)
+    yield "logistic regression on character 1- to 4-grams, present or not", "accuracy", score(strong)
+
+
+def union(splits: Sequence[str]) -> Iterator[Result]:
+    texts = {split: SEPARATOR.join(columns("union", split)["text"]) for split in {"train", *splits}}
+    alphabet = {character: i for i, character in enumerate(sorted(set(texts["train"])))}
+    unknown = len(alphabet)
+
+    def ids(split: str) -> Ids:
+        return np.array([alphabet.get(character, unknown) for character in texts[split]], np.int64)
+
+    train = ids("train")
+    for context in CONTEXTS:
+        model = WittenBell(train, unknown + 1, context)
+        name = f"Witten-Bell interpolated {context + 1}-gram ({context} characters of context)"
+        yield name, "bits per character", [model.bits_per_character(ids(split)) for split in splits]
+
+
+def author(splits: Sequence[str]) -> Iterator[Result]:
+    def texts(split: str) -> tuple[list[str], list[str]]:
+        data = columns("author", split)
+        return [" ".join(text.split()[:WORDS]) for text in data["text"]], data["author"]
+
+    train, authors = texts("train")
+    vectorizer = TfidfVectorizer(sublinear_tf=True)
+    model = LogisticRegression(C=10, max_iter=300).fit(vectorizer.fit_transform(train), authors)
+    scored = [(vectorizer.transform(paragraphs), names) for paragraphs, names in map(texts, splits)]
+    yield "logistic regression on words, tf-idf", "accuracy", [float(model.score(*pair)) for pair in scored]
+
+
+BASELINES: dict[str, Baseline] = {
+    "fashion_mnist": fashion_mnist,
+    "word_stress": word_stress,
+    "union": union,
+    "author": author,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", choices=BASELINES, help="only this one")
+    parser.add_argument("--test", action="store_true", help="read the test split too")
+    arguments = parser.parse_args()
+    splits = ("validation", "test") if arguments.test else ("validation",)
+
+    print(f"{'task':14} {'baseline':64} {'metric':18} " + " ".join(f"{split:>10}" for split in splits))
+    with threadpool_limits(1):  # small matrices: BLAS threads only wait for one another
+        for task in [arguments.task] if arguments.task else BASELINES:
+            started = time.monotonic()
+            for model, metric, values in BASELINES[task](splits):
+                figures = " ".join(f"{value:10.4f}" for value in values)
+                print(f"{task:14} {model:64} {metric:18} {figures}", flush=True)
+            print(f"{'':14} {time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

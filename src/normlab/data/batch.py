@@ -1,0 +1,29 @@
+"""The batch: what a loader yields, a model reads and a loss divides by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One process's share of a batch.
+
+    inputs   images: float32 [B, C, H, W] · features: float32 [B, T, F] · tokens: int64 [B, T]
+    targets  classification: int64 [B] · language modelling: int64 [B, T], the next token at each position
+    mask     bool [B, T], true where real; None where nothing is padded
+    total    targets of the whole batch over all processes: what a summed loss is divided by
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    mask: Tensor | None
+    total: int
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on `device`."""
+        mask = None if self.mask is None else self.mask.to(device)
+        return Batch(self.inputs.to(device), self.targets.to(device), mask, self.total)

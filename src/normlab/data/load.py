@@ -1,0 +1,87 @@
+"""A task's data as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from normlab.data.material import Material
+from normlab.data.splits import Examples, Split, Windows
+from normlab.data.store import prepare
+from normlab.data.text import Vocabulary
+from normlab.schema import InputError, Sizes, TaskConfig
+
+
+@dataclass(frozen=True)
+class Data:
+    """A task's data.
+
+    splits       train, validation and, where there is one, test
+    classes      their names; None in language modelling
+    vocabulary   the text of token ids; None for pixels
+    characters   predicted characters of each split, for bits per character; None in classification
+    permutation  int64 [T]: the pixel that each time step shows; None but for permuted_pixels
+    fingerprint  hash of the content
+    source       where it came from, in words
+    """
+
+    name: str
+    sizes: Sizes
+    splits: dict[str, Split]
+    fingerprint: str
+    source: str
+    classes: tuple[str, ...] | None = None
+    vocabulary: Vocabulary | None = None
+    characters: dict[str, int] | None = None
+    permutation: Tensor | None = None
+
+    def split(self, name: str) -> Split:
+        """One split.
+
+        Raises:
+            InputError: the data set has none of that name.
+        """
+        if name not in self.splits:
+            raise InputError(f"task={self.name} has no {name} split; it has: {', '.join(self.splits)}")
+        return self.splits[name]
+
+    def to(self, device: torch.device | str) -> Data:
+        """The same data on `device`, where batches are then gathered."""
+        return replace(self, splits={name: split.to(device) for name, split in self.splits.items()})
+
+
+def load(task: TaskConfig, cache: Path) -> Data:
+    """A task's data, from the cache or (the first time) from its source.
+
+    Raises:
+        InputError: the source can't be read, or the cache can't be written.
+    """
+    found, fingerprint = prepare(task, cache)
+    tensors = {name: torch.from_numpy(array) for name, array in found.arrays.items()}
+    names = [name for name in ("train", "validation", "test") if any(key.startswith(f"{name}.") for key in tensors)]
+    return Data(
+        name=task.name,
+        sizes=found.sizes,
+        splits={name: _split(found, tensors, name) for name in names},
+        fingerprint=fingerprint,
+        source=found.source,
+        classes=found.classes,
+        vocabulary=found.vocabulary,
+        characters=found.characters,
+        permutation=tensors.get("permutation"),
+    )
+
+
+def _split(found: Material, tensors: dict[str, Tensor], name: str) -> Split:
+    if found.sizes.causal:
+        return Windows(tensors[f"{name}.tokens"], length=found.sizes.shape[0])
+    return Examples(
+        tensors[f"{name}.inputs"],
+        tensors[f"{name}.targets"],
+        lengths=tensors.get(f"{name}.lengths"),
+        mean=tensors.get("mean"),
+        std=tensors.get("std"),
+    )

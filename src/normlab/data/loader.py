@@ -1,0 +1,153 @@
+"""Batches in an order that is a pure function of (seed, epoch), shared out among processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from normlab.data.batch import Batch
+from normlab.data.splits import Split
+from normlab.schema import InputError
+from normlab.seeds import derive
+
+POOL = 50  # batches that are sorted by length together: enough for little padding, few enough to stay random
+
+
+def loader(
+    split: Split,
+    batch_size: int,
+    *,
+    seed: int | None = None,
+    bucket: bool = False,
+    rank: int = 0,
+    world_size: int = 1,
+) -> DataLoader[Batch]:
+    """Batches of one split.
+
+    Args:
+        split: the examples, or the windows of a text.
+        batch_size: examples of a batch over all processes.
+        seed: of the order, which `loader.batch_sampler.sampler.set_epoch` renews; None keeps the order of the
+            data, for evaluation.
+        bucket: batches of similar lengths.
+        rank, world_size: this process among all.
+
+    Each process takes a contiguous share of every batch, and all processes have the same number of batches. What is
+    left at the end joins the last batch if it is no more than half a batch, or would leave a process fewer than two
+    examples (which have no batch statistics). No example is left out or repeated, and the batches are the same for
+    any number of processes that take at least four examples each.
+
+    Raises:
+        InputError: the processes can't share a batch evenly, or there are fewer examples than processes.
+    """
+    if batch_size % world_size:
+        raise InputError(
+            f"batch size {batch_size} can't be shared evenly by {world_size} processes; "
+            f"use a multiple of {world_size}, such as {-(-batch_size // world_size) * world_size}"
+        )
+    order = Order(split, seed, batch_size if bucket and seed is not None else None)
+    batches: Any = Shares(order, batch_size, rank, world_size)
+    if len(order) < world_size:
+        raise InputError(f"{world_size} processes can't share {len(order)} examples; use trainer.devices=1")
+    # With a generator of its own the loader draws nothing from torch's global one.
+    return DataLoader(
+        _Gathered(split), batch_sampler=batches, collate_fn=_as_is, generator=torch.Generator().manual_seed(0)
+    )
+
+
+@dataclass(frozen=True)
+class Share:
+    """One process's indices of a batch, and the targets of the whole batch."""
+
+    index: Tensor
+    total: int
+
+
+class Order(Sampler[int]):
+    """The order of a split's examples in each epoch."""
+
+    def __init__(self, split: Split, seed: int | None, bucket: int | None) -> None:
+        self.split = split
+        self.seed = seed
+        self.bucket = bucket  # batch size to sort for
+        self.epoch = 0
+        self._count = len(self.index())
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch."""
+        self.epoch = epoch
+
+    def index(self) -> Tensor:
+        """int64: every example of this epoch."""
+        if self.seed is None:
+            return self.split.in_order()
+        generator = torch.Generator().manual_seed(derive(self.seed, "order", self.epoch))
+        index = self.split.shuffled(generator)
+        return index if self.bucket is None else by_length(index, self.split.lengths_at(index), self.bucket, generator)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.index().tolist())
+
+
+def by_length(index: Tensor, lengths: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
+    """Reorders shuffled indices so that consecutive batches hold similar lengths.
+
+    Of each pool of `POOL` batches the shortest examples make one batch, the next longer ones another, and so on;
+    the batches are then shuffled. Within a batch the order stays random. A last, incomplete batch stays last.
+    """
+    full = len(index) // batch_size * batch_size
+    batches: list[Tensor] = []
+    for pool in torch.arange(full).split(POOL * batch_size):
+        ranked = pool[lengths[pool].argsort(stable=True)]
+        batches += [batch.sort().values for batch in ranked.split(batch_size)]
+    shuffled = [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+    return index[torch.cat([*shuffled, torch.arange(full, len(index))])]
+
+
+class Shares(Sampler[Share]):
+    """One process's share of every batch."""
+
+    def __init__(self, sampler: Order, batch_size: int, rank: int, world_size: int) -> None:
+        self.sampler = sampler  # where Lightning finds set_epoch
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
+        fewest = max(batch_size // 2 + 1, world_size * min(2, batch_size // world_size))
+        whole, rest = divmod(len(sampler), batch_size)
+        self.batches = max(1, whole + (rest >= fewest))
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[Share]:
+        index = self.sampler.index()
+        for i in range(self.batches):
+            last = i == self.batches - 1
+            batch = index[i * self.batch_size : None if last else (i + 1) * self.batch_size]
+            low, high = (len(batch) * r // self.world_size for r in (self.rank, self.rank + 1))
+            yield Share(batch[low:high], self.sampler.split.count_targets(batch))
+
+
+class _Gathered(Dataset[Batch]):
+    """Makes a DataLoader fetch a whole batch at once."""
+
+    def __init__(self, split: Split) -> None:
+        self.split = split
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitems__(self, share: Share) -> Batch:
+        return replace(self.split.gather(share.index), total=share.total)
+
+
+def _as_is(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,135 @@
+"""One split of a data set as tensors: batches are gathered by index, not item by item."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from normlab.data.batch import Batch
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples with one label each.
+
+    inputs   uint8 images [N, C, H, W] or features [N, T, F]; token ids [N, T] of any integer type, 0 where padded
+    targets  int64 [N]
+    lengths  int64 [N] on the CPU, where sequences differ in length; else None
+    mean     of the training split's pixels, broadcast over an example, like std; None for tokens
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    lengths: Tensor | None = None
+    mean: Tensor | None = None
+    std: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def in_order(self) -> Tensor:
+        """All indices, from first to last."""
+        return torch.arange(len(self))
+
+    def shuffled(self, generator: torch.Generator) -> Tensor:
+        """All indices, in random order."""
+        return torch.randperm(len(self), generator=generator)
+
+    def lengths_at(self, index: Tensor) -> Tensor:
+        """Time steps of each example (all alike where nothing is padded)."""
+        return torch.ones_like(index) if self.lengths is None else self.lengths[index]
+
+    def count_targets(self, index: Tensor) -> int:
+        """Labels at `index`: one an example."""
+        return len(index)
+
+    def gather(self, index: Tensor) -> Batch:
+        """The examples at `index` (int64 [B], on the CPU), padded to the longest among them, pixels standardised."""
+        on_device = index.to(self.inputs.device)
+        inputs, targets = self.inputs.index_select(0, on_device), self.targets.index_select(0, on_device)
+        mask = None
+        if self.mean is not None and self.std is not None:
+            inputs = inputs.float().sub_(self.mean).div_(self.std)
+        else:
+            inputs = inputs.long()
+        if self.lengths is not None:
+            lengths = self.lengths[index]
+            longest = int(lengths.max())
+            inputs = inputs[:, :longest]
+            if int(lengths.min()) < longest:
+                mask = (torch.arange(longest) < lengths[:, None]).to(inputs.device)
+        return Batch(inputs, targets, mask, total=len(index))
+
+    def to(self, device: torch.device | str) -> Examples:
+        """The same examples on `device`, where batches are then gathered."""
+        return Examples(
+            self.inputs.to(device),
+            self.targets.to(device),
+            lengths=self.lengths,
+            mean=None if self.mean is None else self.mean.to(device),
+            std=None if self.std is None else self.std.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A text as windows of `length` tokens, each of which predicts the token after it.
+
+    tokens   integer [N]; an index is the start of a window
+    """
+
+    tokens: Tensor
+    length: int
+
+    def __len__(self) -> int:
+        """Windows that hold every token once; the last may be shorter."""
+        return -(-self.predicted // self.length)
+
+    @property
+    def predicted(self) -> int:
+        """Tokens to predict: all but the first."""
+        return len(self.tokens) - 1
+
+    def in_order(self) -> Tensor:
+        """Starts of adjacent windows: every token is predicted once."""
+        return torch.arange(0, self.predicted, self.length)
+
+    def shuffled(self, generator: torch.Generator) -> Tensor:
+        """Starts of full adjacent windows in random order, from a random offset.
+
+        Another offset each epoch lets every token stand at every position. The number of windows is that which
+        fits whatever the offset, so that all epochs are equally long.
+        """
+        count = max(1, (self.predicted - self.length + 1) // self.length)
+        slack = min(self.length - 1, self.predicted - count * self.length)
+        offset = torch.randint(slack + 1, (), generator=generator)
+        return offset + self.length * torch.randperm(count, generator=generator)
+
+    def lengths_at(self, index: Tensor) -> Tensor:
+        """Predicted tokens of each window."""
+        return (self.predicted - index).clamp(max=self.length)
+
+    def count_targets(self, index: Tensor) -> int:
+        """Predicted tokens of all windows at `index`."""
+        return int(self.lengths_at(index).sum())
+
+    def gather(self, index: Tensor) -> Batch:
+        """The windows that start at `index` (int64 [B], on the CPU)."""
+        if int(index.max()) + self.length <= self.predicted:
+            windows = self.tokens.unfold(0, self.length + 1, 1)  # a view of all of them
+            window = windows.index_select(0, index.to(self.tokens.device)).long()
+            return Batch(window[:, :-1], window[:, 1:], None, total=len(index) * self.length)
+        at = (index[:, None] + torch.arange(self.length + 1)).clamp(max=self.predicted)
+        window = self.tokens[at.to(self.tokens.device)].long()
+        lengths = self.lengths_at(index)
+        mask = (torch.arange(self.length) < lengths[:, None]).to(window.device)
+        return Batch(window[:, :-1], window[:, 1:], mask, total=int(lengths.sum()))
+
+    def to(self, device: torch.device | str) -> Windows:
+        """The same text on `device`, where batches are then gathered."""
+        return replace(self, tokens=self.tokens.to(device))
+
+
+Split = Examples | Windows

@@ -1,0 +1,1 @@
+"""What a run measures: config in, flat summary out."""

@@ -1,0 +1,110 @@
+"""What training reports while it runs. Nothing here costs a step more than a list append."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from normlab.data.batch import Batch
+from normlab.tasks.task import Task
+
+
+class TrainingLog(pl.Callback):
+    """Logs training loss, learning rate, examples and seconds every so many steps; notices divergence.
+
+    The losses between two reports stay on the device as tensors. A loss that is not finite ends the run,
+    which is an outcome (`task.diverged`) and no error.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self.examples = 0  # seen by all processes
+        self.seconds = 0.0  # training time, validation left out
+        self._losses: list[Tensor] = []
+        self._since = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._since = time.perf_counter()
+
+    def on_validation_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        """Stop the clock."""
+        self._tick()
+
+    def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        """Start it again."""
+        self._since = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, task: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Keep the loss; report when it is time."""
+        self._losses.append(outputs["loss"].detach())
+        self.examples += len(batch.inputs) * trainer.world_size
+        if trainer.global_step % self.every == 0:
+            self._report(trainer, task)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        """Report what is left of the epoch, so that a short one is seen too."""
+        self._report(trainer, task)
+
+    def _report(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        if not self._losses:
+            return
+        self._tick()
+        loss = float(trainer.strategy.reduce(torch.stack(self._losses).mean(), reduce_op="mean"))
+        self._losses.clear()
+        values = {
+            "train/loss": loss,
+            "train/lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "train/examples": self.examples,
+            "train/seconds": self.seconds,
+        }
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=trainer.global_step)
+        if not math.isfinite(loss):
+            stop_diverged(trainer, task)
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        self.seconds += now - self._since
+        self._since = now
+
+
+class Curve(pl.Callback):
+    """The validation metrics of every validation, in order; the best one's row is the run's result."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+
+    def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        """Keep the row; a loss that is not finite ends the run."""
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        row = {name: value for name, value in values.items() if name.startswith("validation/")}
+        self.rows.append({"step": trainer.global_step, **row})
+        if not math.isfinite(row["validation/loss"]):
+            stop_diverged(trainer, task)
+
+    @property
+    def last_step(self) -> int | None:
+        """The step of the last validation."""
+        return int(self.rows[-1]["step"]) if self.rows else None
+
+    def best(self, task: Task) -> dict[str, float] | None:
+        """The row with the best value of the task's metric; None if every one diverged."""
+        name = f"validation/{task.metric}"
+        rows = [row for row in self.rows if math.isfinite(row["validation/loss"])]
+        pick = max if task.direction == "max" else min
+        return pick(rows, key=lambda row: row[name]) if rows else None
+
+
+def stop_diverged(trainer: pl.Trainer, task: pl.LightningModule) -> None:
+    """End the run as diverged."""
+    assert isinstance(task, Task)
+    task.diverged = True
+    trainer.should_stop = True

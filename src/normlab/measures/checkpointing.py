@@ -1,0 +1,38 @@
+"""Checkpoints that are whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric.utilities.types import _PATH
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from normlab.schema import InputError
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the old checkpoint and then takes its place, so a full disk never harms it."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any = None) -> None:
+        """Save atomically.
+
+        Raises:
+            InputError: the disk is full; the previous checkpoint is as it was.
+        """
+        final = Path(path)
+        part = final.with_name(f".{final.name}.part")
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            super().save_checkpoint(checkpoint, part, storage_options)
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+            part.replace(final)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            kept = f"the previous {final.name} is still good" if final.exists() else "there is no earlier one"
+            raise InputError(f"the disk is full: {final} could not be written; {kept}") from error

@@ -1,0 +1,118 @@
+"""The loggers of a run: its own record always, W&B, CSV and TensorBoard as asked for."""
+
+from __future__ import annotations
+
+import json
+import netrc
+import os
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from normlab.measures.place import Place
+from normlab.schema import InputError, RunConfig, WandbConfig
+
+
+class RunRecord(Logger):
+    """Every logged value as a line of `metrics.jsonl`: `{"step": 50, "time": 1.7e9, "train/loss": 0.7, …}`.
+
+    `time` is in seconds since 1970.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.path = folder / "metrics.jsonl"
+
+    @property
+    def name(self) -> str:
+        """The folder of checkpoints is chosen elsewhere."""
+        return "record"
+
+    @property
+    def version(self) -> str:
+        """A run folder holds one record."""
+        return ""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Append one line."""
+        row = {
+            "step": step,
+            "time": time.time(),
+            **{name: value for name, value in metrics.items() if name != "epoch"},
+        }
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """The config stands in `config.json`."""
+
+
+def build_loggers(config: RunConfig, place: Place) -> list[Logger]:
+    """The loggers that the config asks for, after the run's own record."""
+    loggers: list[Logger] = [RunRecord(place.folder)]
+    if config.logger.csv:
+        loggers.append(CSVLogger(place.folder, name="", version="csv"))
+    if config.logger.tensorboard:
+        loggers.append(_tensorboard(place))
+    if config.logger.wandb is not None:
+        loggers.append(_wandb(config.logger.wandb, config, place))
+    return loggers
+
+
+def _tensorboard(place: Place) -> Logger:
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    try:
+        return TensorBoardLogger(place.folder, name="", version="tensorboard")
+    except ModuleNotFoundError:
+        raise InputError("logger=tensorboard needs TensorBoard: pip install 'normlab[tensorboard]'") from None
+
+
+def _wandb(wandb: WandbConfig, config: RunConfig, place: Place) -> Logger:
+    """Config, group, tags and job type are set so that a dashboard can group by norm, model and task."""
+    os.environ.setdefault("WANDB_SILENT", "true")  # our own line says how to view and upload
+    import wandb as client
+    from pytorch_lightning.loggers import WandbLogger
+
+    names = {"norm": config.norm_name, "model": config.model_name, "task": config.task.name}
+    options = config.model_dump(mode="json", include={"optim", "trainer", "seed", "norm", "model", "task"})
+    return WandbLogger(
+        project=wandb.project,
+        entity=wandb.entity,
+        group=wandb.group or "-".join(names.values()),
+        tags=[*names.values(), *wandb.tags],
+        job_type=config.measure.name,
+        id=f"{place.id}-{place.attempt}",
+        name=place.id,
+        save_dir=place.folder,
+        offline=not is_online(wandb),
+        config={
+            **names,
+            **{f"{key}_options" if key in names else key: value for key, value in options.items()},
+        },
+        settings=client.Settings(console="off"),
+    )
+
+
+def is_online(wandb: WandbConfig) -> bool:
+    """Online where asked for, or where a key is configured (by environment or netrc); W&B never prompts."""
+    environment = os.environ.get("WANDB_MODE")
+    if environment in ("offline", "disabled", "dryrun"):
+        return False
+    if wandb.mode != "auto":
+        return wandb.mode == "online"
+    return bool(os.environ.get("WANDB_API_KEY")) or _has_netrc_key()
+
+
+def _has_netrc_key() -> bool:
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

@@ -1,0 +1,74 @@
+"""The progress of a run: a bar on a terminal, a line a validation in a pipe."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from normlab.tasks.task import Task
+
+REFRESH = 0.25  # seconds between two looks at the loss, which on a GPU waits for the device
+
+
+class Bar(pl.Callback):
+    """Steps done, loss, validation metric and time left."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bar: Progress | None = None
+        self._next = 0.0
+        self._validation = ""
+
+    def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        """Show the empty bar."""
+        if not trainer.is_global_zero or not self.console.is_terminal:
+            return
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=self.console, transient=True, refresh_per_second=4)
+        self._bar.add_task("", total=int(trainer.estimated_stepping_batches))
+        self._bar.start()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, task: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move on, at most every quarter of a second."""
+        if self._bar is None or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + REFRESH
+        loss = float(outputs["loss"])
+        self._bar.update(
+            self._bar.task_ids[0],
+            completed=trainer.global_step,
+            description=f"loss {loss:.3f}{self._validation}",
+        )
+
+    def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        """Show the new validation metric."""
+        assert isinstance(task, Task)
+        value = float(trainer.callback_metrics[f"validation/{task.metric}"])
+        loss = float(trainer.callback_metrics["validation/loss"])
+        name = task.metric.replace("_", " ")
+        self._validation = f" · validation {name} {value:.4f}"
+        if self._bar is None and trainer.is_global_zero:
+            total = int(trainer.estimated_stepping_batches)
+            self.console.print(
+                f"step {trainer.global_step}/{total} · validation loss {loss:.4f} · {name} {value:.4f}",
+                highlight=False,
+            )
+
+    def on_train_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        """Remove the bar."""
+        self._close()
+
+    def on_exception(self, trainer: pl.Trainer, task: pl.LightningModule, exception: BaseException) -> None:
+        """Remove the bar."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

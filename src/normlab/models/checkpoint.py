@@ -1,0 +1,59 @@
+"""A checkpoint alone rebuilds its model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from normlab.models.build import build_model
+from normlab.schema import InputError, RunConfig, Sizes
+
+
+def describe(config: RunConfig, sizes: Sizes) -> dict[str, Any]:
+    """What a checkpoint records beside the weights: plain values only, so that it loads safely."""
+    plain = asdict(sizes)
+    return {"config": config.model_dump(mode="json"), "sizes": {**plain, "shape": list(sizes.shape)}}
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The whole checkpoint: weights, config, optimiser state.
+
+    Raises:
+        InputError: there is no such file, it is damaged, or it is no checkpoint of normlab.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such checkpoint") from None
+    except Exception as error:
+        raise InputError(f"{path}: not a checkpoint, or damaged ({type(error).__name__})") from None
+    if not isinstance(checkpoint, dict) or "normlab" not in checkpoint:
+        raise InputError(f"{path}: not a checkpoint of normlab")
+    return checkpoint
+
+
+def recorded(checkpoint: dict[str, Any]) -> tuple[RunConfig, Sizes]:
+    """The config and the sizes that a checkpoint was made with."""
+    record = checkpoint["normlab"]
+    sizes = Sizes(**{**record["sizes"], "shape": tuple(record["sizes"]["shape"])})
+    return RunConfig.model_validate(record["config"], strict=False), sizes
+
+
+def load_checkpoint(path: str | Path) -> nn.Module:
+    """The model of a checkpoint, with its weights, in eval mode on the CPU.
+
+    Raises:
+        InputError: there is no such file, it is damaged, or it is no checkpoint of normlab.
+    """
+    checkpoint = read_checkpoint(path)
+    config, sizes = recorded(checkpoint)
+    model = build_model(config.norm, config.model, sizes)
+    prefix = "model."
+    model.load_state_dict(
+        {name[len(prefix) :]: value for name, value in checkpoint["state_dict"].items() if name.startswith(prefix)}
+    )
+    return model.eval()

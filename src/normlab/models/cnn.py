@@ -1,0 +1,160 @@
+"""A small convolutional network for images, plain or residual."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from normlab.models.activation import activation as make_activation
+from normlab.models.activation import initialise
+from normlab.models.fold import Site
+from normlab.norms.base import NormFactory
+from normlab.schema import Sizes
+
+_SUM = "it reads a sum of branches, not the output of one convolution"
+
+
+class CNN(nn.Module):
+    """A 3×3 convolution, stages of blocks, mean over all positions, a linear output layer.
+
+    Stage i has width · 2^i channels; all but the first begin by halving the image. A block holds two 3×3
+    convolutions, and with `residual` a shortcut around them: the identity, or a 1×1 convolution where the
+    shape changes. Convolutions keep their bias under every norm, so that all norms share the same tensors.
+
+    `post_conv` (He et al. 2016a, arXiv:1512.03385):
+        y = norm₂(conv₂(act(norm₁(conv₁(x))))),  x ← act(y + shortcut(x))
+    `pre_activation` (He et al. 2016b, arXiv:1603.05027):
+        a = act(norm₁(x)),  y = conv₂(act(norm₂(conv₁(a)))),  x ← y + shortcut(x or a),
+        and one more act(norm(x)) after the last block
+    Without `residual` the shortcut term is left out.
+
+    Args:
+        norm: the norm of every convolution, at `BCHW` sites.
+        sizes: of images.
+        width: channels of the first stage.
+        stages: number of stages, each of half the resolution and twice the channels of the one before.
+        depth: blocks of a stage; there are 2 · depth · stages + 1 convolutions on the main path.
+        residual: shortcuts around the blocks.
+        placement: norm after each convolution, or before it with the activation.
+        activation: nonlinearity.
+    """
+
+    kinds = ("images",)
+    layouts = ("BCHW",)
+
+    def __init__(
+        self,
+        norm: NormFactory,
+        sizes: Sizes,
+        *,
+        width: Annotated[int, Field(gt=0)] = 16,
+        stages: Annotated[int, Field(gt=0)] = 3,
+        depth: Annotated[int, Field(gt=0)] = 1,
+        residual: bool = True,
+        placement: Literal["post_conv", "pre_activation"] = "post_conv",
+        activation: Literal["relu", "gelu", "silu", "tanh"] = "relu",
+    ) -> None:
+        super().__init__()
+        self.placement = placement
+        self.residual = residual
+        self.stem = nn.Conv2d(sizes.shape[0], width, 3, padding=1)
+        make_block = _PostConvBlock if placement == "post_conv" else _PreActivationBlock
+        self.blocks = nn.ModuleList()
+        channels = width
+        for stage in range(stages):
+            for i in range(depth):
+                stride = 2 if stage > 0 and i == 0 else 1
+                self.blocks.append(make_block(norm, channels, width * 2**stage, stride, residual, activation))
+                channels = width * 2**stage
+        # post_conv normalises the stem's output, pre_activation that of the last block
+        self.norm = norm(width if placement == "post_conv" else channels, "BCHW")
+        self.activation = make_activation(activation)
+        self.head = nn.Linear(channels, sizes.outputs)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                initialise(layer, activation)
+        initialise(self.head)
+
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits [B, outputs] for images [B, C, H, W]; images have no padding, so `mask` is not read."""
+        del mask
+        x = self.stem(inputs)
+        if self.placement == "post_conv":
+            x = self.activation(self.norm(x))
+        for block in self.blocks:
+            x = block(x)
+        if self.placement == "pre_activation":
+            x = self.activation(self.norm(x))
+        logits: Tensor = self.head(x.mean((2, 3)))
+        return logits
+
+    def sites(self) -> list[Site]:
+        """Where the norms stand; pre-activation norms after a shortcut's sum can't be folded."""
+        post = self.placement == "post_conv"
+        sites = [Site("norm", "stem")] if post else []
+        previous = "stem"
+        for i, block in enumerate(self.blocks):
+            path = f"blocks.{i}"
+            if post:
+                sites += [Site(f"{path}.norm1", f"{path}.conv1"), Site(f"{path}.norm2", f"{path}.conv2")]
+                if block.shortcut_norm is not None:
+                    sites.append(Site(f"{path}.shortcut_norm", f"{path}.shortcut"))
+            else:
+                sites += [self._after(previous, f"{path}.norm1"), Site(f"{path}.norm2", f"{path}.conv1")]
+            previous = f"{path}.conv2"
+        return sites if post else [*sites, self._after(previous, "norm")]
+
+    def _after(self, conv: str, norm: str) -> Site:
+        """A pre-activation norm: without shortcuts nothing but the convolution before it feeds it."""
+        return Site(norm, None, _SUM) if self.residual else Site(norm, conv)
+
+
+class _PostConvBlock(nn.Module):
+    """y = norm₂(conv₂(act(norm₁(conv₁(x))))), then act(y + shortcut(x))."""
+
+    def __init__(self, norm: NormFactory, inner: int, outer: int, stride: int, residual: bool, activation: str) -> None:
+        super().__init__()
+        self.residual = residual
+        self.conv1 = nn.Conv2d(inner, outer, 3, stride, padding=1)
+        self.norm1 = norm(outer, "BCHW")
+        self.conv2 = nn.Conv2d(outer, outer, 3, padding=1)
+        self.norm2 = norm(outer, "BCHW")
+        self.activation = make_activation(activation)
+        project = residual and _reshapes(inner, outer, stride)
+        self.shortcut = nn.Conv2d(inner, outer, 1, stride) if project else None
+        self.shortcut_norm = norm(outer, "BCHW") if project else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm2(self.conv2(self.activation(self.norm1(self.conv1(x)))))
+        if self.shortcut is not None and self.shortcut_norm is not None:
+            x = self.shortcut_norm(self.shortcut(x))
+        out: Tensor = self.activation(y + x if self.residual else y)
+        return out
+
+
+class _PreActivationBlock(nn.Module):
+    """a = act(norm₁(x)), y = conv₂(act(norm₂(conv₁(a)))), then y + x, or y + shortcut(a)."""
+
+    def __init__(self, norm: NormFactory, inner: int, outer: int, stride: int, residual: bool, activation: str) -> None:
+        super().__init__()
+        self.residual = residual
+        self.norm1 = norm(inner, "BCHW")
+        self.conv1 = nn.Conv2d(inner, outer, 3, stride, padding=1)
+        self.norm2 = norm(outer, "BCHW")
+        self.conv2 = nn.Conv2d(outer, outer, 3, padding=1)
+        self.activation = make_activation(activation)
+        project = residual and _reshapes(inner, outer, stride)
+        self.shortcut = nn.Conv2d(inner, outer, 1, stride) if project else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.activation(self.norm1(x))
+        y: Tensor = self.conv2(self.activation(self.norm2(self.conv1(a))))
+        if self.shortcut is not None:
+            x = self.shortcut(a)
+        return y + x if self.residual else y
+
+
+def _reshapes(inner: int, outer: int, stride: int) -> bool:
+    return stride > 1 or inner != outer

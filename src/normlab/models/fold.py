@@ -1,0 +1,77 @@
+"""Folding: a norm that is a fixed affine map in eval mode disappears into the layer before it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from normlab.norms.base import Norm
+from normlab.schema import InputError
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a norm stands in a model.
+
+    norm      path of the norm's module
+    fed_by    path of the linear layer or convolution whose output only this norm reads; None: there is none
+    obstacle  why there is none, in words
+    """
+
+    norm: str
+    fed_by: str | None
+    obstacle: str = ""
+
+
+class HasSites(Protocol):
+    """A model that says where its norms stand."""
+
+    def sites(self) -> list[Site]:
+        """All norms of the model, in the order of the data flow."""
+
+
+def fold(model: nn.Module) -> nn.Module:
+    """A copy of the model for inference, in eval mode, with every norm folded into the layer before it.
+
+    With norm(z) = scale · z + shift and z = W x + b, the folded layer is (scale · W) x + (scale · b + shift):
+    the same function, exact but for rounding. Nothing is folded in part.
+
+    Args:
+        model: a model of this package; it stays as it is.
+
+    Raises:
+        InputError: a norm can't be folded; the message says which one and why.
+    """
+    folded = copy.deepcopy(model).eval()
+    for site in _sites(folded):
+        norm = folded.get_submodule(site.norm)
+        if not isinstance(norm, Norm):
+            raise InputError(f"{site.norm} is folded already")
+        if site.fed_by is None:
+            raise InputError(f"{site.norm} can't be folded exactly: {site.obstacle}")
+        _fold_into(folded.get_submodule(site.fed_by), norm, site.norm)
+        folded.set_submodule(site.norm, nn.Identity())
+    return folded
+
+
+def _sites(model: nn.Module) -> list[Site]:
+    holder: HasSites = model  # type: ignore[assignment]  # every model of this package says its sites
+    return holder.sites()
+
+
+@torch.no_grad()
+def _fold_into(layer: nn.Module, norm: Norm, path: str) -> None:
+    affine = norm.eval_affine()
+    if affine is None:
+        raise InputError(
+            f"{path} can't be folded: norm={norm.name} is no fixed affine map in eval mode, "
+            f"its output depends on statistics of the input"
+        )
+    scale, shift = affine
+    weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+    weight.mul_(scale.view(-1, *[1] * (weight.dim() - 1)))
+    bias.mul_(scale).add_(shift)

@@ -1,0 +1,77 @@
+"""A multi-layer perceptron, for studies of depth."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from normlab.models.activation import activation as make_activation
+from normlab.models.activation import initialise
+from normlab.models.fold import Site
+from normlab.norms.base import NormFactory
+from normlab.schema import InputError, Sizes
+
+
+class MLP(nn.Module):
+    """Hidden layers x ← act(norm(W x + b)), then a linear output layer.
+
+    With `residual`, every hidden layer but the first is x ← x + act(norm(W x + b)). Weights are drawn from
+    N(0, gain² / fan_in) with the gain that fits the activation (He et al. 2015, arXiv:1502.01852; LeCun et
+    al. 1998), so that without a norm a relu net keeps the size of its signals at any depth.
+
+    Args:
+        norm: the norm of every hidden layer, at `BC` sites.
+        sizes: of images or of sequences of one length, which are flattened.
+        width: units of a hidden layer.
+        depth: number of hidden layers.
+        activation: nonlinearity of the hidden layers.
+        residual: identity shortcut around each hidden layer but the first (He et al. 2016, arXiv:1512.03385).
+    """
+
+    kinds = ("images", "features")
+    layouts = ("BC",)
+
+    def __init__(
+        self,
+        norm: NormFactory,
+        sizes: Sizes,
+        *,
+        width: Annotated[int, Field(gt=0)] = 128,
+        depth: Annotated[int, Field(gt=0)] = 4,
+        activation: Literal["relu", "gelu", "silu", "tanh", "sigmoid"] = "relu",
+        residual: bool = False,
+    ) -> None:
+        super().__init__()
+        self.shape = sizes.shape
+        self.residual = residual
+        widths = [math.prod(sizes.shape), *[width] * depth]
+        linears = [nn.Linear(widths[i], widths[i + 1]) for i in range(depth)]
+        self.linears = nn.ModuleList(linears)
+        self.norms = nn.ModuleList(norm(width, "BC") for _ in range(depth))
+        self.activation = make_activation(activation)
+        self.head = nn.Linear(width, sizes.outputs)
+        for linear in linears:
+            initialise(linear, activation)
+        initialise(self.head)
+
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits [B, outputs] for inputs [B, *shape].
+
+        Raises:
+            InputError: an example has another shape than the model was built for.
+        """
+        if mask is not None or inputs.shape[1:] != self.shape:
+            raise InputError(f"model=mlp takes examples of one shape, {self.shape}; model=lstm takes any length")
+        x = inputs.flatten(1)
+        for i, (linear, norm) in enumerate(zip(self.linears, self.norms, strict=True)):
+            y = self.activation(norm(linear(x)))
+            x = x + y if self.residual and i > 0 else y
+        logits: Tensor = self.head(x)
+        return logits
+
+    def sites(self) -> list[Site]:
+        """Every norm follows its linear layer."""
+        return [Site(f"norms.{i}", f"linears.{i}") for i in range(len(self.linears))]

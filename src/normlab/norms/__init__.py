@@ -1,0 +1,1 @@
+"""Normalisation methods, one file each; `base` holds their contract."""

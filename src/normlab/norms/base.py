@@ -1,0 +1,153 @@
+"""The contract of a norm: how a model asks for one, and what it may rely on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from normlab.schema import InputError
+
+Layout = Literal["BC", "BCHW", "BTC"]
+
+
+class NormFactory(Protocol):
+    """What a model gets: a norm with its options chosen, to be placed at the model's sites."""
+
+    def __call__(
+        self,
+        num_features: int,
+        layout: Layout,
+        *,
+        parts: int = 1,
+        positions: int | None = None,
+        bias: bool = True,
+        gain_init: float | None = None,
+    ) -> Norm:
+        """A norm for one site; the arguments are those of `Norm`."""
+
+
+class Norm(nn.Module, ABC):
+    """A norm at one site: y = gain · x̂ + bias, where x̂ is what the subclass says.
+
+    Layouts. `BC`: x [B, C]. `BCHW`: x [B, C, H, W]. `BTC`: x [B, T, C]. A site inside a recurrence is `BC`
+    with `positions`: it sees one step, x [B, C] and its time index `step`, or all steps at once, x [B, T, C].
+
+    Mask. Bool, x's shape without channels, true where real. Statistics never see padding, and padded outputs
+    are 0. Without a mask everything is real.
+
+    A norm is built without drawing a random number, so norms leave a model's other initial values alone.
+    Statistics are computed in float32 at least; y has x's dtype. Under `torch.func.vmap` parameters and
+    buffers are stacked over seeds.
+
+    Args:
+        num_features: channels C.
+        layout: shape of the site.
+        parts: number of equal blocks of channels; norms that look at one example at a time treat each alone
+            (LSTM gates, attention heads), norms per channel ignore it.
+        positions: longest sequence, in time steps, at recurrent and `BTC` sites.
+        bias: whether the norm adds a learnt bias.
+        gain_init: initial gain; None is the norm's own default.
+
+    Raises:
+        InputError: the norm has no meaning at this site.
+    """
+
+    # Plain literals: an option check reads them from the source, without importing torch.
+    layouts: tuple[str, ...] = ("BC", "BCHW", "BTC")  # where the norm has a meaning
+    causal = True  # may stand at a `BTC` site whose positions must not see later ones
+    nearest = "layer"  # what to use where this one is refused
+
+    gain: Tensor | None
+    bias: Tensor | None
+
+    def __init__(
+        self,
+        num_features: int,
+        layout: Layout,
+        parts: int = 1,
+        positions: int | None = None,
+        bias: bool = True,
+        gain_init: float | None = None,
+        *,
+        affine: bool = True,
+    ) -> None:
+        super().__init__()
+        if layout not in self.layouts:
+            raise InputError(
+                f"norm={self.name} has no meaning at a {layout} site, only at {', '.join(self.layouts)}; "
+                f"the nearest that works there is norm={self.nearest}"
+            )
+        if num_features % parts:
+            raise InputError(f"{num_features} channels can't be split into {parts} equal parts")
+        self.num_features = num_features
+        self.layout = layout
+        self.parts = parts
+        self.positions = positions
+        initial = torch.full((num_features,), 1.0 if gain_init is None else gain_init)
+        self.register_parameter("gain", nn.Parameter(initial) if affine else None)
+        self.register_parameter("bias", nn.Parameter(torch.zeros(num_features)) if affine and bias else None)
+
+    @property
+    def name(self) -> str:
+        """The name in a config: one file a norm, so its module's."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @property
+    def couples_examples(self) -> bool:
+        """Whether, in training, an output depends on other examples of the batch."""
+        return False
+
+    @property
+    def couples_positions(self) -> bool:
+        """Whether, in training, an output depends on other time positions of its sequence."""
+        return False
+
+    def eval_affine(self, step: int | None = None) -> tuple[Tensor, Tensor] | None:
+        """Scale and shift, [C] each, where the norm is a fixed affine map a channel in eval mode; else None.
+
+        `step` is the time index at a site that keeps one set of statistics a position.
+        """
+        del step
+        return None
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, step: int | None = None) -> Tensor:
+        """Normalise x; see the class for shapes."""
+        y = self.normalise(x, mask, step)
+        if mask is not None:
+            y = torch.where(mask.unsqueeze(self._channel_axis), y, 0.0)
+        return y.to(x.dtype)
+
+    @abstractmethod
+    def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
+        """What the method does to the real entries of x; padded ones may come out as anything finite."""
+
+    def split(self, x: Tensor, mask: Tensor | None, blocks: int) -> tuple[Tensor, Tensor | None]:
+        """x with its channels in equal blocks, [..., blocks, C/blocks, ...], and the mask to fit it."""
+        axis = self._channel_axis
+        parted = x.unflatten(axis, (blocks, -1))
+        if mask is None:
+            return parted, None
+        return parted, mask.unsqueeze(axis).unsqueeze(axis)
+
+    def scale_and_shift(self, x: Tensor) -> Tensor:
+        """gain · x + bias, along x's channels."""
+        if self.gain is None:
+            return x
+        if self.bias is None:
+            return x * self._along_channels(self.gain)
+        return torch.addcmul(self._along_channels(self.bias), x, self._along_channels(self.gain))
+
+    def extra_repr(self) -> str:
+        """The site, for `print(model)`."""
+        site = {"parts": self.parts, "positions": self.positions, "bias": self.bias is not None}
+        return ", ".join([f"{self.num_features}, {self.layout}", *(f"{k}={v}" for k, v in site.items())])
+
+    @property
+    def _channel_axis(self) -> int:
+        return 1 if self.layout == "BCHW" else -1
+
+    def _along_channels(self, values: Tensor) -> Tensor:
+        return values[:, None, None] if self.layout == "BCHW" else values

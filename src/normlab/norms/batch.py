@@ -1,0 +1,286 @@
+"""Batch norm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from normlab.norms.base import Layout, Norm
+from normlab.norms.collector import Collector
+from normlab.norms.moments import Moments, at_least_float32, moments
+from normlab.norms.processes import distributed, merge_processes
+from normlab.schema import InputError
+
+_AXES = {"BC": (1,), "BCHW": (1, 3, 4), "BTC": (1, 2)}  # of x in chunks, [K, B/K, ...]
+
+
+class BatchNorm(Norm):
+    """y = gain · (x - μ) / √(σ² + eps) + bias, with μ and σ² of each channel over a batch.
+
+    Statistics over: `BC` B · `BCHW` B, H, W · `BTC` B, T (`pool=tokens`), or B with one set a position
+    (`pool=positions`) · inside a recurrence B, one set a time step. Sets of fewer than two real entries, and
+    steps beyond `positions` (with the last step's set), take the running statistics and update nothing.
+
+    Running statistics move by `momentum` once a forward in training. As in PyTorch the running variance is
+    unbiased. With chunks it is the pooled variance within them, so its horizon does not depend on `nbs`.
+
+    Sources: Ioffe and Szegedy 2015, arXiv:1502.03167; per time step Cooijmans et al. 2017, arXiv:1603.09025;
+    chunks Hoffer et al. 2017, arXiv:1705.08741; precise statistics Wu and Johnson 2021, arXiv:2105.07576.
+
+    Args:
+        num_features, layout, parts, positions, bias, gain_init: the site, see `Norm`; `parts` has no effect.
+        eps: added to the variance.
+        momentum: weight of the newest statistics in the running ones; None averages all of them equally.
+        evaluation: statistics in eval mode: `running`; `precise`, the running buffers after
+            `refresh_statistics`; `batch`, those of the evaluated batch.
+        nbs: normalisation batch size, examples; a batch is cut into consecutive chunks of that many, the last
+            may be smaller. None: the batch.
+        pool: at `BTC` sites, what one set of statistics pools.
+        sync: in training, pool over all processes of a distributed run. Recurrences must then take the
+            same number of steps everywhere.
+        recurrent_gain: initial gain inside a recurrence.
+
+    Raises:
+        InputError: options that exclude each other, or no `positions` to keep a set for each.
+    """
+
+    layouts = ("BC", "BCHW", "BTC")
+    causal = True  # in eval mode; pooled over tokens it does leak later positions while training
+
+    gain: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor  # where momentum is None
+
+    def __init__(
+        self,
+        num_features: int,
+        layout: Layout,
+        parts: int = 1,
+        positions: int | None = None,
+        bias: bool = True,
+        gain_init: float | None = None,
+        *,
+        eps: Annotated[float, Field(gt=0)] = 1e-5,
+        momentum: Annotated[float, Field(gt=0, le=1)] | None = 0.1,
+        evaluation: Literal["running", "precise", "batch"] = "running",
+        nbs: Annotated[int, Field(gt=0)] | None = None,
+        pool: Literal["tokens", "positions"] = "tokens",
+        sync: bool = False,
+        recurrent_gain: float = 0.1,
+    ) -> None:
+        recurrent = layout == "BC" and positions is not None
+        if recurrent and gain_init is None:
+            gain_init = recurrent_gain
+        super().__init__(num_features, layout, parts, positions, bias, gain_init)
+        self.per_position = recurrent or (layout == "BTC" and pool == "positions")
+        if self.per_position and positions is None:
+            raise InputError("norm.pool=positions needs a site that knows its longest sequence; or pool=tokens")
+        if nbs == 1 and (layout == "BC" or self.per_position):
+            raise InputError("norm.nbs=1 leaves one value a channel at this site; take at least 2")
+        if sync and nbs is not None:
+            raise InputError("norm.sync=true pools all processes, norm.nbs splits a batch: choose one of them")
+        self.eps = eps
+        self.momentum = momentum
+        self.evaluation = evaluation
+        self.nbs = nbs
+        self.pool = pool
+        self.sync = sync
+        self._collector: Collector | None = None
+        rows = (positions,) if self.per_position and positions is not None else ()
+        self.register_buffer("running_mean", torch.zeros(*rows, num_features))
+        self.register_buffer("running_var", torch.ones(*rows, num_features))
+        tracked = torch.zeros(*rows, 1, dtype=torch.long) if momentum is None else None
+        self.register_buffer("num_batches_tracked", tracked)
+
+    @property
+    def couples_examples(self) -> bool:
+        """Examples of a chunk share statistics."""
+        return self.nbs != 1
+
+    @property
+    def couples_positions(self) -> bool:
+        """Pooled over tokens, positions share statistics."""
+        return self.layout == "BTC" and not self.per_position
+
+    def eval_affine(self, step: int | None = None) -> tuple[Tensor, Tensor] | None:
+        """The running statistics' map; None if eval mode takes the batch's, or a set a step and no step."""
+        if self.evaluation == "batch" or (self.per_position and step is None):
+            return None
+        scale, shift = self._running_affine(step or 0, 1)
+        return scale[0], shift[0]
+
+    def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
+        """With the batch's statistics where the mode asks for them, else with the running ones."""
+        if step is None or not self.per_position:
+            return self._normalise(x, mask, None)
+        mask = None if mask is None else mask.unsqueeze(1)
+        return self._normalise(x.unsqueeze(1), mask, step).squeeze(1)
+
+    def _normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
+        """Per position, x is [B, length, C]: one step if `step` says which, else all of them."""
+        length = x.shape[1] if self.per_position else 1
+        if not (self.training or self.evaluation == "batch" or self._collector is not None):
+            return self._with_running(x, step or 0, length)
+        if mask is None and self._fusable(x, step or 0, length):
+            return self._fused(x, step or 0, length)
+        return self._pooled(x, mask, step, length)
+
+    # Running statistics are rows of one set each, [rows, C]: a row a position, or a single one.
+
+    def _rows(self, buffer: Tensor) -> Tensor:
+        return buffer.view(-1, buffer.shape[-1])
+
+    def _running(self, start: int, length: int) -> tuple[Tensor, Tensor]:
+        """Mean and variance of `length` steps from `start`, [length, C]; steps beyond the last row use it."""
+        mean, var = self._rows(self.running_mean), self._rows(self.running_var)
+        if start + length <= len(mean):
+            return mean[start : start + length], var[start : start + length]
+        steps = torch.arange(start, start + length, device=mean.device).clamp(max=len(mean) - 1)
+        return mean[steps], var[steps]
+
+    def _running_affine(self, start: int, length: int) -> tuple[Tensor, Tensor]:
+        mean, var = self._running(start, length)
+        scale = self.gain * torch.rsqrt(at_least_float32(var) + self.eps)
+        shift = -mean * scale
+        return scale, shift if self.bias is None else shift + self.bias
+
+    def _with_running(self, x: Tensor, start: int, length: int) -> Tensor:
+        scale, shift = self._running_affine(start, length)
+        if self.layout == "BCHW":
+            scale, shift = scale[0, :, None, None], shift[0, :, None, None]
+        return torch.addcmul(shift, at_least_float32(x), scale)
+
+    def _syncs(self) -> bool:
+        return self.sync and self.training and distributed()
+
+    def _fusable(self, x: Tensor, start: int, length: int) -> bool:
+        """Whether PyTorch's kernel computes exactly what is asked for."""
+        return (
+            (self.nbs is None or self.nbs >= x.shape[0])
+            and x.numel() >= 2 * length * self.num_features
+            and start + length <= len(self._rows(self.running_mean))
+            and self.momentum is not None
+            and self._collector is None
+            and not self._syncs()
+        )
+
+    def _fused(self, x: Tensor, start: int, length: int) -> Tensor:
+        flat = x.flatten(1) if self.per_position else x.flatten(0, -2) if self.layout == "BTC" else x
+        gain, bias = (p if p is None else p.expand(length, -1).flatten() for p in (self.gain, self.bias))
+        # The kernel gets copies: what it writes into views of buffers that vmap has stacked is lost.
+        running = self._running(start, length)
+        mean, var = (rows.flatten().clone() for rows in running)
+        y = functional.batch_norm(flat, mean, var, gain, bias, True, self.momentum or 0.0, self.eps)
+        if self.training:
+            for rows, new in zip(running, (mean, var), strict=True):
+                rows.copy_(new.view_as(rows))
+        return y.view_as(x)
+
+    def _pooled(self, x: Tensor, mask: Tensor | None, step: int | None, length: int) -> Tensor:
+        """The formula: padding, chunks and other processes' sets included."""
+        chunks, real = self._chunks(at_least_float32(x), mask)
+        sets = moments(chunks, (1,) if self.per_position else _AXES[self.layout], real)
+        rows = Moments(*(t.reshape(len(t), length, self.num_features) for t in sets))  # [K, length, C]
+        start, own = step or 0, len(self._rows(self.running_mean))
+        if self._collector is not None:
+            self._collector.add(rows, start)
+        if self._syncs():  # whole sequences may be longer in another process: exchange every row
+            rows = merge_processes(_fit(rows, own if step is None else length))
+        if self.training:  # first, as later steps take what the last row then is
+            self._update(rows, start)
+        rows = _fit(rows, length)
+        enough = rows.n >= 2
+        if start + length > own:
+            enough = enough & (torch.arange(start, start + length, device=x.device) < own).unsqueeze(-1)
+        running_mean, running_var = self._running(start, length)
+        mean = torch.where(enough, rows.mean, running_mean).view_as(sets.mean)
+        var = torch.where(enough, rows.variance, running_var).view_as(sets.mean)
+        standard = (chunks - mean) * torch.rsqrt(var + self.eps)
+        return self.scale_and_shift(standard.flatten(0, 1)[: x.shape[0]])
+
+    def _chunks(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """x as chunks [K, B/K, ...], the last filled up with padding, and a mask that broadcasts to them."""
+        size = min(self.nbs or len(x), len(x))
+        short = -len(x) % size
+        if short:
+            if mask is None:
+                mask = torch.ones_like(x.select(self._channel_axis, 0), dtype=torch.bool)
+            x = functional.pad(x, (0, 0) * (x.ndim - 1) + (0, short))
+            mask = functional.pad(mask, (0, 0) * (mask.ndim - 1) + (0, short))
+        if mask is not None:
+            mask = mask.unsqueeze(self._channel_axis).unflatten(0, (-1, size))
+        return x.unflatten(0, (-1, size)), mask
+
+    @torch.no_grad()
+    def _update(self, rows: Moments, start: int) -> None:
+        """Move the running statistics towards those of rows [K, length, C], once for all K chunks."""
+        own = self._rows(self.running_mean)
+        live = slice(min(start, len(own)), min(start + rows.n.shape[1], len(own)))
+        rows = _fit(rows, live.stop - live.start)
+        enough = rows.n >= 2
+        n = torch.where(enough, rows.n, 0.0)
+        total = n.sum(0)
+        mean = (n * rows.mean).sum(0) / total.clamp(min=1)
+        var = torch.where(enough, rows.m2, 0.0).sum(0) / (n - 1).clamp(min=0).sum(0).clamp(min=1)
+        weight = self._weight((total > 0).to(total.dtype), live)
+        for buffer, new in ((self.running_mean, mean), (self.running_var, var)):
+            old = self._rows(buffer)[live]
+            old.copy_(old + weight * (new - old))
+
+    def _weight(self, updated: Tensor, live: slice) -> Tensor:
+        """Weight of the newest statistics, given 1 where there are any and 0 elsewhere."""
+        if self.momentum is not None:
+            return self.momentum * updated
+        tracked = self._rows(self.num_batches_tracked)[live]
+        tracked.add_(updated[:, :1].long())
+        return updated / tracked.clamp(min=1)
+
+    @torch.no_grad()
+    def _adopt(self, collector: Collector) -> None:
+        mean, var, known = collector.statistics()
+        for buffer, new in ((self.running_mean, mean), (self.running_var, var)):
+            rows = self._rows(buffer)
+            rows.copy_(torch.where(known, new, rows))
+
+
+def _fit(rows: Moments, length: int) -> Moments:
+    """Rows [K, length, C]: later ones are cut off, or are empty sets."""
+    more = length - rows.n.shape[1]
+    return Moments(*(functional.pad(t, (0, 0, 0, more)) for t in rows)) if more else rows
+
+
+def needs_refreshing(model: nn.Module) -> bool:
+    """Whether a norm of the model wants `refresh_statistics` before an evaluation."""
+    return bool(_precise(model))
+
+
+@contextmanager
+def refresh_statistics(model: nn.Module) -> Iterator[None]:
+    """Replace the running statistics of batch norms with `evaluation=precise` by the population's.
+
+    Within the context, run the model over training batches, in eval mode so that dropout is silent: these
+    norms normalise with batch statistics, as in training, and pool the exact moments of what they see. On
+    leaving it the pooled mean and unbiased variance, over all processes, become the running statistics.
+    """
+    norms = _precise(model)
+    collectors = [Collector(norm._rows(norm.running_mean)) for norm in norms]
+    for norm, collector in zip(norms, collectors, strict=True):
+        norm._collector = collector
+    try:
+        yield
+        for norm, collector in zip(norms, collectors, strict=True):
+            norm._adopt(collector)
+    finally:
+        for norm in norms:
+            norm._collector = None
+
+
+def _precise(model: nn.Module) -> list[BatchNorm]:
+    return [m for m in model.modules() if isinstance(m, BatchNorm) and m.evaluation == "precise"]

@@ -1,0 +1,48 @@
+"""Layer norm without gradient through its statistics."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from normlab.norms.base import Layout, Norm
+from normlab.norms.moments import at_least_float32, moments
+
+_AXES = {"BC": (-1,), "BTC": (-1,), "BCHW": (2, 3, 4)}  # of x split into blocks of channels
+
+
+class DetachedLayerNorm(Norm):
+    """y = gain · (x - μ) / √(σ² + eps) + bias as in layer norm, but μ and σ count as constants backwards.
+
+    Statistics over, in each of `parts` blocks of channels: `BC` C · `BCHW` C, H, W · `BTC` C.
+
+    Source: DetachNorm in Xu et al. 2019, Understanding and Improving Layer Normalization, arXiv:1911.07013.
+    """
+
+    layouts = ("BC", "BCHW", "BTC")
+    causal = True
+
+    def __init__(
+        self,
+        num_features: int,
+        layout: Layout,
+        parts: int = 1,
+        positions: int | None = None,
+        bias: bool = True,
+        gain_init: float | None = None,
+        *,
+        eps: Annotated[float, Field(gt=0)] = 1e-5,
+    ) -> None:
+        super().__init__(num_features, layout, parts, positions, bias, gain_init)
+        self.eps = eps
+
+    def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
+        """Each example alone."""
+        del step
+        blocks, real = self.split(at_least_float32(x), mask, self.parts)
+        sets = moments(blocks.detach(), _AXES[self.layout], real)
+        standard = (blocks - sets.mean) * torch.rsqrt(sets.variance + self.eps)
+        return self.scale_and_shift(standard.reshape(x.shape))

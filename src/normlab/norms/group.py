@@ -1,0 +1,73 @@
+"""Group norm."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from normlab.norms.base import Layout, Norm
+from normlab.norms.moments import standardise, standardise_blocks
+from normlab.schema import InputError
+
+
+class GroupNorm(Norm):
+    """y = gain · (x - μ) / √(σ² + eps) + bias, with μ and σ² of each group of channels of an example.
+
+    Statistics over, with C/G channels in each of the G = `groups` groups of each of `parts` blocks:
+    `BC` C/G · `BCHW` C/G, H, W · `BTC` C/G, T, so a position sees later ones; inside a recurrence C/G.
+
+    Source: Wu and He 2018, Group Normalization, arXiv:1803.08494.
+
+    Raises:
+        InputError: groups don't divide the channels, or leave a single value to normalise.
+    """
+
+    layouts = ("BC", "BCHW", "BTC")
+    causal = False
+    nearest = "layer"
+
+    def __init__(
+        self,
+        num_features: int,
+        layout: Layout,
+        parts: int = 1,
+        positions: int | None = None,
+        bias: bool = True,
+        gain_init: float | None = None,
+        *,
+        groups: Annotated[int, Field(gt=0)] = 8,
+        eps: Annotated[float, Field(gt=0)] = 1e-5,
+    ) -> None:
+        super().__init__(num_features, layout, parts, positions, bias, gain_init)
+        channels = num_features // parts
+        if channels % groups:
+            raise InputError(f"norm.groups={groups} does not divide the {channels} channels of a site")
+        if layout == "BC" and channels == groups:
+            raise InputError(
+                f"norm.groups={groups} leaves one value a group at a BC site of {channels} channels; "
+                f"take fewer groups, or norm={self.nearest}"
+            )
+        self.groups = groups
+        self.eps = eps
+
+    @property
+    def couples_positions(self) -> bool:
+        """In sequences: a group's statistics pool its time steps."""
+        return self.layout == "BTC"
+
+    def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
+        """Each example alone; padding lies within the statistics of images and sequences."""
+        del step
+        groups = self.parts * self.groups
+        if self.layout == "BC":
+            return self.scale_and_shift(standardise_blocks(x, groups, self.eps))
+        if mask is None:
+            images = x if self.layout == "BCHW" else x.transpose(1, 2)
+            y = torch.group_norm(images, groups, self.gain, self.bias, self.eps)
+            return y if self.layout == "BCHW" else y.transpose(1, 2)
+        blocks, real = self.split(x, mask, groups)
+        axes = (2, 3, 4) if self.layout == "BCHW" else (1, 3)
+        return self.scale_and_shift(standardise(blocks, axes, self.eps, real).reshape(x.shape))

@@ -1,0 +1,52 @@
+"""Layer norm."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from normlab.norms.base import Layout, Norm
+from normlab.norms.moments import standardise, standardise_blocks
+
+
+class LayerNorm(Norm):
+    """y = gain · (x - μ) / √(σ² + eps) + bias, with μ and σ² of each example, and at each time step.
+
+    Statistics over, in each of `parts` blocks of channels: `BC` C · `BCHW` C, H, W (group norm with one
+    group, a gain a channel) · `BTC` C.
+
+    Source: Ba, Kiros and Hinton 2016, Layer Normalization, arXiv:1607.06450.
+    """
+
+    layouts = ("BC", "BCHW", "BTC")
+    causal = True
+
+    def __init__(
+        self,
+        num_features: int,
+        layout: Layout,
+        parts: int = 1,
+        positions: int | None = None,
+        bias: bool = True,
+        gain_init: float | None = None,
+        *,
+        eps: Annotated[float, Field(gt=0)] = 1e-5,
+    ) -> None:
+        super().__init__(num_features, layout, parts, positions, bias, gain_init)
+        self.eps = eps
+
+    def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
+        """Each example alone; only images have padding within their statistics."""
+        del step
+        if self.layout != "BCHW" and self.parts == 1:
+            return functional.layer_norm(x, (self.num_features,), self.gain, self.bias, self.eps)
+        if self.layout != "BCHW":
+            return self.scale_and_shift(standardise_blocks(x, self.parts, self.eps))
+        if mask is None:
+            return torch.group_norm(x, self.parts, self.gain, self.bias, self.eps)
+        blocks, real = self.split(x, mask, self.parts)
+        return self.scale_and_shift(standardise(blocks, (2, 3, 4), self.eps, real).flatten(1, 2))

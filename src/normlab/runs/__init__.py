@@ -1,0 +1,1 @@
+"""A run's identity, its folder and its records. Imports no torch."""

@@ -1,0 +1,70 @@
+"""The end of a run, on one screen. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from normlab.runs.provenance import command
+from normlab.schema import RunConfig
+
+_METRICS = ("accuracy", "f1", "bits_per_character", "perplexity", "loss")
+
+
+def show(console: Console, config: RunConfig, folder: Path, summary: dict[str, Any], note: str = "") -> None:
+    """Print what ran, how good it was, where it lies and how to repeat it."""
+    console.print()
+    for label, value in _rows(config, folder, summary, note):
+        # never folded, so that a command can be copied
+        console.print(Text.assemble((f"{label:20}", "bold"), value), soft_wrap=True)
+
+
+def _rows(config: RunConfig, folder: Path, summary: dict[str, Any], note: str) -> list[tuple[str, str]]:
+    rows = [
+        (
+            "norm · model · task",
+            f"{config.norm_name} · {config.model_name} · {config.task.name}, seed {config.seed}",
+        ),
+        ("parameters", f"{summary['parameters']:,}"),
+    ]
+    if summary.get("diverged"):
+        rows.append(("diverged", f"the loss left the finite numbers by step {summary['steps']}"))
+    for split in ("validation", "test"):
+        values = _metrics(split, summary)
+        if values:
+            rows.append((f"best {split}" if split == "validation" else split, values))
+    if "seconds" in summary:
+        rows.append(("time", _duration(summary["seconds"])))
+    rows.append(("folder", str(folder)))
+    rows += _wandb_rows(folder)
+    rows.append(("repeat", _repeat()))
+    if note:
+        rows.append(("", note))
+    return rows
+
+
+def _repeat() -> str:
+    return command() if "rerun=true" in command() else f"{command()} rerun=true"
+
+
+def _metrics(split: str, summary: dict[str, Any]) -> str:
+    found = [(name, summary.get(f"{split}/{name}")) for name in _METRICS]
+    return " · ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in found if value is not None)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def _wandb_rows(folder: Path) -> list[tuple[str, str]]:
+    """How to look at an offline W&B run, and how to upload it."""
+    runs = sorted((folder / "wandb").glob("offline-run-*"))
+    if not runs:
+        return []
+    path = os.path.relpath(runs[-1])
+    return [("W&B, offline", f"view: wandb leet {path}"), ("", f"upload: wandb sync {path}")]

@@ -1,0 +1,199 @@
+"""The typed config and the words that every room shares. Imports no torch.
+
+A config is checked in two steps: `RunConfig` holds types and ranges, `check` holds what only the whole
+config can tell (a norm that has no meaning at a model's sites, batch norm on single examples).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class InputError(ValueError):
+    """The user asked for something that can't work.
+
+    The message is one or two plain sentences: what is wrong, and what would be right. `train.py` prints it
+    without a traceback and exits with status 2.
+    """
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a model must know of its data.
+
+    kind        images: float [B, C, H, W] · features: float [B, T, F] · tokens: int64 [B, T]
+    shape       of one example: (C, H, W), (T, F) or (T,), T the longest sequence
+    outputs     classes, or the vocabulary of a language model
+    vocabulary  number of token ids (tokens only); id 0 is padding in classification
+    positions   time steps that at least 16 training sequences reach (None for images)
+    causal      language modelling: one output a position, which must not see later positions
+    """
+
+    kind: Literal["images", "features", "tokens"]
+    shape: tuple[int, ...]
+    outputs: int
+    vocabulary: int | None = None
+    positions: int | None = None
+    causal: bool = False
+
+
+class Strict(BaseModel):
+    """Unknown keys and silently converted types are refused; a checked config does not change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Hub(Strict):
+    """Where a data set lies on the Hugging Face hub."""
+
+    name: str
+    config: str | None = None
+    revision: str | None = None  # a commit or tag; None: the newest, whose fingerprint is recorded
+    folder: str | None = None  # of the repository, where the files of one config lie in it
+    splits: dict[Literal["train", "validation", "test"], str]  # ours → theirs
+
+
+class TaskConfig(Strict):
+    """Data, what to predict from it, and how long to train by default."""
+
+    name: str
+    goal: Literal["classification", "language_modelling"]
+    source: Literal["embedded", "hub", "path"]
+    view: Literal["images", "rows", "pixels", "permuted_pixels", "characters", "words", "subwords"]
+    input: str  # column of the image or the text
+    target: str | None = None  # column of the label; language modelling has none
+    pack: str | None = None  # source=embedded: stem of the files in data/packs
+    hub: Hub | None = None  # source=hub
+    path: str | None = None  # source=path: .parquet .csv .jsonl .txt, a folder of them by split, or of images by class
+    max_length: PositiveInt | None = None  # longest sequence, in time steps; language modelling: the window
+    truncate: bool = False  # cut longer examples at max_length instead of refusing them
+    vocabulary: Annotated[int, Field(gt=2)] | None = None  # words and subwords: most token ids to keep
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of train (random; of a text its end) if none is given
+    bucket: bool = False  # batches of similar lengths: less padding
+    batch_size: PositiveInt  # SGD batch, over all processes
+    eval_batch_size: PositiveInt = 500
+    epochs: PositiveInt  # passes over the training split
+
+    @model_validator(mode="after")
+    def _complete(self) -> TaskConfig:
+        origin = {"embedded": "pack", "hub": "hub", "path": "path"}[self.source]
+        if getattr(self, origin) is None:
+            raise InputError(f"task.source={self.source} needs task.{origin}=...")
+        if self.path is not None and self.source != "path":
+            raise InputError(f"task.path is read with task.source=path, not with task.source={self.source}")
+        text = self.view in ("characters", "words", "subwords")
+        if self.goal == "language_modelling" and not text:
+            raise InputError(f"language modelling reads characters, words or subwords, not task.view={self.view}")
+        if self.goal == "language_modelling" and self.max_length is None:
+            raise InputError("language modelling needs task.max_length, the window in tokens")
+        if self.goal == "classification" and self.target is None:
+            raise InputError("classification needs task.target, the column of the label")
+        if self.view == "subwords" and self.vocabulary is None:
+            raise InputError("task.view=subwords needs task.vocabulary, the number of token ids")
+        return self
+
+
+class OptimConfig(Strict):
+    """The optimiser and the course of its learning rate. Norm parameters and biases are never decayed."""
+
+    name: Literal["adamw", "sgd"]
+    lr: PositiveFloat  # peak learning rate
+    weight_decay: NonNegativeFloat  # of weight matrices and convolutions only
+    betas: tuple[Share, Share] = (0.9, 0.999)  # adamw
+    momentum: Share = 0.9  # sgd
+    warmup: Share = 0.0  # share of all steps in which the rate rises linearly from 0
+    schedule: Literal["constant", "cosine"] = "cosine"
+    final: Share = 0.0  # cosine ends at this share of lr
+    clip: PositiveFloat | None = None  # largest gradient norm
+
+
+class TrainerConfig(Strict):
+    """Where and how long a run trains; what of it is reported."""
+
+    accelerator: Literal["cpu", "gpu"]
+    devices: PositiveInt = 1  # processes, one a device; a batch is shared out among them
+    nodes: PositiveInt = 1
+    precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
+    epochs: PositiveInt  # passes over the training split
+    steps: PositiveInt | None = None  # stop after that many optimiser steps, if sooner
+    minutes: PositiveFloat | None = None  # stop after that time, if sooner
+    validations: PositiveInt = 1  # evenly spaced within an epoch
+    patience: PositiveInt | None = None  # stop after that many validations without a better one
+    batches: PositiveInt | None = None  # most batches an epoch, of each split: for a quick trial
+    threads: PositiveInt | None = None  # CPU threads of torch; None: one a core
+    deterministic: bool = True
+    compile: bool = False  # torch.compile the model
+    log_every: PositiveInt = 50  # optimiser steps between two logged training values
+    progress: bool = True
+
+
+class WandbConfig(Strict):
+    """Weights & Biases. `auto` is online where an API key is configured, offline otherwise; it never asks."""
+
+    project: str
+    entity: str | None = None
+    group: str | None = None  # None: norm-model-task
+    tags: list[str] = []
+    mode: Literal["auto", "online", "offline"] = "auto"
+
+
+class LoggerConfig(Strict):
+    """The loggers of a run, any number of them. The run folder's own records are always written."""
+
+    wandb: WandbConfig | None = None
+    csv: bool = False
+    tensorboard: bool = False
+
+
+class MeasureConfig(Strict):
+    """What a run measures."""
+
+    name: Literal["training", "evaluate"]
+
+
+class RunConfig(Strict):
+    """A whole run: `conf/train.yaml` with every choice made."""
+
+    norm: dict[str, Any]  # a Hydra partial: _target_ and the norm's options
+    model: dict[str, Any]  # likewise
+    task: TaskConfig
+    optim: OptimConfig
+    trainer: TrainerConfig
+    logger: LoggerConfig
+    measure: MeasureConfig
+    seed: NonNegativeInt
+    test: bool  # read the test split too, at the end
+    ckpt: str | None  # measure=evaluate: the checkpoint to test
+    output: str  # folder of all results
+    cache: str  # folder of materialised data
+    rerun: bool  # repeat a finished run; the old one is kept
+    debug: bool  # show tracebacks of input errors
+
+    @property
+    def norm_name(self) -> str:
+        """The norm's name: one file a norm, so its module's."""
+        return component_name(self.norm)
+
+    @property
+    def model_name(self) -> str:
+        """The model's name: one file a model, so its module's."""
+        return component_name(self.model)
+
+
+def component_name(node: dict[str, Any]) -> str:
+    """`{"_target_": "normlab.norms.layer.LayerNorm"}` → `"layer"`."""
+    return str(node["_target_"]).split(".")[-2]

@@ -1,0 +1,46 @@
+"""The optimiser and the course of its learning rate."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from normlab.schema import OptimConfig
+
+
+def build_optimiser(model: nn.Module, config: OptimConfig) -> Optimizer:
+    """AdamW or SGD over two groups: weights, which decay, and the rest, which doesn't.
+
+    Gains, biases and DyT's alpha are vectors or scalars in every norm, as are all biases; whatever has two
+    dimensions or more is a weight.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if config.name == "adamw":
+        return AdamW(groups, lr=config.lr, betas=config.betas)
+    return SGD(groups, lr=config.lr, momentum=config.momentum)
+
+
+def build_schedule(optimiser: Optimizer, config: OptimConfig, steps: int) -> LambdaLR:
+    """The factor on `config.lr` at each of `steps` optimiser steps: linear warm-up, then constant or cosine."""
+    return LambdaLR(optimiser, partial(rate_factor, config=config, steps=steps))
+
+
+def rate_factor(step: int, config: OptimConfig, steps: int) -> float:
+    """Factor on the peak learning rate at `step` (from 0) of `steps`."""
+    warm = round(config.warmup * steps)
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    if config.schedule == "constant":
+        return 1.0
+    done = min(1.0, (step - warm) / max(1, steps - warm))
+    return config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * done))

@@ -1,0 +1,111 @@
+"""What every task shares: the globally averaged loss, the optimiser, values reduced once an epoch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from normlab.data.batch import Batch
+from normlab.schema import OptimConfig, Sizes
+from normlab.tasks.optimiser import build_optimiser, build_schedule
+
+
+class Task(pl.LightningModule, ABC):
+    """A model with its loss. A subclass says what a batch costs and which metrics sum up a split.
+
+    Args:
+        model: `model(inputs, mask) -> logits`
+        sizes: what the data look like
+        optim: the optimiser's config
+        record: plain values that a checkpoint keeps so that it can rebuild its model
+        forward: what training and evaluation call instead of `model`, such as its compiled form
+    """
+
+    metric: ClassVar[str]  # chooses the best checkpoint, as in `validation/<metric>`
+    direction: ClassVar[Literal["max", "min"]]
+
+    def __init__(
+        self,
+        model: nn.Module,
+        sizes: Sizes,
+        optim: OptimConfig,
+        record: dict[str, Any],
+        forward: Callable[..., Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.sizes = sizes
+        self.optim = optim
+        self.record = record
+        self.diverged = False
+        # in a tuple, so that it is no submodule: a compiled model would repeat every parameter under another name
+        self._forward = (forward or model,)
+
+    @abstractmethod
+    def losses(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The loss summed over the valid targets of this process's share of the batch: a scalar."""
+
+    @abstractmethod
+    def collect(self, split: str, logits: Tensor, batch: Batch, loss: Tensor) -> None:
+        """Keep of an evaluation batch what `metrics` needs, as tensors on the device."""
+
+    @abstractmethod
+    def metrics(self, split: str) -> dict[str, Tensor]:
+        """The metrics of all that was collected, over all processes; forgets it."""
+
+    def training_step(self, batch: Batch, _index: int) -> Tensor:
+        """Mean loss over the valid targets of the global batch.
+
+        DDP averages gradients over processes, so a share's loss is scaled up by their number.
+        """
+        logits = self._forward[0](batch.inputs, batch.mask)
+        return self.losses(logits, batch) * (self.trainer.world_size / batch.total)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Batches are gathered on the device already; one that isn't is moved there."""
+        return batch if batch.inputs.device == device else batch.to(device)
+
+    def validation_step(self, batch: Batch, _index: int) -> None:
+        """Collect a batch of the validation split."""
+        self._evaluate("validation", batch)
+
+    def test_step(self, batch: Batch, _index: int) -> None:
+        """Collect a batch of the test split."""
+        self._evaluate("test", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics."""
+        self._log_metrics("validation")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test metrics."""
+        self._log_metrics("test")
+
+    def _evaluate(self, split: str, batch: Batch) -> None:
+        logits = self._forward[0](batch.inputs, batch.mask)
+        self.collect(split, logits, batch, self.losses(logits, batch))
+
+    def _log_metrics(self, split: str) -> None:
+        # the metrics are already reduced over processes
+        self.log_dict({f"{split}/{name}": value for name, value in self.metrics(split).items()})
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser and schedule over the steps that the trainer is going to take."""
+        optimiser = build_optimiser(self.model, self.optim)
+        schedule = build_schedule(optimiser, self.optim, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint describes itself: config and sizes stand in it as plain values."""
+        checkpoint["normlab"] = self.record
+
+
+def masked_sum(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Sum of `values` where `mask` is true (everywhere if None): a float32 scalar."""
+    values = values.float()
+    return values.sum() if mask is None else torch.where(mask, values, 0.0).sum()

@@ -1,0 +1,78 @@
+"""Every YAML composes, and every key is checked."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from normlab.checks import checked
+from normlab.schema import InputError
+
+CONF = Path(__file__).parents[2] / "conf"
+GROUPS = ("norm", "model", "task", "optim", "trainer", "logger")
+
+
+def composed(*overrides: str):
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", overrides=list(overrides))
+
+
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def fitting_model(task: str) -> str:
+    """A model that takes what the task gives."""
+    for model in ("cnn", "lstm"):
+        try:
+            checked(composed(f"task={task}", f"model={model}"))
+        except InputError:
+            continue
+        return model
+    return "mlp"
+
+
+@pytest.mark.parametrize("choice", [f"{g}={c}" for g in GROUPS if g != "task" for c in choices(g)])
+def test_every_choice_passes_the_checks(choice):
+    config = checked(composed(choice))
+    assert config.optim.lr > 0
+
+
+@pytest.mark.parametrize("task", [t for t in choices("task") if not t.startswith("for_") and "files" not in t])
+def test_every_task_passes_the_checks_with_a_model(task):
+    assert checked(composed(f"task={task}", f"model={fitting_model(task)}")).task.name == task
+
+
+@pytest.mark.parametrize("model", choices("model"))
+def test_every_model_has_a_task_and_an_optimiser_of_its_own(model):
+    assert checked(composed(f"model={model}")).model_name == model
+    assert f"for_{model}" in choices("task")
+    assert f"for_{model}" in choices("optim")
+
+
+@pytest.mark.parametrize("experiment", choices("experiment"))
+def test_every_experiment_composes(experiment):
+    assert checked(composed(f"experiment={experiment}")).seed == 0
+
+
+def test_several_loggers_at_once():
+    config = checked(composed("logger=[wandb,csv,tensorboard]"))
+    assert config.logger.csv
+    assert config.logger.tensorboard
+    assert config.logger.wandb.project == "normlab"
+
+
+def test_no_logger():
+    config = checked(composed("logger=none"))
+    assert config.logger.wandb is None
+    assert not config.logger.csv
+
+
+def test_help_lists_every_choice():
+    text = (CONF / "hydra" / "help" / "normlab.yaml").read_text()
+    for group in (*GROUPS, "measure", "experiment"):
+        for choice in choices(group):
+            assert choice.startswith("for_") or re.search(rf"\b{choice}\b", text), f"{group}={choice}"

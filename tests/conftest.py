@@ -1,0 +1,56 @@
+"""`train.py` inside the test process: a start of its own would cost seconds a test."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+ROOT = Path(__file__).parents[1]
+os.environ.setdefault("WANDB_MODE", "offline")
+
+
+@dataclass
+class Answer:
+    """What a command answered."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory) -> Path:
+    """Materialised data, shared by all tests of a session."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def train(tmp_path, cache, monkeypatch, capsys) -> Callable[..., Answer]:
+    """`train("norm=layer", …)` is `python train.py norm=layer …` with its results under tmp_path."""
+    from normlab.cli import guard
+
+    spec = importlib.util.spec_from_file_location("train", ROOT / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def command(*arguments: str, output: Path = tmp_path / "outputs") -> Answer:
+        GlobalHydra.instance().clear()
+        own = [f"output={output}", f"cache={cache}"] if "--help" not in arguments else []
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments, *own])
+        try:
+            with guard():
+                module.main()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        captured = capsys.readouterr()
+        return Answer(status, captured.out, captured.err)
+
+    return command

@@ -1,0 +1,76 @@
+"""Every legal norm × model × task takes one training step; the others are refused with a reason."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from normlab.checks import checked
+from normlab.data.load import load
+from normlab.data.loader import loader
+from normlab.measures.session import build_task
+from normlab.models.build import build_model
+from normlab.schema import InputError
+
+CONF = Path(__file__).parents[2] / "conf"
+NORMS = sorted(path.stem for path in (CONF / "norm").glob("*.yaml"))
+MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+TASKS = ("fashion_mnist", "fashion_rows", "word_stress", "union", "union_subwords", "author")
+SMALL = {
+    "cnn": ["model.width=8"],
+    "lstm": ["model.width=8", "model.embedding=8"],
+    "mlp": ["model.width=8"],
+    "transformer": ["model.width=32", "model.layers=1"],
+}
+
+
+def composed(*overrides):
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", overrides=[*overrides, "logger=none"])
+
+
+@pytest.fixture(scope="module")
+def data(cache):
+    loaded = {}
+
+    def of(task):
+        if task.name not in loaded:
+            loaded[task.name] = load(task, cache)
+        return loaded[task.name]
+
+    return of
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("norm", NORMS)
+def test_one_step_on_every_task_or_a_reason(norm, model, data):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    taken = 0
+    for name in TASKS:
+        try:
+            config = checked(composed(f"norm={norm}", f"model={model}", f"task={name}", *SMALL[model]))
+        except InputError as refusal:
+            assert any(words in str(refusal) for words in ("takes", "no meaning")), refusal
+            continue
+        one_step(config, data(config.task))
+        taken += 1
+    torch.set_num_threads(threads)
+    assert taken or norm in ("instance", "layer_channel")
+
+
+def one_step(config, data):
+    torch.manual_seed(0)
+    task = build_task(config, build_model(config.norm, config.model, data.sizes), data)
+    batch = next(iter(loader(data.split("train"), 8, seed=0)))
+    optimiser = torch.optim.SGD(task.parameters(), lr=1e-3)
+    first = task.losses(task.model(batch.inputs, batch.mask), batch) / batch.total
+    assert torch.isfinite(first)
+    first.backward()
+    for name, parameter in task.model.named_parameters():
+        assert parameter.grad is not None, f"{name} is not used"
+        assert torch.isfinite(parameter.grad).all(), name
+    optimiser.step()

@@ -1,0 +1,143 @@
+"""Every mistake gets one clear message and exit status 2, at once and with nothing left behind."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# arguments → what the message must say: what is wrong, and what would be right
+FROM_THE_CONFIG = {
+    "unknown norm": (["norm=layr"], ["there is no norm=layr", "Did you mean 'layer'", "batch", "rms"]),
+    "unknown model": (["model=ltsm"], ["there is no model=ltsm", "'lstm'", "transformer"]),
+    "unknown task": (["task=fashion_mnsit"], ["there is no task=fashion_mnsit", "'fashion_mnist'"]),
+    "unknown key": (["optim.lrr=0.1"], ["there is no option optim.lrr", "'optim.lr'"]),
+    "unknown option of a norm": (["norm=batch", "norm.momentun=0.1"], ["norm.momentun", "'norm.momentum'"]),
+    "added option of a norm": (["+norm.epz=0.1"], ["there is no option norm.epz", "norm.eps"]),
+    "not key=value": (["norm"], ["key=value"]),
+    "number expected": (["norm.eps=abc"], ["norm.eps=abc", "number"]),
+    "whole number expected": (["model=lstm", "model.layers=1.5"], ["model.layers=1.5", "integer"]),
+    "one of a few": (["norm=batch", "norm.pool=max"], ["norm.pool=max", "tokens", "positions"]),
+    "learning rate of zero": (["optim.lr=0"], ["optim.lr=0", "greater than 0"]),
+    "negative learning rate": (["optim.lr=-1"], ["optim.lr=-1", "greater than 0"]),
+    "batch of nothing": (["task.batch_size=0"], ["task.batch_size=0", "greater than 0"]),
+    "groups that don't divide": (
+        ["norm=group", "norm.groups=7"],
+        ["norm.groups=7", "does not divide", "model.width"],
+    ),
+    "no groups": (["norm=group", "norm.groups=0"], ["norm.groups=0", "greater than 0"]),
+    "instance norm in the LSTM": (["norm=instance", "model=lstm"], ["norm=instance", "no meaning", "norm="]),
+    "instance norm in a language model": (
+        ["norm=instance", "model=transformer", "task=union"],
+        ["time", "norm="],
+    ),
+    "group norm in a language model": (["norm=group", "model=transformer", "task=union"], ["time", "norm="]),
+    "text for a CNN": (["model=cnn", "task=union"], ["takes images", "tokens", "lstm or transformer"]),
+    "images for an LSTM": (["model=lstm", "task=fashion_mnist"], ["fashion_rows"]),
+    "batch norm on single examples": (
+        ["norm=batch", "model=lstm", "task.batch_size=1"],
+        ["single example", "norm=layer"],
+    ),
+    "batch norm over chunks of one": (["norm=batch", "model=mlp", "norm.nbs=1"], ["norm.nbs=1", "2 or more"]),
+    "a batch that processes can't share": (["trainer=ddp", "task.batch_size=33"], ["33", "among 2", "32"]),
+    "half precision on the CPU": (["trainer.precision=16-mixed"], ["bf16-mixed"]),
+    "evaluate without a checkpoint": (["measure=evaluate"], ["ckpt="]),
+    "evaluate a missing checkpoint": (
+        ["measure=evaluate", "ckpt=nowhere.ckpt"],
+        ["nowhere.ckpt", "no such file"],
+    ),
+    "evaluate another norm": (
+        ["measure=evaluate", "norm=batch", "ckpt=train.py"],
+        ["norm=batch", "checkpoint"],
+    ),
+    "a checkpoint to train from": (["ckpt=train.py"], ["measure=evaluate"]),
+    "own files without a path": (["task=text_files"], ["task.path"]),
+    "own files that are not there": (
+        ["task=text_files", "task.path=nowhere.csv"],
+        ["nowhere.csv", "no such file"],
+    ),
+    "an output that is a file": (["output=train.py"], ["train.py is a file"]),
+    "more threads than cores": (["trainer.threads=4096"], ["4096", "cores"]),
+    "DDP in a multirun": (["-m", "trainer=ddp", "seed=0,1"], ["multirun", "python train.py"]),
+}
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """All of them in one process, which must not have imported torch in the end."""
+    script = textwrap.dedent(
+        """
+        import contextlib, io, json, sys
+        from hydra.core.global_hydra import GlobalHydra
+        sys.path.insert(0, sys.argv[1])
+        import train
+        from normlab.cli import guard
+        folder, answers = sys.argv[2], {}
+        for name, arguments in json.loads(sys.argv[3]).items():
+            GlobalHydra.instance().clear()
+            outputs = [] if any("output=" in a for a in arguments) else [f"output={folder}"]
+            sys.argv = ["train.py", *arguments, *outputs]
+            error = io.StringIO()
+            with contextlib.redirect_stderr(error):
+                try:
+                    with guard():
+                        train.main()
+                    status = 0
+                except SystemExit as end:
+                    status = end.code
+            answers[name] = [status, error.getvalue()]
+        print(json.dumps([answers, [m for m in ("torch", "pytorch_lightning", "wandb") if m in sys.modules]]))
+        """
+    )
+    import json
+
+    folder = tmp_path_factory.mktemp("bad") / "outputs"
+    arguments = json.dumps({name: case[0] for name, case in FROM_THE_CONFIG.items()})
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(ROOT), str(folder), arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found, heavy = json.loads(done.stdout.splitlines()[-1])
+    return found, heavy, folder
+
+
+@pytest.mark.parametrize("name", FROM_THE_CONFIG)
+def test_one_clear_message(answers, name):
+    status, error = answers[0][name]
+    assert status == 2, error
+    lines = error.strip().splitlines()
+    assert len(lines) == 1, error
+    assert lines[0].startswith("error: ")
+    for words in FROM_THE_CONFIG[name][1]:
+        assert words in error
+
+
+def test_before_torch_is_imported_and_without_a_trace(answers):
+    _, heavy, folder = answers
+    assert heavy == []
+    assert not (folder / "runs").exists()
+
+
+def test_debug_shows_the_traceback(train):
+    from normlab.schema import InputError
+
+    with pytest.raises(InputError):
+        train("optim.lr=0", "debug=true")
+
+
+def test_no_gpu(train):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    answer = train("trainer=gpu", "logger=none")
+    assert answer.status == 2
+    assert "no GPU" in answer.err
+    assert "trainer=cpu" in answer.err

@@ -1,0 +1,96 @@
+"""Sites to try norms at, and every norm found by its YAML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import get_class, instantiate
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from normlab.norms.base import Norm
+
+CONF = Path(__file__).parents[1] / "conf" / "norm"
+NORMS = sorted(path.stem for path in CONF.glob("*.yaml"))
+
+
+@dataclass(frozen=True)
+class Site:
+    """A layout with the shape of an input; `steps` is where the time axis lies, if there is one."""
+
+    name: str
+    layout: str
+    shape: tuple[int, ...]
+    positions: int | None = None
+
+    @property
+    def channels(self) -> int:
+        return self.shape[1] if self.layout == "BCHW" else self.shape[-1]
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """The shape of a mask."""
+        return self.shape[:1] + self.shape[2:] if self.layout == "BCHW" else self.shape[:-1]
+
+    def along_channels(self, mask: Tensor) -> Tensor:
+        return mask.unsqueeze(1 if self.layout == "BCHW" else -1)
+
+    def input(self, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return 0.5 + 2 * torch.randn(self.shape, generator=generator, dtype=dtype)
+
+    def mask(self, seed: int = 0) -> Tensor:
+        """About two thirds real, at least two in each pool of any norm."""
+        generator = torch.Generator().manual_seed(seed)
+        mask = torch.rand(self.places, generator=generator) < 0.6
+        mask[:2] = True
+        return mask
+
+
+SITES = [
+    Site("BC", "BC", (6, 16)),
+    Site("BCHW", "BCHW", (4, 16, 3, 2)),
+    Site("BTC", "BTC", (4, 5, 16), positions=5),
+    Site("recurrent", "BC", (4, 5, 16), positions=5),
+    Site("recurrent_step", "BC", (6, 16), positions=5),
+]
+
+
+def config(name: str) -> Any:
+    return OmegaConf.load(CONF / f"{name}.yaml")
+
+
+def legal(name: str, site: Site) -> bool:
+    return site.layout in get_class(config(name)._target_).layouts
+
+
+def build(name: str, site: Site, *, parts: int = 1, bias: bool = True, gain_init: float | None = None, **options: Any):
+    """The norm at the site in float64, from its YAML with some options changed; parameters are not trivial."""
+    factory = instantiate(config(name), **options)
+    norm = factory(
+        site.channels, site.layout, parts=parts, positions=site.positions, bias=bias, gain_init=gain_init
+    ).double()
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for name, parameter in norm.named_parameters():
+            if name != "alpha":
+                parameter.copy_(0.5 + torch.rand(parameter.shape, generator=generator, dtype=parameter.dtype))
+        for name, buffer in norm.named_buffers():
+            if name in ("running_mean", "running_var"):
+                buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator, dtype=buffer.dtype))
+    return norm
+
+
+def step_of(site: Site) -> int | None:
+    return 3 if site.name == "recurrent_step" else None
+
+
+def apply(norm: Norm, site: Site, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    return norm(x, mask, step_of(site))
+
+
+CASES = [(name, site) for name in NORMS for site in SITES if legal(name, site)]
+IDS = [f"{name}-{site.name}" for name, site in CASES]

@@ -1,0 +1,55 @@
+"""The convolutional network: shapes, placements, shortcuts."""
+
+from functools import partial
+from itertools import product
+
+import pytest
+import torch
+from torch import nn
+
+from normlab.models.cnn import CNN
+from normlab.norms.layer import LayerNorm
+from normlab.norms.none import NoNorm
+from normlab.schema import Sizes
+
+SIZES = Sizes("images", (3, 9, 8), outputs=4)
+
+
+@pytest.mark.parametrize(
+    ("placement", "residual", "depth"), list(product(["post_conv", "pre_activation"], [True, False], [1, 2]))
+)
+def test_equals_a_naive_write_out(placement, residual, depth):
+    model = CNN(partial(LayerNorm), SIZES, width=4, stages=2, depth=depth, residual=residual, placement=placement)
+    model = model.double()
+    images = torch.randn(2, 3, 9, 8, dtype=torch.float64)
+
+    def norm(x):
+        return nn.functional.group_norm(x, 1)
+
+    x = model.stem(images)
+    if placement == "post_conv":
+        x = norm(x).relu()
+    for i, block in enumerate(model.blocks):
+        a = x if placement == "post_conv" else norm(x).relu()
+        y = block.conv2(norm(block.conv1(a)).relu())
+        y = norm(y) if placement == "post_conv" else y
+        if residual and i == depth:  # the first block of the second stage halves the image
+            x = norm(block.shortcut(a)) if placement == "post_conv" else block.shortcut(a)
+        x = x + y if residual else y
+        x = x.relu() if placement == "post_conv" else x
+    if placement == "pre_activation":
+        x = norm(x).relu()
+    assert x.shape == (2, 8, 5, 4)
+
+    torch.testing.assert_close(model(images), model.head(x.mean((2, 3))), rtol=1e-12, atol=1e-12)
+
+
+def test_counts_its_convolutions():
+    model = CNN(partial(NoNorm), SIZES, stages=3, depth=2, residual=False)
+    assert sum(isinstance(module, nn.Conv2d) for module in model.modules()) == 2 * 2 * 3 + 1
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 28, 28), (3, 32, 20)])
+def test_takes_any_image(shape):
+    model = CNN(partial(NoNorm), Sizes("images", shape, outputs=5), width=2)
+    assert model(torch.randn(2, *shape)).shape == (2, 5)

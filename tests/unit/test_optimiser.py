@@ -1,0 +1,58 @@
+"""Parameter groups and the course of the learning rate."""
+
+import pytest
+import torch
+from torch import nn
+
+from normlab.norms.dyt import DynamicTanh
+from normlab.schema import OptimConfig
+from normlab.tasks.optimiser import build_optimiser, build_schedule, rate_factor
+
+
+def config(**changes):
+    return OptimConfig(**{"name": "adamw", "lr": 0.1, "weight_decay": 0.5, "warmup": 0.2, **changes})
+
+
+def test_only_weights_decay():
+    model = nn.Sequential(nn.Linear(3, 4), DynamicTanh(4, "BC"), nn.LayerNorm(4))
+    decayed, rest = build_optimiser(model, config()).param_groups
+    assert decayed["weight_decay"] == 0.5
+    assert [p.shape for p in decayed["params"]] == [(4, 3)]
+    assert rest["weight_decay"] == 0.0
+    assert sum(p.numel() for p in rest["params"]) == 4 + (1 + 4 + 4) + (4 + 4)
+
+
+def test_decay_moves_weights_but_no_gain():
+    model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimiser = build_optimiser(model, config(name="sgd", momentum=0.0))
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    optimiser.step()
+    after = dict(model.named_parameters())
+    torch.testing.assert_close(after["0.weight"], before["0.weight"] * (1 - 0.1 * 0.5))
+    assert torch.equal(after["1.weight"], before["1.weight"])
+    assert torch.equal(after["0.bias"], before["0.bias"])
+
+
+def test_warmup_rises_and_cosine_falls_to_its_end():
+    factors = [rate_factor(step, config(final=0.1), 100) for step in range(101)]
+    assert factors[:20] == sorted(factors[:20])
+    assert 0 < factors[0] < 0.1
+    assert factors[20] == pytest.approx(1.0)
+    assert factors[20:] == sorted(factors[20:], reverse=True)
+    assert factors[60] == pytest.approx(0.55)
+    assert factors[100] == pytest.approx(0.1)
+
+
+def test_constant_stays():
+    assert {rate_factor(step, config(schedule="constant", warmup=0.0), 10) for step in range(10)} == {1.0}
+
+
+def test_schedule_steps_the_optimiser():
+    optimiser = build_optimiser(nn.Linear(2, 2), config(warmup=0.0))
+    schedule = build_schedule(optimiser, config(warmup=0.0), steps=2)
+    assert optimiser.param_groups[0]["lr"] == pytest.approx(0.1)
+    optimiser.step()
+    schedule.step()
+    assert optimiser.param_groups[0]["lr"] == pytest.approx(0.05)
