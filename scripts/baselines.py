@@ -43,7 +43,7 @@ def fashion_mnist(splits: Sequence[str]) -> Iterator[Result]:
     def pixels(split: str) -> tuple[NDArray[np.float32], list[int]]:
         data = columns("fashion_mnist", split)
         images = np.frombuffer(b"".join(data["image"]), np.uint8).reshape(-1, 28 * 28)
-        return images.astype(np.float32) / 255, data["label"]
+        return images.astype(np.float32) / np.float32(255), data["label"]
 
     model = LogisticRegression(C=0.1, tol=5e-4, max_iter=500).fit(*pixels("train"))
     yield "logistic regression on pixels", "accuracy", [float(model.score(*pixels(split))) for split in splits]

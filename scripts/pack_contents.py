@@ -103,8 +103,8 @@ def union(files: Files) -> Splits:
     addresses.sort(key=lambda address: (address["year"], address["name"]))
     splits: Splits = {"train": [], "validation": [], "test": []}
     for number, address in enumerate(addresses, start=1):
-        name = {0: "validation", 1: "test"}.get(number % 20, "train") if number > 1 else "train"
-        splits[name].append(address | {"text": plain_text(address["text"])})
+        name = {0: "validation", 1: "test"}.get(number % 20, "train")
+        splits[name if number > 1 else "train"].append(address | {"text": plain_text(address["text"])})
     return splits
 
 

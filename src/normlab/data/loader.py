@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -62,10 +62,10 @@ def loader(
 
 @dataclass(frozen=True)
 class Share:
-    """One process's indices of a batch, and the targets of the whole batch."""
+    """One process's indices of a batch, and those of the whole batch."""
 
     index: Tensor
-    total: int
+    whole: Tensor
 
 
 class Order(Sampler[int]):
@@ -133,7 +133,7 @@ class Shares(Sampler[Share]):
             last = i == self.batches - 1
             batch = index[i * self.batch_size : None if last else (i + 1) * self.batch_size]
             low, high = (len(batch) * r // self.world_size for r in (self.rank, self.rank + 1))
-            yield Share(batch[low:high], self.sampler.split.count_targets(batch))
+            yield Share(batch[low:high], batch)
 
 
 class _Gathered(Dataset[Batch]):
@@ -146,7 +146,7 @@ class _Gathered(Dataset[Batch]):
         return len(self.split)
 
     def __getitems__(self, share: Share) -> Batch:
-        return replace(self.split.gather(share.index), total=share.total)
+        return self.split.gather(share.index, share.whole)
 
 
 def _as_is(batch: Any) -> Any:

@@ -68,11 +68,13 @@ def read(task: TaskConfig) -> tuple[Parts, str]:
     if task.source == "hub":
         rows, origin = read_hub(task)
         return {split: [Part(f"{task.name} ({split})", part)] for split, part in rows.items()}, origin
-    found = files(task)
-    if all(path.suffix.lower() in IMAGES for paths in found.values() for path in paths):
-        return {split: [_image_rows(paths, task)] for split, paths in found.items()}, f"images in {task.path}"
+    parts: Parts = {}
     with _quiet():
-        parts = {split: [_read_file(path, task) for path in paths] for split, paths in found.items()}
+        for split, paths in files(task).items():
+            if paths[0].suffix.lower() in IMAGES:
+                parts[split] = [_image_rows(paths, task)]
+            else:
+                parts[split] = [_read_file(path, task) for path in paths]
     return parts, f"pack {task.pack}" if task.source == "embedded" else f"files at {task.path}"
 
 
@@ -105,14 +107,16 @@ def _accepted() -> str:
 
 
 def _split_files(folder: Path, split: str) -> list[Path]:
-    """Files whose name says the split, or the files or classes of images in a folder of that name."""
+    """Files whose name says the split; without them, the files or classes of images in a folder of that name."""
     children = [child for child in sorted(folder.iterdir()) if _split_of(child.name) == split]
     tables = [child for child in children if child.is_file() and child.suffix.lower() in READERS]
-    for child in children:
-        if child.is_dir():
-            inside = [path for path in sorted(child.iterdir()) if path.suffix.lower() in READERS]
-            tables += inside or _class_files(child)
-    return tables
+    if tables:
+        return tables
+    paths: list[Path] = []
+    for child in filter(Path.is_dir, children):
+        inside = [path for path in sorted(child.iterdir()) if path.suffix.lower() in READERS]
+        paths += inside or _class_files(child)
+    return paths
 
 
 def _split_of(name: str) -> str | None:

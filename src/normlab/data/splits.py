@@ -41,12 +41,13 @@ class Examples:
         """Time steps of each example (all alike where nothing is padded)."""
         return torch.ones_like(index) if self.lengths is None else self.lengths[index]
 
-    def count_targets(self, index: Tensor) -> int:
-        """Labels at `index`: one an example."""
-        return len(index)
+    def gather(self, index: Tensor, whole: Tensor | None = None) -> Batch:
+        """The examples at `index` (int64 [B], on the CPU), pixels standardised, sequences padded to the longest.
 
-    def gather(self, index: Tensor) -> Batch:
-        """The examples at `index` (int64 [B], on the CPU), padded to the longest among them, pixels standardised."""
+        `whole` is the batch of which `index` is one process's share. All processes pad alike, so that recurrences
+        take equally many steps everywhere.
+        """
+        whole = index if whole is None else whole
         on_device = index.to(self.inputs.device)
         inputs, targets = self.inputs.index_select(0, on_device), self.targets.index_select(0, on_device)
         mask = None
@@ -55,12 +56,11 @@ class Examples:
         else:
             inputs = inputs.long()
         if self.lengths is not None:
-            lengths = self.lengths[index]
-            longest = int(lengths.max())
+            lengths, longest = self.lengths[index], int(self.lengths[whole].max())
             inputs = inputs[:, :longest]
             if int(lengths.min()) < longest:
                 mask = (torch.arange(longest) < lengths[:, None]).to(inputs.device)
-        return Batch(inputs, targets, mask, total=len(index))
+        return Batch(inputs, targets, mask, total=len(whole))
 
     def to(self, device: torch.device | str) -> Examples:
         """The same examples on `device`, where batches are then gathered."""
@@ -111,21 +111,18 @@ class Windows:
         """Predicted tokens of each window."""
         return (self.predicted - index).clamp(max=self.length)
 
-    def count_targets(self, index: Tensor) -> int:
-        """Predicted tokens of all windows at `index`."""
-        return int(self.lengths_at(index).sum())
-
-    def gather(self, index: Tensor) -> Batch:
-        """The windows that start at `index` (int64 [B], on the CPU)."""
+    def gather(self, index: Tensor, whole: Tensor | None = None) -> Batch:
+        """The windows that start at `index` (int64 [B], on the CPU), a process's share of the batch `whole`."""
+        total = int(self.lengths_at(index if whole is None else whole).sum())
         if int(index.max()) + self.length <= self.predicted:
             windows = self.tokens.unfold(0, self.length + 1, 1)  # a view of all of them
             window = windows.index_select(0, index.to(self.tokens.device)).long()
-            return Batch(window[:, :-1], window[:, 1:], None, total=len(index) * self.length)
+            return Batch(window[:, :-1], window[:, 1:], None, total)
         at = (index[:, None] + torch.arange(self.length + 1)).clamp(max=self.predicted)
         window = self.tokens[at.to(self.tokens.device)].long()
         lengths = self.lengths_at(index)
         mask = (torch.arange(self.length) < lengths[:, None]).to(window.device)
-        return Batch(window[:, :-1], window[:, 1:], mask, total=int(lengths.sum()))
+        return Batch(window[:, :-1], window[:, 1:], mask, total)
 
     def to(self, device: torch.device | str) -> Windows:
         """The same text on `device`, where batches are then gathered."""

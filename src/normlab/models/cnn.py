@@ -35,6 +35,7 @@ class CNN(nn.Module):
         sizes: of images.
         width: channels of the first stage.
         stages: number of stages, each of half the resolution and twice the channels of the one before.
+        stem_stride: 2 makes the stem halve the image already: a third of the work for images of 28 × 28.
         depth: blocks of a stage; there are 2 · depth · stages + 1 convolutions on the main path.
         residual: shortcuts around the blocks.
         placement: norm after each convolution, or before it with the activation.
@@ -49,7 +50,8 @@ class CNN(nn.Module):
         norm: NormFactory,
         sizes: Sizes,
         *,
-        width: Annotated[int, Field(gt=0)] = 16,
+        width: Annotated[int, Field(gt=0)] = 32,
+        stem_stride: Literal[1, 2] = 2,
         stages: Annotated[int, Field(gt=0)] = 3,
         depth: Annotated[int, Field(gt=0)] = 1,
         residual: bool = True,
@@ -59,7 +61,7 @@ class CNN(nn.Module):
         super().__init__()
         self.placement = placement
         self.residual = residual
-        self.stem = nn.Conv2d(sizes.shape[0], width, 3, padding=1)
+        self.stem = nn.Conv2d(sizes.shape[0], width, 3, stem_stride, padding=1)
         make_block = _PostConvBlock if placement == "post_conv" else _PreActivationBlock
         self.blocks = nn.ModuleList()
         channels = width

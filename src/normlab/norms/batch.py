@@ -162,9 +162,11 @@ class BatchNorm(Norm):
 
     def _fusable(self, x: Tensor, start: int, length: int) -> bool:
         """Whether PyTorch's kernel computes exactly what is asked for."""
+        batch = x.shape[0]
+        size = min(self.nbs or batch, batch)
         return (
-            (self.nbs is None or self.nbs >= x.shape[0])
-            and x.numel() >= 2 * length * self.num_features
+            batch % size == 0
+            and size * x[0].numel() >= 2 * length * self.num_features
             and start + length <= len(self._rows(self.running_mean))
             and self.momentum is not None
             and self._collector is None
@@ -172,16 +174,24 @@ class BatchNorm(Norm):
         )
 
     def _fused(self, x: Tensor, start: int, length: int) -> Tensor:
-        flat = x.flatten(1) if self.per_position else x.flatten(0, -2) if self.layout == "BTC" else x
-        gain, bias = (p if p is None else p.expand(length, -1).flatten() for p in (self.gain, self.bias))
+        """Sets of statistics become channels of their own: length · K · C of them."""
+        chunks = max(1, x.shape[0] // (self.nbs or x.shape[0]))
+        beside = 1 if self.layout == "BCHW" else -2
+        parted = x.unflatten(0, (chunks, -1)).movedim(0, beside)  # chunks stand beside the channels
+        if self.layout == "BTC" and not self.per_position:
+            flat = parted.flatten(0, 1).flatten(1)
+        else:
+            flat = parted.flatten(1, 2) if self.layout == "BCHW" else parted.flatten(1)
+        sets = length * chunks
+        gain, bias = (p if p is None or sets == 1 else p.repeat(sets) for p in (self.gain, self.bias))
         # The kernel gets copies: what it writes into views of buffers that vmap has stacked is lost.
         running = self._running(start, length)
-        mean, var = (rows.flatten().clone() for rows in running)
+        mean, var = (rows.repeat_interleave(chunks, 0).flatten() for rows in running)
         y = functional.batch_norm(flat, mean, var, gain, bias, True, self.momentum or 0.0, self.eps)
         if self.training:
             for rows, new in zip(running, (mean, var), strict=True):
-                rows.copy_(new.view_as(rows))
-        return y.view_as(x)
+                rows.copy_(new.view(length, chunks, -1).mean(1))
+        return y.view_as(parted).movedim(beside, 0).flatten(0, 1)
 
     def _pooled(self, x: Tensor, mask: Tensor | None, step: int | None, length: int) -> Tensor:
         """The formula: padding, chunks and other processes' sets included."""
@@ -202,8 +212,11 @@ class BatchNorm(Norm):
         running_mean, running_var = self._running(start, length)
         mean = torch.where(enough, rows.mean, running_mean).view_as(sets.mean)
         var = torch.where(enough, rows.variance, running_var).view_as(sets.mean)
-        standard = (chunks - mean) * torch.rsqrt(var + self.eps)
-        return self.scale_and_shift(standard.flatten(0, 1)[: x.shape[0]])
+        scale = torch.rsqrt(var + self.eps) * self._along_channels(self.gain)
+        y = (chunks - mean) * scale
+        if self.bias is not None:
+            y = y + self._along_channels(self.bias)
+        return y.flatten(0, 1)[: x.shape[0]]
 
     def _chunks(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """x as chunks [K, B/K, ...], the last filled up with padding, and a mask that broadcasts to them."""
@@ -225,10 +238,10 @@ class BatchNorm(Norm):
         live = slice(min(start, len(own)), min(start + rows.n.shape[1], len(own)))
         rows = _fit(rows, live.stop - live.start)
         enough = rows.n >= 2
-        n = torch.where(enough, rows.n, 0.0)
+        n = rows.n * enough
         total = n.sum(0)
         mean = (n * rows.mean).sum(0) / total.clamp(min=1)
-        var = torch.where(enough, rows.m2, 0.0).sum(0) / (n - 1).clamp(min=0).sum(0).clamp(min=1)
+        var = (rows.m2 * enough).sum(0) / (n - 1).clamp(min=0).sum(0).clamp(min=1)
         weight = self._weight((total > 0).to(total.dtype), live)
         for buffer, new in ((self.running_mean, mean), (self.running_var, var)):
             old = self._rows(buffer)[live]

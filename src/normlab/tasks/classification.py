@@ -42,7 +42,7 @@ class Classification(Task):
         targets = torch.cat([kept[1] for kept in self._kept])
         loss = torch.stack([kept[2] for kept in self._kept]).sum()
         self._kept.clear()
-        mean_loss = MeanMetric().to(self.device)
+        mean_loss = MeanMetric(nan_strategy="disable").to(self.device)
         mean_loss.update(loss / max(len(targets), 1), weight=len(targets))
         accuracy = MulticlassAccuracy(self.sizes.outputs, average="micro", validate_args=False)
         f1 = MulticlassF1Score(self.sizes.outputs, average="macro", validate_args=False)

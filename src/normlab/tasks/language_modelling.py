@@ -49,7 +49,7 @@ class LanguageModelling(Task):
         loss = torch.stack([kept[0] for kept in self._kept]).sum()
         count = sum(kept[1] for kept in self._kept)
         self._kept.clear()
-        mean_loss = MeanMetric().to(self.device)
+        mean_loss = MeanMetric(nan_strategy="disable").to(self.device)
         mean_loss.update(loss / max(count, 1), weight=count)
         nats = mean_loss.compute()
         bits = nats / math.log(2) * self.tokens_per_character[split]

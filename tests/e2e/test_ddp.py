@@ -1,0 +1,64 @@
+"""Two processes that share every batch train the same network as one process with the whole batch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from normlab.runs.store import read_json
+
+ROOT = Path(__file__).parents[2]
+COMMON = (
+    "norm=batch",
+    "trainer.precision=64-true",
+    "trainer.steps=4",
+    "trainer.batches=4",
+    "trainer.log_every=1",
+    "trainer.threads=1",
+    "task.batch_size=16",
+    "task.eval_batch_size=50",
+    "logger=none",
+)
+# variable lengths, masks and per-step statistics; images
+MODELS = {"lstm": ("model=lstm", "model.width=16"), "cnn": ("model=cnn", "model.width=8")}
+
+
+def weights(output: Path) -> dict[str, torch.Tensor]:
+    (folder,) = (output / "runs").iterdir()
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def summary(output: Path) -> dict:
+    (folder,) = (output / "runs").iterdir()
+    return read_json(folder / "summary.json")
+
+
+def run(output: Path, cache: Path, *options: str) -> None:
+    command = [sys.executable, "train.py", *COMMON, *options, f"output={output}", f"cache={cache}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("model", ["lstm", pytest.param("cnn", marks=pytest.mark.slow)])
+def test_synchronised_batch_norm_equals_one_process(model, tmp_path, cache, train):
+    run(tmp_path / "two", cache, *MODELS[model], "trainer=ddp", "norm.sync=true")
+    answer = train(*COMMON, *MODELS[model], "norm.sync=true", output=tmp_path / "one")
+    assert answer.status == 0, answer.err
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-9, atol=1e-11, msg=name)
+    for name in ("validation/accuracy", "validation/loss", "validation/f1", "examples"):
+        assert summary(tmp_path / "two")[name] == pytest.approx(summary(tmp_path / "one")[name], rel=1e-6), name
+    assert summary(tmp_path / "two")["normalisation_batch_size"] == 16
+
+
+@pytest.mark.slow
+def test_without_synchronisation_a_process_pools_its_own_share(tmp_path, cache, train):
+    run(tmp_path / "two", cache, *MODELS["cnn"], "trainer=ddp")
+    train(*COMMON, *MODELS["cnn"], output=tmp_path / "one")
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert any(not torch.allclose(two[name], value) for name, value in one.items())
+    assert summary(tmp_path / "two")["normalisation_batch_size"] == 8
