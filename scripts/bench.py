@@ -71,7 +71,13 @@ def seconds(command: list[str]) -> float:
 def first_step(train: list[str], folder: str, logger: str, number: int) -> float:
     """Seconds from the start of the command to the end of its first optimiser step."""
     output = f"{folder}/{logger}-{number}"
-    options = [f"logger={logger}", "trainer.steps=1", "trainer.batches=1", "trainer.log_every=1", "trainer.progress=false"]
+    options = [
+        f"logger={logger}",
+        "trainer.steps=1",
+        "trainer.batches=1",
+        "trainer.log_every=1",
+        "trainer.progress=false",
+    ]
     started = time.time()
     subprocess.run([*train, *options, f"output={output}"], cwd=ROOT, check=True, capture_output=True)
     (record,) = Path(output).glob("runs/*/metrics.jsonl")

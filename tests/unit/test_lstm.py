@@ -62,12 +62,10 @@ def torch_twin(model: LSTM) -> nn.LSTM:
     return twin
 
 
-@pytest.mark.parametrize(
-    ("layers", "bidirectional", "padded", "pooled"), list(product([1, 2], [False, True], [False, True], [False, True]))
-)
+@pytest.mark.parametrize(("bidirectional", "pooled"), [(False, False), (False, True), (True, True)])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("layers", [1, 2])
 def test_without_norm_equals_torch(layers, bidirectional, padded, pooled):
-    if bidirectional and not pooled:
-        pytest.skip("refused: a bidirectional model has no causal outputs")
     model = build(partial(NoNorm), CLASSES if pooled else SEQUENCES, layers=layers, bidirectional=bidirectional)
     twin, x = torch_twin(model), inputs()
     if padded:
