@@ -257,3 +257,13 @@ def test_float32_and_float64_agree(name: str, site: Site) -> None:
     single = apply(build(name, site).float(), site, x.float())
     assert single.dtype == torch.float32
     torch.testing.assert_close(single.double(), apply(build(name, site), site, x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_compiles_without_a_graph_break(name: str) -> None:
+    site = SITES[2]
+    torch._dynamo.reset()
+    compiled = torch.compile(build(name, site), fullgraph=True, backend="eager")
+    for mask in (None, site.mask()):
+        expected = apply(build(name, site), site, site.input(), mask)
+        torch.testing.assert_close(compiled(site.input(), mask), expected, rtol=1e-12, atol=1e-12)

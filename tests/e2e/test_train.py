@@ -109,7 +109,8 @@ def test_a_checkpoint_alone_rebuilds_its_model(trained):
 
 def test_evaluate_repeats_what_training_found(train, trained, tmp_path):
     ckpt = trained / "checkpoints" / "best.ckpt"
-    answer = train("measure=evaluate", f"ckpt={ckpt}", "logger=none", "trainer.batches=3", output=tmp_path / "evaluated")
+    options = ("measure=evaluate", f"ckpt={ckpt}", "logger=none", "trainer.batches=3")
+    answer = train(*options, output=tmp_path / "evaluated")
     assert answer.status == 0, answer.err
     found, known = (read_json(f / "summary.json") for f in (only_run(tmp_path / "evaluated"), trained))
     for name in ("validation/accuracy", "validation/f1", "validation/loss", "test/accuracy", "test/loss"):
@@ -159,9 +160,7 @@ def test_csv_and_tensorboard_at_once(train, tmp_path):
 def test_precise_statistics_are_used(train, tmp_path):
     """Precise statistics change what batch norm says in eval mode, and nothing about training."""
     for evaluation in ("running", "precise"):
-        train(
-            *short("cnn", "logger=none", "norm=batch", f"norm.evaluation={evaluation}"), output=tmp_path / evaluation
-        )
+        train(*short("cnn", "logger=none", "norm=batch", f"norm.evaluation={evaluation}"), output=tmp_path / evaluation)
     running, precise = (only_run(tmp_path / name) for name in ("running", "precise"))
     assert losses(running) == losses(precise)
     found = [read_json(folder / "summary.json")["validation/loss"] for folder in (running, precise)]

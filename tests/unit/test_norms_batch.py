@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from norm_sites import SITES, Site, build
-from normlab.norms.batch import needs_refreshing, refresh_statistics
 from normlab.norms.moments import Moments, merge, moments
+from normlab.norms.precise import needs_refreshing, refresh_statistics
 from normlab.schema import InputError
 
 BC, BCHW, BTC, RECURRENT, _ = SITES
@@ -47,8 +47,8 @@ def test_a_smaller_last_chunk_counts_by_its_size() -> None:
 
 def test_a_last_chunk_of_one_example_is_normalised_with_running_statistics() -> None:
     norm, x = build("batch", BC, nbs=5, momentum=1.0), BC.input()
-    last = norm(x)[5:]
-    torch.testing.assert_close(last, own_batch_norm(norm, BC).eval()(x[5:]), **EXACT)
+    other = own_batch_norm(norm, BC).eval()
+    torch.testing.assert_close(norm(x)[5:], other(x[5:]), **EXACT)
     torch.testing.assert_close(norm.running_mean, x[:5].mean(0), **EXACT)
 
 
@@ -158,6 +158,33 @@ def test_coupling_follows_the_options(options: dict, examples: bool, positions: 
     jacobian = torch.autograd.functional.jacobian(norm, BTC.input()).abs().sum((2, 5))  # [B, T, B, T]
     assert bool(jacobian.sum((1, 3)).fill_diagonal_(0).any()) == examples
     assert bool(jacobian.diagonal(dim1=0, dim2=2).sum(-1).fill_diagonal_(0).any()) == positions
+
+
+OPTIONS = [{"nbs": 2}, {"nbs": 3}, {"pool": "positions"}, {"nbs": 2, "pool": "positions"}, {"momentum": None}]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("site", [BCHW, BTC, RECURRENT], ids=lambda s: s.name)
+def test_gradients_of_every_option(site: Site, options: dict, masked: bool) -> None:
+    mask = site.mask() if masked else None
+
+    def function(x: Tensor) -> Tensor:  # a new norm each time: small sets take the running statistics, which move
+        return build("batch", site, **options)(x, mask)
+
+    assert torch.autograd.gradcheck(function, site.input().requires_grad_(), fast_mode=True)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("site", [BCHW, BTC, RECURRENT], ids=lambda s: s.name)
+def test_stacked_seeds_keep_their_running_statistics_apart(site: Site, options: dict) -> None:
+    norms = [build("batch", site, **options) for _ in range(2)]
+    x = torch.stack([site.input(seed) for seed in range(2)])
+    parameters, buffers = torch.func.stack_module_state(norms)
+    together = torch.vmap(lambda p, b, x: torch.func.functional_call(norms[0], (p, b), (x,)))(parameters, buffers, x)
+    torch.testing.assert_close(together, torch.stack([n(v) for n, v in zip(norms, x, strict=True)]), **EXACT)
+    for name, stacked in buffers.items():
+        torch.testing.assert_close(stacked, torch.stack([dict(n.named_buffers())[name] for n in norms]), **EXACT)
 
 
 def test_evaluation_with_the_batch_has_no_affine_map() -> None:

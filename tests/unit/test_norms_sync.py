@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from norm_sites import SITES, Site, build
-from normlab.norms.batch import refresh_statistics
+from normlab.norms.precise import refresh_statistics
 
 BC, BCHW, BTC, RECURRENT, _ = SITES
 EXACT = {"rtol": 1e-12, "atol": 1e-12}

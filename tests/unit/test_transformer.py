@@ -84,7 +84,7 @@ def attend(attention, xs: list, causal: bool, rotary: bool) -> list:
 
 def naive(model, sequence: torch.Tensor, norm_position: str, causal: bool, rotary: bool) -> torch.Tensor:
     """Logits of one sequence of real positions."""
-    xs = [model.projection.weight @ x + model.projection.bias for x in sequence]
+    xs = [model.embedding.weight @ x + model.embedding.bias for x in sequence]
     if not rotary:
         xs = [x + model.places[t] for t, x in enumerate(xs)]
     for block in model.blocks:

@@ -12,8 +12,8 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from rich.console import Console
 
-from normlab.data.loader import loader
 from normlab.data.load import Data
+from normlab.data.loader import loader
 from normlab.measures.callbacks import Curve, TrainingLog
 from normlab.measures.loggers import build_loggers
 from normlab.measures.place import Place

@@ -50,7 +50,7 @@ class CNN(nn.Module):
         norm: NormFactory,
         sizes: Sizes,
         *,
-        width: Annotated[int, Field(gt=0)] = 32,
+        width: Annotated[int, Field(gt=0)] = 24,
         stem_stride: Literal[1, 2] = 2,
         stages: Annotated[int, Field(gt=0)] = 3,
         depth: Annotated[int, Field(gt=0)] = 1,

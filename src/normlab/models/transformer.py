@@ -102,8 +102,9 @@ class Transformer(nn.Module):
                 )
             return made
 
-        self.embedding = nn.Embedding(sizes.vocabulary, width) if sizes.vocabulary else None
-        self.projection = None if sizes.vocabulary else nn.Linear(sizes.shape[-1], width)
+        self.embedding = (
+            nn.Embedding(sizes.vocabulary, width) if sizes.vocabulary else nn.Linear(sizes.shape[-1], width)
+        )
         self.places = nn.Parameter(torch.empty(self.longest, width)) if position_encoding == "learned" else None
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(
@@ -124,7 +125,7 @@ class Transformer(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 initialise(module)
-        if self.embedding is not None:
+        if isinstance(self.embedding, nn.Embedding):
             nn.init.normal_(self.embedding.weight, std=self.embedding.embedding_dim**-0.5)
             if tie_embedding:
                 self.head.weight = self.embedding.weight
@@ -152,10 +153,9 @@ class Transformer(nn.Module):
 
     def _embed(self, inputs: Tensor) -> Tensor:
         """[B, T] or [B, T, F] → [B, T, width]."""
-        if self.embedding is not None:
-            x = self.embedding(inputs) * math.sqrt(self.embedding.embedding_dim)
-        elif self.projection is not None:
-            x = self.projection(inputs)
+        x = self.embedding(inputs)
+        if isinstance(self.embedding, nn.Embedding):
+            x = x * math.sqrt(self.embedding.embedding_dim)
         if self.places is not None:
             if inputs.shape[1] > self.longest:
                 raise InputError(

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from normlab.norms.base import Layout, Norm
-from normlab.norms.collector import Collector
-from normlab.norms.moments import Moments, at_least_float32, moments
+from normlab.norms.moments import Moments, at_least_float32, merge, moments
 from normlab.norms.processes import distributed, merge_processes
 from normlab.schema import InputError
 
@@ -92,7 +89,7 @@ class BatchNorm(Norm):
         self.nbs = nbs
         self.pool = pool
         self.sync = sync
-        self._collector: Collector | None = None
+        self.collected: Moments | None = None  # see `collect`
         rows = (positions,) if self.per_position and positions is not None else ()
         self.register_buffer("running_mean", torch.zeros(*rows, num_features))
         self.register_buffer("running_var", torch.ones(*rows, num_features))
@@ -126,7 +123,7 @@ class BatchNorm(Norm):
     def _normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
         """Per position, x is [B, length, C]: one step if `step` says which, else all of them."""
         length = x.shape[1] if self.per_position else 1
-        if not (self.training or self.evaluation == "batch" or self._collector is not None):
+        if not (self.training or self.evaluation == "batch" or self.collected is not None):
             return self._with_running(x, step or 0, length)
         if mask is None and self._fusable(x, step or 0, length):
             return self._fused(x, step or 0, length)
@@ -169,29 +166,29 @@ class BatchNorm(Norm):
             and size * x[0].numel() >= 2 * length * self.num_features
             and start + length <= len(self._rows(self.running_mean))
             and self.momentum is not None
-            and self._collector is None
+            and self.collected is None
             and not self._syncs()
         )
 
     def _fused(self, x: Tensor, start: int, length: int) -> Tensor:
-        """Sets of statistics become channels of their own: length · K · C of them."""
-        chunks = max(1, x.shape[0] // (self.nbs or x.shape[0]))
-        beside = 1 if self.layout == "BCHW" else -2
-        parted = x.unflatten(0, (chunks, -1)).movedim(0, beside)  # chunks stand beside the channels
-        if self.layout == "BTC" and not self.per_position:
-            flat = parted.flatten(0, 1).flatten(1)
-        else:
-            flat = parted.flatten(1, 2) if self.layout == "BCHW" else parted.flatten(1)
+        """Every set of statistics becomes a channel of its own."""
+        chunks = max(1, len(x) // (self.nbs or len(x)))
+        beside = 1 if self.layout == "BCHW" else -2  # where chunks stand beside the channels
+        wide = x if chunks == 1 else x.unflatten(0, (chunks, -1)).movedim(0, beside).flatten(beside, beside + 1)
+        flat = wide.flatten(1) if self.per_position else wide.flatten(0, -2) if self.layout == "BTC" else wide
         sets = length * chunks
         gain, bias = (p if p is None or sets == 1 else p.repeat(sets) for p in (self.gain, self.bias))
         # The kernel gets copies: what it writes into views of buffers that vmap has stacked is lost.
         running = self._running(start, length)
-        mean, var = (rows.repeat_interleave(chunks, 0).flatten() for rows in running)
+        mean, var = (rows.repeat(1, chunks).flatten() for rows in running)
         y = functional.batch_norm(flat, mean, var, gain, bias, True, self.momentum or 0.0, self.eps)
         if self.training:
             for rows, new in zip(running, (mean, var), strict=True):
-                rows.copy_(new.view(length, chunks, -1).mean(1))
-        return y.view_as(parted).movedim(beside, 0).flatten(0, 1)
+                rows.copy_(new.view(rows.shape) if chunks == 1 else new.view(length, chunks, -1).mean(1))
+        y = y.view_as(wide)
+        if chunks == 1:
+            return y
+        return y.unflatten(self._channel_axis, (chunks, -1)).movedim(beside, 0).flatten(0, 1)
 
     def _pooled(self, x: Tensor, mask: Tensor | None, step: int | None, length: int) -> Tensor:
         """The formula: padding, chunks and other processes' sets included."""
@@ -199,24 +196,29 @@ class BatchNorm(Norm):
         sets = moments(chunks, (1,) if self.per_position else _AXES[self.layout], real)
         rows = Moments(*(t.reshape(len(t), length, self.num_features) for t in sets))  # [K, length, C]
         start, own = step or 0, len(self._rows(self.running_mean))
-        if self._collector is not None:
-            self._collector.add(rows, start)
+        if self.collected is not None:
+            self.collected = self._pool(self.collected, rows, start)
         if self._syncs():  # whole sequences may be longer in another process: exchange every row
             rows = merge_processes(_fit(rows, own if step is None else length))
-        if self.training:  # first, as later steps take what the last row then is
+        mean, var = self._or_running(_fit(rows, length), start)
+        if self.training:
             self._update(rows, start)
-        rows = _fit(rows, length)
-        enough = rows.n >= 2
-        if start + length > own:
-            enough = enough & (torch.arange(start, start + length, device=x.device) < own).unsqueeze(-1)
-        running_mean, running_var = self._running(start, length)
-        mean = torch.where(enough, rows.mean, running_mean).view_as(sets.mean)
-        var = torch.where(enough, rows.variance, running_var).view_as(sets.mean)
+        if start + length > own:  # later steps take what the last row has become
+            late = torch.arange(start, start + length, device=x.device)[:, None] >= own
+            last_mean, last_var = self._running(start, length)
+            mean, var = torch.where(late, last_mean, mean), torch.where(late, last_var, var)
+        mean, var = mean.view_as(sets.mean), var.view_as(sets.mean)
         scale = torch.rsqrt(var + self.eps) * self._along_channels(self.gain)
         y = (chunks - mean) * scale
         if self.bias is not None:
             y = y + self._along_channels(self.bias)
         return y.flatten(0, 1)[: x.shape[0]]
+
+    def _or_running(self, rows: Moments, start: int) -> tuple[Tensor, Tensor]:
+        """Mean and variance of rows [K, length, C]; the running ones of sets of fewer than two entries."""
+        mean, var = self._running(start, rows.n.shape[1])
+        enough = rows.n >= 2
+        return torch.where(enough, rows.mean, mean), torch.where(enough, rows.variance, var)
 
     def _chunks(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """x as chunks [K, B/K, ...], the last filled up with padding, and a mask that broadcasts to them."""
@@ -255,45 +257,33 @@ class BatchNorm(Norm):
         tracked.add_(updated[:, :1].long())
         return updated / tracked.clamp(min=1)
 
+    def collect(self) -> None:
+        """From now on normalise with the batch's statistics, in eval mode too, and pool their exact moments."""
+        zeros = torch.zeros_like(self._rows(self.running_mean), dtype=torch.float64)
+        self.collected = Moments(zeros, zeros, zeros)
+
     @torch.no_grad()
-    def _adopt(self, collector: Collector) -> None:
-        mean, var, known = collector.statistics()
-        for buffer, new in ((self.running_mean, mean), (self.running_var, var)):
-            rows = self._rows(buffer)
-            rows.copy_(torch.where(known, new, rows))
+    def _pool(self, kept: Moments, rows: Moments, start: int) -> Moments:
+        """Rows [rows, C] and the new ones, [K, length, C], of the steps from `start`."""
+        if start >= len(kept.n):
+            return kept
+        own = _fit(rows, len(kept.n) - start)
+        placed = (functional.pad(new.double(), (0, 0, start, 0)) for new in own)
+        return merge(Moments(*(torch.cat((old[None], new)) for old, new in zip(kept, placed, strict=True))), 0)
+
+    @torch.no_grad()
+    def adopt_collected(self) -> None:
+        """Make the moments collected in all processes the running statistics, where they rest on two values."""
+        if self.collected is None:
+            return
+        pooled = merge_processes(self.collected) if distributed() else self.collected
+        unbiased = pooled.m2 / (pooled.n - 1).clamp(min=1)
+        for buffer, new in ((self.running_mean, pooled.mean), (self.running_var, unbiased)):
+            old = self._rows(buffer)
+            old.copy_(torch.where(pooled.n >= 2, new, old))
 
 
 def _fit(rows: Moments, length: int) -> Moments:
     """Rows [K, length, C]: later ones are cut off, or are empty sets."""
     more = length - rows.n.shape[1]
     return Moments(*(functional.pad(t, (0, 0, 0, more)) for t in rows)) if more else rows
-
-
-def needs_refreshing(model: nn.Module) -> bool:
-    """Whether a norm of the model wants `refresh_statistics` before an evaluation."""
-    return bool(_precise(model))
-
-
-@contextmanager
-def refresh_statistics(model: nn.Module) -> Iterator[None]:
-    """Replace the running statistics of batch norms with `evaluation=precise` by the population's.
-
-    Within the context, run the model over training batches, in eval mode so that dropout is silent: these
-    norms normalise with batch statistics, as in training, and pool the exact moments of what they see. On
-    leaving it the pooled mean and unbiased variance, over all processes, become the running statistics.
-    """
-    norms = _precise(model)
-    collectors = [Collector(norm._rows(norm.running_mean)) for norm in norms]
-    for norm, collector in zip(norms, collectors, strict=True):
-        norm._collector = collector
-    try:
-        yield
-        for norm, collector in zip(norms, collectors, strict=True):
-            norm._adopt(collector)
-    finally:
-        for norm in norms:
-            norm._collector = None
-
-
-def _precise(model: nn.Module) -> list[BatchNorm]:
-    return [m for m in model.modules() if isinstance(m, BatchNorm) and m.evaluation == "precise"]

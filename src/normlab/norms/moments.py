@@ -35,7 +35,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 def count(x: Tensor, axes: tuple[int, ...], real: Tensor) -> Tensor:
     """Number of real entries of x over `axes`; `real` is 1 or 0 and has axes of length 1 where it is constant."""
-    repeats = math.prod(x.shape[axis] // real.shape[axis] for axis in axes)
+    repeats = math.prod([x.shape[axis] // real.shape[axis] for axis in axes])
     return repeats * real.sum(axes, keepdim=True)
 
 

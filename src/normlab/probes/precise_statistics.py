@@ -7,7 +7,7 @@ from itertools import islice
 import pytorch_lightning as pl
 import torch
 
-from normlab.norms.batch import needs_refreshing, refresh_statistics
+from normlab.norms.precise import needs_refreshing, refresh_statistics
 from normlab.tasks.task import Task
 
 
