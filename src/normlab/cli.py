@@ -104,7 +104,7 @@ def _keys() -> list[str]:
 
 
 def _flatten(node: DictConfig, prefix: str = "") -> Iterable[str]:
-    for key in node:
+    for key in map(str, node):
         yield f"{prefix}{key}"
         if not OmegaConf.is_missing(node, key) and isinstance(child := node._get_node(key), DictConfig):
             yield from _flatten(child, f"{prefix}{key}.")

@@ -87,6 +87,8 @@ class TaskConfig(Strict):
     batch_size: PositiveInt  # SGD batch, over all processes
     eval_batch_size: PositiveInt = 500
     epochs: PositiveInt  # passes over the training split
+    steps: PositiveInt | None = None  # stop after that many optimiser steps, if sooner
+    validations: PositiveInt = 1  # evenly spaced within an epoch
 
     @model_validator(mode="after")
     def _complete(self) -> TaskConfig:
@@ -131,7 +133,7 @@ class TrainerConfig(Strict):
     epochs: PositiveInt  # passes over the training split
     steps: PositiveInt | None = None  # stop after that many optimiser steps, if sooner
     minutes: PositiveFloat | None = None  # stop after that time, if sooner
-    validations: PositiveInt = 1  # evenly spaced within an epoch
+    validations: PositiveInt  # evenly spaced within an epoch, or within `steps` if they are fewer
     patience: PositiveInt | None = None  # stop after that many validations without a better one
     batches: PositiveInt | None = None  # most batches an epoch, of each split: for a quick trial
     threads: PositiveInt | None = None  # CPU threads of torch; None: one a core

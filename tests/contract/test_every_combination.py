@@ -20,8 +20,8 @@ MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 TASKS = ("fashion_mnist", "fashion_rows", "word_stress", "union", "union_subwords", "author")
 SMALL = {
     "cnn": ["model.width=8"],
-    "lstm": ["model.width=8", "model.embedding=8"],
-    "mlp": ["model.width=8"],
+    "lstm": ["model.width=16", "model.embedding=8"],
+    "mlp": ["model.width=16"],
     "transformer": ["model.width=32", "model.layers=1"],
 }
 

@@ -157,10 +157,12 @@ def test_csv_and_tensorboard_at_once(train, tmp_path):
     assert list((folder / "tensorboard").glob("events.out.*"))
 
 
-def test_precise_statistics_are_used(train, tmp_path):
+@pytest.mark.parametrize("steps", [3, 2])  # at an epoch's end, and between two validations
+def test_precise_statistics_are_used(train, tmp_path, steps):
     """Precise statistics change what batch norm says in eval mode, and nothing about training."""
     for evaluation in ("running", "precise"):
-        train(*short("cnn", "logger=none", "norm=batch", f"norm.evaluation={evaluation}"), output=tmp_path / evaluation)
+        options = short("cnn", "logger=none", "norm=batch", f"norm.evaluation={evaluation}", f"trainer.steps={steps}")
+        train(*options, output=tmp_path / evaluation)
     running, precise = (only_run(tmp_path / name) for name in ("running", "precise"))
     assert losses(running) == losses(precise)
     found = [read_json(folder / "summary.json")["validation/loss"] for folder in (running, precise)]

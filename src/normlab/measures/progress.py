@@ -21,15 +21,17 @@ class Bar(pl.Callback):
         self.console = console
         self._bar: Progress | None = None
         self._next = 0.0
+        self._total = 0
         self._validation = ""
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         """Show the empty bar."""
+        self._total = int(trainer.estimated_stepping_batches)
         if not trainer.is_global_zero or not self.console.is_terminal:
             return
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
         self._bar = Progress(*columns, console=self.console, transient=True, refresh_per_second=4)
-        self._bar.add_task("", total=int(trainer.estimated_stepping_batches))
+        self._bar.add_task("", total=self._total)
         self._bar.start()
 
     def on_train_batch_end(
@@ -54,9 +56,8 @@ class Bar(pl.Callback):
         name = task.metric.replace("_", " ")
         self._validation = f" · validation {name} {value:.4f}"
         if self._bar is None and trainer.is_global_zero:
-            total = int(trainer.estimated_stepping_batches)
             self.console.print(
-                f"step {trainer.global_step}/{total} · validation loss {loss:.4f} · {name} {value:.4f}",
+                f"step {trainer.global_step}/{self._total} · validation loss {loss:.4f} · {name} {value:.4f}",
                 highlight=False,
             )
 

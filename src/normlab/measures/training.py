@@ -45,8 +45,11 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     trainer = build_trainer(config, place, build_loggers(config, place), callbacks)
     torch.manual_seed(derive(config.seed, "noise", trainer.global_rank))
     started = time.perf_counter()
-    validation = _loader(config, data, "validation", trainer)
-    trainer.fit(task, _loader(config, data, "train", trainer), validation)
+    batches, validation = (_loader(config, data, split, trainer) for split in ("train", "validation"))
+    if (steps := config.trainer.steps) is not None and steps < len(batches):
+        # the epoch ends with the run, so that its validations spread over what is trained
+        trainer.limit_train_batches = min(steps, config.trainer.batches or steps)
+    trainer.fit(task, batches, validation)
     if not task.diverged and curve.last_step != trainer.global_step:
         _validate_at_end(trainer, task, validation, curve, place)
     summary: dict[str, Any] = {

@@ -19,10 +19,14 @@ ROOMS = ("norms", "models", "data", "tasks", "probes", "measures")  # a run's re
 def science(config: RunConfig) -> dict[str, Any]:
     """The part of a config that decides a run's result: no paths, no loggers, no way of showing progress."""
     values = config.model_dump(mode="json", include={"norm", "model", "task", "optim", "seed", "test"})
-    values["task"] = {k: v for k, v in values["task"].items() if k not in ("path", "hub", "source")}
+    values["task"] = {k: v for k, v in values["task"].items() if k not in _ELSEWHERE}
     trainer = config.trainer.model_dump(mode="json", exclude={"log_every", "progress"})
     trainer["threads"] = trainer["threads"] or os.cpu_count()
     return {**values, "trainer": trainer, "measure": config.measure.name}
+
+
+# where the data lie, which their fingerprint stands for; defaults of the trainer, which says what is done
+_ELSEWHERE = ("path", "hub", "source", "epochs", "steps", "validations")
 
 
 def run_id(config: RunConfig, data: str) -> str:

@@ -26,7 +26,8 @@ def build_optimiser(model: nn.Module, config: OptimConfig) -> Optimizer:
     ]
     groups = [group for group in groups if group["params"]]
     if config.name == "adamw":
-        return AdamW(groups, lr=config.lr, betas=config.betas)
+        # on the CPU one fused pass is several times faster than PyTorch's default
+        return AdamW(groups, lr=config.lr, betas=config.betas, fused=parameters[0].device.type == "cpu")
     return SGD(groups, lr=config.lr, momentum=config.momentum)
 
 
