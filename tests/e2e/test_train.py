@@ -201,3 +201,31 @@ def test_a_full_disk_leaves_the_previous_checkpoint_good(train, trained, monkeyp
     normlab.load_checkpoint(folder / "checkpoints" / "last.ckpt")
     assert not list((folder / "checkpoints").glob("*.part"))
     assert read_json(folder / "status.json")["state"] == "failed"
+
+
+def test_ctrl_c_stops_the_run_and_says_so(train, tmp_path, monkeypatch):
+    from normlab.measures.callbacks import TrainingLog
+
+    def press(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainingLog, "on_train_batch_end", press)
+    answer = train(*short("cnn", "logger=none"))
+    assert answer.status == 130
+    assert answer.err.strip().splitlines()[-1] == "stopped by Ctrl-C"
+    folder = only_run(tmp_path / "outputs")
+    assert read_json(folder / "status.json")["state"] == "stopped"
+    assert not (folder / "owner").exists()
+
+
+def test_a_failure_is_recorded_with_its_cause(train, tmp_path, monkeypatch):
+    from normlab.measures.callbacks import TrainingLog
+
+    def fail(*_):
+        raise RuntimeError("the machine is on fire")
+
+    monkeypatch.setattr(TrainingLog, "on_train_batch_end", fail)
+    with pytest.raises(RuntimeError, match="on fire"):
+        train(*short("cnn", "logger=none"))
+    status = read_json(only_run(tmp_path / "outputs") / "status.json")
+    assert (status["state"], status["cause"]) == ("failed", "RuntimeError: the machine is on fire")

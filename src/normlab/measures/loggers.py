@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import netrc
 import os
 import time
@@ -41,11 +42,12 @@ class RunRecord(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Append one line."""
-        row = {
-            "step": step,
-            "time": time.time(),
-            **{name: value for name, value in metrics.items() if name != "epoch"},
+        finite = {
+            name: value if math.isfinite(value) else None  # JSON knows no NaN
+            for name, value in metrics.items()
+            if name != "epoch"
         }
+        row = {"step": step, "time": time.time(), **finite}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
@@ -101,13 +103,18 @@ def _wandb(wandb: WandbConfig, config: RunConfig, place: Place) -> Logger:
 
 
 def is_online(wandb: WandbConfig) -> bool:
-    """Online where asked for, or where a key is configured (by environment or netrc); W&B never prompts."""
+    """Online where a key is configured, by environment or netrc, and offline is not asked for; W&B never prompts.
+
+    Raises:
+        InputError: online is asked for and there is no key.
+    """
     environment = os.environ.get("WANDB_MODE")
     if environment in ("offline", "disabled", "dryrun"):
         return False
-    if wandb.mode != "auto":
-        return wandb.mode == "online"
-    return bool(os.environ.get("WANDB_API_KEY")) or _has_netrc_key()
+    has_key = bool(os.environ.get("WANDB_API_KEY")) or _has_netrc_key()
+    if wandb.mode == "online" and not has_key:
+        raise InputError("logger.wandb.mode=online needs an API key: run `wandb login`, or use mode=auto")
+    return has_key and wandb.mode != "offline"
 
 
 def _has_netrc_key() -> bool:

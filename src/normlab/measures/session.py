@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -63,6 +66,20 @@ def check_devices(trainer: TrainerConfig) -> None:
         raise InputError(f"trainer.devices={trainer.devices}: torch sees {there} GPUs here")
 
 
+@contextmanager
+def interruptible(trainer: pl.Trainer) -> Iterator[None]:
+    """Lightning ends the process on Ctrl-C and is deaf to a second one; give the interrupt back."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
 def build_task(config: RunConfig, model: nn.Module, data: Data) -> Task:
     """The LightningModule for the config's goal."""
     common: dict[str, Any] = {
@@ -100,7 +117,6 @@ def build_trainer(config: RunConfig, place: Place, loggers: list[Logger], callba
         limit_val_batches=options.batches,
         limit_test_batches=options.batches,
         val_check_interval=1 / options.validations,
-        gradient_clip_val=config.optim.clip,
         deterministic=options.deterministic,
         logger=loggers,
         callbacks=callbacks,

@@ -18,7 +18,7 @@ from normlab.measures.callbacks import Curve, TrainingLog
 from normlab.measures.loggers import build_loggers
 from normlab.measures.place import Place
 from normlab.measures.progress import Bar
-from normlab.measures.session import build_task, build_trainer, prepare
+from normlab.measures.session import build_task, build_trainer, interruptible, prepare
 from normlab.models.build import build_model
 from normlab.models.checkpoint import read_checkpoint
 from normlab.probes.precise_statistics import PreciseStatistics
@@ -49,7 +49,8 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     if (steps := config.trainer.steps) is not None and steps < len(batches):
         # the epoch ends with the run, so that its validations spread over what is trained
         trainer.limit_train_batches = min(steps, config.trainer.batches or steps)
-    trainer.fit(task, batches, validation)
+    with interruptible(trainer):
+        trainer.fit(task, batches, validation)
     if not task.diverged and curve.last_step != trainer.global_step:
         _validate_at_end(trainer, task, validation, curve, place)
     summary: dict[str, Any] = {

@@ -58,7 +58,7 @@ def _recorded(owned: Run, config: RunConfig) -> dict[str, Any]:
             owned.withdraw()
         raise
     except KeyboardInterrupt:
-        owned.fail("stopped", "Ctrl-C")
+        owned.fail("stopped", "stopped by Ctrl-C")
         raise
     except BaseException as error:
         owned.fail("failed", "".join(traceback.format_exception_only(error)).strip())

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Literal
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
 
 from normlab.data.batch import Batch
 from normlab.schema import OptimConfig, Sizes
@@ -99,6 +101,11 @@ class Task(pl.LightningModule, ABC):
         optimiser = build_optimiser(self.model, self.optim)
         schedule = build_schedule(optimiser, self.optim, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(self, optimizer: Optimizer, *_: Any, **__: Any) -> None:
+        """Clip the norm of all gradients together; Lightning's own clipping refuses fused optimisers."""
+        if self.optim.clip is not None:
+            clip_grad_norm_(self.model.parameters(), self.optim.clip)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A checkpoint describes itself: config and sizes stand in it as plain values."""
