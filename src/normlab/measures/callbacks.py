@@ -25,6 +25,7 @@ class TrainingLog(pl.Callback):
         self.every = every
         self.examples = 0  # seen by all processes
         self.seconds = 0.0  # training time, validation left out
+        self._own_examples = 0  # seen by this process
         self._losses: list[Tensor] = []
         self._since = 0.0
 
@@ -45,7 +46,7 @@ class TrainingLog(pl.Callback):
     ) -> None:
         """Keep the loss; report when it is time."""
         self._losses.append(outputs["loss"].detach())
-        self.examples += len(batch.inputs) * trainer.world_size
+        self._own_examples += len(batch.inputs)
         if trainer.global_step % self.every == 0:
             self._report(trainer, task)
 
@@ -58,6 +59,8 @@ class TrainingLog(pl.Callback):
             return
         self._tick()
         loss = float(trainer.strategy.reduce(torch.stack(self._losses).mean(), reduce_op="mean"))
+        seen = torch.tensor(self._own_examples, device=task.device)
+        self.examples = int(trainer.strategy.reduce(seen, reduce_op="sum"))
         self._losses.clear()
         values = {
             "train/loss": loss,

@@ -63,7 +63,7 @@ class LSTM(nn.Module):
         norm: NormFactory,
         sizes: Sizes,
         *,
-        width: Annotated[int, Field(gt=0)] = 128,
+        width: Annotated[int, Field(gt=0)] = 256,
         layers: Annotated[int, Field(gt=0)] = 1,
         bidirectional: bool = False,
         placement: Literal["inside", "input", "between"] = "inside",

@@ -66,7 +66,7 @@ class Transformer(nn.Module):
         sizes: Sizes,
         *,
         width: Annotated[int, Field(gt=0)] = 128,
-        layers: Annotated[int, Field(gt=0)] = 4,
+        layers: Annotated[int, Field(gt=0)] = 3,
         heads: Annotated[int, Field(gt=0)] = 4,
         mlp_ratio: Annotated[float, Field(gt=0)] = 4.0,
         activation: Literal["relu", "gelu", "silu"] = "gelu",

@@ -93,8 +93,9 @@ class Task(pl.LightningModule, ABC):
         self.collect(split, logits, batch, self.losses(logits, batch))
 
     def _log_metrics(self, split: str) -> None:
-        # the metrics are already reduced over processes
-        self.log_dict({f"{split}/{name}": value for name, value in self.metrics(split).items()})
+        # the metrics are already reduced over processes; without a step of ours Lightning counts one too few
+        values = {f"{split}/{name}": value for name, value in self.metrics(split).items()}
+        self.log_dict({**values, "step": float(self.global_step)})
 
     def configure_optimizers(self) -> Any:
         """Optimiser and schedule over the steps that the trainer is going to take."""
