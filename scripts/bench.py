@@ -116,14 +116,18 @@ def composed(*overrides: str) -> Any:
 def sides(config: Any) -> tuple[Callable[[int], float], Callable[[int], float]]:
     """Two functions that train a fresh model for a number of steps and tell the seconds that took."""
     import torch
+    from rich.console import Console
     from torch.nn import functional as F
     from torch.nn.utils import clip_grad_norm_
 
     from normlab.data.loader import loader
-    from normlab.measures.session import prepare
-    from normlab.measures.training import measure
+    from normlab.measures.callbacks import TrainingLog
+    from normlab.measures.loggers import build_loggers
+    from normlab.measures.place import Place
+    from normlab.measures.progress import Bar
+    from normlab.measures.session import build_task, build_trainer, prepare
     from normlab.models.build import build_model
-    from normlab.runs.store import claim
+    from normlab.probes.precise_statistics import PreciseStatistics
     from normlab.tasks.optimiser import build_optimiser, build_schedule
 
     data = prepare(config)
@@ -155,11 +159,20 @@ def sides(config: Any) -> tuple[Callable[[int], float], Callable[[int], float]]:
         return time.perf_counter() - started
 
     def ours(steps: int) -> float:
-        trainer = config.trainer.model_copy(update={"steps": steps, "epochs": 10**6})
+        torch.manual_seed(0)
+        task = build_task(config, build_model(config.norm, config.model, data.sizes), data)
+        short = config.model_copy(
+            update={"trainer": config.trainer.model_copy(update={"steps": steps, "epochs": 10**6, "validations": 1})}
+        )
+        log = TrainingLog(config.trainer.log_every)
         with tempfile.TemporaryDirectory() as folder:
-            place = claim(Path(folder), "bench", "", {}).place
-            short = config.model_copy(update={"trainer": trainer})
-            return float(measure(short, place)["train_seconds"])
+            place = Place(Path(folder), "bench", attempt=1)
+            trainer = build_trainer(
+                short, place, build_loggers(short, place), [log, PreciseStatistics(), Bar(Console())]
+            )
+            trainer.limit_val_batches = 0  # only the loop is compared
+            trainer.fit(task, loader(data.splits["train"], config.task.batch_size, seed=0, bucket=config.task.bucket))
+        return log.seconds
 
     return plain, ours
 
