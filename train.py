@@ -4,13 +4,14 @@
 """
 
 import os
+import sys
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from normlab.cli import CONF, guard
+from normlab.cli import CONF, guard, print_help
 
 os.environ.setdefault("NORMLAB_PID", str(os.getpid()))  # names Hydra's own folder, one a process
 
@@ -28,4 +29,4 @@ def main(cfg: DictConfig) -> None:
 
 if __name__ == "__main__":
     with guard():
-        main()
+        print_help() if "--help" in sys.argv[1:] else main()

@@ -45,6 +45,11 @@ def guard() -> Iterator[None]:
         sys.exit(2)
 
 
+def print_help() -> None:
+    """The help for a person; Hydra's own lists every group, which takes it a second."""
+    print((CONF / "help.txt").read_text(encoding="utf-8"), end="")
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """` Did you mean 'layer'?` where `known` has something near `word`, otherwise nothing."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
