@@ -84,7 +84,7 @@ def _wandb(wandb: WandbConfig, config: RunConfig, place: Place) -> Logger:
 
     names = {"norm": config.norm_name, "model": config.model_name, "task": config.task.name}
     options = config.model_dump(mode="json", include={"optim", "trainer", "seed", "norm", "model", "task"})
-    return WandbLogger(
+    logger = WandbLogger(
         project=wandb.project,
         entity=wandb.entity,
         group=wandb.group or "-".join(names.values()),
@@ -100,6 +100,8 @@ def _wandb(wandb: WandbConfig, config: RunConfig, place: Place) -> Logger:
         },
         settings=client.Settings(console="off"),
     )
+    logger._wandb_init.pop("anonymous", None)  # Lightning still passes it, and W&B warns that it has no effect
+    return logger
 
 
 def is_online(wandb: WandbConfig) -> bool:
