@@ -12,6 +12,8 @@ from normlab.runs.store import read_json
 ROOT = Path(__file__).parents[2]
 COMMON = (
     "norm=batch",
+    # AdamW would blow up gradients that are 0 but for rounding, such as those of a bias before batch norm
+    "optim=sgd",
     "trainer.precision=64-true",
     "trainer.steps=4",
     "trainer.batches=4",
