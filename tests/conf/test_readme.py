@@ -1,0 +1,42 @@
+"""The commands that README.md and the help show are ones that work."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from normlab.checks import checked
+
+ROOT = Path(__file__).parents[2]
+TEXT = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "conf/help.txt"))
+COMMANDS = sorted(
+    {
+        line.split("#")[0].strip()
+        for line in re.findall(r"^\s*python train\.py ((?:-m )?\w+=.+)$", TEXT, re.MULTILINE)
+        if "..." not in line and "<id>" not in line
+    }
+)
+
+
+def test_there_are_commands():
+    assert len(COMMANDS) > 5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_shown_command_passes_the_checks(command, tmp_path):
+    (tmp_path / "reviews.csv").write_text("text,label\n")
+    words = [word.replace("reviews.csv", str(tmp_path / "reviews.csv")) for word in shlex.split(command)]
+    # of a multirun the first combination
+    overrides = [word.split(",")[0] for word in words if "=" in word]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        checked(compose("train", overrides=overrides))
+
+
+def test_shown_make_targets_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    shown = set(re.findall(r"\bmake ([a-z-]+)", TEXT))
+    assert {"train", "test"} <= shown <= targets
