@@ -62,3 +62,10 @@ def test_a_damaged_owner_file_blocks_nobody(tmp_path):
     run = claim(tmp_path, "a", "code", {})
     (run.place.folder / "owner").write_text("")
     assert claim(tmp_path, "a", "code", {}).place.attempt == 2
+
+
+def test_a_withdrawn_repeat_leaves_the_finished_run_as_it_was(tmp_path):
+    claim(tmp_path, "a", "code", {}).finish({"n": 1})
+    claim(tmp_path, "a", "code", {}).withdraw()
+    assert finished(tmp_path, "a", "code") == {"n": 1}
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["a"]

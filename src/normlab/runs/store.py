@@ -53,6 +53,7 @@ class Run:
     place: Place
     code: str
     started: str
+    replaced: Path | None = None  # the earlier attempt, set aside
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Record the result and let go."""
@@ -66,8 +67,10 @@ class Run:
         self._release()
 
     def withdraw(self) -> None:
-        """The input could not work: leave no folder behind."""
+        """The input could not work: leave things as they were."""
         shutil.rmtree(self.place.folder)
+        if self.replaced is not None:
+            self.replaced.rename(self.place.folder)
 
     def _status(self, state: str, **more: str) -> None:
         status = {"state": state, "attempt": self.place.attempt, "code": self.code, "started": self.started}
@@ -104,22 +107,24 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any]) -> Run:
     if owner.exists() and _alive(owner):
         raise InputError(f"another process ({owner.read_text().strip()}) is working on {folder}: wait for it")
     attempt = int(read_json(folder / "status.json").get("attempt", 0)) + 1
-    if folder.exists():
-        _set_aside(folder, attempt - 1)
-    folder.mkdir(parents=True)
+    replaced = _set_aside(folder, attempt - 1) if folder.exists() else None
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise InputError(f"another process has just begun to work on {folder}: wait for it") from None
     with owner.open("x", encoding="utf-8") as file:
         file.write(f"{socket.gethostname()} {os.getpid()}\n")
-    run = Run(Place(folder, run_id, attempt), code, _now())
+    run = Run(Place(folder, run_id, attempt), code, _now(), replaced)
     write_json(folder / "config.json", config)
     run._status("running")
     return run
 
 
-def _set_aside(folder: Path, attempt: int) -> None:
+def _set_aside(folder: Path, attempt: int) -> Path:
     number = attempt
     while (kept := folder.with_name(f"{folder.name}.attempt-{number}")).exists():
         number += 1
-    folder.rename(kept)
+    return folder.rename(kept)
 
 
 def _alive(owner: Path) -> bool:
