@@ -150,7 +150,7 @@ def kind_of(task: TaskConfig) -> str:
 def _check_sites(config: RunConfig, norm: Signature, model: Signature) -> None:
     """Has the norm a meaning at the model's sites?"""
     name, nearest = config.norm_name, norm.constants.get("nearest", "layer")
-    sites = site_layouts(model, config.model)
+    sites = model.constants["layouts"]
     refused = [layout for layout in sites if layout not in norm.constants.get("layouts", sites)]
     if refused:
         where = _PLACES[refused[0]]
@@ -176,15 +176,6 @@ _PLACES = {
 }
 
 
-def site_layouts(model: Signature, options: dict[str, Any]) -> tuple[str, ...]:
-    """The layouts of a model's sites: a constant, or chosen by the option that `layouts` names first."""
-    layouts = model.constants["layouts"]
-    if isinstance(layouts, dict):
-        ((option, choices),) = layouts.items()
-        return tuple(choices[options[option]])
-    return tuple(layouts)
-
-
 def _check_batch(config: RunConfig, model: Signature) -> None:
     task, trainer = config.task, config.trainer
     world = trainer.devices * trainer.nodes
@@ -193,7 +184,7 @@ def _check_batch(config: RunConfig, model: Signature) -> None:
             f"task.batch_size={task.batch_size} is the batch of all processes together and can't be shared "
             f"out evenly among {world}: use {task.batch_size // world * world or world}"
         )
-    if config.norm_name != "batch" or "BC" not in site_layouts(model, config.model):
+    if config.norm_name != "batch" or "BC" not in model.constants["layouts"]:
         return
     share = task.batch_size // (1 if config.norm.get("sync") else world)
     single = "norm.nbs=1" if config.norm.get("nbs") == 1 else f"task.batch_size={task.batch_size}"

@@ -7,10 +7,9 @@ from typing import Any
 import torch
 
 from normlab.data.loader import loader
-from normlab.measures.loggers import build_loggers
+from normlab.measures.loggers import build_loggers, finish
 from normlab.measures.place import Place
 from normlab.measures.session import build_task, build_trainer, prepare
-from normlab.measures.training import finish
 from normlab.models.checkpoint import load_checkpoint, read_checkpoint, recorded
 from normlab.schema import RunConfig
 
@@ -42,6 +41,5 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
             world_size=trainer.world_size,
         )
         summary |= run(task, batches, verbose=False)[0]
-    for logger in trainer.loggers:
-        finish(logger, summary)
+    finish(trainer.loggers, summary)
     return summary

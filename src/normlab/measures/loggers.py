@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from pytorch_lightning.loggers import CSVLogger, Logger
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from normlab.measures.place import Place
@@ -67,6 +67,15 @@ def build_loggers(config: RunConfig, place: Place) -> list[Logger]:
     return loggers
 
 
+@rank_zero_only
+def finish(loggers: list[Logger], summary: dict[str, Any]) -> None:
+    """Hand the summary to W&B and close its run; other loggers need no end."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.summary.update(summary)
+            logger.experiment.finish()
+
+
 def _tensorboard(place: Place) -> Logger:
     from pytorch_lightning.loggers import TensorBoardLogger
 
@@ -80,8 +89,9 @@ def _wandb(wandb: WandbConfig, config: RunConfig, place: Place) -> Logger:
     """Config, group, tags and job type are set so that a dashboard can group by norm, model and task."""
     os.environ.setdefault("WANDB_SILENT", "true")  # our own line says how to view and upload
     import wandb as client
-    from pytorch_lightning.loggers import WandbLogger
 
+    if client.run is not None:  # an earlier run of a multirun failed; Lightning would log into it
+        client.finish(exit_code=1)
     names = {"norm": config.norm_name, "model": config.model_name, "task": config.task.name}
     options = config.model_dump(mode="json", include={"optim", "trainer", "seed", "norm", "model", "task"})
     logger = WandbLogger(

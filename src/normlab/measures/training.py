@@ -15,7 +15,7 @@ from rich.console import Console
 from normlab.data.load import Data
 from normlab.data.loader import loader
 from normlab.measures.callbacks import Curve, TrainingLog
-from normlab.measures.loggers import build_loggers
+from normlab.measures.loggers import build_loggers, finish
 from normlab.measures.place import Place
 from normlab.measures.progress import Bar
 from normlab.measures.session import build_task, build_trainer, interruptible, prepare
@@ -69,8 +69,7 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
         weights = read_checkpoint(place.checkpoints / "best.ckpt")["state_dict"]
         task.load_state_dict(weights)
         summary |= _finite(trainer.test(task, _loader(config, data, "test", trainer), verbose=False)[0])
-    for logger in trainer.loggers:
-        finish(logger, summary)
+    finish(trainer.loggers, summary)
     return summary
 
 
@@ -80,13 +79,6 @@ def _validate_at_end(trainer: pl.Trainer, task: Task, validation: Any, curve: Cu
     if curve.best(task) is curve.rows[-1]:
         trainer.save_checkpoint(place.checkpoints / "best.ckpt")
     trainer.save_checkpoint(place.checkpoints / "last.ckpt")
-
-
-def finish(logger: Any, summary: dict[str, Any]) -> None:
-    """Hand the summary to W&B and close its run; other loggers need no end."""
-    if hasattr(logger, "experiment") and type(logger).__name__ == "WandbLogger":
-        logger.experiment.summary.update(summary)
-        logger.experiment.finish()
 
 
 def _keepers(config: RunConfig, task: Task, place: Place) -> list[pl.Callback]:

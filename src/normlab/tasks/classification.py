@@ -32,7 +32,7 @@ class Classification(Task):
         """Cross-entropy summed over the examples, nats."""
         return F.cross_entropy(logits.float(), batch.targets, reduction="sum")
 
-    def collect(self, split: str, logits: Tensor, batch: Batch, loss: Tensor) -> None:
+    def collect(self, logits: Tensor, batch: Batch, loss: Tensor) -> None:
         """Keep the predicted classes, the labels and the summed loss."""
         self._kept.append((logits.argmax(dim=1), batch.targets, loss))
 

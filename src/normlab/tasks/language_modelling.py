@@ -39,7 +39,7 @@ class LanguageModelling(Task):
         loss = F.cross_entropy(logits.flatten(0, 1).float(), batch.targets.flatten(), reduction="none")
         return masked_sum(loss, batch.mask.flatten())
 
-    def collect(self, split: str, logits: Tensor, batch: Batch, loss: Tensor) -> None:
+    def collect(self, logits: Tensor, batch: Batch, loss: Tensor) -> None:
         """Keep the summed loss and the number of valid tokens."""
         count = batch.targets.numel() if batch.mask is None else int(batch.mask.sum())
         self._kept.append((loss, count))

@@ -53,7 +53,7 @@ class Task(pl.LightningModule, ABC):
         """The loss summed over the valid targets of this process's share of the batch: a scalar."""
 
     @abstractmethod
-    def collect(self, split: str, logits: Tensor, batch: Batch, loss: Tensor) -> None:
+    def collect(self, logits: Tensor, batch: Batch, loss: Tensor) -> None:
         """Keep of an evaluation batch what `metrics` needs, as tensors on the device."""
 
     @abstractmethod
@@ -90,7 +90,7 @@ class Task(pl.LightningModule, ABC):
 
     def _evaluate(self, split: str, batch: Batch) -> None:
         logits = self._forward[0](batch.inputs, batch.mask)
-        self.collect(split, logits, batch, self.losses(logits, batch))
+        self.collect(logits, batch, self.losses(logits, batch))
 
     def _log_metrics(self, split: str) -> None:
         # the metrics are already reduced over processes; without a step of ours Lightning counts one too few
