@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
+sys.path.insert(0, str(Path(__file__).parent))
+from zygote import Zygote
+
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("WANDB_MODE", "offline")
 
@@ -54,3 +57,11 @@ def train(tmp_path, cache, monkeypatch, capsys) -> Callable[..., Answer]:
         return Answer(status, captured.out, captured.err)
 
     return command
+
+
+@pytest.fixture(scope="session")
+def zygote():
+    """Runs commands of `train.py` in forked processes, see `tests/zygote.py`."""
+    started = Zygote()
+    yield started
+    started.close()

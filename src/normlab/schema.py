@@ -141,6 +141,8 @@ class TrainerConfig(Strict):
     compile: bool = False  # torch.compile the model
     log_every: PositiveInt = 50  # optimiser steps between two logged training values
     progress: bool = True
+    save_steps: PositiveInt | None = None  # optimiser steps between two resume points
+    save_minutes: PositiveFloat = 2.0  # minutes between two resume points
 
 
 class WandbConfig(Strict):
@@ -183,6 +185,7 @@ class RunConfig(Strict):
     output: str  # folder of all results
     cache: str  # folder of materialised data
     rerun: bool  # repeat a finished run; the old one is kept
+    accept_code: bool  # a finished run of other code counts as one of this code, instead of being done again
     debug: bool  # show tracebacks of input errors
 
     @property

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import normlab
-from normlab.runs.store import read_json
+from normlab.jsonfile import read_json
 
 ROOT = Path(__file__).parents[2]
 SHORT = ("trainer.steps=3", "trainer.batches=3", "trainer.log_every=1", "trainer.threads=1", "task.batch_size=16")

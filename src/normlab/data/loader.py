@@ -120,6 +120,7 @@ class Shares(Sampler[Share]):
         self.batch_size = batch_size
         self.rank = rank
         self.world_size = world_size
+        self.skip = 0  # batches that the next pass leaves out: those that an interrupted epoch has done
         fewest = max(batch_size // 2 + 1, world_size * min(2, batch_size // world_size))
         whole, rest = divmod(len(sampler), batch_size)
         self.batches = max(1, whole + (rest >= fewest))
@@ -129,7 +130,8 @@ class Shares(Sampler[Share]):
 
     def __iter__(self) -> Iterator[Share]:
         index = self.sampler.index()
-        for i in range(self.batches):
+        first, self.skip = self.skip, 0
+        for i in range(first, self.batches):
             last = i == self.batches - 1
             batch = index[i * self.batch_size : None if last else (i + 1) * self.batch_size]
             low, high = (len(batch) * r // self.world_size for r in (self.rank, self.rank + 1))

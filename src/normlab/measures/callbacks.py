@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from normlab.data.batch import Batch
+from normlab.jsonfile import write_json
 from normlab.tasks.task import Task
 
 
@@ -28,6 +30,10 @@ class TrainingLog(pl.Callback):
         self._own_examples = 0  # seen by this process
         self._losses: list[Tensor] = []
         self._since = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        """Start the clock; a resumed epoch has no start of its own."""
+        self._since = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         """Start the clock."""
@@ -53,6 +59,24 @@ class TrainingLog(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         """Report what is left of the epoch, so that a short one is seen too."""
         self._report(trainer, task)
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, task: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep what has been counted since the last report, of every process."""
+        pending = torch.stack(self._losses) if self._losses else torch.zeros(0, device=task.device)
+        own = torch.tensor([self._own_examples], device=task.device)
+        checkpoint["training_log"] = {
+            "losses": _of_every_process(trainer, pending),
+            "own_examples": _of_every_process(trainer, own),
+            "examples": self.examples,
+            "seconds": self.seconds,
+        }
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, task: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on counting."""
+        kept, rank = checkpoint["training_log"], trainer.global_rank
+        self._losses = list(kept["losses"][rank].to(task.device))
+        self._own_examples = int(kept["own_examples"][rank])
+        self.examples, self.seconds = kept["examples"], kept["seconds"]
 
     def _report(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         if not self._losses:
@@ -93,6 +117,14 @@ class Curve(pl.Callback):
         if not math.isfinite(row["validation/loss"]):
             stop_diverged(trainer, task)
 
+    def state_dict(self) -> dict[str, Any]:
+        """All rows so far."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on after them."""
+        self.rows = list(state["rows"])
+
     @property
     def last_step(self) -> int | None:
         """The step of the last validation."""
@@ -104,6 +136,30 @@ class Curve(pl.Callback):
         rows = [row for row in self.rows if math.isfinite(row["validation/loss"])]
         pick = max if task.direction == "max" else min
         return pick(rows, key=lambda row: row[name]) if rows else None
+
+
+class Heartbeat(pl.Callback):
+    """Keeps `progress.json` up to date, at most once a second: what a sweep's board shows of a running run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "progress.json"
+        self._next = 0.0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, task: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Write where the run is, if a second has passed."""
+        if time.monotonic() < self._next or not trainer.is_global_zero:
+            return
+        self._next = time.monotonic() + 1
+        values = {"step": trainer.global_step, "steps": int(trainer.estimated_stepping_batches)}
+        write_json(self.path, values, durable=False)
+
+
+def _of_every_process(trainer: pl.Trainer, values: Tensor) -> Tensor:
+    """[n] → [processes, n], on the CPU."""
+    gathered = trainer.strategy.all_gather(values)
+    return gathered.reshape(trainer.world_size, -1).cpu()
 
 
 def stop_diverged(trainer: pl.Trainer, task: pl.LightningModule) -> None:

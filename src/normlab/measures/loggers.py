@@ -6,6 +6,7 @@ import json
 import math
 import netrc
 import os
+import shutil
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -23,11 +24,31 @@ class RunRecord(Logger):
     """Every logged value as a line of `metrics.jsonl`: `{"step": 50, "time": 1.7e9, "train/loss": 0.7, …}`.
 
     `time` is in seconds since 1970.
+
+    Args:
+        folder: of the run.
+        rows: lines to keep of what is there; a resumed run repeats those that an interrupted one logged later.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rows: int = 0) -> None:
         super().__init__()
         self.path = folder / "metrics.jsonl"
+        self.rows = rows
+        self._keep()
+
+    @rank_zero_only
+    def _keep(self) -> None:
+        if self.path.exists():
+            with self.path.open("rb+") as file:
+                for _ in range(self.rows):
+                    file.readline()
+                file.truncate()
+
+    def kept(self) -> list[dict[str, Any]]:
+        """The rows that a resumed run begins with."""
+        if self.rows == 0:
+            return []
+        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()[: self.rows]]
 
     @property
     def name(self) -> str:
@@ -50,6 +71,7 @@ class RunRecord(Logger):
         row = {"step": step, "time": time.time(), **finite}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+        self.rows += 1
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """The config stands in `config.json`."""
@@ -57,9 +79,10 @@ class RunRecord(Logger):
 
 def build_loggers(config: RunConfig, place: Place) -> list[Logger]:
     """The loggers that the config asks for, after the run's own record."""
-    loggers: list[Logger] = [RunRecord(place.folder)]
+    record = RunRecord(place.folder, place.resume.rows if place.resume else 0)
+    loggers: list[Logger] = [record]
     if config.logger.csv:
-        loggers.append(CSVLogger(place.folder, name="", version="csv"))
+        loggers.append(_csv(place, record))
     if config.logger.tensorboard:
         loggers.append(_tensorboard(place))
     if config.logger.wandb is not None:
@@ -76,11 +99,23 @@ def finish(loggers: list[Logger], summary: dict[str, Any]) -> None:
             logger.experiment.finish()
 
 
+def _csv(place: Place, record: RunRecord) -> Logger:
+    """Lightning's CSV logger begins its file anew; a resumed run tells it what it had logged before."""
+    rank_zero_only(shutil.rmtree)(place.folder / "csv", ignore_errors=True)
+    logger = CSVLogger(place.folder, name="", version="csv")
+    for row in record.kept():
+        values = {name: value for name, value in row.items() if name not in ("step", "time") and value is not None}
+        logger.log_metrics(values, step=row["step"])
+    return logger
+
+
 def _tensorboard(place: Place) -> Logger:
     from pytorch_lightning.loggers import TensorBoardLogger
 
+    # of an interrupted run, TensorBoard forgets what came after the resume point
+    purge = None if place.resume is None else place.resume.step + 1
     try:
-        return TensorBoardLogger(place.folder, name="", version="tensorboard")
+        return TensorBoardLogger(place.folder, name="", version="tensorboard", purge_step=purge)
     except ModuleNotFoundError:
         raise InputError("logger=tensorboard needs TensorBoard: pip install 'normlab[tensorboard]'") from None
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments import SLURMEnvironment
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
@@ -21,6 +22,7 @@ from normlab.data.load import Data, load
 from normlab.data.splits import Windows
 from normlab.measures.checkpointing import AtomicCheckpointIO
 from normlab.measures.place import Place
+from normlab.measures.stopping import Stopped
 from normlab.models.checkpoint import describe
 from normlab.schema import InputError, RunConfig, TrainerConfig
 from normlab.tasks.classification import Classification
@@ -50,6 +52,7 @@ def quiet() -> None:
         ".*number of training batches.*",
         ".*already configured.*",
         ".*LeafSpec.*",
+        ".*your dataloader is not resumable.*",  # its sampler is
     ):
         warnings.filterwarnings("ignore", hint)
     warnings.filterwarnings("ignore", ".*", module="pytorch_lightning.trainer.connectors.*")
@@ -72,6 +75,8 @@ def interruptible(trainer: pl.Trainer) -> Iterator[None]:
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
+    except Stopped:
+        raise
     except SystemExit:
         if trainer.interrupted:
             raise KeyboardInterrupt from None
@@ -103,6 +108,9 @@ def build_trainer(config: RunConfig, place: Place, loggers: list[Logger], callba
     if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     several = options.devices * options.nodes > 1
+    plugins: list[Any] = [AtomicCheckpointIO()]
+    if several and SLURMEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # submitit requeues, after the run has saved
     return pl.Trainer(
         default_root_dir=place.folder,
         accelerator="cuda" if options.accelerator == "gpu" else "cpu",
@@ -120,7 +128,7 @@ def build_trainer(config: RunConfig, place: Place, loggers: list[Logger], callba
         deterministic=options.deterministic,
         logger=loggers,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        plugins=plugins,
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,11 +15,13 @@ from rich.console import Console
 
 from normlab.data.load import Data
 from normlab.data.loader import loader
-from normlab.measures.callbacks import Curve, TrainingLog
-from normlab.measures.loggers import build_loggers, finish
+from normlab.measures.callbacks import Curve, Heartbeat, TrainingLog
+from normlab.measures.loggers import RunRecord, build_loggers, finish
 from normlab.measures.place import Place
 from normlab.measures.progress import Bar
+from normlab.measures.resumption import Noise, Resumption
 from normlab.measures.session import build_task, build_trainer, interruptible, prepare
+from normlab.measures.stopping import Stopped
 from normlab.models.build import build_model
 from normlab.models.checkpoint import read_checkpoint
 from normlab.probes.precise_statistics import PreciseStatistics
@@ -28,7 +31,7 @@ from normlab.tasks.task import Task
 
 
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:
-    """Train one network.
+    """Train one network, from the beginning or from where an interrupted run can go on.
 
     Returns:
         A flat summary. `validation/…` are the metrics of the best checkpoint by the task's metric, `last/…`
@@ -39,20 +42,24 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     torch.manual_seed(derive(config.seed, "init"))
     task = build_task(config, build_model(config.norm, config.model, data.sizes), data)
     log, curve = TrainingLog(config.trainer.log_every), Curve()
+    loggers = build_loggers(config, place)
     callbacks: list[pl.Callback] = [log, PreciseStatistics(), curve, *_keepers(config, task, place)]
+    assert isinstance(loggers[0], RunRecord)
+    callbacks += [Noise(config.seed), Heartbeat(place.folder), Resumption(place, loggers[0], config.trainer)]
     if config.trainer.progress:
         callbacks.append(Bar(Console()))
-    trainer = build_trainer(config, place, build_loggers(config, place), callbacks)
-    torch.manual_seed(derive(config.seed, "noise", trainer.global_rank))
+    trainer = build_trainer(config, place, loggers, callbacks)
     started = time.perf_counter()
     batches, validation = (_loader(config, data, split, trainer) for split in ("train", "validation"))
     if (steps := config.trainer.steps) is not None and steps < len(batches):
         # the epoch ends with the run, so that its validations spread over what is trained
         trainer.limit_train_batches = min(steps, config.trainer.batches or steps)
-    with interruptible(trainer):
-        trainer.fit(task, batches, validation)
-    if not task.diverged and curve.last_step != trainer.global_step:
-        _validate_at_end(trainer, task, validation, curve, place)
+    with interruptible(trainer), _ended_when_stopped(trainer):
+        trainer.fit(task, batches, validation, ckpt_path=place.resume_checkpoint, weights_only=True)
+    if not task.diverged:
+        if curve.last_step != trainer.global_step:
+            _validate_at_end(trainer, task, validation, curve, place)
+        trainer.save_checkpoint(place.checkpoints / "last.ckpt")
     summary: dict[str, Any] = {
         "diverged": task.diverged,
         "steps": trainer.global_step,
@@ -73,12 +80,21 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     return summary
 
 
+@contextmanager
+def _ended_when_stopped(trainer: pl.Trainer) -> Iterator[None]:
+    """The loggers of a stopped run are closed, as the process may end at once."""
+    try:
+        yield
+    except Stopped:
+        finish(trainer.loggers, {})
+        raise
+
+
 def _validate_at_end(trainer: pl.Trainer, task: Task, validation: Any, curve: Curve, place: Place) -> None:
     """Validate and keep a run that `trainer.steps` or `trainer.minutes` ended between two validations."""
     trainer.validate(task, validation, verbose=False)
     if curve.best(task) is curve.rows[-1]:
         trainer.save_checkpoint(place.checkpoints / "best.ckpt")
-    trainer.save_checkpoint(place.checkpoints / "last.ckpt")
 
 
 def _keepers(config: RunConfig, task: Task, place: Place) -> list[pl.Callback]:
@@ -88,7 +104,6 @@ def _keepers(config: RunConfig, task: Task, place: Place) -> list[pl.Callback]:
         filename="best",
         monitor=monitor,
         mode=task.direction,
-        save_last=True,
         save_on_train_epoch_end=False,
         enable_version_counter=False,
     )

@@ -8,9 +8,15 @@ import resource
 import shlex
 import subprocess
 import sys
+from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
+
+from normlab.jsonfile import read_json, write_json
+from normlab.schema import RunConfig
+from normlab.seeds import derive
 
 PROJECT = Path(__file__).parents[3]
 
@@ -20,32 +26,54 @@ def command() -> str:
     return shlex.join(["python", *sys.argv])
 
 
-def provenance(data: str) -> dict[str, Any]:
-    """Command, code, versions, machine and data of this run."""
-    return {
+def provenance(folder: Path, config: RunConfig, data: str) -> None:
+    """Write `provenance.json`: command, code, versions, machine, threads, seeds and data of a run.
+
+    A resumed run keeps those of its earlier parts, oldest first, as `before`: [{command, time, git, machine}, …].
+    """
+    path = folder / "provenance.json"
+    values = {
         "command": command(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "folder": str(Path.cwd()),
         "git": git_state(),
         "python": platform.python_version(),
-        "packages": {d.metadata["Name"]: d.version for d in distributions()},
+        "packages": packages(),
         "machine": machine(),
+        "threads": config.trainer.threads or os.cpu_count(),
+        "seeds": {purpose: derive(config.seed, purpose) for purpose in ("init", "order", "noise")},
         "data": data,
     }
+    earlier = read_json(path)
+    before = (
+        [*earlier.get("before", []), {k: earlier[k] for k in ("command", "time", "git", "machine")}] if earlier else []
+    )
+    write_json(path, {**values, "before": before})
 
 
+@cache
+def packages() -> dict[str, str]:
+    """Every installed distribution with its version."""
+    return dict(sorted((d.metadata["Name"], d.version) for d in distributions()))
+
+
+@cache
 def git_state() -> dict[str, str] | None:
-    """Commit and uncommitted changes; None outside a git checkout."""
+    """Commit and uncommitted changes when this process first asked; None outside a git checkout."""
     commit = _git("rev-parse", "HEAD")
     return None if commit is None else {"commit": commit, "diff": _git("diff", "HEAD") or ""}
 
 
+@cache
 def machine() -> dict[str, Any]:
-    """Processor, cores and system."""
+    """Name, processor, cores, memory and system."""
     return {
+        "host": platform.node(),
         "system": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "memory_gb": _memory_gb(),
+        "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
         "cuda_visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
     }
 
@@ -54,6 +82,13 @@ def peak_memory_mb() -> float:
     """Most memory that this process has held, in MB."""
     kilo = 1024 if sys.platform != "darwin" else 1
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo / 1e6, 1)
+
+
+def _memory_gb() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    except (OSError, ValueError):
+        return None
 
 
 def _processor() -> str:

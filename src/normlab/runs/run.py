@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 import time
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,46 +15,92 @@ from rich.console import Console
 
 from normlab.data.store import prepare
 from normlab.measures.place import Place
-from normlab.runs.identity import code_hash, run_id
-from normlab.runs.provenance import peak_memory_mb, provenance
+from normlab.measures.resume_points import list_points
+from normlab.measures.stopping import Stopped
+from normlab.runs.code import code_hash
+from normlab.runs.identity import run_id
+from normlab.runs.owner import launch, read_owner
+from normlab.runs.provenance import command, peak_memory_mb, provenance
 from normlab.runs.show import show
-from normlab.runs.store import Run, claim, finished, folder_of, write_json
+from normlab.runs.store import Run, accept, claim, folder_of, look
 from normlab.schema import InputError, RunConfig
+
+OTHERS_WAIT = 300.0  # seconds that the other processes of a run wait for the first to take it
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of asking for a run.
+
+    computed  False: it had finished before
+    note      a sentence for the user, or nothing
+    """
+
+    summary: dict[str, Any]
+    folder: Path
+    computed: bool
+    note: str = ""
 
 
 def run(config: RunConfig) -> dict[str, Any]:
-    """Do a run and record it; a finished one is shown instead of repeated.
+    """Do a run and show it; a finished one is shown instead of repeated.
 
     Returns:
         The summary.
 
     Raises:
         InputError: the data or the machine are not what the config asks for; nothing is left behind.
+        Stopped: it was asked to stop, and has saved where it can go on.
     """
-    if config.measure.name == "evaluate":
-        config = importlib.import_module("normlab.measures.evaluate").recall(config)
+    config = recalled(config)
+    try:
+        done = do(config)
+    except (Stopped, KeyboardInterrupt):
+        if _rank() == 0:
+            print(f"The same command goes on from there: {command()}", file=sys.stderr)
+        raise
+    if _rank() == 0:
+        show(Console(), config, done.folder, done.summary, done.note)
+    return done.summary
+
+
+def recalled(config: RunConfig) -> RunConfig:
+    """The config that is really run: an evaluation takes what it evaluates from the checkpoint."""
+    if config.measure.name != "evaluate":
+        return config
+    made: RunConfig = importlib.import_module("normlab.measures.evaluate").recall(config)
+    return made
+
+
+def do(config: RunConfig) -> Done:
+    """Do a run unless it has finished, and record it. For `Raises` see `run`."""
     _, data = prepare(config.task, Path(config.cache))
-    name, output = run_id(config, data), Path(config.output)
-    if _rank() > 0:  # rank 0 owns the run; the others take part without writing
-        return _measure(config, Place(folder_of(output, name), name, attempt=1))
-    done = None if config.rerun else finished(output, name, code_hash())
-    if done is not None:
-        show(Console(), config, folder_of(output, name), done, "(this run had finished before; nothing was computed)")
-        return done
-    owned = claim(output, name, code_hash(), config.model_dump(mode="json"))
-    write_json(owned.place.folder / "provenance.json", provenance(data))
-    summary = _recorded(owned, config)
-    show(Console(), config, owned.place.folder, summary)
-    return summary
+    name, code, output = run_id(config, data), code_hash(config), Path(config.output)
+    folder = folder_of(output, name)
+    if _rank() > 0:
+        return _take_part(config, folder, name)
+    found = look(folder, code)
+    if found.state == "stale" and config.accept_code and not config.rerun:
+        accept(folder, found.status, code)
+        return Done(found.summary, folder, False, "(made by other code, which is accepted; nothing was computed)")
+    if found.state == "finished" and not config.rerun:
+        return Done(found.summary, folder, False, "(this run had finished before; nothing was computed)")
+    owned, note = claim(output, name, code, config.model_dump(mode="json"), repeat=config.rerun)
+    if note and config.trainer.progress:
+        print(note, flush=True)
+    return Done(_recorded(owned, config, data), folder, True, note)
 
 
-def _recorded(owned: Run, config: RunConfig) -> dict[str, Any]:
+def _recorded(owned: Run, config: RunConfig, data: str) -> dict[str, Any]:
     """Measure, and record how it ended, whichever way."""
     started = time.perf_counter()
+    place = owned.place
     try:
-        summary = _measure(config, owned.place)
+        provenance(place.folder, config, data)
+        summary = _measure(config, place)
+        owned.finish({**summary, "seconds": time.perf_counter() - started, "peak_memory_mb": peak_memory_mb()})
     except InputError as error:
-        if (owned.place.folder / "metrics.jsonl").exists():
+        if (place.folder / "metrics.jsonl").exists():
             owned.fail("failed", str(error))  # it had begun: what it computed stays
         else:
             owned.withdraw()
@@ -60,17 +108,43 @@ def _recorded(owned: Run, config: RunConfig) -> dict[str, Any]:
     except KeyboardInterrupt:
         owned.fail("stopped", "stopped by Ctrl-C")
         raise
+    except SystemExit as end:
+        steps = [f" after step {point.step}, where it was saved" for point in list_points(place.folder)[:1]]
+        owned.fail("stopped", f"{end if isinstance(end, Stopped) else 'stopped'}{''.join(steps)}")
+        print("".join([str(end), *steps]), file=sys.stderr, flush=True)
+        raise
     except BaseException as error:
         owned.fail("failed", "".join(traceback.format_exception_only(error)).strip())
         raise
-    summary |= {"seconds": time.perf_counter() - started, "peak_memory_mb": peak_memory_mb()}
-    owned.finish(summary)
     return summary
 
 
 def _measure(config: RunConfig, place: Place) -> dict[str, Any]:
     measured: dict[str, Any] = importlib.import_module(f"normlab.measures.{config.measure.name}").measure(config, place)
     return measured
+
+
+def _take_part(config: RunConfig, folder: Path, name: str) -> Done:
+    """In a process that shares the run with the first one, which owns it: wait until that has taken it.
+
+    Raises:
+        InputError: it did not.
+    """
+    deadline = time.monotonic() + OTHERS_WAIT
+    while True:
+        found = look(folder, code_hash(config))
+        if found.state == "finished" and not config.rerun:
+            return Done(found.summary, folder, False)
+        owner = read_owner(folder)
+        if owner is not None and owner.launch == launch():
+            break
+        if time.monotonic() > deadline:
+            raise InputError(f"the first process of the run did not take {folder} within {OTHERS_WAIT:.0f} s")
+        time.sleep(0.05)
+    points = {point.file: point for point in list_points(folder)}
+    resume = points[owner.resume] if owner.resume else None
+    place = Place(folder, name, int(found.status.get("attempt", 1)), resume)
+    return Done(_measure(config, place), folder, True)
 
 
 def _rank() -> int:

@@ -1,49 +1,105 @@
-"""The folder of a run: who may write there, and how records are written whole. Imports no torch.
+"""The folder of a run: what state it is in, who may write there, and how it begins and ends. Imports no torch.
 
 outputs/runs/<id>/
-    owner            while a process works on the run: its host and process id
+    owner            while a process works on the run
     config.json      the whole config
     status.json      state (running, finished, failed, stopped), attempt, times, code; the cause of a failure
+    progress.json    while it trains: step and steps
     summary.json     the flat result
     provenance.json  what it was made with
     metrics.jsonl    every logged value
-    checkpoints/     best.ckpt, last.ckpt
-An earlier attempt that a repeated run replaces is kept as outputs/runs/<id>.attempt-<n>.
+    resume.json      until it has finished: where it can go on
+    checkpoints/     best.ckpt, last.ckpt; until it has finished resume-<step>.ckpt
+What a new attempt replaces is kept as outputs/runs/<id>.attempt-<n>, a damaged folder as outputs/runs/<id>.damaged-<n>.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import hashlib
 import shutil
-import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from filelock import FileLock
+
+from normlab.jsonfile import read_json, write_json
 from normlab.measures.place import Place
+from normlab.measures.resume_points import forget_points, newest_intact
+from normlab.runs.owner import is_alive, read_owner, this_process, write_owner
 from normlab.schema import InputError
 
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write `values` so that a reader sees the old file or the new one, never a part."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        json.dump(values, file, indent=1)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+# missing   nothing there
+# finished  a result of this code, or of code that was accepted
+# stale     a result of other code
+# partial   begun by this code and ended by a failure, a stop or a kill; it goes on from where it was saved
+# foreign   begun by other code
+# running   a living process works on it
+# damaged   the folder contradicts itself
+State = Literal["missing", "finished", "stale", "partial", "foreign", "running", "damaged"]
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The values in a JSON file; empty if there is none or it is damaged."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
+@dataclass(frozen=True)
+class Found:
+    """What a run's folder holds.
+
+    status   of `status.json`
+    summary  the result of a finished or stale run
+    why      what is damaged, or who is running it
+    """
+
+    state: State
+    status: dict[str, Any]
+    summary: dict[str, Any]
+    why: str = ""
+
+
+def folder_of(output: Path, run_id: str) -> Path:
+    """Where a run's records lie."""
+    return output / "runs" / run_id
+
+
+def look(folder: Path, code: str) -> Found:
+    """The state of a run for a process that runs the code with this hash."""
+    status = read_json(folder / "status.json")
+    if not status:
+        return _without_status(folder)
+    if status.get("state") == "finished":
+        summary, problem = read_summary(folder, status)
+        if problem:
+            return Found("damaged", status, {}, problem)
+        known = status.get("code") == code or code in status.get("accepted", [])
+        return Found("finished" if known else "stale", status, summary)
+    owner = read_owner(folder)
+    if owner is not None and is_alive(owner):
+        return Found("running", status, {}, str(owner))
+    return Found("partial" if status.get("code") == code else "foreign", status, {})
+
+
+def _without_status(folder: Path) -> Found:
+    if (folder / "status.json").exists():
+        return Found("damaged", {}, {}, "status.json can't be read")
+    if not folder.exists():
+        return Found("missing", {}, {})
+    owner = read_owner(folder)
+    if owner is not None and is_alive(owner):
+        return Found("running", {}, {}, str(owner))
+    if (folder / "summary.json").exists():
+        return Found("damaged", {}, {}, "status.json is missing")
+    return Found("foreign", {}, {})  # its process died while it made the folder
+
+
+def read_summary(folder: Path, status: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The result of a finished run, and what is wrong with it, if anything."""
+    path = folder / "summary.json"
+    if not path.exists():
+        return {}, "summary.json is missing"
+    if _digest(path) != status.get("summary"):
+        return {}, "summary.json is not what the run wrote"
+    return read_json(path), ""
 
 
 @dataclass(frozen=True)
@@ -57,13 +113,17 @@ class Run:
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Record the result and let go."""
-        write_json(self.place.folder / "summary.json", summary)
-        self._status("finished")
+        path = self.place.folder / "summary.json"
+        write_json(path, summary)
+        self._status("finished", summary=_digest(path))
+        forget_points(self.place.folder)
+        (self.place.folder / "progress.json").unlink(missing_ok=True)
         self._release()
 
     def fail(self, state: str, cause: str) -> None:
-        """Record a failed or stopped run and let go."""
-        self._status(state, cause=cause)
+        """Record a failed or stopped run and let go, also where the disk takes nothing more."""
+        with suppress(OSError):
+            self._status(state, cause=cause)
         self._release()
 
     def withdraw(self) -> None:
@@ -79,69 +139,76 @@ class Run:
         write_json(self.place.folder / "status.json", {**status, **more})
 
     def _release(self) -> None:
-        (self.place.folder / "owner").unlink(missing_ok=True)
+        with suppress(OSError):
+            (self.place.folder / "owner").unlink(missing_ok=True)
 
 
-def finished(output: Path, run_id: str, code: str) -> dict[str, Any] | None:
-    """The summary of a finished run that the same code made; None if there is none."""
-    folder = folder_of(output, run_id)
-    status = read_json(folder / "status.json")
-    if status.get("state") != "finished" or status.get("code") != code:
-        return None
-    return read_json(folder / "summary.json") or None
+def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repeat: bool = False) -> tuple[Run, str]:
+    """Take a run for this process: new, resumed, or in place of what lies there, which is kept.
 
+    Args:
+        repeat: begin anew although the run has finished.
 
-def folder_of(output: Path, run_id: str) -> Path:
-    """Where a run's records lie."""
-    return output / "runs" / run_id
-
-
-def claim(output: Path, run_id: str, code: str, config: dict[str, Any]) -> Run:
-    """Take a run for this process. What lies there from before is kept as an earlier attempt.
+    Returns:
+        The run, and a sentence for the user where something other than a new run begins.
 
     Raises:
         InputError: another process is working on the run.
     """
     folder = folder_of(output, run_id)
-    owner = folder / "owner"
-    if owner.exists() and _alive(owner):
-        raise InputError(f"another process ({owner.read_text().strip()}) is working on {folder}: wait for it")
-    attempt = int(read_json(folder / "status.json").get("attempt", 0)) + 1
-    replaced = _set_aside(folder, attempt - 1) if folder.exists() else None
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError:
-        raise InputError(f"another process has just begun to work on {folder}: wait for it") from None
-    with owner.open("x", encoding="utf-8") as file:
-        file.write(f"{socket.gethostname()} {os.getpid()}\n")
-    run = Run(Place(folder, run_id, attempt), code, _now(), replaced)
+    with _all_claims(output):
+        found = look(folder, code)
+        if found.state == "running":
+            raise InputError(f"{found.why} is working on {folder}: wait for it")
+        if found.state == "finished" and not repeat:  # another process has just finished it
+            raise InputError(f"{folder} has finished meanwhile: give the command again to see it")
+        point = newest_intact(folder) if found.state == "partial" else None
+        attempt = int(found.status.get("attempt", 0))
+        replaced, note = None, ""
+        if point is not None:
+            note = f"resumed after step {point.step}"
+        elif found.state == "damaged":
+            replaced = _set_aside(folder, "damaged", 1)
+            note = f"{folder}: {found.why}; set aside as {replaced.name} and done again"
+        elif found.state in ("stale", "finished") or (found.state == "foreign" and newest_intact(folder)):
+            replaced = _set_aside(folder, "attempt", attempt)
+            note = f"the earlier one, {_WHY[found.state]}, is kept as {replaced.name}"
+        elif folder.exists():  # nothing there to go on from
+            shutil.rmtree(folder)
+        if point is None:
+            attempt += 1
+        folder.mkdir(parents=True, exist_ok=True)
+        write_owner(folder, this_process(point.file if point else None))
+    run = Run(Place(folder, run_id, attempt, point), code, _now(), replaced)
     write_json(folder / "config.json", config)
     run._status("running")
-    return run
+    return run, note
 
 
-def _set_aside(folder: Path, attempt: int) -> Path:
-    number = attempt
-    while (kept := folder.with_name(f"{folder.name}.attempt-{number}")).exists():
+_WHY = {"stale": "made by other code", "foreign": "begun by other code", "finished": "repeated now"}
+
+
+def accept(folder: Path, status: dict[str, Any], code: str) -> None:
+    """Record that a result of other code counts as one of the code with this hash."""
+    write_json(folder / "status.json", {**status, "accepted": [*status.get("accepted", []), code]})
+
+
+@contextmanager
+def _all_claims(output: Path) -> Iterator[None]:
+    """One process at a time looks and takes; the operating system lets go of the lock of one that dies."""
+    output.mkdir(parents=True, exist_ok=True)
+    with FileLock(output / ".claims.lock", timeout=60):
+        yield
+
+
+def _set_aside(folder: Path, why: str, number: int) -> Path:
+    while (kept := folder.with_name(f"{folder.name}.{why}-{number}")).exists():
         number += 1
     return folder.rename(kept)
 
 
-def _alive(owner: Path) -> bool:
-    """Does the process still run? One on another host is taken to."""
-    try:
-        host, pid = owner.read_text(encoding="utf-8").split()
-    except (OSError, ValueError):
-        return False
-    if host != socket.gethostname():
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return int(pid) != os.getpid()
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _now() -> str:

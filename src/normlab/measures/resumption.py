@@ -1,0 +1,93 @@
+"""Saving an unfinished run so that, resumed, it gives the same bits as one that was never interrupted.
+
+What a step computes is a function of the weights, the optimiser, the batch and the noise. A resume point holds the
+first two; the order of examples and the noise are pure functions of (seed, epoch) and (seed, process, step), so the
+position says the rest. Points lie at the beginning of a training batch, when the step before, its validation
+and its logging are all done: Lightning's loops know several half-done states, which this never saves.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from normlab.data.loader import Shares
+from normlab.measures.loggers import RunRecord
+from normlab.measures.place import Place
+from normlab.measures.resume_points import ResumePoint, add_point
+from normlab.measures.stopping import StopRequest
+from normlab.schema import TrainerConfig
+from normlab.seeds import derive
+
+
+class Resumption(pl.Callback):
+    """Saves resume points by step and by wall-clock, and when the run is asked to stop."""
+
+    def __init__(self, place: Place, record: RunRecord, options: TrainerConfig) -> None:
+        self.place = place
+        self.record = record
+        self.options = options
+        self.request = StopRequest()
+        self._saved_step = place.resume.step if place.resume else 0
+        self._saved_at = time.monotonic()
+        self._batch = 0  # of the epoch: those before it are done
+
+    def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        """Go on with the next batch; hear signals, to which Lightning has set up its own answer just before."""
+        loader = trainer.train_dataloader
+        assert loader is not None
+        batches = loader.batch_sampler
+        assert isinstance(batches, Shares)
+        batches.skip = self._batch
+        self._saved_at = time.monotonic()
+        self.request.listen()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, task: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Save if it is time, stop if asked to."""
+        self._batch = batch_idx
+        stop, late = self.request.signum is not None, self._is_late()
+        if trainer.world_size > 1:  # a decision of all processes, which costs a message
+            asked = trainer.global_step % self.options.log_every == 0
+            stop = asked and trainer.strategy.reduce_boolean_decision(stop, all=False)
+            late = asked and trainer.strategy.reduce_boolean_decision(late, all=False)
+        every = self.options.save_steps
+        due = late or stop or (every is not None and trainer.global_step % every == 0)
+        if due and trainer.global_step > self._saved_step:
+            self._save(trainer)
+        if stop:
+            self.request.obey()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the epoch."""
+        return {"batch": self._batch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Lightning calls this before the training starts."""
+        self._batch = state["batch"]
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._saved_at >= 60 * self.options.save_minutes
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        point = ResumePoint(f"resume-{trainer.global_step}.ckpt", trainer.global_step, self.record.rows)
+        trainer.save_checkpoint(self.place.checkpoints / point.file)
+        if trainer.is_global_zero:
+            add_point(self.place.folder, point)
+        self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
+
+
+class Noise(pl.Callback):
+    """Dropout and other noise are a pure function of (seed, process, step)."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(self, trainer: pl.Trainer, task: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Seed the device's generator; torch.manual_seed would look for every kind of device each time."""
+        seed = derive(self.seed, "noise", trainer.global_rank, trainer.global_step)
+        torch.default_generator.manual_seed(seed)
+        if task.device.type == "cuda":
+            torch.cuda.manual_seed(seed)

@@ -1,0 +1,117 @@
+"""Which code a run depends on, and whether two states of it are the same. Imports no torch.
+
+A run depends on the modules that its measure, its norm and its model import, directly or not. Comments, docstrings
+and layout don't count. Of those modules only the rooms count in which results are computed.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from normlab.schema import RunConfig
+
+PACKAGE = Path(__file__).parents[1]
+ROOMS = ("norms", "kernels", "models", "data", "tasks", "probes", "measures", "seeds")
+SOURCES = (".py", ".cpp", ".h")  # what may stand beside a module and be compiled for it
+
+
+def code_hash(config: RunConfig) -> str:
+    """A hash of the code that a run of this config depends on, as it lies on the disk now."""
+    entries = (f"normlab.measures.{config.measure.name}", _module(config.norm), _module(config.model))
+    return _hash_of(entries, _state())
+
+
+def _module(node: dict[str, object]) -> str:
+    return str(node["_target_"]).rpartition(".")[0]
+
+
+@lru_cache(maxsize=64)
+def _hash_of(entries: tuple[str, ...], state: tuple[tuple[str, int, int], ...]) -> str:
+    del state  # part of the key: the files have not changed since
+    digest = hashlib.sha256()
+    for path in sorted(_reached(entries)):
+        digest.update(f"{path.relative_to(PACKAGE)}\n{_read(path).digest}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _state() -> tuple[tuple[str, int, int], ...]:
+    """Every source file of the rooms with its time and size."""
+    stats = ((path, path.stat()) for room in ROOMS for path in _files(room))
+    return tuple((str(path), stat.st_mtime_ns, stat.st_size) for path, stat in stats)
+
+
+def _files(room: str) -> Iterable[Path]:
+    folder = PACKAGE / room
+    if not folder.is_dir():
+        return [path for path in [folder.with_suffix(".py")] if path.exists()]
+    return sorted(path for path in folder.glob("**/*") if path.suffix in SOURCES)
+
+
+def _reached(entries: Iterable[str]) -> set[Path]:
+    """The files of the entries and of all that they import, followed to the end."""
+    reached: set[Path] = set()
+    waiting = [path for name in entries for path in _paths(name)]
+    while waiting:
+        path = waiting.pop()
+        if path in reached:
+            continue
+        reached.add(path)
+        if path.suffix == ".py":
+            waiting += [found for name in _read(path).imports for found in _paths(name)]
+    return reached
+
+
+def _paths(name: str) -> Iterator[Path]:
+    """The files that importing `normlab.room.module` (or a name in it) may read, in the rooms that count."""
+    parts = name.split(".")
+    if parts[0] != "normlab" or len(parts) < 2 or parts[1] not in ROOMS:
+        return
+    for length in range(2, len(parts) + 1):
+        place = PACKAGE.joinpath(*parts[1:length])
+        if place.with_suffix(".py").is_file():
+            yield place.with_suffix(".py")
+        elif place.is_dir():
+            yield place / "__init__.py"
+    if parts[1] == "kernels":  # compiled sources belong to every module beside them
+        yield from (path for path in _files("kernels") if path.suffix != ".py")
+
+
+class _Source:
+    """A source file: the hash of what it does, and the modules that it imports."""
+
+    def __init__(self, text: str, suffix: str) -> None:
+        self.imports: set[str] = set()
+        if suffix != ".py":
+            self.digest = hashlib.sha256(text.encode()).hexdigest()
+            return
+        tree = ast.parse(text)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                self.imports |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            elif isinstance(node, ast.Import):
+                self.imports |= {alias.name for alias in node.names}
+        self.digest = hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest()
+
+
+def _read(path: Path) -> _Source:
+    stat = path.stat()
+    return _parsed(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(path: Path, _time: int, _size: int) -> _Source:
+    return _Source(path.read_text(encoding="utf-8"), path.suffix)
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        first = node.body[0] if node.body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            node.body = node.body[1:]
+    return tree

@@ -1,0 +1,126 @@
+"""Who works on a run: one process (of those that share it, the first), until it lets go or dies. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from normlab.jsonfile import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process, so that it can't be taken for another one.
+
+    host     its machine
+    pid      its number there
+    started  when it started, in clock ticks since the machine did: numbers are used again
+    boot     which start of the machine that was
+    slurm    its SLURM job, if any; a requeued job keeps its number
+    launch   what all processes that share the run have in common
+    resume   the checkpoint that they go on from
+    """
+
+    host: str
+    pid: int
+    started: str
+    boot: str
+    slurm: str | None
+    launch: str
+    resume: str | None = None
+
+    def __str__(self) -> str:
+        job = f", SLURM job {self.slurm}" if self.slurm else ""
+        return f"process {self.pid} on {self.host}{job}"
+
+
+def this_process(resume: str | None = None) -> Owner:
+    """The process that asks."""
+    pid = os.getpid()
+    return Owner(socket.gethostname(), pid, _start_of(pid), _boot(), _slurm(), launch(), resume)
+
+
+def launch() -> str:
+    """What the processes that share a run, and no others, have in common."""
+    if os.environ.get("SLURM_PROCID"):
+        return "slurm-" + "-".join(os.environ.get(f"SLURM_{n}", "") for n in ("JOB_ID", "STEP_ID", "RESTART_COUNT"))
+    if os.environ.get("TORCHELASTIC_RUN_ID"):
+        return f"torchrun-{os.environ['TORCHELASTIC_RUN_ID']}-{os.environ.get('MASTER_PORT')}"
+    return f"start-{os.environ.get('NORMLAB_PID', os.getpid())}-{_boot()}"
+
+
+def read_owner(folder: Path) -> Owner | None:
+    """Who is recorded in a run's folder; None if nobody, or if the record is damaged."""
+    try:
+        return Owner(**read_json(folder / "owner"))
+    except TypeError:
+        return None
+
+
+def write_owner(folder: Path, owner: Owner) -> None:
+    """Record the owner; the caller holds the lock of all claims."""
+    write_json(folder / "owner", asdict(owner))
+
+
+def is_alive(owner: Owner) -> bool:
+    """Does the process still run? One on another machine is taken to, unless SLURM knows better."""
+    if owner.host != socket.gethostname():
+        return owner.slurm is None or (owner.slurm != _slurm() and _runs_in_slurm(owner.slurm))
+    if owner.boot != _boot() or (owner.pid == os.getpid() and owner.started == _start_of(owner.pid)):
+        return False  # what this process itself left unfinished is no obstacle to it
+    try:
+        os.kill(owner.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return owner.started == _start_of(owner.pid) and not _is_zombie(owner.pid)
+
+
+def _start_of(pid: int) -> str:
+    fields = _stat(pid)
+    return fields[19] if len(fields) > 19 else ""
+
+
+def _is_zombie(pid: int) -> bool:
+    fields = _stat(pid)
+    return bool(fields) and fields[0] in ("Z", "X")
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/<pid>/stat behind the command's name; empty where there is no /proc."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _slurm() -> str | None:
+    return os.environ.get("SLURM_JOB_ID") or None
+
+
+def _runs_in_slurm(job: str) -> bool:
+    """Does SLURM still run the job? Where it can't be asked, yes: two processes on one run are the worse mistake."""
+    try:
+        asked = subprocess.run(
+            ["squeue", "--noheader", "--states=all", "--format=%T", "--jobs", job],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    if asked.returncode != 0:
+        return "Invalid job id" not in asked.stderr
+    return any(state in ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED") for state in asked.stdout.split())
