@@ -5,6 +5,9 @@
 
 import os
 import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -17,14 +20,21 @@ os.environ.setdefault("NORMLAB_PID", str(os.getpid()))  # names Hydra's own fold
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
-def main(cfg: DictConfig) -> None:
-    """Check the composed config, then run it."""
+def main(cfg: DictConfig) -> Any:
+    """Check the composed config, then run it; of a multirun this is one run."""
     from normlab.checks import checked
     from normlab.runs.run import run
+    from normlab.study.compose import launcher_of
+    from normlab.study.job import job
+    from normlab.study.sweep import dry_run
 
-    hydra_cfg = HydraConfig.get()
+    chosen = HydraConfig.get()
+    launcher = launcher_of(chosen) if chosen.mode == RunMode.MULTIRUN else None
+    compose = partial(checked, cfg, chosen.overrides.task, launcher)
+    if cfg.plan is not None:
+        return job(Path(cfg.plan), compose)
     with guard():
-        run(checked(cfg, hydra_cfg.overrides.task, multirun=hydra_cfg.mode == RunMode.MULTIRUN))
+        return dry_run(compose()) if cfg.dry else run(compose())
 
 
 if __name__ == "__main__":

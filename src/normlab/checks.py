@@ -29,13 +29,13 @@ _TASKS = {
 }
 
 
-def checked(cfg: DictConfig, overrides: Sequence[str] = (), multirun: bool = False) -> RunConfig:
+def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None = None) -> RunConfig:
     """The config with all choices made and checked.
 
     Args:
         cfg: what Hydra composed
         overrides: the command line's own choices, such as `norm=batch`
-        multirun: is this one job of several?
+        launcher: what starts it, where it is one run of a multirun
 
     Raises:
         InputError: a value has the wrong type or range, or the choices don't fit each other.
@@ -49,7 +49,7 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), multirun: bool = Fal
         config = RunConfig.model_validate_json(json.dumps(values), strict=True)
     except pydantic.ValidationError as error:
         raise InputError(_worded(error)) from None
-    _check_command(config, overrides, multirun)
+    _check_command(config, overrides, launcher)
     norm = _checked_options("norm", config.norm)
     model = _checked_options("model", config.model)
     _check_data(config.task)
@@ -100,7 +100,7 @@ def _checked_options(group: str, node: dict[str, Any]) -> Signature:
     return signature
 
 
-def _check_command(config: RunConfig, overrides: Sequence[str], multirun: bool) -> None:
+def _check_command(config: RunConfig, overrides: Sequence[str], launcher: str | None) -> None:
     """Do the choices go with what is measured and with how it is launched?"""
     if config.measure.name == "evaluate":
         if config.ckpt is None:
@@ -113,10 +113,11 @@ def _check_command(config: RunConfig, overrides: Sequence[str], multirun: bool) 
             raise InputError(f"{own[0]}: measure=evaluate takes norm, model, task and seed from the checkpoint")
     elif config.ckpt is not None:
         raise InputError("ckpt=... goes with measure=evaluate")
-    if multirun and config.trainer.devices * config.trainer.nodes > 1:
+    if launcher not in (None, "slurm") and config.trainer.devices * config.trainer.nodes > 1:
         raise InputError(
-            "several processes a run don't go with a multirun: each would start the whole multirun again; "
-            "start one run at a time, python train.py trainer=ddp ..."
+            f"several processes a run don't go with launcher={launcher}, where each would start the whole multirun "
+            "again: use launcher=slurm, where a run's processes are tasks of its job, or start one run at a time, "
+            "python train.py trainer=ddp ..."
         )
 
 

@@ -18,6 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from normlab.schema import InputError
 
@@ -66,6 +67,8 @@ def _words(error: Exception) -> str | None:
         return f"{error.override!r} is not of the form key=value."
     if isinstance(error, ConfigCompositionException):
         return _unknown_key(error)
+    if isinstance(error, YAMLError):
+        return " ".join(str(error).split())
     if isinstance(error, OmegaConfBaseException):
         return str(error).splitlines()[0]
     if isinstance(error, OSError) and error.errno in _UNWRITABLE:

@@ -186,6 +186,9 @@ class RunConfig(Strict):
     cache: str  # folder of materialised data
     rerun: bool  # repeat a finished run; the old one is kept
     accept_code: bool  # a finished run of other code counts as one of this code, instead of being done again
+    dry: bool  # say what would be run, and stop
+    on_error: Annotated[str, Field(pattern=r"^(continue|stop|retry:[1-9]\d*)$")]  # when a run of a multirun fails
+    plan: str | None  # set by a multirun: the frozen plan of this run
     debug: bool  # show tracebacks of input errors
 
     @property

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,10 @@ def run(config: RunConfig) -> dict[str, Any]:
     try:
         done = do(config)
     except (Stopped, KeyboardInterrupt):
-        if _rank() == 0:
+        if rank() == 0:
             print(f"The same command goes on from there: {command()}", file=sys.stderr)
         raise
-    if _rank() == 0:
+    if rank() == 0:
         show(Console(), config, done.folder, done.summary, done.note)
     return done.summary
 
@@ -77,7 +78,7 @@ def do(config: RunConfig) -> Done:
     _, data = prepare(config.task, Path(config.cache))
     name, code, output = run_id(config, data), code_hash(config), Path(config.output)
     folder = folder_of(output, name)
-    if _rank() > 0:
+    if rank() > 0:
         return _take_part(config, folder, name)
     found = look(folder, code)
     if found.state == "stale" and config.accept_code and not config.rerun:
@@ -93,14 +94,16 @@ def do(config: RunConfig) -> Done:
 
 def _recorded(owned: Run, config: RunConfig, data: str) -> dict[str, Any]:
     """Measure, and record how it ended, whichever way."""
-    started = time.perf_counter()
     place = owned.place
     try:
         provenance(place.folder, config, data)
-        summary = _measure(config, place)
-        owned.finish({**summary, "seconds": time.perf_counter() - started, "peak_memory_mb": peak_memory_mb()})
+        measure = _measure(config)  # imports torch, which is no part of what a run takes
+        started = time.perf_counter()
+        summary = measure(config, place)
+        summary |= {"seconds": time.perf_counter() - started, "peak_memory_mb": peak_memory_mb()}
+        owned.finish(summary)
     except InputError as error:
-        if (place.folder / "metrics.jsonl").exists():
+        if (place.folder / "metrics.jsonl").exists() or list_points(place.folder):
             owned.fail("failed", str(error))  # it had begun: what it computed stays
         else:
             owned.withdraw()
@@ -119,9 +122,10 @@ def _recorded(owned: Run, config: RunConfig, data: str) -> dict[str, Any]:
     return summary
 
 
-def _measure(config: RunConfig, place: Place) -> dict[str, Any]:
-    measured: dict[str, Any] = importlib.import_module(f"normlab.measures.{config.measure.name}").measure(config, place)
-    return measured
+def _measure(config: RunConfig) -> Callable[[RunConfig, Place], dict[str, Any]]:
+    measure: Callable[[RunConfig, Place], dict[str, Any]]
+    measure = importlib.import_module(f"normlab.measures.{config.measure.name}").measure
+    return measure
 
 
 def _take_part(config: RunConfig, folder: Path, name: str) -> Done:
@@ -144,10 +148,10 @@ def _take_part(config: RunConfig, folder: Path, name: str) -> Done:
     points = {point.file: point for point in list_points(folder)}
     resume = points[owner.resume] if owner.resume else None
     place = Place(folder, name, int(found.status.get("attempt", 1)), resume)
-    return Done(_measure(config, place), folder, True)
+    return Done(_measure(config)(config, place), folder, True)
 
 
-def _rank() -> int:
+def rank() -> int:
     """This process's number among those that share the run, as Lightning, torchrun or SLURM tell it."""
     names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
     return int(next((os.environ[name] for name in names if os.environ.get(name)), "0"))

@@ -1,0 +1,41 @@
+"""Hydra's own sweeper, except that it runs only what is missing. Imported at every start, so it imports lazily."""
+
+# no `from __future__ import annotations`: Hydra runs this file without registering it as a module
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+
+
+@dataclass
+class NormlabSweeperConf:
+    """The options of Hydra's basic sweeper."""
+
+    _target_: str = "hydra_plugins.normlab_sweeper.NormlabSweeper"
+    max_batch_size: int | None = None  # jobs to hand to the launcher at once
+    params: dict[str, str] | None = None  # what a config file sweeps over
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="normlab", node=NormlabSweeperConf, provider="normlab")
+
+
+class NormlabSweeper(BasicSweeper):
+    """Expands the choices as Hydra does, and leaves the rest to `normlab.study`."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Plan all runs, launch those that are missing, tell how each ended."""
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        from normlab.study.compose import Composer
+        from normlab.study.sweep import sweep
+
+        assert self.config is not None
+        assert self.hydra_context is not None
+        assert self.launcher is not None
+        loader, config, launcher = self.hydra_context.config_loader, self.config, self.launcher
+        parsed = OverridesParser.create(config_loader=loader).parse_overrides([*self._parse_config(), *arguments])
+        combinations = list(chain(*self.split_arguments(parsed, None)))
+        composer = Composer(lambda overrides: loader.load_sweep_config(config, list(overrides)), config)
+        return sweep(combinations, composer, launcher.launch, config)

@@ -1,0 +1,176 @@
+"""What a multirun is doing: a live board on a terminal, a line a run in a pipe.
+
+It is read from the runs' own files, so it is the same for every launcher.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from normlab.jsonfile import read_json
+from normlab.study.plan import Job, Outcome, read_outcome
+from normlab.study.results import is_better, main_value
+
+REFRESH = 1.0  # seconds
+RUNNING_SHOWN = 8
+ARMS_SHOWN = 12
+
+
+class Board:
+    """Watches the jobs of an invocation in a thread of its own, from entering to leaving.
+
+    Args:
+        jobs: all of the multirun.
+        outcomes: of those that had finished before.
+        invocation: the folder of its plan.
+    """
+
+    def __init__(self, console: Console, jobs: Sequence[Job], outcomes: dict[int, Outcome], invocation: Path) -> None:
+        self.console = console
+        self.jobs = {job.number: job for job in jobs}
+        self.invocation = invocation
+        self.before = set(outcomes)
+        self.outcomes = dict(outcomes)
+        self.summaries: dict[int, dict[str, Any]] = {}
+        self.running: dict[int, dict[str, Any]] = {}
+        self._started = time.monotonic()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._live = Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        """Show what there is, then watch."""
+        for number in self.before:
+            self.summaries[number] = read_json(self.jobs[number].folder / "summary.json")
+        if self._live is not None:
+            self._live.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Look once more and end."""
+        self.close()
+
+    def close(self) -> None:
+        """End the display; what follows it on the screen stays."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        self._thread.join()
+        self._look()
+        if self._live is not None:
+            self._live.stop()
+
+    def _watch(self) -> None:
+        while not self._closing.wait(REFRESH):
+            self._look()
+
+    def _look(self) -> None:
+        """Read what has changed."""
+        self.running = {}
+        for number, job in self.jobs.items():
+            if number in self.outcomes and self.outcomes[number].state != "failed":
+                continue
+            outcome = read_outcome(self.invocation / "jobs" / f"{number:04}.json")
+            if outcome is not None and outcome != self.outcomes.get(number):
+                self.outcomes[number] = outcome
+                self._ended(number, outcome)
+            elif outcome is None and (job.folder / "owner").exists():
+                self.running[number] = read_json(job.folder / "progress.json")
+        if self._live is not None:
+            self._live.update(self._picture(), refresh=True)
+
+    def _ended(self, number: int, outcome: Outcome) -> None:
+        job = self.jobs[number]
+        if outcome.is_result:
+            self.summaries[number] = read_json(job.folder / "summary.json")
+        if self._live is not None:
+            return
+        value = main_value(self.summaries.get(number, {}))
+        number_text = f" · {value[0].replace('_', ' ')} {value[1]:.4f}" if value else ""
+        cause = f" · {outcome.cause}" if outcome.cause else ""
+        line = f"{len(self.outcomes)}/{len(self.jobs)} {outcome.state}: {job.id}{number_text}{cause}{self._left_text()}"
+        self.console.print(escape(line), soft_wrap=True, highlight=False)
+
+    def _left_text(self) -> str:
+        seconds = self.seconds_left()
+        return "" if seconds is None else f" · about {duration(seconds)} left"
+
+    def seconds_left(self) -> float | None:
+        """From the runs that have finished since the start; None before the first has, and after the last."""
+        lengths: dict[str, list[float]] = defaultdict(list)
+        since = [n for n in self.summaries if n not in self.before]
+        for number, summary in self.summaries.items():
+            if "seconds" in summary:
+                lengths[self.jobs[number].cell].append(float(summary["seconds"]))
+        left = [number for number in self.jobs if number not in self.outcomes]
+        if not since or not left or not lengths:
+            return None
+        flat = [seconds for group in lengths.values() for seconds in group]
+        mean = sum(flat) / len(flat)
+        work = 0.0
+        for number in left:
+            group = lengths.get(self.jobs[number].cell)
+            share = self.running.get(number, {})
+            done = share.get("step", 0) / share["steps"] if share.get("steps") else 0.0
+            work += (sum(group) / len(group) if group else mean) * (1 - done)
+        spent = sum(float(self.summaries[n].get("seconds", mean)) for n in since)
+        at_once = max(1.0, spent / max(time.monotonic() - self._started, 1e-9))
+        return work / at_once
+
+    def _picture(self) -> Group:
+        states = [outcome.state for outcome in self.outcomes.values()]
+        failed = sum(not outcome.is_result for outcome in self.outcomes.values())
+        bar = Progress(TextColumn("{task.completed}/{task.total} done"), BarColumn(), TextColumn("{task.description}"))
+        counts = f"{len(self.running)} running · [red]{failed} failed[/]" if failed else f"{len(self.running)} running"
+        if states.count("diverged"):
+            counts += f" · [yellow]{states.count('diverged')} diverged[/]"
+        left = len(self.jobs) - len(self.outcomes) - len(self.running)
+        bar.add_task(
+            f"{counts} · {max(left, 0)} left{self._left_text()}", total=len(self.jobs), completed=len(self.outcomes)
+        )
+        return Group(bar, self._running_table(), self._arms_table())
+
+    def _running_table(self) -> Table:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for number, progress in list(self.running.items())[:RUNNING_SHOWN]:
+            step = f"step {progress['step']}/{progress['steps']}" if progress.get("steps") else "starting"
+            table.add_row("  running", self.jobs[number].id, step)
+        return table
+
+    def _arms_table(self) -> Table:
+        """The best value so far of each choice without its seed."""
+        best: dict[str, tuple[str, float]] = {}
+        counts: dict[str, int] = defaultdict(int)
+        for job, summary in self.summaries.items():
+            value, cell = main_value(summary), self.jobs[job].cell
+            if value is None:
+                continue
+            counts[cell] += 1
+            if cell not in best or is_better(value[0], value[1], best[cell][1]):
+                best[cell] = value
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for cell, (name, most) in list(best.items())[:ARMS_SHOWN]:
+            table.add_row(
+                "  best", cell or "(defaults)", f"{name.replace('_', ' ')} {value:.4f}", f"n = {counts[cell]}"
+            )
+        return table
+
+
+def duration(seconds: float) -> str:
+    """`3 h 20 min`, `5 min`, `40 s`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,72 @@
+"""One run of a multirun, in whichever process the launcher has started for it."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from normlab.jsonfile import read_json
+from normlab.measures.stopping import Stopped
+from normlab.runs.code import code_hash
+from normlab.runs.run import do, rank, recalled
+from normlab.schema import InputError, RunConfig
+from normlab.study.plan import Outcome, changes, write_outcome
+
+
+def job(plan_file: Path, compose: Callable[[], RunConfig]) -> Outcome:
+    """Do the planned run and record how it ended; only being stopped goes on to the launcher.
+
+    Args:
+        plan_file: the frozen plan.
+        compose: the config as it composes now, which must be the planned one.
+    """
+    outcome = _ended(plan_file, compose)
+    if rank() == 0:
+        write_outcome(plan_file, outcome)
+    return outcome
+
+
+def _ended(plan_file: Path, compose: Callable[[], RunConfig]) -> Outcome:
+    try:
+        stop = plan_file.parents[1] / "stop"
+        if stop.exists():
+            return Outcome("not started", stop.read_text(encoding="utf-8").strip())
+        return _done(plan_file, compose())
+    except InputError as error:
+        return _failed(plan_file, str(error))
+    except Stopped as end:
+        write_outcome(plan_file, Outcome("stopped", str(end)))
+        raise
+    except KeyboardInterrupt:
+        write_outcome(plan_file, Outcome("stopped", "stopped by Ctrl-C"))
+        raise
+    except Exception as error:
+        log = plan_file.with_suffix(".log")
+        log.write_text(traceback.format_exc(), encoding="utf-8")
+        return _failed(plan_file, "".join(traceback.format_exception_only(error)).strip().splitlines()[0], str(log))
+
+
+def _done(plan_file: Path, config: RunConfig) -> Outcome:
+    planned = read_json(plan_file)
+    if not planned:
+        raise InputError(f"{plan_file}: the plan of this run can't be read")
+    changed = changes(planned, config, code_hash(recalled(config)))
+    if changed:
+        more = f" and {len(changed) - 2} more" if len(changed) > 2 else ""
+        raise InputError(
+            f"not as planned: {'; '.join(changed[:2])}{more}. Give the command again to plan with what is there now"
+        )
+    quiet = config.trainer.model_copy(update={"progress": False})
+    done = do(recalled(config.model_copy(update={"trainer": quiet, "plan": None})))
+    if not done.computed:
+        return Outcome("skipped")
+    return Outcome("diverged" if done.summary.get("diverged") else "finished", done.note)
+
+
+def _failed(plan_file: Path, cause: str, log: str | None = None) -> Outcome:
+    config = read_json(plan_file).get("config", {})
+    if config.get("on_error") == "stop":
+        stop = plan_file.parents[1] / "stop"
+        stop.write_text(f"an earlier run failed: {cause}\n", encoding="utf-8")
+    return Outcome("failed", cause, log)

@@ -1,0 +1,140 @@
+"""What is to be run, frozen: one file a run, which the process that does it checks itself against.
+
+<invocation>/jobs/<number>.json          overrides, config, id and code of a run, as planned
+<invocation>/jobs/<number>.outcome.json  how it ended
+<invocation>/jobs/<number>.log           the traceback of a failure
+<invocation>/stop                        an earlier run failed, and no other is to begin
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from normlab.data.store import prepare
+from normlab.jsonfile import read_json, write_json
+from normlab.runs.code import code_hash
+from normlab.runs.identity import run_id
+from normlab.runs.run import recalled
+from normlab.runs.store import folder_of
+from normlab.schema import RunConfig
+
+
+@dataclass(frozen=True)
+class Job:
+    """One planned run.
+
+    overrides  the choices that lead to it
+    varied     those of them that are not the same for all jobs
+    id         its identity, which includes the data
+    code       hash of the code that it depends on
+    """
+
+    number: int
+    overrides: list[str]
+    varied: list[str]
+    config: RunConfig
+    id: str
+    code: str
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lies."""
+        return folder_of(Path(self.config.output), self.id)
+
+    @property
+    def cell(self) -> str:
+        """The varied choices without the seed."""
+        return " ".join(o for o in self.varied if not o.startswith("seed="))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    state  finished, skipped, diverged, failed, stopped, elsewhere (in another process), not started
+    cause  of anything but the first three, in a line
+    log    where the traceback is
+    """
+
+    state: str
+    cause: str = ""
+    log: str | None = None
+
+    @property
+    def is_result(self) -> bool:
+        """Is there a result? A run that diverged has one."""
+        return self.state in ("finished", "skipped", "diverged")
+
+
+def plan(combinations: Sequence[Sequence[str]], configs: Iterable[RunConfig]) -> list[Job]:
+    """The jobs, each run once however many combinations lead to it.
+
+    Raises:
+        InputError: the data of one can't be read.
+    """
+    jobs: dict[str, Job] = {}
+    fingerprints: dict[str, str] = {}
+    codes: dict[tuple[Any, ...], str] = {}
+    common = set.intersection(*map(set, combinations)) if combinations else set()
+    for overrides, asked in zip(combinations, configs, strict=True):
+        config = recalled(asked)
+        data = config.task.model_dump_json()
+        if data not in fingerprints:
+            fingerprints[data] = prepare(config.task, Path(config.cache))[1]
+        parts = (config.measure.name, config.norm["_target_"], config.model["_target_"])
+        if parts not in codes:
+            codes[parts] = code_hash(config)
+        name = run_id(config, fingerprints[data])
+        if name not in jobs:
+            varied = [override for override in overrides if override not in common]
+            jobs[name] = Job(len(jobs), list(overrides), varied, asked, name, codes[parts])
+    return list(jobs.values())
+
+
+def freeze(job: Job, invocation: Path) -> Path:
+    """Write a job's plan; the override `plan=FILE` leads its process there."""
+    path = invocation / "jobs" / f"{job.number:04}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = {"id": job.id, "code": job.code, "overrides": job.overrides, "config": job.config.model_dump(mode="json")}
+    write_json(path, values, durable=False)
+    return path
+
+
+def changes(planned: dict[str, Any], config: RunConfig, code: str) -> list[str]:
+    """What is no longer as it was planned, in words."""
+    was, now = _flat(planned["config"]), _flat(config.model_dump(mode="json"))
+    found = [
+        f"{key} was {was.get(key)} and is {now.get(key)}"
+        for key in sorted({*was, *now} - {"plan"})
+        if was.get(key) != now.get(key)
+    ]
+    return found if planned["code"] == code else [*found, "the code has been edited"]
+
+
+def outcome_file(plan_file: Path) -> Path:
+    """Where the outcome of a planned job is recorded."""
+    return plan_file.with_suffix(".outcome.json")
+
+
+def write_outcome(plan_file: Path, outcome: Outcome) -> None:
+    """Record how a job ended."""
+    write_json(outcome_file(plan_file), asdict(outcome), durable=False)
+
+
+def read_outcome(plan_file: Path) -> Outcome | None:
+    """How a job ended; None if it has not, or if its process died without a word."""
+    values = read_json(outcome_file(plan_file))
+    return Outcome(**values) if values else None
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,22 @@
+"""A run's result in a number: the validation value by which its best checkpoint was chosen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# metric → is more better? In the order of what a task is judged by; see `Task.metric`.
+METRICS = {"accuracy": True, "bits_per_character": False, "perplexity": False, "loss": False}
+
+
+def main_value(summary: dict[str, Any]) -> tuple[str, float] | None:
+    """Name and value of the main metric; None if there is none, as in a run that diverged at once."""
+    for name in METRICS:
+        value = summary.get(f"validation/{name}")
+        if isinstance(value, int | float):
+            return name, float(value)
+    return None
+
+
+def is_better(name: str, one: float, other: float) -> bool:
+    """Is the first the better value of that metric?"""
+    return one > other if METRICS[name] else one < other

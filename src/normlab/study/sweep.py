@@ -1,0 +1,235 @@
+"""A multirun: decide what is missing, launch only that, watch it, and tell how each run ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from normlab.measures.stopping import Stopped
+from normlab.runs.owner import is_alive, read_owner, this_process
+from normlab.runs.provenance import command
+from normlab.runs.store import Found, accept, look
+from normlab.schema import InputError, RunConfig
+from normlab.study.board import Board
+from normlab.study.compose import Composer, launcher_of
+from normlab.study.estimate import estimate
+from normlab.study.plan import Job, Outcome, freeze, outcome_file, plan, read_outcome
+from normlab.study.table import print_table, write_table
+
+Launch = Callable[..., Any]  # (overrides of each job, initial_job_idx=number of the first)
+GRACE = 60.0  # seconds that runs have to save when a multirun is stopped
+
+
+def sweep(combinations: Sequence[Sequence[str]], composer: Composer, launch: Launch, cfg: DictConfig) -> list[Outcome]:
+    """Run what is missing.
+
+    Args:
+        combinations: the overrides of each run.
+        composer: from overrides to checked configs.
+        launch: Hydra's launcher.
+        cfg: the multirun's own config, with the node `hydra`.
+
+    Raises:
+        InputError: a choice has no meaning; nothing has begun.
+        SystemExit: a run failed (1), or the multirun was stopped (130, 143).
+    """
+    console = Console()
+    configs = composer(combinations, Path(str(cfg.cache)))
+    jobs = plan(combinations, configs)
+    found = {job.number: _admitted(job) for job in jobs}
+    todo = [job for job in jobs if is_missing(job, found[job.number])]
+    console.print(headline(len(combinations), jobs, found), highlight=False, soft_wrap=True)
+    if cfg.dry:
+        estimate(console, jobs, todo, _side_by_side(cfg, configs[0].trainer.threads))
+        return []
+    outcomes = {job.number: Outcome("skipped") for job in jobs if job not in todo}
+    invocation = Path(str(cfg.hydra.sweep.dir))
+    if todo:
+        _check_processes(cfg, jobs)
+        invocation.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(cfg, invocation / "multirun.yaml")
+        retries = int(cfg.on_error.partition(":")[2] or 0)
+        size = cfg.hydra.sweeper.get("max_batch_size") or _at_once(launcher_of(cfg.hydra), configs[0].trainer.threads)
+        with Board(console, jobs, outcomes, invocation) as board, _saving_when_stopped(todo, launcher_of(cfg.hydra)):
+            try:
+                outcomes |= _launched(todo, launch, invocation, size, retries)
+            except (SystemExit, KeyboardInterrupt):
+                outcomes |= _read_all(todo, invocation)
+                board.close()
+                print_table(console, jobs, outcomes)
+                print(f"What has finished stays. The same command goes on: {command()}", file=sys.stderr)
+                raise
+        write_table(jobs, outcomes, invocation)
+    print_table(console, jobs, outcomes)
+    if todo:
+        console.print(f"all of it: {invocation / 'table.csv'}", soft_wrap=True, highlight=False)
+    if not all(outcome.is_result for outcome in outcomes.values()):
+        sys.exit(1)
+    return list(outcomes.values())
+
+
+def dry_run(config: RunConfig) -> None:
+    """The same question of a single run."""
+    console = Console()
+    jobs = plan([[]], [config])
+    found = {job.number: _admitted(job) for job in jobs}
+    console.print(headline(1, jobs, found), highlight=False, soft_wrap=True)
+    estimate(console, jobs, [job for job in jobs if is_missing(job, found[job.number])], at_once=1)
+
+
+def _admitted(job: Job) -> Found:
+    """The state of a run; a result of other code is admitted where the user accepts it."""
+    found = look(job.folder, job.code)
+    if found.state == "stale" and job.config.accept_code:
+        accept(job.folder, found.status, job.code)
+        return replace(found, state="finished")
+    return found
+
+
+def is_missing(job: Job, found: Found) -> bool:
+    """Is there something to do?"""
+    return found.state != "finished" or job.config.rerun
+
+
+def headline(asked: int, jobs: Sequence[Job], found: dict[int, Found]) -> str:
+    """How many runs there are, and in which state, in a line."""
+    words = {
+        "finished": "finished",
+        "stale": "made by other code, to be done again",
+        "partial": "interrupted, to go on",
+        "foreign": "interrupted under other code, to begin anew",
+        "running": "running in another process",
+        "damaged": "damaged, to be set aside and done again",
+        "missing": "new",
+    }
+    states = [found[job.number].state for job in jobs]
+    parts = [f"{states.count(state)} {words[state]}" for state in words if state in states]
+    twice = f" ({asked - len(jobs)} choices lead to a run that is there already)" if asked > len(jobs) else ""
+    return f"{len(jobs)} run{'s' if len(jobs) != 1 else ''}: {', '.join(parts)}{twice}"
+
+
+def _launched(
+    todo: Sequence[Job], launch: Launch, invocation: Path, size: int | None, retries: int
+) -> dict[int, Outcome]:
+    """Launch, and launch again what failed, as often as asked for."""
+    outcomes: dict[int, Outcome] = {}
+    left = list(todo)
+    for _ in range(retries + 1):
+        outcomes |= _round(left, launch, invocation, size)
+        left = [job for job in left if outcomes[job.number].state == "failed"]
+        if not left:
+            break
+    return outcomes
+
+
+def _round(jobs: Sequence[Job], launch: Launch, invocation: Path, size: int | None) -> dict[int, Outcome]:
+    """Launch each job once."""
+    files = {job.number: freeze(job, invocation) for job in jobs}
+    for file in files.values():
+        outcome_file(file).unlink(missing_ok=True)
+    troubles: list[str] = []
+    for first in range(0, len(jobs), size or len(jobs)):
+        batch = jobs[first : first + (size or len(jobs))]
+        overrides = [[*job.overrides, f"plan='{files[job.number]}'"] for job in batch]
+        try:
+            launch(overrides, initial_job_idx=first)
+        except Exception as error:  # the launcher's own: a worker was killed, or a config file broke meanwhile
+            troubles.append(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}")
+    return {job.number: _outcome(job, files[job.number], troubles) for job in jobs}
+
+
+def _outcome(job: Job, file: Path, troubles: Sequence[str] = ()) -> Outcome:
+    """How a job ended; the run's folder tells it where the process died before it could."""
+    outcome = read_outcome(file)
+    if outcome is not None:
+        return outcome
+    found = look(job.folder, job.code)
+    if found.state == "finished":
+        return Outcome("diverged" if found.summary.get("diverged") else "finished")
+    if found.state == "running":
+        return Outcome("elsewhere", f"{found.why} is working on it")
+    reason = f" ({troubles[0]})" if troubles else ""
+    if found.state in ("partial", "foreign") and found.status.get("state") == "running":
+        return Outcome("failed", f"its process was killed{reason}")
+    return Outcome("failed" if troubles else "not started", f"it was not begun{reason}")
+
+
+def _read_all(jobs: Sequence[Job], invocation: Path) -> dict[int, Outcome]:
+    return {job.number: _outcome(job, invocation / "jobs" / f"{job.number:04}.json") for job in jobs}
+
+
+def _at_once(launcher: str, threads: int | None) -> int | None:
+    """submitit starts local processes all at once: hand it as many as there are cores."""
+    if launcher != "submitit_local":
+        return None
+    return max(1, (os.cpu_count() or 1) // (threads or 1))
+
+
+def _side_by_side(cfg: DictConfig, threads: int | None) -> int:
+    """Runs that the launcher does at once; of a cluster, that is up to the cluster."""
+    launcher = launcher_of(cfg.hydra)
+    if launcher == "joblib":
+        return int(cfg.hydra.launcher.n_jobs) if cfg.hydra.launcher.n_jobs > 0 else os.cpu_count() or 1
+    return _at_once(launcher, threads) or 1
+
+
+def _check_processes(cfg: DictConfig, jobs: Sequence[Job]) -> None:
+    """In SLURM a run of several processes needs as many tasks."""
+    if launcher_of(cfg.hydra) != "slurm":
+        return
+    for job in jobs:
+        asked = (job.config.trainer.nodes, job.config.trainer.devices)
+        given = (int(cfg.hydra.launcher.nodes), int(cfg.hydra.launcher.tasks_per_node))
+        if asked != given:
+            raise InputError(
+                f"a run on {asked[0]} nodes with {asked[1]} processes each needs hydra.launcher.nodes={asked[0]} "
+                f"hydra.launcher.tasks_per_node={asked[1]}, not {given[0]} and {given[1]}: set trainer.nodes and "
+                f"trainer.devices for the whole multirun, or start one for each"
+            )
+
+
+@contextmanager
+def _saving_when_stopped(jobs: Sequence[Job], launcher: str) -> Iterator[None]:
+    """When this process is asked to stop, its runs on this machine are, and have time to save."""
+
+    def hear(signum: int, _frame: FrameType | None) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, before[number])  # a second one acts at once
+        if launcher == "slurm":
+            print("the jobs in SLURM go on: scancel them, or give the same command later", file=sys.stderr)
+        else:
+            _stop_runs(jobs)
+        raise Stopped(signal.Signals(signum))
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop_runs(jobs: Sequence[Job]) -> None:
+    host = this_process().host
+    owners = [owner for job in jobs if (owner := read_owner(job.folder)) is not None]
+    running = [owner for owner in owners if owner.host == host and owner.pid != os.getpid() and is_alive(owner)]
+    for owner in running:
+        os.kill(owner.pid, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    folders = [job.folder for job in jobs]
+    while time.monotonic() < deadline:
+        present = [read_owner(folder) for folder in folders]
+        if not any(owner is not None and owner in running and is_alive(owner) for owner in present):
+            return
+        time.sleep(0.1)

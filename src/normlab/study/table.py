@@ -1,0 +1,66 @@
+"""How every run of a multirun ended."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from normlab.jsonfile import read_json
+from normlab.study.plan import Job, Outcome
+from normlab.study.results import main_value
+
+SHOWN = 40  # rows; of more, those without a result and the first ones
+
+
+def print_table(console: Console, jobs: Sequence[Job], outcomes: dict[int, Outcome]) -> None:
+    """A row a run, what has no result with its cause below, then the counts."""
+    rows = sorted(jobs, key=lambda job: outcomes[job.number].is_result)[:SHOWN]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title, options in (("run", {}), ("", {}), ("validation", {"justify": "right"}), ("time", {"justify": "right"})):
+        table.add_column(title, no_wrap=True, **options)  # type: ignore[arg-type]
+    for job in sorted(rows, key=lambda job: job.number):
+        outcome = outcomes[job.number]
+        table.add_row(f"{job.id}", f"[{_COLOURS.get(outcome.state, 'red')}]{outcome.state}[/]", *_numbers(job, outcome))
+    width = console.width if console.is_terminal else max(console.width, 120)
+    console.print(table, width=width)
+    if len(jobs) > len(rows):
+        console.print(f"… and {len(jobs) - len(rows)} more")
+    for job in jobs:
+        outcome = outcomes[job.number]
+        if not outcome.is_result:
+            log = f" · {outcome.log}" if outcome.log else ""
+            console.print(
+                f"[red]{outcome.state}[/] {job.id}: {escape(outcome.cause + log)}", soft_wrap=True, highlight=False
+            )
+    states = [outcome.state for outcome in outcomes.values()]
+    counts = [f"{states.count(state)} {state}" for state in dict.fromkeys([*_COLOURS, *states]) if state in states]
+    console.print(", ".join(counts), highlight=False)
+
+
+def write_table(jobs: Sequence[Job], outcomes: dict[int, Outcome], invocation: Path) -> None:
+    """The same, complete, as CSV."""
+    with (invocation / "table.csv").open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["run", "state", "overrides", "metric", "value", "seconds", "cause", "log"])
+        for job in jobs:
+            outcome = outcomes[job.number]
+            summary = read_json(job.folder / "summary.json") if outcome.is_result else {}
+            metric, value = main_value(summary) or ("", "")
+            seconds = summary.get("seconds", "")
+            overrides = " ".join(job.overrides)
+            rows.writerow([job.id, outcome.state, overrides, metric, value, seconds, outcome.cause, outcome.log or ""])
+
+
+_COLOURS = {"finished": "green", "skipped": "green", "diverged": "yellow"}
+
+
+def _numbers(job: Job, outcome: Outcome) -> tuple[str, str]:
+    summary = read_json(job.folder / "summary.json") if outcome.is_result else {}
+    value = main_value(summary)
+    shown = "" if value is None else f"{value[0].replace('_', ' ')} {value[1]:.4f}"
+    return shown, f"{summary['seconds']:.1f} s" if "seconds" in summary else ""
