@@ -20,7 +20,7 @@ from rich.table import Table
 
 from normlab.jsonfile import read_json
 from normlab.study.plan import Job, Outcome, read_outcome
-from normlab.study.results import is_better, main_value
+from normlab.study.results import is_better, main_value, show_value
 
 REFRESH = 1.0  # seconds
 RUNNING_SHOWN = 8
@@ -98,9 +98,9 @@ class Board:
         if self._live is not None:
             return
         value = main_value(self.summaries.get(number, {}))
-        number_text = f" · {value[0].replace('_', ' ')} {value[1]:.4f}" if value else ""
+        reached = f" · {show_value(value)}" if value else ""
         cause = f" · {outcome.cause}" if outcome.cause else ""
-        line = f"{len(self.outcomes)}/{len(self.jobs)} {outcome.state}: {job.id}{number_text}{cause}{self._left_text()}"
+        line = f"{len(self.outcomes)}/{len(self.jobs)} {outcome.state}: {job.id}{reached}{cause}{self._left_text()}"
         self.console.print(escape(line), soft_wrap=True, highlight=False)
 
     def _left_text(self) -> str:
@@ -154,17 +154,15 @@ class Board:
         best: dict[str, tuple[str, float]] = {}
         counts: dict[str, int] = defaultdict(int)
         for job, summary in self.summaries.items():
-            value, cell = main_value(summary), self.jobs[job].cell
-            if value is None:
+            found, cell = main_value(summary), self.jobs[job].cell
+            if found is None:
                 continue
             counts[cell] += 1
-            if cell not in best or is_better(value[0], value[1], best[cell][1]):
-                best[cell] = value
+            if cell not in best or is_better(*found, best[cell][1]):
+                best[cell] = found
         table = Table(box=None, pad_edge=False, show_header=False)
-        for cell, (name, most) in list(best.items())[:ARMS_SHOWN]:
-            table.add_row(
-                "  best", cell or "(defaults)", f"{name.replace('_', ' ')} {value:.4f}", f"n = {counts[cell]}"
-            )
+        for cell, value in list(best.items())[:ARMS_SHOWN]:
+            table.add_row("  best", cell or "(defaults)", show_value(value), f"n = {counts[cell]}")
         return table
 
 

@@ -17,6 +17,11 @@ def main_value(summary: dict[str, Any]) -> tuple[str, float] | None:
     return None
 
 
+def show_value(value: tuple[str, float]) -> str:
+    """`bits per character 1.7600`."""
+    return f"{value[0].replace('_', ' ')} {value[1]:.4f}"
+
+
 def is_better(name: str, one: float, other: float) -> bool:
     """Is the first the better value of that metric?"""
     return one > other if METRICS[name] else one < other

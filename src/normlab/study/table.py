@@ -12,7 +12,7 @@ from rich.table import Table
 
 from normlab.jsonfile import read_json
 from normlab.study.plan import Job, Outcome
-from normlab.study.results import main_value
+from normlab.study.results import main_value, show_value
 
 SHOWN = 40  # rows; of more, those without a result and the first ones
 
@@ -62,5 +62,4 @@ _COLOURS = {"finished": "green", "skipped": "green", "diverged": "yellow"}
 def _numbers(job: Job, outcome: Outcome) -> tuple[str, str]:
     summary = read_json(job.folder / "summary.json") if outcome.is_result else {}
     value = main_value(summary)
-    shown = "" if value is None else f"{value[0].replace('_', ' ')} {value[1]:.4f}"
-    return shown, f"{summary['seconds']:.1f} s" if "seconds" in summary else ""
+    return show_value(value) if value else "", f"{summary['seconds']:.1f} s" if "seconds" in summary else ""
