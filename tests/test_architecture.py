@@ -20,9 +20,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probes": {"norms", "models", "data", "tasks"},
     "measures": {"norms", "models", "data", "tasks", "probes"},
     "runs": {"measures", "data"},
+    "stats": set(),
     "study": {"runs", "measures", "data", "checks"},
 }
-TORCH_FREE = ["runs", "study", *SHARED]
+TORCH_FREE = ["runs", "stats", "study", *SHARED]
 HEAVY = ("torch", "pytorch_lightning", "torchmetrics", "lightning_fabric", "wandb", "datasets")
 
 

@@ -1,0 +1,1 @@
+"""Statistics of paired seeds: intervals, exact tests, families, power. numpy and scipy only."""

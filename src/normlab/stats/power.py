@@ -1,0 +1,56 @@
+"""How many seeds a question needs, from the spread and the margin, never from the effect that was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy import stats
+
+MOST = 10_000
+
+
+def power(n: int, difference: float, sd: float, alpha: float = 0.05) -> float:
+    """Chance that a two-sided paired t test at `alpha` finds a true difference, given the sd of differences."""
+    shift = np.sqrt(n) * difference / sd
+    critical = stats.t.ppf(1 - alpha / 2, n - 1)
+    return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift))
+
+
+def equivalence_power(n: int, margin: float, sd: float, alpha: float = 0.05) -> float:
+    """Chance that the interval of level 1 - alpha lies inside ±margin when the true difference is 0.
+
+    The interval's half width h is t · s / √n, with s² ~ sd² χ²(n-1) / (n-1); given s the mean is normal, so the
+    chance is the mean of P(|mean| < margin - h) over s (Schuirmann 1987), by quadrature over the quantiles of χ².
+    """
+    critical = stats.t.ppf(1 - alpha / 2, n - 1)
+    quantiles = (np.arange(4000) + 0.5) / 4000
+    s = sd * np.sqrt(stats.chi2.ppf(quantiles, n - 1) / (n - 1))
+    room = np.maximum(margin - critical * s / np.sqrt(n), 0)
+    return float(np.mean(2 * stats.norm.cdf(room * np.sqrt(n) / sd) - 1))
+
+
+def seeds_needed(difference: float, sd: float, alpha: float = 0.05, wanted: float = 0.8) -> int:
+    """Fewest seeds with which a true difference is found with that chance."""
+    return _fewest(lambda n: power(n, difference, sd, alpha), wanted)
+
+
+def seeds_for_equivalence(margin: float, sd: float, alpha: float = 0.05, wanted: float = 0.8) -> int:
+    """Fewest seeds with which two equal arms are shown to differ by less than the margin."""
+    return _fewest(lambda n: equivalence_power(n, margin, sd, alpha), wanted)
+
+
+def _fewest(chance: Callable[[int], float], wanted: float) -> int:
+    """The first n from 2 at which a growing chance reaches what is wanted; `MOST` if none does."""
+    low, high = 2, 2
+    while chance(high) < wanted:
+        low, high = high + 1, 2 * high
+        if high > MOST:
+            return MOST
+    while low < high:
+        middle = (low + high) // 2
+        if chance(middle) < wanted:
+            low = middle + 1
+        else:
+            high = middle
+    return low
