@@ -21,9 +21,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "measures": {"norms", "models", "data", "tasks", "probes"},
     "runs": {"measures", "data"},
     "stats": set(),
+    "findings": {"runs", "stats"},
     "study": {"runs", "measures", "data", "checks"},
 }
-TORCH_FREE = ["runs", "stats", "study", *SHARED]
+TORCH_FREE = ["runs", "stats", "findings", "study", *SHARED]
 HEAVY = ("torch", "pytorch_lightning", "torchmetrics", "lightning_fabric", "wandb", "datasets")
 
 

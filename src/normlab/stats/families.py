@@ -11,7 +11,7 @@ from normlab.stats.paired import Interval
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's (1979) adjusted p values: those below alpha, rejected together, hold the chance of any false one to alpha."""
+    """Holm's (1979) adjusted p values: rejecting those below alpha holds the chance of any error to alpha."""
     order = np.argsort(p)
     scaled = [(len(p) - rank) * p[index] for rank, index in enumerate(order)]
     adjusted = np.minimum(np.maximum.accumulate(scaled), 1.0)

@@ -1,0 +1,98 @@
+"""Two arms of a table, paired by seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from normlab.runs.table import select
+from normlab.schema import InputError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The values of a metric in two arms, in the order of the seeds that both have.
+
+    alone     seeds that only one of the arms has
+    diverged  of the seeds of each arm that are paired, how many diverged
+    """
+
+    metric: str
+    seeds: list[int]
+    first: list[float]
+    second: list[float]
+    alone: list[int]
+    diverged: tuple[int, int]
+
+    @property
+    def differences(self) -> list[float]:
+        """First minus second, one a seed."""
+        return [a - b for a, b in zip(self.first, self.second, strict=True)]
+
+
+def contrast(frame: DataFrame, first: str, second: str, metric: str, diverged_value: float | None = None) -> Contrast:
+    """Pair two arms.
+
+    Args:
+        frame: of `normlab.runs.table.read_runs`.
+        first, second: conditions in pandas' query syntax, each of which leaves one run a seed.
+        metric: a column, such as validation/accuracy.
+        diverged_value: what stands for a run that diverged, as bad as chance; dropping it would favour its arm.
+
+    Raises:
+        InputError: an arm is empty or has several runs of one seed, the arms share runs or have no two seeds in
+            common, a run diverged and nothing stands for it, or there is no such metric.
+    """
+    if metric not in frame.columns:
+        known = [name for name in frame.columns if name.startswith(("validation/", "test/", "last/"))]
+        raise InputError(f"no run has {metric}; the runs have: {', '.join(known)}")
+    arms = [_arm(frame, condition) for condition in (first, second)]
+    shared = set(arms[0]["id"]) & set(arms[1]["id"])
+    if shared:
+        raise InputError(f"{first!r} and {second!r} are no two arms: both choose {sorted(shared)[0]}")
+    seeds = sorted(set(arms[0]["seed"]) & set(arms[1]["seed"]))
+    alone = sorted(set(arms[0]["seed"]) ^ set(arms[1]["seed"]))
+    if len(seeds) < 2:
+        raise InputError(f"the arms have {len(seeds)} seed{'s' * (len(seeds) != 1)} in common; a comparison needs two")
+    values = [_values(arm.set_index("seed").loc[seeds], metric, diverged_value) for arm in arms]
+    counts = [sum(_has_diverged(arm.set_index("seed").loc[seeds])) for arm in arms]
+    return Contrast(metric, [int(s) for s in seeds], values[0], values[1], alone, (counts[0], counts[1]))
+
+
+def _arm(frame: DataFrame, condition: str) -> DataFrame:
+    arm = select(frame, condition)
+    if arm.empty:
+        raise InputError(f"no run fulfils {condition!r}")
+    repeated = arm[arm["seed"].duplicated(keep=False)]
+    if repeated.empty:
+        return arm
+    one = repeated[repeated["seed"] == repeated["seed"].iloc[0]]
+    choices = [c for c in one.columns if "." in c or c in ("norm", "model", "task", "measure")]
+    differ = [c for c in choices if one[c].astype(str).nunique() > 1]
+    raise InputError(
+        f"{condition!r} leaves {len(one)} runs of seed {one['seed'].iloc[0]}, which differ in {', '.join(differ[:6])}: "
+        "narrow it so that an arm has one run a seed"
+    )
+
+
+def _has_diverged(arm: DataFrame) -> Series:
+    diverged = arm.get("diverged")  # a summary of an evaluation has no such entry
+    return arm["id"].map(lambda _: False) if diverged is None else diverged.fillna(False).astype(bool)
+
+
+def _values(arm: DataFrame, metric: str, diverged_value: float | None) -> list[float]:
+    values = arm[metric].astype(float)
+    diverged = _has_diverged(arm)
+    if diverged.any():
+        if diverged_value is None:
+            raise InputError(
+                f"{arm['id'][diverged].iloc[0]} diverged: say what stands for such a run with --diverged VALUE, "
+                "as bad as chance; leaving it out would favour its arm"
+            )
+        values = values.where(~diverged, diverged_value)
+    if values.isna().any():
+        raise InputError(f"{arm['id'][values.isna()].iloc[0]} has no {metric}")
+    return [float(value) for value in values]
