@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint bench baselines data lock clean
+.PHONY: help setup train test test-all lint bench baselines data lock doctor faults clean distclean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ test: $(STAMP)  ## the quick tests (under five minutes, no network)
 test-all: $(STAMP)  ## every test, slow ones too
 	$(BIN)/python -m pytest
 
+faults: $(STAMP)  ## two hundred random faults: nothing lost, wrong or done twice (about 14 minutes)
+	$(BIN)/python tests/faults/campaign.py --trials 200 --seed 0
+
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -48,5 +51,11 @@ lock:  ## renew constraints.txt from what .venv holds
 	@(echo "# The lock: exact versions of everything that set-up installs. Renew with \`make lock\`."; \
 	  $(BIN)/pip freeze --exclude-editable | grep -v '^-e' | sed 's/+cpu$$//') > constraints.txt
 
-clean:  ## remove caches and the virtual environment, never outputs/
+doctor: $(STAMP)  ## what on this machine will fail, and why
+	$(BIN)/python scripts/doctor.py
+
+clean: $(STAMP)  ## remove failed, stale and damaged runs, never finished ones; asks (YES=1: doesn't)
+	@$(BIN)/python scripts/clean.py $(if $(YES),--yes)
+
+distclean:  ## remove caches and the virtual environment, never outputs/
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build src/*.egg-info

@@ -1,7 +1,10 @@
-"""The README's speed figures, as ratios within one run: python scripts/bench.py [startup|loop]
+"""The README's speed figures, as ratios within one run: python scripts/bench.py [FIGURE ...]
 
-startup  how long `--help`, `--cfg job` and the first training step take, beside importing torch and Lightning
-loop     normlab's training loop beside a loop written by hand, on the same model and batches
+startup    how long `--help`, `--cfg job` and the first training step take, beside importing torch and Lightning
+loop       normlab's training loop beside a loop written by hand, on the same model and batches
+record     what a run's identity, claim and records cost
+decide     how soon a multirun of 1,000 finished runs finds that nothing is left
+launchers  runs a minute: launcher=joblib, launcher=basic, one process a run
 
 Pairs are interleaved, so that a machine whose speed drifts slows both alike; medians are quoted.
 """
@@ -19,23 +22,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench_runs import decide, launchers, record
+
 ROOT = Path(__file__).parents[1]
+FIGURES = ["startup", "loop", "record", "decide", "launchers"]
 MODELS = ("cnn", "lstm", "transformer")
 IMPORTS = [sys.executable, "-c", "import torch, pytorch_lightning"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("figures", nargs="*", choices=[[], "startup", "loop"], help="default: all")
+    parser.add_argument("figures", nargs="*", choices=[[], *FIGURES], help="default: all")
     parser.add_argument("--pairs", type=int, default=7, help="repeats of each pair")
     parser.add_argument("--seconds", type=float, default=4.0, help="loop: length of one side of a pair")
     chosen = parser.parse_args()
-    figures = chosen.figures or ["startup", "loop"]
+    figures = chosen.figures or FIGURES
     if "startup" in figures:
         startup(chosen.pairs)
     if "loop" in figures:
         for model in MODELS:
             loop(model, chosen.pairs, chosen.seconds)
+    for name, figure in (("record", record), ("decide", decide), ("launchers", launchers)):
+        if name in figures:
+            figure()
 
 
 def startup(pairs: int) -> None:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import moments
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -44,15 +46,29 @@ class Zygote:
             text=True,
         )
 
-    def __call__(self, *commands: list[str], at_step: dict[str, Any] | None = None, after: Any = None) -> list[Ended]:
-        """Run commands side by side until all have ended.
+    def __call__(
+        self,
+        *commands: list[str],
+        at: dict[str, Any] | None = None,
+        after: dict[str, Any] | None = None,
+        apart: float = 0.0,
+        limit: float = 120.0,
+        witness: Path | None = None,
+        count: dict[str, str] | None = None,
+    ) -> list[Ended]:
+        """Run commands side by side until all have ended. A fault strikes the first of them.
 
         Args:
-            at_step: {"step": n, "signal": name}: a command sends itself that signal when it has done n steps;
-                "file" in place of "signal" truncates that file then, and kills.
-            after: {"seconds": s, "signal": name}: every command gets that signal after a time.
+            at: {"step": n, "signal": name}: it sends itself that signal when it has done n steps; for other moments
+                see `moments.arrange`.
+            after: {"seconds": s, "signal": name}: it gets that signal after a time.
+            apart: seconds between two starts.
+            limit: seconds after which all are killed.
+            witness: a folder where every computation is noted, see `moments.witness`.
+            count: {"under": folder, "note": file}: see `moments.count_changes`.
         """
-        request = {"commands": commands, "at_step": at_step, "after": after}
+        inside = {"at": at, "witness": witness and str(witness), "count": count}
+        request = {"commands": commands, "after": after, "apart": apart, "limit": limit, "inside": inside}
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
         return [Ended(**answer) for answer in json.loads(self._server.stdout.readline())]
@@ -76,39 +92,47 @@ def main() -> None:
         print(json.dumps(answers), flush=True)
 
 
-def _serve(request: dict[str, Any], limit: float = 120) -> list[dict[str, Any]]:
-    started, running, answers = time.monotonic(), {}, {}
-    for number, command in enumerate(request["commands"]):
-        files = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115
-        pid = os.fork()
-        if pid == 0:
-            _child(command, files, request["at_step"])
-        running[pid] = (number, files)
-    after, signalled = request["after"], False
-    while running:
-        pid, status = os.waitpid(-1, os.WNOHANG)
+def _serve(request: dict[str, Any]) -> list[dict[str, Any]]:
+    started, pids, running, answers = time.monotonic(), [], {}, {}
+    after, commands = request["after"], request["commands"]
+    while len(answers) < len(commands):
+        elapsed = time.monotonic() - started
+        if (number := len(pids)) < len(commands) and elapsed >= number * request["apart"]:
+            files = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115
+            pids.append(_fork(commands[number], files, request["inside"], first=number == 0))
+            running[pids[number]] = (number, files)
+        if after and elapsed > after["seconds"]:
+            if pids[0] in running:
+                os.kill(pids[0], getattr(signal, after["signal"]))
+            after = None
+        if elapsed > request["limit"]:
+            for pid in running:
+                os.kill(pid, signal.SIGKILL)
+        pid, status = os.waitpid(-1, os.WNOHANG) if running else (0, 0)
         if pid in running:
             number, files = running.pop(pid)
-            texts = []
-            for file in files:
-                file.seek(0)
-                texts.append(file.read())
-                file.close()
-            answers[number] = {"status": os.waitstatus_to_exitcode(status), "out": texts[0], "err": texts[1]}
-            continue
-        elapsed = time.monotonic() - started
-        if after and not signalled and elapsed > after["seconds"]:
-            signalled = True
-            for child in running:
-                os.kill(child, getattr(signal, after["signal"]))
-        if elapsed > limit:
-            for child in running:
-                os.kill(child, signal.SIGKILL)
-        time.sleep(0.005)
+            out, err = (_content(file) for file in files)
+            answers[number] = {"status": os.waitstatus_to_exitcode(status), "out": out, "err": err}
+        elif pid == 0:
+            time.sleep(0.003)
     return [answers[number] for number in sorted(answers)]
 
 
-def _child(command: list[str], files: list[Any], at_step: dict[str, Any] | None) -> None:
+def _content(file: Any) -> str:
+    with file:
+        file.seek(0)
+        return file.read()
+
+
+def _fork(command: list[str], files: list[Any], inside: dict[str, Any], *, first: bool) -> int:
+    """Start a command.
+
+    Args:
+        inside: what to arrange in its process; faults in the first alone.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
     os.setsid()
     os.environ["NORMLAB_PID"] = str(os.getpid())
     for number, file in enumerate(files, start=1):
@@ -119,8 +143,7 @@ def _child(command: list[str], files: list[Any], at_step: dict[str, Any] | None)
 
         from normlab.cli import guard
 
-        if at_step is not None:
-            _fault(at_step)
+        _arrange(inside, first)
         sys.argv = ["train.py", *command]
         with guard():
             train.main()
@@ -135,15 +158,13 @@ def _child(command: list[str], files: list[Any], at_step: dict[str, Any] | None)
         os._exit(status)
 
 
-def _fault(fault: dict[str, Any]) -> None:
-    """Arrange for something to happen when the training has done that many steps."""
-    from normlab.measures.callbacks import Heartbeat
-
-    def happen(self: Any, trainer: Any, *_: Any) -> None:
-        if trainer.global_step == fault["step"]:
-            os.kill(os.getpid(), getattr(signal, fault["signal"]))
-
-    Heartbeat.on_train_batch_end = happen
+def _arrange(inside: dict[str, Any], first: bool) -> None:
+    if inside["witness"]:
+        moments.witness(Path(inside["witness"]))
+    if inside["count"]:
+        moments.count_changes(Path(inside["count"]["under"]), Path(inside["count"]["note"]))
+    if inside["at"] and first:
+        moments.arrange(inside["at"])
 
 
 if __name__ == "__main__":

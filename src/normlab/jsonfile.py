@@ -31,7 +31,7 @@ def write_json(path: Path, values: dict[str, Any], *, durable: bool = True) -> N
 def read_json(path: Path) -> dict[str, Any]:
     """The values in a JSON file; empty if there is none or it is damaged."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}

@@ -73,6 +73,6 @@ def test_no_logger():
 
 def test_help_lists_every_choice():
     text = (CONF / "help.txt").read_text(encoding="utf-8")
-    for group in (*GROUPS, "measure", "experiment"):
+    for group in (*GROUPS, "measure", "experiment", "launcher"):
         for choice in choices(group):
             assert choice.startswith("for_") or re.search(rf"\b{choice}\b", text), f"{group}={choice}"

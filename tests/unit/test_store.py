@@ -13,7 +13,7 @@ import torch
 from normlab.jsonfile import read_json, write_json
 from normlab.measures.resume_points import ResumePoint, add_point, is_intact, list_points, newest_intact
 from normlab.runs.owner import Owner, is_alive, read_owner, this_process, write_owner
-from normlab.runs.store import accept, claim, folder_of, look
+from normlab.runs.store import accept, claim, folder_of, look, tidy
 from normlab.schema import InputError
 
 
@@ -104,6 +104,24 @@ def test_an_interrupted_run_of_other_code_is_set_aside(tmp_path):
     assert set(runs(tmp_path)) == {"a", "a.attempt-1"}
 
 
+def test_an_interrupted_run_of_another_torch_is_set_aside(tmp_path):
+    run = begin(tmp_path)
+    saved(run)
+    run.fail("stopped", "why")
+    status = run.place.folder / "status.json"
+    write_json(status, {**read_json(status), "torch": "1.0"})
+    assert state(tmp_path) == "foreign"
+    assert begin(tmp_path).place.resume is None
+    assert set(runs(tmp_path)) == {"a", "a.attempt-1"}
+
+
+def test_an_owner_on_another_machine_can_be_removed_by_hand(tmp_path):
+    run = begin(tmp_path)
+    write_owner(run.place.folder, replace(this_process(), host="elsewhere", slurm=None))
+    with pytest.raises(InputError, match=r"elsewhere is working on .*; if it is gone, remove .*owner"):
+        begin(tmp_path)
+
+
 def test_an_interrupted_run_that_saved_nothing_begins_anew(tmp_path):
     run = begin(tmp_path)
     (run.place.folder / "metrics.jsonl").write_text("{}\n")
@@ -121,6 +139,7 @@ def test_an_interrupted_run_that_saved_nothing_begins_anew(tmp_path):
         ("summary.json", '{"n": 2}\n', "not what the run wrote"),
         ("summary.json", None, "is missing"),
         ("status.json", '{"state": "fini', "can't be read"),
+        ("status.json", '{"sta4e": "finished"}', "tells no state"),
         ("status.json", None, "is missing"),
     ],
 )
@@ -218,3 +237,57 @@ def test_a_withdrawn_repeat_leaves_the_finished_run_as_it_was(tmp_path):
     begin(tmp_path, repeat=True).withdraw()
     assert look(folder_of(tmp_path, "a"), "code").summary == {"n": 1}
     assert set(runs(tmp_path)) == {"a"}
+
+
+def test_what_a_process_that_died_on_finishing_left_is_taken_away(tmp_path):
+    run = begin(tmp_path)
+    saved(run)
+    run.finish({"n": 1})
+    saved(run)
+    folder = run.place.folder
+    write_owner(folder, replace(this_process(), pid=2**22 + 1))
+    tidy(folder)
+    assert {path.name for path in folder.iterdir()} >= {"status.json", "summary.json", "metrics.jsonl"}
+    assert not [path for path in folder.rglob("*") if path.name.startswith(("resume", "owner"))]
+
+
+def test_a_run_that_is_no_longer_finished_is_not_tidied(tmp_path):
+    run = begin(tmp_path)
+    point = saved(run)
+    write_owner(run.place.folder, replace(this_process(), pid=2**22 + 1))
+    tidy(run.place.folder)
+    assert newest_intact(run.place.folder) == point
+
+
+def test_what_a_killed_process_was_writing_is_removed_when_its_run_goes_on(tmp_path):
+    run = begin(tmp_path)
+    saved(run)
+    parts = [run.place.folder / name for name in (".status.json.7.part", "checkpoints/.resume-4.ckpt.part")]
+    for part in parts:
+        part.write_text("{")
+    run.fail("stopped", "why")
+    begin(tmp_path)
+    assert not any(part.exists() for part in parts)
+
+
+@pytest.mark.parametrize("file", ["resume.json", "metrics.jsonl", "checkpoints/resume-3.ckpt"])
+def test_an_interrupted_run_of_which_nothing_is_whole_is_set_aside(tmp_path, file):
+    run = begin(tmp_path)
+    saved(run)
+    run.fail("stopped", "why")
+    path = run.place.folder / file
+    path.write_bytes(path.read_bytes()[:-5])
+    again, note = claim(tmp_path, "a", "code", {})
+    assert again.place.resume is None
+    assert "nothing that it saved is whole; set aside as a.damaged-1" in note
+    assert set(runs(tmp_path)) == {"a", "a.damaged-1"}
+
+
+def test_a_logged_value_that_changed_counts_as_damage(tmp_path):
+    run = begin(tmp_path)
+    point = saved(run)
+    record = run.place.folder / "metrics.jsonl"
+    record.write_text(record.read_text() + '{"step": 3}\n')
+    assert newest_intact(run.place.folder) == point
+    record.write_text(record.read_text().replace("1", "3"))
+    assert newest_intact(run.place.folder) is None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning_fabric.utilities.types import _PATH
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
@@ -26,8 +28,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         part = final.with_name(f".{final.name}.part")
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
-            super().save_checkpoint(checkpoint, part, storage_options)
-            with part.open("rb+") as file:
+            content = io.BytesIO()
+            torch.save(checkpoint, content)  # into a file, it hides why it could not write
+            with part.open("wb") as file:  # Lightning's way begins in the system's temporary folder
+                file.write(content.getbuffer())
+                file.flush()
                 os.fsync(file.fileno())
             part.replace(final)
         except OSError as error:

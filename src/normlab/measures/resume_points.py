@@ -1,13 +1,14 @@
 """Where an interrupted run can go on. Imports no torch.
 
-A resume point is a checkpoint between two training steps, with the number of lines that the run's record held
-then. The last two are kept, so that a damaged one costs the time between them and not the run.
+A resume point is a checkpoint between two training steps, with the lines that the run's record held then. The
+last two are kept, so that a damaged one costs the time between them and not the run.
 """
 
 from __future__ import annotations
 
 import zipfile
-from dataclasses import asdict, dataclass
+import zlib
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from normlab.jsonfile import read_json, write_json
@@ -22,11 +23,13 @@ class ResumePoint:
     file  the checkpoint, in the run's `checkpoints/`
     step  optimiser steps done
     rows  lines of `metrics.jsonl` logged by then
+    crc   checksum of those lines
     """
 
     file: str
     step: int
     rows: int
+    crc: int = 0
 
 
 def list_points(folder: Path) -> list[ResumePoint]:
@@ -39,6 +42,7 @@ def list_points(folder: Path) -> list[ResumePoint]:
 
 def add_point(folder: Path, point: ResumePoint) -> None:
     """Record a checkpoint that has been written whole, and drop what is no longer needed."""
+    point = replace(point, crc=_crc(folder, point.rows))
     others = [known for known in list_points(folder) if known.file != point.file]
     points = [point, *others][:KEPT]
     write_json(folder / "resume.json", {"points": [asdict(known) for known in points]})
@@ -54,7 +58,7 @@ def forget_points(folder: Path) -> None:
 def newest_intact(folder: Path) -> ResumePoint | None:
     """The newest point whose checkpoint is undamaged and whose record is still there."""
     for point in list_points(folder):
-        if is_intact(folder / "checkpoints" / point.file) and _lines(folder / "metrics.jsonl") >= point.rows:
+        if is_intact(folder / "checkpoints" / point.file) and _crc(folder, point.rows) == point.crc:
             return point
     return None
 
@@ -68,11 +72,13 @@ def is_intact(checkpoint: Path) -> bool:
         return False
 
 
-def _lines(record: Path) -> int:
+def _crc(folder: Path, rows: int) -> int:
+    """The checksum of the record's first lines."""
     try:
-        return record.read_bytes().count(b"\n")
+        lines = (folder / "metrics.jsonl").read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
         return 0
+    return zlib.crc32(b"".join(lines[:rows]))
 
 
 def _remove_checkpoints(folder: Path, kept: set[str]) -> None:

@@ -21,12 +21,13 @@ SOURCES = (".py", ".cpp", ".h")  # what may stand beside a module and be compile
 
 def code_hash(config: RunConfig) -> str:
     """A hash of the code that a run of this config depends on, as it lies on the disk now."""
-    entries = (f"normlab.measures.{config.measure.name}", _module(config.norm), _module(config.model))
+    return code_of(config.measure.name, str(config.norm["_target_"]), str(config.model["_target_"]))
+
+
+def code_of(measure: str, norm: str, model: str) -> str:
+    """The same, from the measure's name and the classes of norm and model."""
+    entries = (f"normlab.measures.{measure}", norm.rpartition(".")[0], model.rpartition(".")[0])
     return _hash_of(entries, _state())
-
-
-def _module(node: dict[str, object]) -> str:
-    return str(node["_target_"]).rpartition(".")[0]
 
 
 @lru_cache(maxsize=64)

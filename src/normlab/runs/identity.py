@@ -17,7 +17,13 @@ def science(config: RunConfig) -> dict[str, Any]:
     values["task"] = {k: v for k, v in values["task"].items() if k not in _ELSEWHERE}
     trainer = config.trainer.model_dump(mode="json", exclude=_SHOWN_OR_SAVED)
     trainer["threads"] = trainer["threads"] or os.cpu_count()
-    return {**values, "trainer": trainer, "measure": config.measure.name}
+    options = config.measure.model_dump(mode="json", exclude={"name"})
+    return {**values, "trainer": trainer, "measure": config.measure.name, **_named("measure", options)}
+
+
+def _named(group: str, options: dict[str, Any]) -> dict[str, Any]:
+    """`{"steps": 0}` → `{"measure.steps": 0}`."""
+    return {f"{group}.{name}": value for name, value in options.items()}
 
 
 # where the data lie, which their fingerprint stands for; defaults of the trainer, which says what is done

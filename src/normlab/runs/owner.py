@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from normlab.jsonfile import read_json, write_json
+from normlab.measures.slurm import job_states, this_job
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Owner:
     pid      its number there
     started  when it started, in clock ticks since the machine did: numbers are used again
     boot     which start of the machine that was
-    slurm    its SLURM job, if any; a requeued job keeps its number
+    slurm    its SLURM job, if any, such as 12 or 12_3 of an array; a requeued job keeps its number
     launch   what all processes that share the run have in common
     resume   the checkpoint that they go on from
     """
@@ -40,7 +40,7 @@ class Owner:
 def this_process(resume: str | None = None) -> Owner:
     """The process that asks."""
     pid = os.getpid()
-    return Owner(socket.gethostname(), pid, _start_of(pid), _boot(), _slurm(), launch(), resume)
+    return Owner(socket.gethostname(), pid, _start_of(pid), _boot(), this_job(), launch(), resume)
 
 
 def launch() -> str:
@@ -68,7 +68,7 @@ def write_owner(folder: Path, owner: Owner) -> None:
 def is_alive(owner: Owner) -> bool:
     """Does the process still run? One on another machine is taken to, unless SLURM knows better."""
     if owner.host != socket.gethostname():
-        return owner.slurm is None or (owner.slurm != _slurm() and _runs_in_slurm(owner.slurm))
+        return owner.slurm is None or (owner.slurm != this_job() and _runs_in_slurm(owner.slurm))
     if owner.boot != _boot() or (owner.pid == os.getpid() and owner.started == _start_of(owner.pid)):
         return False  # what this process itself left unfinished is no obstacle to it
     try:
@@ -105,22 +105,7 @@ def _boot() -> str:
         return ""
 
 
-def _slurm() -> str | None:
-    return os.environ.get("SLURM_JOB_ID") or None
-
-
 def _runs_in_slurm(job: str) -> bool:
     """Does SLURM still run the job? Where it can't be asked, yes: two processes on one run are the worse mistake."""
-    try:
-        asked = subprocess.run(
-            ["squeue", "--noheader", "--states=all", "--format=%T", "--jobs", job],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return True
-    if asked.returncode != 0:
-        return "Invalid job id" not in asked.stderr
-    return any(state in ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED") for state in asked.stdout.split())
+    states = job_states(job)
+    return states is None or any(s in ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED") for s in states.values())

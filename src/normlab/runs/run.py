@@ -23,7 +23,7 @@ from normlab.runs.identity import run_id
 from normlab.runs.owner import launch, read_owner
 from normlab.runs.provenance import command, peak_memory_mb, provenance
 from normlab.runs.show import show
-from normlab.runs.store import Run, accept, claim, folder_of, look
+from normlab.runs.store import Run, accept, claim, folder_of, look, tidy
 from normlab.schema import InputError, RunConfig
 
 OTHERS_WAIT = 300.0  # seconds that the other processes of a run wait for the first to take it
@@ -75,6 +75,7 @@ def recalled(config: RunConfig) -> RunConfig:
 
 def do(config: RunConfig) -> Done:
     """Do a run unless it has finished, and record it. For `Raises` see `run`."""
+    _check_tasks(config)
     _, data = prepare(config.task, Path(config.cache))
     name, code, output = run_id(config, data), code_hash(config), Path(config.output)
     folder = folder_of(output, name)
@@ -85,11 +86,19 @@ def do(config: RunConfig) -> Done:
         accept(folder, found.status, code)
         return Done(found.summary, folder, False, "(made by other code, which is accepted; nothing was computed)")
     if found.state == "finished" and not config.rerun:
+        tidy(folder)
         return Done(found.summary, folder, False, "(this run had finished before; nothing was computed)")
     owned, note = claim(output, name, code, config.model_dump(mode="json"), repeat=config.rerun)
     if note and config.trainer.progress:
         print(note, flush=True)
     return Done(_recorded(owned, config, data), folder, True, note)
+
+
+def _check_tasks(config: RunConfig) -> None:
+    """Would the processes that srun has started do one run together, and not each the whole of it?"""
+    tasks, processes = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)), config.trainer.devices * config.trainer.nodes
+    if tasks not in (1, processes):
+        raise InputError(f"srun has started {tasks} tasks for a run of {processes}: give trainer.devices as many")
 
 
 def _recorded(owned: Run, config: RunConfig, data: str) -> dict[str, Any]:
@@ -133,6 +142,8 @@ def _take_part(config: RunConfig, folder: Path, name: str) -> Done:
 
     Raises:
         InputError: it did not.
+        SystemExit: the run was asked to stop. The status is 0, as it is the first process that tells: one of the
+            others that ended with another status would have Lightning or SLURM kill that before it has.
     """
     deadline = time.monotonic() + OTHERS_WAIT
     while True:
@@ -148,7 +159,10 @@ def _take_part(config: RunConfig, folder: Path, name: str) -> Done:
     points = {point.file: point for point in list_points(folder)}
     resume = points[owner.resume] if owner.resume else None
     place = Place(folder, name, int(found.status.get("attempt", 1)), resume)
-    return Done(_measure(config)(config, place), folder, True)
+    try:
+        return Done(_measure(config)(config, place), folder, True)
+    except Stopped:
+        raise SystemExit(0) from None
 
 
 def rank() -> int:

@@ -3,7 +3,7 @@
 outputs/runs/<id>/
     owner            while a process works on the run
     config.json      the whole config
-    status.json      state (running, finished, failed, stopped), attempt, times, code; the cause of a failure
+    status.json      state (running, finished, failed, stopped), attempt, times, code, torch; the cause of a failure
     progress.json    while it trains: step and steps
     summary.json     the flat result
     provenance.json  what it was made with
@@ -16,11 +16,14 @@ What a new attempt replaces is kept as outputs/runs/<id>.attempt-<n>, a damaged 
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +39,7 @@ from normlab.schema import InputError
 # finished  a result of this code, or of code that was accepted
 # stale     a result of other code
 # partial   begun by this code and ended by a failure, a stop or a kill; it goes on from where it was saved
-# foreign   begun by other code
+# foreign   begun by other code, or with another torch
 # running   a living process works on it
 # damaged   the folder contradicts itself
 State = Literal["missing", "finished", "stale", "partial", "foreign", "running", "damaged"]
@@ -67,7 +70,9 @@ def look(folder: Path, code: str) -> Found:
     status = read_json(folder / "status.json")
     if not status:
         return _without_status(folder)
-    if status.get("state") == "finished":
+    if status.get("state") not in ("running", "finished", "failed", "stopped"):
+        return Found("damaged", status, {}, "status.json tells no state")
+    if status["state"] == "finished":
         summary, problem = read_summary(folder, status)
         if problem:
             return Found("damaged", status, {}, problem)
@@ -76,7 +81,8 @@ def look(folder: Path, code: str) -> Found:
     owner = read_owner(folder)
     if owner is not None and is_alive(owner):
         return Found("running", status, {}, str(owner))
-    return Found("partial" if status.get("code") == code else "foreign", status, {})
+    same = status.get("code") == code and status.get("torch") == _torch()
+    return Found("partial" if same else "foreign", status, {})
 
 
 def _without_status(folder: Path) -> Found:
@@ -94,12 +100,16 @@ def _without_status(folder: Path) -> Found:
 
 def read_summary(folder: Path, status: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """The result of a finished run, and what is wrong with it, if anything."""
-    path = folder / "summary.json"
-    if not path.exists():
+    try:
+        content = (folder / "summary.json").read_bytes()
+    except FileNotFoundError:
         return {}, "summary.json is missing"
-    if _digest(path) != status.get("summary"):
+    except OSError as error:
+        return {}, f"summary.json can't be read: {error.strerror}"
+    if hashlib.sha256(content).hexdigest() != status.get("summary"):
         return {}, "summary.json is not what the run wrote"
-    return read_json(path), ""
+    summary: dict[str, Any] = json.loads(content)
+    return summary, ""
 
 
 @dataclass(frozen=True)
@@ -115,10 +125,8 @@ class Run:
         """Record the result and let go."""
         path = self.place.folder / "summary.json"
         write_json(path, summary)
-        self._status("finished", summary=_digest(path))
-        forget_points(self.place.folder)
-        (self.place.folder / "progress.json").unlink(missing_ok=True)
-        self._release()
+        self._status("finished", summary=hashlib.sha256(path.read_bytes()).hexdigest())
+        _clear(self.place.folder)
 
     def fail(self, state: str, cause: str) -> None:
         """Record a failed or stopped run and let go, also where the disk takes nothing more."""
@@ -133,7 +141,13 @@ class Run:
             self.replaced.rename(self.place.folder)
 
     def _status(self, state: str, **more: str) -> None:
-        status = {"state": state, "attempt": self.place.attempt, "code": self.code, "started": self.started}
+        status = {
+            "state": state,
+            "attempt": self.place.attempt,
+            "code": self.code,
+            "torch": _torch(),
+            "started": self.started,
+        }
         if state != "running":
             status["ended"] = _now()
         write_json(self.place.folder / "status.json", {**status, **more})
@@ -156,17 +170,22 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
         InputError: another process is working on the run.
     """
     folder = folder_of(output, run_id)
-    with _all_claims(output):
+    with all_claims(output):
         found = look(folder, code)
         if found.state == "running":
-            raise InputError(f"{found.why} is working on {folder}: wait for it")
+            owner = read_owner(folder)
+            gone = f"; if it is gone, remove {folder / 'owner'}" if owner and owner.host != this_process().host else ""
+            raise InputError(f"{found.why} is working on {folder}: wait for it{gone}")
         if found.state == "finished" and not repeat:  # another process has just finished it
             raise InputError(f"{folder} has finished meanwhile: give the command again to see it")
         point = newest_intact(folder) if found.state == "partial" else None
+        if found.state == "partial" and point is None and (folder / "resume.json").exists():
+            found = replace(found, state="damaged", why="nothing that it saved is whole")
         attempt = int(found.status.get("attempt", 0))
         replaced, note = None, ""
         if point is not None:
             note = f"resumed after step {point.step}"
+            _remove_parts(folder)
         elif found.state == "damaged":
             replaced = _set_aside(folder, "damaged", 1)
             note = f"{folder}: {found.why}; set aside as {replaced.name} and done again"
@@ -185,7 +204,11 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
     return run, note
 
 
-_WHY = {"stale": "made by other code", "foreign": "begun by other code", "finished": "repeated now"}
+_WHY = {
+    "stale": "made by other code",
+    "foreign": "begun by other code or torch",
+    "finished": "repeated now",
+}
 
 
 def accept(folder: Path, status: dict[str, Any], code: str) -> None:
@@ -193,8 +216,35 @@ def accept(folder: Path, status: dict[str, Any], code: str) -> None:
     write_json(folder / "status.json", {**status, "accepted": [*status.get("accepted", []), code]})
 
 
+def tidy(folder: Path) -> None:
+    """Take away what a process that died while it finished a run has left there, if any has."""
+    if not (folder / "owner").exists():
+        return
+    with suppress(OSError), all_claims(folder.parents[1]):
+        owner, finished = read_owner(folder), read_json(folder / "status.json").get("state") == "finished"
+        if finished and (owner is None or not is_alive(owner)):
+            _clear(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Of a finished run, remove what only an unfinished one needs; the owner last, which says that there is more.
+
+    What can't be removed does no harm, and the run has finished all the same.
+    """
+    with suppress(OSError):
+        forget_points(folder)
+        (folder / "progress.json").unlink(missing_ok=True)
+        (folder / "owner").unlink(missing_ok=True)
+
+
+def _remove_parts(folder: Path) -> None:
+    """Remove what a process was writing when it was killed."""
+    for part in folder.rglob(".*.part"):
+        part.unlink(missing_ok=True)
+
+
 @contextmanager
-def _all_claims(output: Path) -> Iterator[None]:
+def all_claims(output: Path) -> Iterator[None]:
     """One process at a time looks and takes; the operating system lets go of the lock of one that dies."""
     output.mkdir(parents=True, exist_ok=True)
     with FileLock(output / ".claims.lock", timeout=60):
@@ -207,9 +257,10 @@ def _set_aside(folder: Path, why: str, number: int) -> Path:
     return folder.rename(kept)
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@cache
+def _torch() -> str:
+    return version("torch")

@@ -1,0 +1,77 @@
+"""Remove failed, stale and damaged runs: python scripts/clean.py [--yes] [--runs FOLDER]
+
+Lists them and asks. Where nobody can be asked, only failed runs go: they hold no result and nothing to resume;
+stale and damaged ones go with --yes. Finished runs are never removed, nor those that run or can be resumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from normlab.cli import guard
+from normlab.runs.clean import Leftover, find_leftovers, remove, sweep_out
+
+LISTED = 20  # runs of a kind; more are counted
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("outputs"), help="default: outputs")
+    parser.add_argument("--yes", action="store_true", help="don't ask")
+    asked = parser.parse_args()
+    with guard():
+        clean(asked.runs, asked.yes)
+
+
+def clean(output: Path, yes: bool) -> None:
+    sweep_out(output)
+    found = list(find_leftovers(output))
+    if not found:
+        print(f"nothing to remove below {output / 'runs'}")
+        return
+    for kind in ("failed", "stale", "damaged"):
+        show(kind, [leftover for leftover in found if leftover.kind == kind])
+    going = found
+    if not yes and sys.stdin.isatty():
+        going = found if agreed(f"Remove {counted(found)}? [y/N] ") else []
+    elif not yes:
+        going = [leftover for leftover in found if leftover.kind == "failed"]
+    removed = remove(output, going)
+    print(f"removed {counted(removed)}")
+    if not yes and len(going) < len(found):
+        kept = [leftover for leftover in found if leftover not in going]
+        print(f"kept {counted(kept)}: --yes removes them (make clean YES=1)")
+
+
+def agreed(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:  # Ctrl-D
+        return False
+
+
+def show(kind: str, leftovers: list[Leftover]) -> None:
+    if not leftovers:
+        return
+    print(f"{kind}: {counted(leftovers)}")
+    for leftover in leftovers[:LISTED]:
+        print(f"  {size(leftover.size):>9}  {leftover.folder.name}  {(leftover.why.splitlines() or [''])[0][:100]}")
+    if len(leftovers) > LISTED:
+        print(f"  … and {len(leftovers) - LISTED} more")
+
+
+def counted(leftovers: list[Leftover]) -> str:
+    plural = "s" if len(leftovers) != 1 else ""
+    return f"{len(leftovers)} run{plural}, {size(sum(leftover.size for leftover in leftovers))}"
+
+
+def size(count: float) -> str:
+    units = ["B", "kB", "MB", "GB", "TB"]
+    power = min((len(str(int(count))) - 1) // 3, len(units) - 1)
+    return f"{count / 1000**power:.{min(power, 1)}f} {units[power]}"
+
+
+if __name__ == "__main__":
+    main()

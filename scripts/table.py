@@ -1,0 +1,60 @@
+"""All runs in one table: python scripts/table.py [--where CONDITION] [--columns NAMES] [--sort NAMES] [--output FILE]
+
+A row a run, a column an option (`optim.lr`) or a result (`validation/loss`). Results of other code than the present
+are left out unless --stale asks for them; several torch versions are refused unless --mixed allows them.
+
+    python scripts/table.py --where 'norm == "layer" and `optim.lr` < 0.01' --sort validation/loss
+    python scripts/table.py --columns "norm,seed,validation/*" --output results.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from normlab.cli import guard
+from normlab.runs import table
+
+ROWS = 40
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("outputs"), help="default: outputs")
+    parser.add_argument("--where", metavar="CONDITION", help="which runs, in pandas' query syntax")
+    parser.add_argument("--columns", metavar="NAMES", help="which columns, comma-separated, also as seed,validation/*")
+    parser.add_argument("--sort", metavar="NAMES", help="order of the rows, by columns")
+    parser.add_argument("--descending", action="store_true", help="the largest first")
+    parser.add_argument("--stale", action="store_true", help="with results of other code (column state)")
+    parser.add_argument("--all", action="store_true", help="with runs that have no result (columns state and cause)")
+    parser.add_argument("--mixed", action="store_true", help="with several torch versions (column torch)")
+    parser.add_argument("--output", metavar="FILE", type=Path, help=f"write {', '.join(table.FORMATS)} instead")
+    parser.add_argument("--rows", type=int, default=ROWS, help=f"most rows to print, 0 for all (default: {ROWS})")
+    asked = parser.parse_args()
+    with guard():
+        show(asked)
+
+
+def show(asked: argparse.Namespace) -> None:
+    frame = table.read_runs(asked.runs, asked.where, stale=asked.stale, unfinished=asked.all, mixed=asked.mixed)
+    if asked.sort:
+        frame = table.order(frame, asked.sort.split(","), asked.descending)
+    if asked.columns:
+        frame = table.choose(frame, asked.columns.split(","))
+    if asked.output:
+        table.write(frame, asked.output)
+        print(f"{asked.output}: {len(frame):,} rows, {len(frame.columns)} columns")
+        return
+    shown = frame if asked.columns else table.differing(frame)
+    print(table.markdown(shown.head(asked.rows) if asked.rows else shown))
+    if asked.rows and len(frame) > asked.rows:
+        print(f"… and {len(frame) - asked.rows:,} more: --rows 0, or --output FILE", file=sys.stderr)
+    if not asked.columns:
+        print(f"{len(frame.columns)} columns, of which those that differ: --columns, or --output FILE", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is no error
+    main()

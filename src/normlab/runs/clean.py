@@ -1,0 +1,100 @@
+"""Removing runs that nobody can use any more. Imports no torch.
+
+failed   ended without a result and saved nothing to go on from
+stale    made by other code than the present: a result, or an unfinished run that this code can't resume
+damaged  the folder contradicts itself, in place or set aside
+
+Finished runs, their earlier attempts, running ones and those that the same command resumes are never offered.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from normlab.jsonfile import read_json
+from normlab.measures.resume_points import newest_intact
+from normlab.runs.records import Record, is_aside, read_record, read_records, set_aside
+from normlab.runs.store import all_claims
+
+Kind = Literal["failed", "stale", "damaged"]
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A folder that may go.
+
+    why   what became of the run
+    size  bytes
+    """
+
+    folder: Path
+    kind: Kind
+    why: str
+    size: int
+
+
+def find_leftovers(output: Path) -> Iterator[Leftover]:
+    """What may be removed below `output`."""
+    judged = [(record.folder, _judge(record)) for record in read_records(output)]
+    judged += [(folder, _judge_aside(folder)) for folder in set_aside(output)]
+    for folder, found in judged:
+        if found is not None:
+            yield Leftover(folder, *found, _size(folder))
+
+
+def remove(output: Path, leftovers: Iterable[Leftover]) -> list[Leftover]:
+    """Remove those that are still what they were when they were found, and return them.
+
+    No run can be claimed between the second look and the moment when its folder has left its place.
+    """
+    removed = []
+    for leftover in leftovers:
+        going = leftover.folder.with_name(f".{leftover.folder.name}.removed")
+        with all_claims(output):
+            folder = leftover.folder
+            found = _judge_aside(folder) if is_aside(folder) else _judge(read_record(folder))
+            if found is None or found[0] != leftover.kind:
+                continue
+            leftover.folder.rename(going)
+        removed.append(leftover)
+        shutil.rmtree(going)
+    return removed
+
+
+def sweep_out(output: Path) -> None:
+    """Finish what an interrupted removal has begun."""
+    for going in (output / "runs").glob(".*.removed"):
+        shutil.rmtree(going)
+
+
+def _judge_aside(folder: Path) -> tuple[Kind, str] | None:
+    """Why an earlier attempt or a damaged folder may go; None: it stays."""
+    if ".damaged-" in folder.name:
+        return "damaged", "set aside"
+    finished = read_json(folder / "status.json").get("state") == "finished"
+    return None if finished else ("stale", "an earlier attempt, unfinished")
+
+
+def _judge(record: Record) -> tuple[Kind, str] | None:
+    """Why a run may go; None: it stays."""
+    state, cause = record.found.state, str(record.found.status.get("cause", ""))
+    if state == "damaged":
+        return "damaged", record.found.why
+    if state == "stale":
+        return "stale", "finished by other code"
+    if state not in ("partial", "foreign"):
+        return None
+    ended = f"{record.state}: {cause}" if cause else record.state
+    if newest_intact(record.folder) is None:
+        torn = (record.folder / "resume.json").exists()  # it had saved something
+        return ("damaged", f"{ended}; nothing that it saved is whole") if torn else ("failed", ended)
+    return None if state == "partial" else ("stale", f"{ended}; of other code, which alone can resume it")
+
+
+def _size(folder: Path) -> int:
+    return sum((Path(place) / name).lstat().st_size for place, _, names in os.walk(folder) for name in names)

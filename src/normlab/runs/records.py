@@ -1,0 +1,111 @@
+"""All runs below a folder of results, as their files tell. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from normlab.runs.code import code_of
+from normlab.runs.store import Found, look
+from normlab.schema import component_name
+
+_ASIDE = re.compile(r"\.(attempt|damaged)-\d+$")
+_SEED = re.compile(rb'\n "seed": (\d+),')  # as `write_json` lays out the outermost values
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A config but for its seed, which many runs share: it is read once for all of them.
+
+    config  as it was written, unchecked: the options may have changed since; empty if it can't be read
+    code    the hash of the present code for it
+    """
+
+    config: dict[str, Any] = field(default_factory=dict)
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run as it lies on the disk."""
+
+    folder: Path
+    cell: Cell
+    seed: int | None
+    found: Found
+
+    @property
+    def state(self) -> str:
+        """As `Found.state`; an unfinished run's says how it ended: failed, stopped or, without a word, killed."""
+        if self.found.state not in ("partial", "foreign"):
+            return self.found.state
+        ended = str(self.found.status.get("state", "running"))
+        return "killed" if ended == "running" else ended
+
+
+def read_records(output: Path) -> Iterator[Record]:
+    """Every run below `output`, by name; what was set aside is none."""
+    code = cache(code_of)  # the present code is hashed by looking at all its files: once a kind of run will do
+    cells: dict[bytes, Cell] = {}
+    for folder in _folders(output):
+        if not is_aside(folder):
+            record = read_record(folder, cells, code)
+            if record.found.state != "missing":  # moved away meanwhile
+                yield record
+
+
+def read_record(
+    folder: Path, cells: dict[bytes, Cell] | None = None, code: Callable[[str, str, str], str] = code_of
+) -> Record:
+    """The run in a folder, compared with the present code; `cells` holds those that were read before."""
+    cells = {} if cells is None else cells
+    try:
+        content = (folder / "config.json").read_bytes()
+    except OSError:
+        content = b""
+    seed = _SEED.search(content)
+    shared = content[: seed.start()] + content[seed.end() :] if seed else b""
+    if shared not in cells:
+        cells[shared] = _cell(shared, code)
+    cell = cells[shared]
+    found = look(folder, cell.code)
+    if found.status and not (cell.config and seed) and found.state not in ("running", "damaged"):
+        found = Found("damaged", found.status, {}, "config.json can't be read")
+    return Record(folder, cell, int(seed[1]) if seed else None, found)
+
+
+def _cell(content: bytes, code: Callable[[str, str, str], str]) -> Cell:
+    try:
+        config = json.loads(content)
+        present = code(config["measure"]["name"], config["norm"]["_target_"], config["model"]["_target_"])
+        named = component_name(config["norm"]), component_name(config["model"]), config["task"]["name"]
+        whole = all(named) and isinstance(config["optim"], dict) and isinstance(config["trainer"], dict)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return Cell()
+    return Cell(config, present) if whole else Cell()
+
+
+def set_aside(output: Path) -> list[Path]:
+    """Folders of earlier attempts and of damaged runs."""
+    return [folder for folder in _folders(output) if is_aside(folder)]
+
+
+def is_aside(folder: Path) -> bool:
+    """Is it what a run has left behind, and not the run?"""
+    return _ASIDE.search(folder.name) is not None
+
+
+def _folders(output: Path) -> list[Path]:
+    runs = output / "runs"
+    try:
+        with os.scandir(runs) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [runs / name for name in names]

@@ -1,0 +1,297 @@
+"""All runs as one tidy table, a row a run. Imports no torch, and pandas only when there is something to read.
+
+Columns: id, state, norm, model, task, measure, seed, attempt, code, torch; the options as the command line names
+them (`norm.eps`, `optim.lr`); the summary's values under their own names (`validation/loss`). Results of other code
+and of several torch versions are never put together without a word.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from normlab.jsonfile import read_json
+from normlab.runs.records import Cell, Record, read_records
+from normlab.schema import InputError, component_name
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+IDENTITY = ("id", "state", "norm", "model", "task", "measure", "seed", "attempt", "code", "torch")
+_OPTIONS = ("norm", "model", "task", "optim", "trainer", "measure")
+FORMATS = (".csv", ".parquet", ".md")
+_BESIDE = (  # what is read less often
+    *("id", "code", "train_seconds", "fit_seconds", "peak_memory_mb", "examples", "best_step", "ckpt"),
+    *("trainer.progress", "trainer.log_every", "trainer.save_steps", "trainer.save_minutes"),
+)
+_ORDER = ["measure", "task", "model", "norm", "seed", "id"]  # of the rows
+
+
+def read_runs(
+    output: Path,
+    where: str | None = None,
+    *,
+    stale: bool = False,
+    unfinished: bool = False,
+    mixed: bool = False,
+    tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+) -> DataFrame:
+    """The finished runs below `output`.
+
+    Args:
+        output: the folder of all results
+        where: a condition in pandas' query syntax, such as "norm == 'layer' and `optim.lr` < 0.01"
+        stale: with results of other code; their `state` is `stale`
+        unfinished: with runs that have no result (yet); their `state` says how they ended, `cause` why
+        mixed: results of several torch versions may stand in one table
+        tell: gets a line about everything that is left out
+
+    Raises:
+        InputError: there are no runs, `where` can't be read, or it leaves several torch versions.
+    """
+    import pandas
+
+    rows = _rows(output, unfinished, tell)
+    frame = pandas.DataFrame(rows)
+    frame = frame.reindex(columns=_columns(frame.columns))
+    missing = frame.isna()
+    for name in frame.columns[missing.any() & ~missing.all()]:
+        kinds = {type(row[name]) for row in rows if row.get(name) is not None}
+        if kinds in ({int}, {bool}):  # pandas alone makes of 3 and nothing 3.0 and NaN
+            frame[name] = frame[name].astype("Int64" if kinds == {int} else "boolean")
+    frame = frame.sort_values(_ORDER, ignore_index=True)
+    if where is not None:
+        frame = select(frame, where)
+    others = frame["state"] == "stale"
+    if not stale and others.any():
+        tell(f"left out: {_runs(int(others.sum()))} of other code than the present (--stale shows them)")
+        frame = frame[~others]
+    if not mixed:
+        _check_torch(frame, where)
+    return frame.reset_index(drop=True)
+
+
+def _rows(output: Path, unfinished: bool, tell: Callable[[str], None]) -> list[dict[str, Any]]:
+    options = cache(_options)
+    rows, left_out, read = [], 0, 0
+    for record in read_records(output):
+        read += 1
+        if record.found.state == "damaged":
+            tell(f"left out: {record.folder} is damaged: {record.found.why}")
+        elif unfinished or record.found.state in ("finished", "stale"):
+            rows.append(_row(record, options(record.cell)))
+        else:
+            left_out += 1
+    if read == 0:
+        raise InputError(f"there are no runs below {output / 'runs'}; choose the folder of results with --runs FOLDER")
+    if left_out:
+        tell(f"left out: {_runs(left_out)} without a result (--all shows them)")
+    return rows
+
+
+def _row(record: Record, options: dict[str, Any]) -> dict[str, Any]:
+    status = record.found.status
+    row = {
+        "id": record.folder.name,
+        "state": record.state,
+        "seed": record.seed,
+        "attempt": status.get("attempt"),
+        "code": status.get("code"),
+        "torch": _torch(record),
+    }
+    if record.found.state in ("finished", "stale"):
+        return {**record.found.summary, **options, **row}
+    return {**options, **row, "cause": status.get("cause")}
+
+
+def _options(cell: Cell) -> dict[str, Any]:
+    """The columns that a run has from its config."""
+    config = cell.config
+    if not config:
+        return {}
+    options = {name: component_name(config[name]) for name in ("norm", "model")}
+    options |= {name: config[name]["name"] for name in ("task", "measure")}
+    for group in _OPTIONS:
+        _flatten(f"{group}.", config[group], options)
+    del options["task.name"], options["measure.name"]  # they stand in columns of their own
+    return {**options, "test": config.get("test"), "ckpt": config.get("ckpt")}
+
+
+def _flatten(prefix: str, values: dict[str, Any], options: dict[str, Any]) -> None:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            _flatten(f"{prefix}{name}.", value, options)
+        elif name[0] != "_":  # what Hydra needs to build it
+            options[prefix + name] = json.dumps(value) if isinstance(value, list) else value
+
+
+def _torch(record: Record) -> str | None:
+    """The torch version that the run was made with, from where older runs have it too."""
+    known = record.found.status.get("torch")
+    if known is None:
+        packages = read_json(record.folder / "provenance.json").get("packages")
+        known = packages.get("torch") if isinstance(packages, dict) else None
+    return known
+
+
+def _columns(names: Iterable[str]) -> list[str]:
+    """Identity, options, results; within them in the order of their first appearance."""
+
+    def place(name: str) -> int:
+        if name in IDENTITY:
+            return IDENTITY.index(name) - len(IDENTITY)
+        group = name.partition(".")[0]
+        if name in ("test", "ckpt"):
+            return len(_OPTIONS)
+        return _OPTIONS.index(group) if "." in name and group in _OPTIONS else len(_OPTIONS) + 1
+
+    return sorted(dict.fromkeys([*IDENTITY, *names]), key=place)
+
+
+# in single quotes, as a shell would run what stands in backticks within double ones
+_EXAMPLE = "names with dots or slashes stand in backticks: --where 'norm == \"layer\" and `optim.lr` < 0.01'"
+
+
+def select(frame: DataFrame, where: str) -> DataFrame:
+    """The rows that fulfil a condition.
+
+    Raises:
+        InputError: the condition can't be read.
+    """
+    for name in re.findall("`([^`]+)`", where):
+        if name not in frame.columns:
+            raise InputError(f"--where {where}: {_unknown(name, frame.columns)}")
+    try:
+        chosen = frame.eval(where)
+        if getattr(chosen, "dtype", None) not in ("bool", "boolean"):
+            raise InputError(f"--where {where} is no condition; {_EXAMPLE}")
+        return frame[chosen.fillna(False)]
+    except InputError:
+        raise
+    except NameError as error:  # pandas' own subclass
+        name = str(error).split("'")[1]
+        raise InputError(f"--where {where}: {_unknown(name, frame.columns)} ({_EXAMPLE})") from None
+    except Exception as error:  # whatever Python's parser and pandas' operators raise
+        raise InputError(f"--where {where} can't be read: {str(error).splitlines()[0]}; {_EXAMPLE}") from None
+
+
+def choose(frame: DataFrame, patterns: Sequence[str]) -> DataFrame:
+    """The columns that match, in the order of the patterns (`seed`, `validation/*`).
+
+    Raises:
+        InputError: a pattern matches no column.
+    """
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        found = [name for name in frame.columns if fnmatchcase(name, pattern)]
+        if not found:
+            raise InputError(_unknown(pattern, frame.columns))
+        chosen |= dict.fromkeys(found)
+    return frame[list(chosen)]
+
+
+def order(frame: DataFrame, columns: Sequence[str], descending: bool = False) -> DataFrame:
+    """The rows sorted by columns, those without a value last.
+
+    Raises:
+        InputError: there is no such column, or its values have no order.
+    """
+    for name in columns:
+        if name not in frame.columns:
+            raise InputError(_unknown(name, frame.columns))
+    try:
+        return frame.sort_values(list(columns), ascending=not descending, kind="stable", ignore_index=True)
+    except TypeError:
+        raise InputError(f"--sort {','.join(columns)}: text and numbers have no common order") from None
+
+
+def _unknown(name: str, columns: Sequence[str]) -> str:
+    inside = [column for column in columns if column.startswith(f"{name}.")]
+    near = difflib.get_close_matches(name, list(columns), n=1, cutoff=0.5)
+    hint = f" Did you mean {(inside or near)[0]!r}?" if inside or near else ""
+    return f"there is no column {name!r}.{hint}"
+
+
+def _check_torch(frame: DataFrame, where: str | None) -> None:
+    counts = frame.loc[frame["state"].isin(["finished", "stale"]), "torch"].fillna("unknown").value_counts()
+    if len(counts) < 2:
+        return
+    listed = ", ".join(f"{version} ({_runs(count)})" for version, count in counts.items())
+    condition = f'torch == "{counts.index[0]}"'
+    if where:
+        condition = f"({where}) and {condition}"
+    raise InputError(
+        f"these runs were made with several torch versions, which are not compared: {listed}. "
+        f"Choose one, --where {shlex.quote(condition)}, or allow it with --mixed"
+    )
+
+
+def _runs(count: int) -> str:
+    return f"{count:,} run{'s' if count != 1 else ''}"
+
+
+def write(frame: DataFrame, path: Path) -> None:
+    """Write a table as .csv, .parquet or .md, by the file's name.
+
+    Raises:
+        InputError: the name ends otherwise, or nothing can be written there.
+    """
+    if path.suffix not in FORMATS:
+        raise InputError(f"--output {path}: the name must end in {', '.join(FORMATS)}")
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".csv":
+            frame.to_csv(part, index=False)
+        elif path.suffix == ".parquet":
+            _one_type_a_column(frame).to_parquet(part, index=False)
+        else:
+            part.write_text(markdown(frame) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise InputError(f"--output {path} can't be written: {error.strerror}") from None
+
+
+def markdown(frame: DataFrame) -> str:
+    """The table in Markdown; numbers in four digits, what is missing empty."""
+    from tabulate import tabulate
+
+    text = [number for number, kind in enumerate(frame.dtypes) if kind in ("str", "object")]  # also codes like 12e4
+    cells = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
+    table: str = tabulate(
+        cells, list(frame.columns), "github", floatfmt=".4g", missingval="", disable_numparse=text or False
+    )
+    return table
+
+
+def differing(frame: DataFrame) -> DataFrame:
+    """The columns that a reader looks for first: what tells the runs apart, and the results."""
+    return frame[["id", *(name for name in frame.columns if name not in _BESIDE and _differs(frame[name]))]]
+
+
+def _differs(column: Series) -> bool:
+    name = str(column.name)
+    if name.startswith("last/"):
+        return False
+    values = column.astype(str) if column.dtype == "object" else column  # a list can't be counted
+    of_one_kind = name.startswith(("norm.", "model."))  # that other norms don't have it is no difference
+    return bool(values[column.notna()].nunique() + (column.isna().any() and not of_one_kind) > 1)
+
+
+def _one_type_a_column(frame: DataFrame) -> DataFrame:
+    """Parquet holds one type a column: where an option is now a word and now a number, all become words."""
+    frame = frame.copy()
+    for name in frame.columns[frame.dtypes == "object"]:
+        frame[name] = [value if value is None or isinstance(value, str) else json.dumps(value) for value in frame[name]]
+    return frame

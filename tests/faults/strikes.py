@@ -1,0 +1,213 @@
+"""The faults: each strikes a trial's run, once or several times, and leaves it so that it can go on."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from trial import OTHER, Trial
+
+from normlab.measures.resume_points import list_points
+from zygote import Ended
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+ROOMY = 64 << 20
+
+
+def moment(trial: Trial, signal: str) -> dict[str, Any]:
+    """A signal at a random moment: after a step, in a validation, before a file is changed, after a time."""
+    rng, reference = trial.rng, trial.reference
+    kind = rng.choice(("step", "validation", "change", "time"))
+    if kind == "time":
+        return {"after": {"signal": signal, "seconds": rng.uniform(0, reference.seconds)}}
+    if kind == "step":
+        number = rng.randint(min(trial.saved_step() + 1, reference.steps), reference.steps)
+    else:
+        number = rng.randint(1, reference.validated if kind == "validation" else reference.changes)
+    torn = signal == "SIGKILL" and rng.random() < 0.5
+    return {"at": {"signal": signal, kind: number, "under": str(trial.stand.scratch), "torn": torn}}
+
+
+def killed(trial: Trial) -> None:
+    trial.give(**moment(trial, "SIGKILL"))
+
+
+def stopped(trial: Trial) -> None:
+    trial.give(**moment(trial, "SIGTERM"))
+
+
+def struck_many_times(trial: Trial) -> None:
+    for _ in range(trial.rng.randint(3, 6)):
+        trial.give(**moment(trial, trial.rng.choice(("SIGKILL", "SIGTERM"))))
+
+
+def full_disk(trial: Trial) -> None:
+    """A disk without room for the result, once or twice; then with."""
+    used = (ROOMY // PAGE - os.statvfs(trial.output).f_bfree) * PAGE
+    files = [path.stat().st_size for path in trial.reference.folder.rglob("*") if path.is_file()]
+    result = sum(-(-size // PAGE) * PAGE for size in files)
+    for room in sorted(trial.rng.uniform(0, result) for _ in range(trial.rng.randint(1, 2))):
+        _remount(trial, f"size={used + int(room)}")
+        (ended,) = trial.give()
+        _explained(trial, ended, "disk is full", "No space left on device")
+    _remount(trial, f"size={ROOMY}")
+
+
+def read_only_folder(trial: Trial) -> None:
+    """Read-only from the start, from a moment on, or when the run has been killed or has finished."""
+    when = trial.rng.choice(("start", "meanwhile", "killed", "finished"))
+    if when == "killed":
+        killed(trial)
+    if when == "finished":
+        trial.give()
+    delay = trial.rng.uniform(0, trial.reference.seconds) if when == "meanwhile" else 0.0
+    with _read_only(trial, delay):
+        (ended,) = trial.give()
+    if ended.status or not trial.finished():
+        _explained(trial, ended, "Read-only file system", "no permission to write")
+
+
+def damaged_checkpoint(trial: Trial) -> None:
+    """The last resume point of a killed run is damaged, or all are."""
+    _interrupt(trial)
+    points = list_points(trial.folder)
+    for point in points if trial.rng.random() < 0.3 else points[:1]:
+        _damage(trial.folder / "checkpoints" / point.file, trial.rng)
+
+
+def damaged_record(trial: Trial) -> None:
+    """A file that says what became of a finished or killed run is damaged."""
+    finished = trial.rng.random() < 0.5
+    if finished:
+        trial.give()
+        name = trial.rng.choice(("summary.json", "status.json", "owner"))
+    else:
+        _interrupt(trial)
+        name = trial.rng.choice(("status.json", "resume.json", "owner", "metrics.jsonl"))
+    path = trial.folder / name
+    if not path.exists():
+        path.write_text("{}")
+    # one bit of an owner's host names another machine, which is taken to be at work
+    ways = (_cut, _blank, _scramble, _remove) if name == "owner" else WAYS
+    how = _damage(path, trial.rng, ways)
+    trial.exact = (name, how) != ("status.json", _flip)
+    told = name == "summary.json" or (name in ("status.json", "resume.json") and how in (_cut, _blank, _scramble))
+    if told:
+        _expect_aside(trial)
+
+
+def two_at_once(trial: Trial) -> None:
+    """The command twice, new or of a killed run; often the first of the two is killed meanwhile."""
+    if trial.rng.random() < 0.5:
+        killed(trial)
+    fault = moment(trial, "SIGKILL") if trial.rng.random() < 0.5 else {}
+    apart = trial.rng.choice((0.0, trial.rng.uniform(0, trial.reference.seconds)))
+    for ended in trial.give(times=2, apart=apart, **fault):
+        if ended.status == 2:
+            _explained(trial, ended, "is working on", "has finished meanwhile")
+
+
+STRIKES: dict[str, Callable[[Trial], None]] = {
+    "SIGKILL": killed,
+    "SIGTERM": stopped,
+    "many signals in a row": struck_many_times,
+    "full disk": full_disk,
+    "read-only folder": read_only_folder,
+    "damaged checkpoint": damaged_checkpoint,
+    "damaged record": damaged_record,
+    "two processes at once": two_at_once,
+}
+ON_A_MOUNT = ("full disk", "read-only folder")
+Way = Callable[[bytes, random.Random], bytes | None]
+
+
+@contextmanager
+def mounted(folder: Path) -> Iterator[None]:
+    """A small file system of its own."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={ROOMY}", "tmpfs", folder], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def _remount(trial: Trial, option: str) -> None:
+    """With another option; a file that is just being written keeps it from becoming read-only for a while."""
+    for _ in range(500):
+        done = subprocess.run(["mount", "-o", f"remount,{option}", trial.output], capture_output=True, text=True)
+        if done.returncode == 0:
+            return
+        time.sleep(0.002)
+    raise RuntimeError(done.stderr)
+
+
+@contextmanager
+def _read_only(trial: Trial, delay: float) -> Iterator[None]:
+    """In the block, after a delay if that is not 0."""
+    timer = threading.Timer(delay, _remount, (trial, "ro"))
+    timer.start()
+    if delay == 0.0:
+        timer.join()
+    try:
+        yield
+    finally:
+        timer.join()
+        _remount(trial, "rw")
+
+
+def _explained(trial: Trial, ended: Ended, *words: str) -> None:
+    if ended.status != 2 or not any(word in ended.err for word in words):
+        trial.complain(OTHER, f"status {ended.status} without a clear message: {ended.err[-600:]}")
+
+
+def _interrupt(trial: Trial) -> None:
+    """Kill it late enough that, as a rule, it was saved more than once."""
+    step = trial.rng.randint(min(6, trial.reference.steps), trial.reference.steps)
+    trial.give(at={"signal": "SIGKILL", "step": step})
+
+
+def _expect_aside(trial: Trial) -> None:
+    """The next command must keep the damaged folder, and say so."""
+    trial.give()
+    if not any(".damaged-" in path.name for path in trial.aside()):
+        trial.complain(OTHER, "a damaged folder was not set aside")
+
+
+def _cut(content: bytes, rng: random.Random) -> bytes:
+    return content[: rng.randrange(max(1, len(content) - 2))]  # without its last bracket at least
+
+
+def _flip(content: bytes, rng: random.Random) -> bytes:
+    changed = bytearray(content)
+    changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
+def _blank(content: bytes, rng: random.Random) -> bytes:
+    return bytes(len(content))
+
+
+def _scramble(content: bytes, rng: random.Random) -> bytes:
+    return rng.randbytes(len(content))
+
+
+def _remove(content: bytes, rng: random.Random) -> None:
+    return None
+
+
+WAYS: tuple[Way, ...] = (_cut, _flip, _blank, _scramble, _remove)
+
+
+def _damage(path: Path, rng: random.Random, ways: tuple[Way, ...] = WAYS) -> Way:
+    """Damage a file in one of some ways; says in which."""
+    how = rng.choice(ways)
+    content = how(path.read_bytes(), rng)
+    path.unlink() if content is None else path.write_bytes(content)
+    return how
