@@ -13,6 +13,8 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 sys.path.insert(0, str(Path(__file__).parent))
+from commands import Command, runs
+from exactness import LONG, options
 from zygote import Zygote
 
 ROOT = Path(__file__).parents[1]
@@ -65,3 +67,12 @@ def zygote():
     started = Zygote()
     yield started
     started.close()
+
+
+@pytest.fixture(scope="session")
+def two_processes(cache, tmp_path_factory) -> Path:
+    """The folder of a run of two processes that nothing interrupted."""
+    output = tmp_path_factory.mktemp("two_processes")
+    ended = Command(options("lstm", cache, output, *LONG, "trainer=ddp"), os.environ).wait()
+    assert ended.status == 0, ended.err
+    return runs(output)[0]

@@ -28,6 +28,8 @@ KINDS = {
     "stopping": ("model=lstm", "model.width=16", "norm=layer", "trainer.patience=3", "optim.lr=1e-9"),
 }
 
+LONG = ("trainer.epochs=20", "trainer.save_steps=5")  # long enough to be struck from outside
+
 
 def options(kind: str, cache: Path, output: Path, *more: str) -> list[str]:
     return [*KINDS[kind], *TINY, f"cache={cache}", f"output={output}", *more]

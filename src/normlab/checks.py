@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import pydantic
 from omegaconf import DictConfig, OmegaConf
 
-from normlab.schema import InputError, RunConfig, TaskConfig
+from normlab.schema import GradientGrowth, InputError, RunConfig, SampleCoupling, TaskConfig
 from normlab.signature import Signature, read, type_error
 
 _KIND_OF_VIEW = {"images": "images", "rows": "features", "pixels": "features", "permuted_pixels": "features"}
@@ -57,13 +58,17 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
     _check_sites(config, norm, model)
     _check_batch(config, model)
     _check_trainer(config)
+    _check_measure(config)
     _check_output(config)
     return config
 
 
 def _worded(error: pydantic.ValidationError) -> str:
     problem = error.errors()[0]
-    key = ".".join(str(part) for part in problem["loc"])
+    group, *path = problem["loc"]
+    if group == "measure":
+        del path[:1]  # the measure's name
+    key = ".".join(str(part) for part in (group, *path))
     if problem["type"] == "extra_forbidden":
         return f"there is no option {key}. `--cfg job` prints them all."
     if problem["type"] == "missing":
@@ -203,6 +208,34 @@ def _check_trainer(config: RunConfig) -> None:
     cores = os.cpu_count() or 1
     if trainer.threads is not None and trainer.threads > cores:
         raise InputError(f"trainer.threads={trainer.threads}: this machine has {cores} cores")
+
+
+def _check_measure(config: RunConfig) -> None:
+    """Does what looks into a network without training it find there what it looks for?"""
+    measure = config.measure
+    if not isinstance(measure, GradientGrowth | SampleCoupling):
+        return
+    if config.trainer.devices * config.trainer.nodes > 1:
+        raise InputError(f"measure={measure.name} runs in one process: use trainer=cpu or trainer=gpu")
+    if config.test:
+        raise InputError(f"measure={measure.name} trains nothing that test=true could test")
+    if not isinstance(measure, GradientGrowth):
+        return
+    if config.model_name not in _LAYERS:
+        raise InputError(
+            f"measure=gradient_growth compares layer with layer, and the depth of model={config.model_name} is time: "
+            f"use model={', '.join(_LAYERS)}"
+        )
+    counts = {name: config.model[name] for name in _LAYERS[config.model_name]}
+    if math.prod(counts.values()) < 2:
+        options = " ".join(f"model.{name}={count}" for name, count in counts.items())
+        raise InputError(f"measure=gradient_growth needs two hidden layers at least; {options} gives one")
+    if measure.inputs == "gaussian" and kind_of(config.task) == "tokens":
+        raise InputError(f"measure.inputs=gaussian are no tokens, which task={config.task.name} has: use data")
+
+
+# model → the options whose product is the number of its hidden layers (mlp) or blocks
+_LAYERS = {"mlp": ("depth",), "cnn": ("stages", "depth"), "transformer": ("layers",)}
 
 
 def _check_output(config: RunConfig) -> None:

@@ -101,7 +101,7 @@ def _keys() -> list[str]:
     """Every key of the config as the command line's choices (norm=batch …) compose it."""
     from hydra import compose, initialize_config_dir
 
-    choices = [arg for arg in sys.argv[1:] if re.fullmatch(r"(norm|model|task|optim|trainer|logger)=\w+", arg)]
+    choices = [arg for arg in sys.argv[1:] if re.fullmatch(r"(norm|model|task|optim|trainer|logger|measure)=\w+", arg)]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
         try:

@@ -163,10 +163,38 @@ class LoggerConfig(Strict):
     tensorboard: bool = False
 
 
-class MeasureConfig(Strict):
-    """What a run measures."""
+class Training(Strict):
+    """Train, validate, keep the best checkpoint."""
 
-    name: Literal["training", "evaluate"]
+    name: Literal["training"]
+
+
+class Evaluate(Strict):
+    """Test a checkpoint."""
+
+    name: Literal["evaluate"]
+
+
+class GradientGrowth(Strict):
+    """How gradients grow a layer on their way back through an untrained network."""
+
+    name: Literal["gradient_growth"]
+    batch_size: Annotated[int, Field(ge=2)]  # examples
+    inputs: Literal["gaussian", "data"]
+    skip: Annotated[float, Field(ge=0, lt=0.5)]  # share of the layers, at either end, that is not fitted
+    steps: Literal[0, 1]  # optimiser steps before
+
+
+class SampleCoupling(Strict):
+    """Which examples and positions depend on each other."""
+
+    name: Literal["sample_coupling"]
+    examples: Annotated[int, Field(ge=2)]
+    positions: Annotated[int, Field(ge=2)]  # of a language model's window, time steps
+
+
+# What a run measures, with the options of that measure alone.
+MeasureConfig = Annotated[Training | Evaluate | GradientGrowth | SampleCoupling, Field(discriminator="name")]
 
 
 class RunConfig(Strict):

@@ -54,6 +54,26 @@ FROM_THE_CONFIG = {
         ["norm=batch", "checkpoint"],
     ),
     "a checkpoint to train from": (["ckpt=train.py"], ["measure=evaluate"]),
+    "layers of a recurrence": (
+        ["measure=gradient_growth", "model=lstm"],
+        ["model=lstm", "time", "model=mlp, cnn, transformer"],
+    ),
+    "one layer to compare": (["measure=gradient_growth", "model=mlp", "model.depth=1"], ["two", "model.depth=1"]),
+    "Gaussian tokens": (["measure=gradient_growth", "model=transformer"], ["measure.inputs=gaussian", "use data"]),
+    "more layers skipped than there are": (
+        ["measure=gradient_growth", "measure.skip=0.5"],
+        ["measure.skip=0.5", "less than 0.5"],
+    ),
+    "an option of another measure": (
+        ["measure=sample_coupling", "measure.skip=0.1"],
+        ["there is no option measure.skip"],
+    ),
+    "a misspelt option of a measure": (
+        ["measure=gradient_growth", "measure.batchsize=8"],
+        ["there is no option measure.batchsize", "'measure.batch_size'"],
+    ),
+    "a probe in several processes": (["measure=sample_coupling", "trainer=ddp"], ["one process", "trainer=cpu"]),
+    "a probe that reads the test split": (["measure=sample_coupling", "test=true"], ["test=true"]),
     "own files without a path": (["task=text_files"], ["task.path"]),
     "own files that are not there": (
         ["task=text_files", "task.path=nowhere.csv"],

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments import SLURMEnvironment
+from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
@@ -53,6 +53,8 @@ def quiet() -> None:
         ".*already configured.*",
         ".*LeafSpec.*",
         ".*your dataloader is not resumable.*",  # its sampler is
+        ".*exists and is not empty.*",  # the checkpoints of a resumed run
+        ".*`srun` command is available.*",
     ):
         warnings.filterwarnings("ignore", hint)
     warnings.filterwarnings("ignore", ".*", module="pytorch_lightning.trainer.connectors.*")
@@ -109,8 +111,10 @@ def build_trainer(config: RunConfig, place: Place, loggers: list[Logger], callba
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     several = options.devices * options.nodes > 1
     plugins: list[Any] = [AtomicCheckpointIO()]
-    if several and SLURMEnvironment.detect():
-        plugins.append(SLURMEnvironment(auto_requeue=False))  # submitit requeues, after the run has saved
+    if SLURMEnvironment.detect():
+        alone = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) == 1  # a command that starts its own processes
+        # submitit requeues, after the run has saved
+        plugins.append(LightningEnvironment() if several and alone else SLURMEnvironment(auto_requeue=False))
     return pl.Trainer(
         default_root_dir=place.folder,
         accelerator="cuda" if options.accelerator == "gpu" else "cpu",

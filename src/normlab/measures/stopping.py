@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from types import FrameType
-from typing import Any
+
+from normlab.measures.slurm import job_states, this_job
 
 # The signal by which submitit hears that its job will be preempted or run out of time.
 NOTICE = signal.SIGUSR2
@@ -28,12 +28,22 @@ class Stopped(SystemExit):
         return f"stopped by {WORDS[self.signum]}"
 
 
+def end_when_asked() -> None:
+    """Until the training listens, SIGTERM and the notice end this job at once; submitit would pass over the first."""
+
+    def end(signum: int, _frame: FrameType | None) -> None:
+        raise Stopped(_meant(signal.Signals(signum)))
+
+    for number in (signal.SIGTERM, NOTICE):
+        signal.signal(number, end)
+
+
 class StopRequest:
     """Remembers a signal until the run has come to where it can be saved."""
 
     def __init__(self) -> None:
         self.signum: signal.Signals | None = None
-        self._requeue: Callable[[int, FrameType | None], Any] | None = None
+        self._heeds_notice = False
 
     def listen(self) -> None:
         """From now on Ctrl-C and SIGTERM are requests; so is a cluster's notice where something heeds it."""
@@ -41,9 +51,8 @@ class StopRequest:
             return
         signal.signal(signal.SIGTERM, self._hear)
         signal.signal(signal.SIGINT, self._hear)
-        heeded = signal.getsignal(NOTICE)
-        if callable(heeded):  # submitit's, which requeues the job
-            self._requeue = heeded
+        if callable(signal.getsignal(NOTICE)):  # what has started this job will requeue it
+            self._heeds_notice = True
             signal.signal(NOTICE, self._hear)
 
     def _hear(self, signum: int, _frame: FrameType | None) -> None:
@@ -58,10 +67,16 @@ class StopRequest:
         """End the process; the run is saved.
 
         Raises:
-            Stopped: always, or whatever submitit ends a requeued job with.
+            Stopped: always.
         """
         # a process that only heard of the request through the others was not signalled itself
         signum = self.signum or signal.SIGTERM
-        if signum == NOTICE and self._requeue is not None:
-            self._requeue(NOTICE, None)
-        raise Stopped(signum)
+        raise Stopped(_meant(signum) if self._heeds_notice else signum)
+
+
+def _meant(signum: signal.Signals) -> signal.Signals:
+    """Of a job that still runs, SIGTERM is SLURM's notice that it is preempted; a cancelled one is completing."""
+    job = this_job()
+    if signum == signal.SIGTERM and job is not None and "RUNNING" in (job_states(job) or {}).values():
+        return NOTICE
+    return signum

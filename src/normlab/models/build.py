@@ -17,11 +17,12 @@ def build_model(norm: dict[str, Any], model: dict[str, Any], sizes: Sizes) -> nn
     Initial values come from torch's global generator, so seed it first. Norms draw nothing from it:
     tensors that two norms share get the same values.
     """
-    built: nn.Module = _partial(model)(_partial(norm), sizes)
+    built: nn.Module = factory(model)(factory(norm), sizes)
     return built
 
 
-def _partial(node: dict[str, Any]) -> partial[Any]:
+def factory(node: dict[str, Any]) -> partial[Any]:
+    """The class that a node of the config names, with its options chosen."""
     # the same as hydra.utils.instantiate of a partial, where Hydra is not installed
     module, _, name = node["_target_"].rpartition(".")
     options = {key: value for key, value in node.items() if key not in ("_target_", "_partial_")}

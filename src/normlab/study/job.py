@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from normlab.jsonfile import read_json
-from normlab.measures.stopping import Stopped
+from normlab.measures.stopping import NOTICE, Stopped
 from normlab.runs.code import code_hash
 from normlab.runs.run import do, rank, recalled
 from normlab.schema import InputError, RunConfig
@@ -35,8 +35,9 @@ def _ended(plan_file: Path, compose: Callable[[], RunConfig]) -> Outcome:
         return _done(plan_file, compose())
     except InputError as error:
         return _failed(plan_file, str(error))
-    except Stopped as end:
-        write_outcome(plan_file, Outcome("stopped", str(end)))
+    except Stopped as end:  # never in a process beyond the first
+        if end.signum != NOTICE:  # after which the job is requeued
+            write_outcome(plan_file, Outcome("stopped", str(end)))
         raise
     except KeyboardInterrupt:
         write_outcome(plan_file, Outcome("stopped", "stopped by Ctrl-C"))

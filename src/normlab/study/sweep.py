@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from normlab.measures.stopping import Stopped
-from normlab.runs.owner import is_alive, read_owner, this_process
+from normlab.runs.owner import Owner, is_alive, read_owner, this_process
 from normlab.runs.provenance import command
 from normlab.runs.store import Found, accept, look
 from normlab.schema import InputError, RunConfig
@@ -29,6 +29,7 @@ from normlab.study.table import print_table, write_table
 
 Launch = Callable[..., Any]  # (overrides of each job, initial_job_idx=number of the first)
 GRACE = 60.0  # seconds that runs have to save when a multirun is stopped
+SETTLED = 1.0  # seconds after which a run that had seen no reason to stop has been taken
 
 
 def sweep(combinations: Sequence[Sequence[str]], composer: Composer, launch: Launch, cfg: DictConfig) -> list[Outcome]:
@@ -61,7 +62,8 @@ def sweep(combinations: Sequence[Sequence[str]], composer: Composer, launch: Lau
         OmegaConf.save(cfg, invocation / "multirun.yaml")
         retries = int(cfg.on_error.partition(":")[2] or 0)
         size = cfg.hydra.sweeper.get("max_batch_size") or _at_once(launcher_of(cfg.hydra), configs[0].trainer.threads)
-        with Board(console, jobs, outcomes, invocation) as board, _saving_when_stopped(todo, launcher_of(cfg.hydra)):
+        saving = _saving_when_stopped(todo, invocation, launcher_of(cfg.hydra))
+        with Board(console, jobs, outcomes, invocation) as board, saving:
             try:
                 outcomes |= _launched(todo, launch, invocation, size, retries)
             except (SystemExit, KeyboardInterrupt):
@@ -162,6 +164,8 @@ def _outcome(job: Job, file: Path, troubles: Sequence[str] = ()) -> Outcome:
     reason = f" ({troubles[0]})" if troubles else ""
     if found.state in ("partial", "foreign") and found.status.get("state") == "running":
         return Outcome("failed", f"its process was killed{reason}")
+    if found.state in ("partial", "foreign") and found.status.get("state") == "stopped":
+        return Outcome("stopped", f"{found.status['cause']}{reason}")
     return Outcome("failed" if troubles else "not started", f"it was not begun{reason}")
 
 
@@ -200,7 +204,7 @@ def _check_processes(cfg: DictConfig, jobs: Sequence[Job]) -> None:
 
 
 @contextmanager
-def _saving_when_stopped(jobs: Sequence[Job], launcher: str) -> Iterator[None]:
+def _saving_when_stopped(jobs: Sequence[Job], invocation: Path, launcher: str) -> Iterator[None]:
     """When this process is asked to stop, its runs on this machine are, and have time to save."""
 
     def hear(signum: int, _frame: FrameType | None) -> None:
@@ -209,7 +213,7 @@ def _saving_when_stopped(jobs: Sequence[Job], launcher: str) -> Iterator[None]:
         if launcher == "slurm":
             print("the jobs in SLURM go on: scancel them, or give the same command later", file=sys.stderr)
         else:
-            _stop_runs(jobs)
+            _stop_runs(jobs, invocation)
         raise Stopped(signal.Signals(signum))
 
     before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -220,16 +224,18 @@ def _saving_when_stopped(jobs: Sequence[Job], launcher: str) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _stop_runs(jobs: Sequence[Job]) -> None:
-    host = this_process().host
-    owners = [owner for job in jobs if (owner := read_owner(job.folder)) is not None]
-    running = [owner for owner in owners if owner.host == host and owner.pid != os.getpid() and is_alive(owner)]
-    for owner in running:
-        os.kill(owner.pid, signal.SIGTERM)
-    deadline = time.monotonic() + GRACE
-    folders = [job.folder for job in jobs]
-    while time.monotonic() < deadline:
-        present = [read_owner(folder) for folder in folders]
-        if not any(owner is not None and owner in running and is_alive(owner) for owner in present):
+def _stop_runs(jobs: Sequence[Job], invocation: Path) -> None:
+    """Also of those that are about to begin: a process that still imports finds the file `stop`."""
+    (invocation / "stop").write_text("the multirun was stopped\n", encoding="utf-8")
+    host, started = this_process().host, time.monotonic()
+    told: set[Owner] = set()
+    while (passed := time.monotonic() - started) < GRACE:
+        owners = [owner for job in jobs if (owner := read_owner(job.folder)) is not None]
+        running = {owner for owner in owners if owner.host == host and owner.pid != os.getpid() and is_alive(owner)}
+        for owner in running - told:
+            with suppress(ProcessLookupError):
+                os.kill(owner.pid, signal.SIGTERM)
+        told |= running
+        if not running and passed > SETTLED:
             return
         time.sleep(0.1)

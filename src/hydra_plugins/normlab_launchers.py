@@ -1,0 +1,113 @@
+"""Hydra's submitit launchers, which wait for all their jobs here. Imported at every start, so it imports lazily."""
+
+# no `from __future__ import annotations`: Hydra runs this file without registering it as a module
+from collections.abc import Sequence
+from typing import Any
+
+from hydra_plugins.hydra_submitit_launcher import submitit_launcher as theirs
+from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
+
+
+class _Patient(theirs.BaseSubmititLauncher):
+    """Hydra's own gives up at the first job that dies, while the others run on."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
+        """Submit the jobs and wait until the last has ended; how its run did is on record.
+
+        Raises:
+            RuntimeError: some died without a word.
+        """
+        import time
+
+        from hydra.core.singleton import Singleton
+
+        numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
+        calls = [
+            (list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", Singleton.get_state())
+            for number, overrides in zip(numbers, job_overrides, strict=True)
+        ]
+        jobs = self._submit(*zip(*calls, strict=True))
+        while not self._have_ended(jobs):
+            time.sleep(self.pause)
+        died = [job for job in jobs if not _has_result(job)]
+        if died:
+            raise RuntimeError("; ".join(f"job {job.job_id} ended early, see {job.paths.stderr}" for job in died))
+        return []
+
+    def _submit(self, *calls: Sequence[Any]) -> Sequence[Any]:
+        import submitit
+
+        own = {"submitit_folder", "max_num_timeout"}
+        shared = BaseQueueConf.__dataclass_fields__
+        options = {n if n in shared else f"{self._EXECUTOR}_{n}": v for n, v in self.params.items() if n not in own}
+        if options["gpus_per_node"] is None and self.config.trainer.accelerator == "gpu":
+            options["gpus_per_node"] = self.config.trainer.devices
+        requeues = {f"{self._EXECUTOR}_{n}": v for n, v in self.params.items() if n == "max_num_timeout"}
+        executor = submitit.AutoExecutor(self.params["submitit_folder"], cluster=self._EXECUTOR, **requeues)
+        executor.update_parameters(**options)
+        return executor.map_array(self, *calls)
+
+    def __call__(self, *call: Any) -> Any:
+        """In the job's process: one run. On a notice submitit requeues it, once all is recorded."""
+        import signal
+
+        from normlab.measures.stopping import NOTICE, Stopped, end_when_asked
+
+        requeue = signal.getsignal(NOTICE)
+        end_when_asked()
+        try:
+            return super().__call__(*call)
+        except Stopped as end:
+            if end.signum == NOTICE and callable(requeue):
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, signal.SIG_IGN)  # SLURM sends them to what it has requeued
+                requeue(NOTICE, None)
+            raise
+
+
+class LocalLauncher(_Patient):
+    """Processes of this machine."""
+
+    _EXECUTOR = "local"
+    pause = 0.2
+
+    def _submit(self, *calls: Sequence[Any]) -> Sequence[Any]:
+        """Their keepers are deaf to the terminal's Ctrl-C, as they would kill a run that saves."""
+        import signal
+
+        heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            return super()._submit(*calls)
+        finally:
+            signal.signal(signal.SIGINT, heard)
+
+    def _have_ended(self, jobs: Sequence[Any]) -> bool:
+        return all(job.done() for job in jobs)
+
+
+class SlurmLauncher(_Patient):
+    """Jobs of SLURM, one array."""
+
+    _EXECUTOR = "slurm"
+    pause = 2.0
+
+    def _have_ended(self, jobs: Sequence[Any]) -> bool:
+        """By their results, and for those that died by the queue: submitit would ask sacct, which few clusters keep."""
+        from normlab.measures.slurm import job_states
+
+        if all(map(_has_result, jobs)):
+            return True
+        states = job_states(jobs[0].job_id.partition("_")[0])
+        return states is not None and all(state in _ENDED for state in states.values())
+
+
+# an array's jobs that SLURM has forgotten have ended too
+_ENDED = (
+    *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "PREEMPTED"),
+    *("NODE_FAIL", "BOOT_FAIL", "DEADLINE", "REVOKED"),
+)
+
+
+def _has_result(job: Any) -> bool:
+    """Has every process of the job handed over what its run came to?"""
+    return all(job.task(number).paths.result_pickle.exists() for number in range(job.num_tasks))

@@ -1,0 +1,190 @@
+"""How gradients grow, layer by layer, on their way back through a network that has not been trained."""
+
+from __future__ import annotations
+
+import math
+from statistics import linear_regression
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from normlab.data.load import Data
+from normlab.data.loader import loader
+from normlab.measures.loggers import build_loggers, finish
+from normlab.measures.place import Place
+from normlab.measures.session import build_task, prepare
+from normlab.models.build import build_model
+from normlab.models.mlp import MLP
+from normlab.schema import GradientGrowth, InputError, RunConfig
+from normlab.seeds import derive
+from normlab.tasks.optimiser import build_optimiser
+from normlab.tasks.task import Task
+
+
+def measure(config: RunConfig, place: Place) -> dict[str, Any]:
+    """Growth a layer of the gradients of E = Σ v · x_L, with v ~ N(0, 1) for every entry of x_L.
+
+    x_l [B, …] is what hidden layer l of L gives: act(norm(W x + b)), with its shortcut, in an mlp; a block's
+    output in a cnn or a transformer. E stands for any loss: it is where mean field theory starts, and which v
+    it is changes no slope as long as v is independent of the layers. With g_l the root mean square of ∂E/∂x_l
+    over all its entries,
+
+        log gradient_growth = -slope of log g_l over l,    log activation_growth = slope of log RMS(x_l) over l,
+
+    fitted to the inner layers (`skip` is left out at either end, where the signals still settle). Above 1
+    gradients explode on their way back, below 1 they vanish. Norms are in training mode and everything is
+    float64, whatever `trainer.precision` says. Between two layers the gradient is scaled back to 1, so that no
+    depth under- or overflows.
+
+    In a plain mlp of infinite width the growth is known. With z ~ N(0, 1), φ the activation, gain² / width the
+    variance of a weight and q that of W x:
+
+                                                  relu                     tanh    sigmoid
+        none         gain √E[φ'(√q z)²]           1                                0.236
+        layer, rms   √(E[φ'(z)²] / E[φ(z)²])      1                        1.085   0.391
+        batch        √(E[φ'(z)²] / Var[φ(z)])     √(π / (π - 1)) = 1.211   1.085   1.017
+
+    The last is for a large batch: Yang et al. 2019, A Mean Field Theory of Batch Normalization, arXiv:1902.08129;
+    by Poincaré's inequality it is 1 at least, whatever the activation. The gain of the weights cancels in all but
+    the first. At a batch of 256 and 40 layers of 512 units, batch norm comes within 0.006 of it: fewer examples
+    raise it, fewer units a layer lower it with depth.
+
+    Returns:
+        A flat summary: `gradient_growth` and `activation_growth`; `gradient_log10_first` and `…_last`, log10 of g_1
+        and g_L; `output_cosine`, the mean cosine between the x_L of two examples. null: not finite, as where every
+        gradient is 0. The run's metrics hold a row `layer/…` for each layer, with the layer as the step.
+
+    Raises:
+        InputError: the training split has fewer examples than the batch.
+    """
+    options = config.measure
+    assert isinstance(options, GradientGrowth)
+    data = prepare(config)
+    device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
+    torch.manual_seed(derive(config.seed, "init"))
+    model = build_model(config.norm, config.model, data.sizes).to(device, torch.float64).train()
+    torch.manual_seed(derive(config.seed, "noise"))
+    if options.steps:
+        _train_a_step(build_task(config, model, data), config, data)
+    layers = hidden(model, _inputs(config, data, options).to(device))
+    cotangent = _gaussian(layers[-1].shape, derive(config.seed, "cotangent")).to(device)
+    gradients = gradient_logs(layers, cotangent)
+    activations = [float(rms(x).log10()) for x in layers]
+    cosines = [cosine(x) for x in layers]
+    loggers = build_loggers(config, place)
+    names = ("layer/gradient_log10", "layer/activation_log10", "layer/cosine")
+    for logger in loggers:
+        for i, values in enumerate(zip(gradients, activations, cosines, strict=True), 1):
+            logger.log_metrics(dict(zip(names, values, strict=True)), step=i)
+        logger.finalize("success")
+    inner = inner_layers(len(layers), options.skip)
+    summary: dict[str, Any] = {
+        "gradient_growth": growth([-log for log in gradients], inner),
+        "activation_growth": growth(activations, inner),
+        "output_cosine": _finite(cosines[-1]),
+        "gradient_log10_first": _finite(gradients[0]),
+        "gradient_log10_last": _finite(gradients[-1]),
+        "layers": len(layers),
+        "first_layer": inner.start,
+        "last_layer": inner.stop - 1,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+    finish(loggers, summary)
+    return summary
+
+
+def hidden(model: nn.Module, inputs: Tensor) -> list[Tensor]:
+    """x_1 … x_L of one forward pass, as parts of its graph."""
+    kept: list[Tensor] = []
+
+    def keep_input(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        kept.append(arguments[0])
+
+    def keep_output(_module: nn.Module, _arguments: tuple[Any, ...], output: Tensor) -> None:
+        kept.append(output)
+
+    if isinstance(model, MLP):  # a layer's output, shortcut included, is what the next one reads
+        handles = [layer.register_forward_pre_hook(keep_input) for layer in (*model.linears[1:], model.head)]
+    else:
+        blocks = model.get_submodule("blocks")
+        handles = [block.register_forward_hook(keep_output) for block in blocks.children()]
+    model(inputs)
+    for handle in handles:
+        handle.remove()
+    return kept
+
+
+def gradient_logs(layers: list[Tensor], cotangent: Tensor) -> list[float]:
+    """log10 g_l for each layer; each depends on the earlier ones through the one before it alone."""
+    logs, total, gradient = [], 0.0, cotangent
+    for i in reversed(range(len(layers))):
+        size = rms(gradient)
+        total += float(size.log10())
+        logs.append(total)
+        if i > 0:
+            (gradient,) = torch.autograd.grad(layers[i], layers[i - 1], gradient / size)
+    return logs[::-1]
+
+
+def rms(x: Tensor) -> Tensor:
+    """Root mean square over all entries: a scalar."""
+    return x.detach().square().mean().sqrt()
+
+
+def cosine(x: Tensor) -> float:
+    """Mean cosine between two different examples of x [B, …]."""
+    unit = nn.functional.normalize(x.detach().flatten(1), dim=1, eps=0.0)
+    count = len(unit)
+    return float((unit.sum(0).square().sum() - count) / (count * (count - 1)))
+
+
+def inner_layers(count: int, skip: float) -> range:
+    """The layers (from 1) that are fitted: without the share `skip` at either end, but two at least."""
+    left_out = min(int(skip * count), (count - 2) // 2)
+    return range(1 + left_out, count - left_out + 1)
+
+
+def growth(logs: list[float], layers: range) -> float | None:
+    """10 to the slope of a least-squares line; None if a value is not finite."""
+    values = [logs[layer - 1] for layer in layers]
+    if not all(map(math.isfinite, values)):
+        return None
+    return float(10 ** linear_regression(layers, values).slope)
+
+
+def _inputs(config: RunConfig, data: Data, options: GradientGrowth) -> Tensor:
+    """A batch [B, …]: Gaussian, or of the training split, where sequences end with the shortest of the batch."""
+    seed = derive(config.seed, "inputs")
+    if options.inputs == "gaussian":
+        return _gaussian((options.batch_size, *data.sizes.shape), seed)
+    split = data.split("train")
+    index = split.shuffled(torch.Generator().manual_seed(seed))[: options.batch_size]
+    if len(index) < options.batch_size:
+        raise InputError(
+            f"measure.batch_size={options.batch_size}: the training split of task={data.name} has {len(index)} examples"
+        )
+    batch = split.gather(index)
+    inputs = batch.inputs if batch.mask is None else batch.inputs[:, : int(batch.mask.sum(1).min())]
+    return inputs.double() if inputs.is_floating_point() else inputs
+
+
+def _train_a_step(task: Task, config: RunConfig, data: Data) -> None:
+    """One optimiser step on a batch of the training split, at the full learning rate."""
+    optimiser = build_optimiser(task.model, config.optim)
+    order = derive(config.seed, "order")
+    batch = next(iter(loader(data.split("train"), config.task.batch_size, seed=order, bucket=config.task.bucket)))
+    batch = batch.to(next(task.model.parameters()).device)
+    inputs = batch.inputs.double() if batch.inputs.is_floating_point() else batch.inputs
+    (task.losses(task.model(inputs, batch.mask), batch) / batch.total).backward()
+    task.configure_gradient_clipping(optimiser)
+    optimiser.step()
+
+
+def _gaussian(shape: tuple[int, ...], seed: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows no NaN."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,148 @@
+"""Which examples and positions of a batch depend on each other, exactly: by the Jacobian."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from normlab.data.batch import Batch
+from normlab.data.load import Data
+from normlab.measures.loggers import build_loggers, finish
+from normlab.measures.place import Place
+from normlab.measures.session import prepare
+from normlab.models.build import build_model, factory
+from normlab.norms.base import Norm
+from normlab.schema import InputError, RunConfig, SampleCoupling
+from normlab.seeds import derive
+
+# kind of site → its layout and the axes of its input; recurrent: all steps of a recurrence at once
+SITES = {"BC": ("BC", "BC"), "BCHW": ("BCHW", "BCHW"), "BTC": ("BTC", "BTC"), "recurrent": ("BC", "BTC")}
+LENGTHS = {"B": 3, "T": 4, "H": 2, "W": 2}
+
+
+def measure(config: RunConfig, place: Place) -> dict[str, Any]:
+    """Coupling of the model's outputs, and along each axis of a norm site, in training and in eval mode.
+
+    A coupling is the greatest |∂y_i/∂x_j| over pairs i ≠ j, divided by the greatest over i = j: how far another's
+    input moves an output, relative to its own. It is exactly 0.0 where there is none: a gradient that is not
+    connected, or only through products with 0, is no small number. Everything is float64 and runs on the CPU.
+
+        train/examples    y_i the output of example i, x_j the input of example j (tokens: their vectors)
+        train/positions   of language models: output at t of the first example, its input at s ≠ t
+        train/future      likewise, s > t: more than 0 means that a model sees what it is to predict
+        train/site/BTC/T  of one norm at a `BTC` site: y and x differ along T alone. The axes above 0 are those of the
+                          norm's statistics, as far as gradients see them (not those of detached_layer)
+        eval/…            the same in eval mode
+        as_declared       a site's couplings in training are what the norm says: couples_examples, couples_positions
+
+    The model is as initialised, on real examples. Of an output v · y is differentiated, with v ~ N(0, 1) for each
+    entry: 0 if and only if all of ∂y/∂x is 0, but for chance of measure 0. The sites have random inputs and the whole
+    Jacobian.
+    """
+    options = config.measure
+    assert isinstance(options, SampleCoupling)
+    data = prepare(config)
+    torch.manual_seed(derive(config.seed, "init"))
+    model = build_model(config.norm, config.model, data.sizes).double()
+    torch.manual_seed(derive(config.seed, "noise"))
+    batch = _batch(data, options, derive(config.seed, "inputs"))
+    summary: dict[str, Any] = {}
+    sites = norm_sites(config.norm)
+    for mode in ("train", "eval"):
+        found = model_couplings(model.train(mode == "train"), batch.inputs, batch.mask)
+        for kind, norm in sites.items():
+            couplings = site_couplings(norm.train(mode == "train"), SITES[kind][1])
+            found |= {f"site/{kind}/{axis}": value for axis, value in couplings.items()}
+        summary |= {f"{mode}/{name}": value for name, value in found.items()}
+    summary["as_declared"] = all(_as_declared(norm, kind, summary) for kind, norm in sites.items())
+    summary["parameters"] = sum(p.numel() for p in model.parameters())
+    finish(build_loggers(config, place), summary)
+    return summary
+
+
+def model_couplings(model: nn.Module, inputs: Tensor, mask: Tensor | None = None) -> dict[str, float | None]:
+    """`examples`, and of language models `positions` and `future`, of one forward pass."""
+    x, y = _forward(model, inputs, mask)
+    v = torch.randn(y.shape, generator=torch.Generator().manual_seed(0), dtype=y.dtype)
+    sizes = torch.stack([_sizes(y[i], x, v[i], 1) for i in range(len(y))])  # [i, j]
+    found = {"examples": coupling(sizes)}
+    if y.ndim == 3:
+        sizes = torch.stack([_sizes(y[0, t], x, v[0, t], 2)[0] for t in range(y.shape[1])])  # [t, s]
+        found |= {"positions": coupling(sizes), "future": coupling(sizes, future=True)}
+    return found
+
+
+def _forward(model: nn.Module, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """What the model reads, as a leaf of its graph, and its output. Of tokens that is their vectors."""
+    if inputs.is_floating_point():
+        leaf = inputs.double().requires_grad_()
+        return leaf, model(leaf, mask)
+    leaves: list[Tensor] = []
+
+    def cut(_module: nn.Module, _arguments: tuple[Any, ...], output: Tensor) -> Tensor:
+        leaves.append(output.detach().requires_grad_())
+        return leaves[0]
+
+    handle = model.get_submodule("embedding").register_forward_hook(cut)
+    y = model(inputs, mask)
+    handle.remove()
+    return leaves[0], y
+
+
+def _sizes(y: Tensor, x: Tensor, v: Tensor, axes: int) -> Tensor:
+    """Greatest |∂(v · y)/∂x| at each index of x's first `axes` axes."""
+    (gradient,) = torch.autograd.grad(y, x, v, retain_graph=True)
+    return gradient.abs().flatten(axes).amax(-1)
+
+
+def coupling(sizes: Tensor, *, future: bool = False) -> float | None:
+    """Greatest of sizes [i, j] over j ≠ i (`future`: j > i), relative to that over j = i; None if that is 0."""
+    others = sizes.triu(1) if future else sizes - torch.diag(sizes.diag())
+    own = sizes.diag().max()
+    return float(others.max() / own) if own > 0 else None
+
+
+def norm_sites(node: dict[str, Any]) -> dict[str, Norm]:
+    """The norm of the config alone, at each kind of site where it has a meaning."""
+    channels = 2 * int(node.get("groups", 8))
+    sites = {}
+    for kind, (layout, axes) in SITES.items():
+        positions = LENGTHS["T"] if "T" in axes else None
+        try:
+            sites[kind] = factory(node)(channels, layout, positions=positions).double()
+        except InputError:  # it is refused there
+            continue
+    return sites
+
+
+def site_couplings(norm: Norm, axes: str) -> dict[str, float | None]:
+    """Coupling along each axis, by the whole Jacobian at a random input."""
+    shape = [norm.num_features if axis == "C" else LENGTHS[axis] for axis in axes]
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    jacobian = torch.autograd.functional.jacobian(norm, x)
+    return {axis: coupling(_along(jacobian, i)) for i, axis in enumerate(axes)}
+
+
+def _along(jacobian: Tensor, axis: int) -> Tensor:
+    """Greatest |∂y_p/∂x_q| over p and q that differ along one axis alone, by their two places there: [n, n]."""
+    rank = jacobian.ndim // 2
+    moved = jacobian.abs().movedim((axis, rank + axis), (0, rank))
+    length, rest = moved.shape[0], moved.shape[1:rank].numel()
+    return moved.reshape(length, rest, length, rest).diagonal(dim1=1, dim2=3).amax(-1)
+
+
+def _as_declared(norm: Norm, kind: str, summary: dict[str, Any]) -> bool:
+    found = tuple(bool(summary.get(f"train/site/{kind}/{axis}")) for axis in "BT")
+    return found == (norm.couples_examples, norm.couples_positions)
+
+
+def _batch(data: Data, options: SampleCoupling, seed: int) -> Batch:
+    """The first of the shuffled training examples; of a text, the beginnings of windows."""
+    split = data.split("train")
+    batch = split.gather(split.shuffled(torch.Generator().manual_seed(seed))[: options.examples])
+    if not data.sizes.causal:
+        return batch
+    mask = None if batch.mask is None else batch.mask[:, : options.positions]
+    return Batch(batch.inputs[:, : options.positions], batch.targets[:, : options.positions], mask, batch.total)

@@ -1,0 +1,119 @@
+"""Multiruns on a real SLURM: finished, failing, killed, cancelled and requeued jobs, and runs of two processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from commands import Command, runs
+from exactness import LONG, differences, options, result
+from normlab.jsonfile import read_json
+from normlab.measures.resume_points import list_points
+from normlab.runs.owner import read_owner
+
+pytestmark = pytest.mark.slow
+
+
+def run_of(output: Path, seed: int) -> Path:
+    (folder,) = [folder for folder in runs(output) if read_json(folder / "config.json")["seed"] == seed]
+    return folder
+
+
+def has_saved(output: Path, seed: int) -> bool:
+    """Is a process at work on the run, and could it go on from where it was saved?"""
+    return any(
+        read_json(folder / "config.json").get("seed") == seed and list_points(folder) and read_owner(folder)
+        for folder in runs(output)
+    )
+
+
+def job_of(command: Command, output: Path, seed: int) -> str:
+    """The number of the job that does a run, once it has saved."""
+    command.until(lambda: has_saved(output, seed))
+    owner = read_owner(run_of(output, seed))
+    assert owner is not None
+    assert owner.slurm is not None
+    return owner.slurm
+
+
+def logs(output: Path, job: str, task: int = 0) -> str:
+    return "".join(path.read_text() for path in output.glob(f"invocations/*/slurm/{job}/{job}_{task}_log.*"))
+
+
+def test_a_sweep_finishes_and_given_again_launches_nothing(sweep, cluster, cache, tmp_path):
+    arguments = (
+        "norm=batch,layer",
+        "seed=0,1",
+        *options("lstm", cache, tmp_path)[:2],
+        "trainer.steps=3",
+        "logger=none",
+    )
+    arguments = (*arguments, f"cache={cache}", f"output={tmp_path}")
+    ended = sweep(*arguments).wait()
+    assert ended.status == 0, ended.err
+    assert "4 finished" in ended.out
+    assert "sacct" not in ended.err
+    assert len(runs(tmp_path)) == 4
+    assert len(list(tmp_path.glob("invocations/*/slurm/*/*_result.pkl"))) == 4
+    again = sweep(*arguments).wait()
+    assert again.status == 0, again.err
+    assert "4 runs: 4 finished" in again.out
+    assert len(list(tmp_path.glob("invocations/*"))) == 1
+
+
+def test_a_failing_job_is_named_and_the_rest_finishes(sweep, cache, tmp_path):
+    ended = sweep("model.width=8,100000000", *options("lstm", cache, tmp_path)[2:], "model=lstm").wait()
+    assert ended.status == 1, ended.out
+    assert "1 finished, 1 failed" in ended.out
+    (failed,) = tmp_path.glob("invocations/*/jobs/*.log")
+    assert "Traceback" in failed.read_text()
+    assert str(failed) in ended.out
+
+
+def test_killed_cancelled_and_requeued_jobs_give_the_same_bits(sweep, cluster, zygote, cache, tmp_path):
+    """One job gets SIGKILL, one is cancelled, one is told that its time is up; the sweep outlives them all."""
+    struck, whole = tmp_path / "struck", tmp_path / "whole"
+    for ended in zygote(*(options("lstm", cache, whole, *LONG, f"seed={seed}") for seed in range(3))):
+        assert ended.status == 0, ended.err
+
+    command = sweep(*options("lstm", cache, struck, *LONG), "seed=0,1,2")
+    requeued = job_of(command, struck, 1)
+    cluster.ask("scancel", "--signal=USR2", requeued)
+    command.until(lambda: has_saved(struck, 0))
+    os.kill(read_owner(run_of(struck, 0)).pid, signal.SIGKILL)
+    cluster.ask("scancel", job_of(command, struck, 2))
+    ended = command.wait()
+    assert ended.status == 1, ended.out
+    assert "1 finished, 1 failed, 1 stopped" in ended.out
+    assert f"failed {run_of(struck, 0).name}: its process was killed" in ended.out
+    assert f"stopped {run_of(struck, 2).name}: stopped by SIGTERM" in ended.out
+    assert f"Requeued job {requeued}" in logs(struck, requeued)
+    assert read_json(run_of(struck, 1) / "status.json")["attempt"] == 1
+
+    again = sweep(*options("lstm", cache, struck, *LONG), "seed=0,1,2").wait()
+    assert again.status == 0, again.err
+    assert "3 runs: 1 finished, 2 interrupted, to go on" in again.out
+    for seed in range(3):
+        assert differences(result(run_of(struck, seed)), result(run_of(whole, seed))) == []
+
+
+def test_runs_of_two_processes_equal_plain_ones_also_when_preempted(sweep, cluster, cache, tmp_path, two_processes):
+    command = sweep(*options("lstm", cache, tmp_path, *LONG), "trainer.devices=2", "seed=0,1")
+    requeued = job_of(command, tmp_path, 0)
+    urgent = (f"--ntasks={cluster.cores}", "--partition=urgent", "--output=/dev/null", "--wrap=true")
+    assert "Submitted" in cluster.ask("sbatch", *urgent)
+    ended = command.wait()
+    assert ended.status == 0, ended.out + ended.err
+    assert "stopped" not in ended.out
+    assert "2 finished" in ended.out
+    assert f"Requeued job {requeued}" in logs(tmp_path, requeued)
+    assert "global_rank=1(2)" in logs(tmp_path, requeued, task=1)
+    assert len(runs(tmp_path)) == 2
+    summary = read_json(run_of(tmp_path, 1) / "summary.json")
+    assert summary["normalisation_batch_size"] == 8
+    assert summary["examples"] == 100 * 16
+    assert run_of(tmp_path, 0).name == two_processes.name
+    assert differences(result(run_of(tmp_path, 0)), result(two_processes)) == []
