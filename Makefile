@@ -24,11 +24,11 @@ train: $(STAMP)  ## train the default CNN, LSTM and Transformer on embedded real
 	$(BIN)/python train.py model=lstm
 	$(BIN)/python train.py model=transformer
 
-test: $(STAMP)  ## the quick tests (under five minutes, no network)
-	$(BIN)/python -m pytest -m "not slow"
+test: $(STAMP)  ## the quick tests (under five minutes on two cores, no network)
+	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
-test-all: $(STAMP)  ## every test, slow ones too
-	$(BIN)/python -m pytest
+test-all: test  ## every test, slow ones too: a SLURM of its own, random faults, launchers (about fifteen minutes)
+	$(BIN)/python -m pytest -m slow
 
 faults: $(STAMP)  ## two hundred random faults: nothing lost, wrong or done twice (about 14 minutes)
 	$(BIN)/python tests/faults/campaign.py --trials 200 --seed 0

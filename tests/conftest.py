@@ -19,6 +19,9 @@ from zygote import Zygote
 
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # tests run side by side, and threads of several processes get in each other's way
 
 
 @dataclass

@@ -175,4 +175,4 @@ def test_every_experiment_runs_at_the_smallest_scale(experiment, train, tmp_path
     assert answer.status == 0, answer.err
     summaries = list((tmp_path / "outputs").glob("runs/*/summary.json"))
     assert len(summaries) >= 6
-    assert all(read_json(summary)["steps"] == 1 for summary in summaries)
+    assert all(read_json(summary).get("steps", 1) == 1 for summary in summaries)  # a probe takes none

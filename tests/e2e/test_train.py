@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -181,24 +182,21 @@ def test_a_full_disk_leaves_the_previous_checkpoint_good(train, trained, monkeyp
 
     from normlab.measures import checkpointing
 
-    saved = []
-    real = checkpointing.TorchCheckpointIO.save_checkpoint
+    written = []
 
-    def save(self, checkpoint, path, storage_options=None):
-        if len(saved) >= 2:
-            Path(path).write_bytes(b"half")
+    def fsync(number):
+        written.append(number)
+        if len(written) > 1:
             raise OSError(errno.ENOSPC, "No space left on device")
-        saved.append(path)
-        real(self, checkpoint, path, storage_options)
 
-    monkeypatch.setattr(checkpointing.TorchCheckpointIO, "save_checkpoint", save)
+    monkeypatch.setattr(checkpointing, "os", SimpleNamespace(fsync=fsync))
     options = [o for o in short("cnn", "logger=none") if not o.startswith("trainer.steps")]
     answer = train(*options, "trainer.epochs=4", output=tmp_path / "full")
     assert answer.status == 2
     assert "disk is full" in answer.err
     assert "still good" in answer.err
     folder = only_run(tmp_path / "full")
-    normlab.load_checkpoint(folder / "checkpoints" / "last.ckpt")
+    normlab.load_checkpoint(folder / "checkpoints" / "best.ckpt")
     assert not list((folder / "checkpoints").glob("*.part"))
     assert read_json(folder / "status.json")["state"] == "failed"
 

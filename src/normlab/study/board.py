@@ -20,7 +20,7 @@ from rich.table import Table
 
 from normlab.jsonfile import read_json
 from normlab.study.plan import Job, Outcome, read_outcome
-from normlab.study.results import is_better, main_value, show_value
+from normlab.study.results import is_better, main_value, show_value, shown_value
 
 REFRESH = 1.0  # seconds
 RUNNING_SHOWN = 8
@@ -97,7 +97,7 @@ class Board:
             self.summaries[number] = read_json(job.folder / "summary.json")
         if self._live is not None:
             return
-        value = main_value(self.summaries.get(number, {}))
+        value = shown_value(self.summaries.get(number, {}))
         reached = f" · {show_value(value)}" if value else ""
         cause = f" · {outcome.cause}" if outcome.cause else ""
         line = f"{len(self.outcomes)}/{len(self.jobs)} {outcome.state}: {job.id}{reached}{cause}{self._left_text()}"

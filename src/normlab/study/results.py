@@ -1,4 +1,4 @@
-"""A run's result in a number: the validation value by which its best checkpoint was chosen."""
+"""A run's result in a number: the validation value by which its best checkpoint was chosen, or what a probe found."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 # metric → is more better? In the order of what a task is judged by; see `Task.metric`.
 METRICS = {"accuracy": True, "bits_per_character": False, "perplexity": False, "loss": False}
+PROBED = ("gradient_growth", "train/examples")  # what other measures find first, of which neither side is better
 
 
 def main_value(summary: dict[str, Any]) -> tuple[str, float] | None:
@@ -15,6 +16,12 @@ def main_value(summary: dict[str, Any]) -> tuple[str, float] | None:
         if isinstance(value, int | float):
             return name, float(value)
     return None
+
+
+def shown_value(summary: dict[str, Any]) -> tuple[str, float] | None:
+    """The main metric's, or what a probe found."""
+    probed = [(name, float(summary[name])) for name in PROBED if isinstance(summary.get(name), int | float)]
+    return main_value(summary) or next(iter(probed), None)
 
 
 def show_value(value: tuple[str, float]) -> str:

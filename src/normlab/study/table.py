@@ -12,7 +12,7 @@ from rich.table import Table
 
 from normlab.jsonfile import read_json
 from normlab.study.plan import Job, Outcome
-from normlab.study.results import main_value, show_value
+from normlab.study.results import show_value, shown_value
 
 SHOWN = 40  # rows; of more, those without a result and the first ones
 
@@ -21,7 +21,7 @@ def print_table(console: Console, jobs: Sequence[Job], outcomes: dict[int, Outco
     """A row a run, what has no result with its cause below, then the counts."""
     rows = sorted(jobs, key=lambda job: outcomes[job.number].is_result)[:SHOWN]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title, options in (("run", {}), ("", {}), ("validation", {"justify": "right"}), ("time", {"justify": "right"})):
+    for title, options in (("run", {}), ("", {}), ("result", {"justify": "right"}), ("time", {"justify": "right"})):
         table.add_column(title, no_wrap=True, **options)  # type: ignore[arg-type]
     for job in sorted(rows, key=lambda job: job.number):
         outcome = outcomes[job.number]
@@ -50,7 +50,7 @@ def write_table(jobs: Sequence[Job], outcomes: dict[int, Outcome], invocation: P
         for job in jobs:
             outcome = outcomes[job.number]
             summary = read_json(job.folder / "summary.json") if outcome.is_result else {}
-            metric, value = main_value(summary) or ("", "")
+            metric, value = shown_value(summary) or ("", "")
             seconds = summary.get("seconds", "")
             overrides = " ".join(job.overrides)
             rows.writerow([job.id, outcome.state, overrides, metric, value, seconds, outcome.cause, outcome.log or ""])
@@ -61,5 +61,5 @@ _COLOURS = {"finished": "green", "skipped": "green", "diverged": "yellow"}
 
 def _numbers(job: Job, outcome: Outcome) -> tuple[str, str]:
     summary = read_json(job.folder / "summary.json") if outcome.is_result else {}
-    value = main_value(summary)
+    value = shown_value(summary)
     return show_value(value) if value else "", f"{summary['seconds']:.1f} s" if "seconds" in summary else ""
