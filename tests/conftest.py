@@ -19,9 +19,8 @@ from zygote import Zygote
 
 ROOT = Path(__file__).parents[1]
 os.environ.setdefault("WANDB_MODE", "offline")
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # tests run side by side, and threads of several processes get in each other's way
+# tests run side by side, where the threads of several processes get in each other's way
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @dataclass
