@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "normlab"
 
 # the words every room shares; they import only one another, from left to right
-SHARED = ("schema", "seeds", "jsonfile", "signature", "checks", "cli")
+SHARED = ("schema", "seeds", "jsonfile", "signature", "checks", "composition", "cli")
 # room → rooms that it may import, beside the shared words
 MAY_IMPORT: dict[str, set[str]] = {
     "norms": set(),

@@ -81,3 +81,13 @@ def test_a_damaged_resume_point_costs_the_time_since_the_one_before(zygote, cach
     assert ended.status == 0, ended.err
     assert f"resumed after step {before.step}" in ended.out
     assert differences(result(folder), uninterrupted["lstm"]) == []
+
+
+def test_saving_by_wall_clock(zygote, cache, tmp_path):
+    """At a moment's interval every step is saved; at an hour's none is."""
+    for minutes, step in ((1e-6, 6), (60, 0)):
+        output = tmp_path / str(minutes)
+        command = options("lstm", cache, output, f"trainer.save_minutes={minutes}")
+        zygote(command, at={"step": 7, "signal": "SIGKILL"})
+        point = newest_intact(only_run(output))
+        assert (point.step if point else 0) == step

@@ -1,0 +1,74 @@
+"""What Hydra's errors mean, in the user's words."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+
+def words(error: Exception, conf: Path) -> str | None:
+    """What was wrong with the choices or with a file in `conf`; None if the error is of another kind."""
+    if isinstance(error, MissingConfigException):
+        return _unknown_choice(error, conf)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override!r} is not of the form key=value."
+    if isinstance(error, ConfigCompositionException):
+        return _unknown_key(error, conf)
+    if isinstance(error, YAMLError):
+        return " ".join(str(error).split())
+    if isinstance(error, OmegaConfBaseException):
+        return str(error).splitlines()[0]
+    return None
+
+
+def _suggest(word: str, known: Iterable[str]) -> str:
+    """` Did you mean 'layer'?` where `known` has something near `word`, otherwise nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _unknown_choice(error: MissingConfigException, conf: Path) -> str:
+    group, _, choice = str(error.missing_cfg_file or "").rpartition("/")
+    choices = sorted(path.stem for path in (conf / group).glob("*.yaml"))
+    if not group or not choices:
+        return str(error).splitlines()[0]
+    shown = [name for name in choices if not name.startswith("for_")]
+    return f"there is no {group}={choice}.{_suggest(choice, choices)} Choices: {', '.join(shown)}."
+
+
+def _unknown_key(error: ConfigCompositionException, conf: Path) -> str:
+    text = str(error)
+    key = re.search(r"Could not override '([^']+)'", text)
+    if key is None:
+        return text.splitlines()[0]
+    known = _keys(conf)
+    return f"there is no option {key[1]}.{_suggest(key[1], known)} `--cfg job` prints them all."
+
+
+def _keys(conf: Path) -> list[str]:
+    """Every key of the config as the command line's choices (norm=batch …) compose it."""
+    choices = [arg for arg in sys.argv[1:] if re.fullmatch(r"(norm|model|task|optim|trainer|logger|measure)=\w+", arg)]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
+        try:
+            cfg = compose("train", overrides=choices)
+        except Exception:  # one of the choices is wrong as well: the default config's keys will do
+            cfg = compose("train")
+    return list(_flatten(cfg))
+
+
+def _flatten(node: DictConfig, prefix: str = "") -> Iterable[str]:
+    for key in map(str, node):
+        yield f"{prefix}{key}"
+        if not OmegaConf.is_missing(node, key) and isinstance(child := node._get_node(key), DictConfig):
+            yield from _flatten(child, f"{prefix}{key}.")
