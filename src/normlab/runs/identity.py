@@ -13,7 +13,7 @@ from typing import Any
 from normlab.schema import RunConfig
 
 PACKAGE = Path(__file__).parents[1]
-ROOMS = ("norms", "models", "data", "tasks", "probes", "measures")  # a run's result depends on these
+ROOMS = ("norms", "kernels", "models", "data", "tasks", "probes", "measures")  # a run's result depends on these
 
 
 def science(config: RunConfig) -> dict[str, Any]:
@@ -50,6 +50,8 @@ def code_hash() -> str:
         for path in sorted((PACKAGE / room).glob("**/*.py")):
             tree = ast.parse(path.read_text(encoding="utf-8"))
             digest.update(f"{path.relative_to(PACKAGE)}\n{ast.dump(_without_docstrings(tree))}\n".encode())
+        for path in sorted((PACKAGE / room).glob("cpu/*")):  # C++, comments and all
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -1,0 +1,304 @@
+// Norms that look at one example: each thread runs the whole time loop over its own rows, without a barrier.
+#pragma once
+#include <algorithm>
+#include <vector>
+
+#include "cell.h"
+#include "weights.h"
+
+constexpr int64_t block_rows = 28;   // rows that go through time together: their gates stay in cache
+constexpr int64_t chunk_rows = 256;  // rows × steps whose gate gradients are gathered for one product
+
+// Parameters, or gradients of parameters, as padded rows: one row, or one a step.
+template <class real> struct ParameterRows {
+    ParameterRows(const Problem& p, real gain)
+        : units(p.units), width(padded<real>(p.units)), steps(p.per_step ? p.steps : 1), bias(steps * 4 * width),
+          gain_x(steps * 4 * width), gain_h(steps * 4 * width), gain_c(steps * width), bias_c(steps * width) {
+        for (Buffer<real>* b : {&bias, &gain_x, &gain_h, &gain_c, &bias_c}) b->zero();
+        for (Buffer<real>* b : {&gain_x, &gain_h, &gain_c})
+            for (int64_t j = 0; j < b->size; ++j) b->data[j] = gain;
+    }
+
+    Rows<real> at(int64_t t) const {
+        const int64_t s = steps > 1 ? t : 0;
+        return {bias + s * 4 * width, gain_x + s * 4 * width, gain_h + s * 4 * width, gain_c + s * width,
+                bias_c + s * width};
+    }
+
+    void read(const Tensors<real>& in) {
+        put_gates(in.bias, bias), put_gates(in.gain_x, gain_x), put_gates(in.gain_h, gain_h);
+        put(in.gain_c, gain_c), put(in.bias_c, bias_c);
+    }
+
+    void write(const Gradients<real>& out) const {
+        take_gates(out.bias, bias), take_gates(out.gain_x, gain_x), take_gates(out.gain_h, gain_h);
+        take(out.gain_c, gain_c), take(out.bias_c, bias_c);
+    }
+
+    void add(const ParameterRows& other) {
+        const Buffer<real>*mine[] = {&bias, &gain_x, &gain_h, &gain_c, &bias_c},
+                          *theirs[] = {&other.bias, &other.gain_x, &other.gain_h, &other.gain_c, &other.bias_c};
+        for (int n = 0; n < 5; ++n)
+            for (int64_t j = 0; j < mine[n]->size; ++j) mine[n]->data[j] += theirs[n]->data[j];
+    }
+
+  private:
+    // padding of a given gain or bias is 0, so that nothing beyond the real units ever counts
+    void put(const real* from, Buffer<real>& to) {
+        if (!from) return;
+        to.zero();
+        copy(to.data, width, from, units, steps, units);
+    }
+    void put_gates(const real* from, Buffer<real>& to) {
+        if (!from) return;
+        to.zero();
+        for (int64_t j = 0; j < steps * 4 * units; ++j) to[place_of(j)] = from[j];
+    }
+    void take(real* to, const Buffer<real>& from) const {
+        if (to) copy(to, units, from.data, width, steps, units);
+    }
+    void take_gates(real* to, const Buffer<real>& from) const {
+        if (to)
+            for (int64_t j = 0; j < steps * 4 * units; ++j) to[j] = from[place_of(j)];
+    }
+    // of entry j of [steps, 4, units]
+    int64_t place_of(int64_t j) const {
+        return j / (4 * units) * 4 * width + place<real>(j / units % 4, j % units);
+    }
+
+    const int64_t units, width, steps;
+    Buffer<real> bias, gain_x, gain_h, gain_c, bias_c;
+};
+
+// What the backward pass needs of a block of rows that starts at row r0, step by step.
+template <class real> struct Saved {
+    Saved(const Problem& p, real* memory)
+        : width(padded<real>(p.units)), steps(p.steps), ah(memory), c(ah + p.examples * steps * 4 * width),
+          s(reinterpret_cast<Statistics<real>*>(c + p.examples * steps * width)),
+          ax(reinterpret_cast<real*>(s) + padded<real>(p.examples * steps * row_statistics)) {}
+
+    static int64_t size(const Problem& p) {
+        const int64_t rows = p.examples * p.steps, width = padded<real>(p.units);
+        return rows * (p.keep_x ? 9 : 5) * width + padded<real>(rows * row_statistics);
+    }
+
+    int64_t row(int64_t r0, int64_t rows, int64_t t) const { return r0 * steps + t * rows; }
+
+    const int64_t width, steps;
+    real *ah, *c;
+    Statistics<real>* s;
+    real* ax;
+};
+
+inline bool is_real(const uint8_t* mask, int64_t steps, int64_t b, int64_t t) { return !mask || mask[b * steps + t]; }
+
+inline bool any_real(const uint8_t* mask, int64_t steps, int64_t from, int64_t rows, int64_t t) {
+    for (int64_t b = from; b < from + rows; ++b)
+        if (is_real(mask, steps, b, t)) return true;
+    return false;
+}
+
+inline int64_t blocks_of(const Share& own) { return (own.size + block_rows - 1) / block_rows; }
+
+template <class real> struct RowsForward {
+    const Problem& p;
+    const Tensors<real>& in;
+    Weights<real>&wx, &wh;
+    const ParameterRows<real>& parameters;
+
+    void run(const Share& own) {
+        const int64_t blocks = blocks_of(own);
+        for (int64_t k = 0; k < blocks; ++k) {
+            const Share b(own.size, k, blocks);
+            block(own.from + b.from, b.size);
+        }
+    }
+
+    void block(int64_t r0, int64_t rows) {
+        const int64_t T = p.steps, H = p.units, width = padded<real>(H), gates = 4 * width;
+        Cell<real> cell(p);
+        const Saved<real> saved(p, in.saved);
+        const bool keep = in.saved, keep_x = keep && p.keep_x;
+        Buffer<real> h(rows * width), c(rows * width), new_c(rows * width), ax(rows * gates), ah(rows * gates);
+        std::vector<Statistics<real>> stats(rows);
+        h.zero(), c.zero();
+        if (in.h0) copy(h.data, width, in.h0 + r0 * H, H, rows, H);
+        if (in.c0) copy(c.data, width, in.c0 + r0 * H, H, rows, H);
+        real* c_before = c;
+        for (int64_t t = 0; t < T; ++t) {
+            const int64_t at = saved.row(r0, rows, t);
+            real *a_x = keep_x ? saved.ax + at * gates : ax.data, *a_h = keep ? saved.ah + at * gates : ah.data;
+            real* c_now = keep ? saved.c + at * width : c_before == c.data ? new_c.data : c.data;
+            Statistics<real>* s = keep ? saved.s + at : stats.data();
+            const Rows<real> r = parameters.at(t);
+            const bool some = any_real(in.mask, T, r0, rows, t);
+            if (some) {
+                product<real>(cell.merged ? a_h : a_x, gates, in.x + (r0 * T + t) * p.inputs, T * p.inputs, 1,
+                              wx.forward_panels(), rows, gates, p.inputs, false);
+                product<real>(a_h, gates, h, width, 1, wh.forward_panels(), rows, gates, H, cell.merged);
+            }
+            for (int64_t b = 0; b < rows; ++b) {
+                if (is_real(in.mask, T, r0 + b, t))
+                    cell.forward(a_x + b * gates, a_h + b * gates, r, c_before + b * width, c_now + b * width,
+                                 h + b * width, s[b]);
+                else
+                    std::memcpy(c_now + b * width, c_before + b * width, sizeof(real) * width);
+            }
+            copy(in.y + (r0 * T + t) * H, T * H, h.data, width, rows, H);
+            c_before = c_now;
+        }
+        copy(in.c_last + r0 * H, H, c_before, width, rows, H);
+    }
+};
+
+template <class real> struct RowsBackward {
+    const Problem& p;
+    const Tensors<real>& in;
+    const Gradients<real>& out;
+    Weights<real>&wx, &wh;
+    const ParameterRows<real>& parameters;
+    const int64_t width, gates;
+    ParameterRows<real> sums;
+    Buffer<real> dwx, dwh;  // of Wᵀ: [inputs, 4 width], [units, 4 width]
+
+    RowsBackward(const Problem& p, const Tensors<real>& in, const Gradients<real>& out, Weights<real>& wx,
+                 Weights<real>& wh, const ParameterRows<real>& parameters)
+        : p(p), in(in), out(out), wx(wx), wh(wh), parameters(parameters), width(padded<real>(p.units)),
+          gates(4 * width), sums(p, 0), dwx(p.inputs * gates), dwh(p.units * gates) {
+        dwx.zero(), dwh.zero();
+    }
+
+    void run(const Share& own) {
+        const int64_t blocks = blocks_of(own);
+        for (int64_t k = 0; k < blocks; ++k) {
+            const Share b(own.size, k, blocks);
+            block(own.from + b.from, b.size);
+        }
+    }
+
+    void block(int64_t r0, int64_t rows) {
+        const int64_t T = p.steps, H = p.units, I = p.inputs, input_width = padded<real>(I);
+        const int64_t length = std::max<int64_t>(1, chunk_rows / rows);
+        Cell<real> cell(p);
+        const Saved<real> saved(p, in.saved);
+        Buffer<real> dh(rows * width), dc(rows * width), c0(rows * width), dx(rows * input_width), ax(rows * gates);
+        Buffer<real> h(length * rows * H), x(length * rows * I), dah(length * rows * gates);
+        Buffer<real> dax((cell.merged ? 0 : length) * rows * gates);
+        dh.zero(), dc.zero(), c0.zero();
+        if (in.c0) copy(c0.data, width, in.c0 + r0 * H, H, rows, H);
+        if (out.c_last) copy(dc.data, width, out.c_last + r0 * H, H, rows, H);
+        int64_t filled = 0;  // steps in the chunk
+        for (int64_t t = T - 1; t >= 0; --t) {
+            const int64_t at = saved.row(r0, rows, t);
+            add(dh, out.y + (r0 * T + t) * H, rows);
+            if (!any_real(in.mask, T, r0, rows, t)) {
+                if (out.x)
+                    for (int64_t b = 0; b < rows; ++b)
+                        std::memset(out.x + ((r0 + b) * T + t) * I, 0, sizeof(real) * I);
+                continue;
+            }
+            const real* x_t = in.x + (r0 * T + t) * I;
+            copy(x + filled * rows * I, I, x_t, T * I, rows, I);
+            previous(h + filled * rows * H, r0, rows, t);
+            const real* a_x = p.keep_x ? saved.ax + at * gates : ax.data;
+            if (!p.keep_x && !cell.merged)
+                product<real>(ax, gates, x_t, T * I, 1, wx.forward_panels(), rows, gates, I, false);
+            real *dah_t = dah + filled * rows * gates, *dax_t = cell.merged ? dah_t : dax + filled * rows * gates;
+            const real* c_before = t ? saved.c + saved.row(r0, rows, t - 1) * width : c0.data;
+            const Rows<real> r = parameters.at(t), d = sums.at(t);
+            for (int64_t b = 0; b < rows; ++b) {
+                real *dah_b = dah_t + b * gates, *dax_b = dax_t + b * gates;
+                if (is_real(in.mask, T, r0 + b, t)) {
+                    cell.backward(a_x + b * gates, saved.ah + (at + b) * gates, r, c_before + b * width,
+                                  saved.c + (at + b) * width, saved.s[at + b], dh + b * width, dc + b * width, dax_b,
+                                  dah_b, d);
+                    std::memset(dh + b * width, 0, sizeof(real) * width);
+                } else {  // the state was held: dh and dc go through
+                    std::memset(dah_b, 0, sizeof(real) * gates);
+                    std::memset(dax_b, 0, sizeof(real) * gates);
+                }
+            }
+            product<real>(dh, width, dah_t, gates, 1, wh.backward_panels(), rows, width, gates, true);
+            if (out.x) {
+                product<real>(dx, input_width, dax_t, gates, 1, wx.backward_panels(), rows, input_width, gates, false);
+                copy(out.x + (r0 * T + t) * I, T * I, dx.data, input_width, rows, I);
+            }
+            if (++filled == length || t == 0) {
+                weight_gradients(h, x, dah, cell.merged ? dah : dax, filled * rows);
+                filled = 0;
+            }
+        }
+        if (filled) weight_gradients(h, x, dah, cell.merged ? dah : dax, filled * rows);
+        if (out.h0) copy(out.h0 + r0 * H, H, dh.data, width, rows, H);
+        if (out.c0) copy(out.c0 + r0 * H, H, dc.data, width, rows, H);
+    }
+
+    void weight_gradients(const real* h, const real* x, const real* dah, const real* dax, int64_t depth) {
+        product<real>(dwh, gates, h, 1, p.units, {dah, gates, 2 * lanes<real>}, p.units, gates, depth, true);
+        product<real>(dwx, gates, x, 1, p.inputs, {dax, gates, 2 * lanes<real>}, p.inputs, gates, depth, true);
+    }
+
+    void add(const RowsBackward& other) {
+        sums.add(other.sums);
+        for (int64_t j = 0; j < dwx.size; ++j) dwx[j] += other.dwx[j];
+        for (int64_t j = 0; j < dwh.size; ++j) dwh[j] += other.dwh[j];
+    }
+
+    // h before step t, [rows, units]
+    void previous(real* to, int64_t r0, int64_t rows, int64_t t) const {
+        const int64_t T = p.steps, H = p.units;
+        if (t) return copy(to, H, in.y + (r0 * T + t - 1) * H, T * H, rows, H);
+        if (in.h0) return copy(to, H, in.h0 + r0 * H, H, rows, H);
+        std::memset(to, 0, sizeof(real) * rows * H);
+    }
+
+    void add(real* dh, const real* dy, int64_t rows) const {
+        for (int64_t b = 0; b < rows; ++b)
+            for (int64_t u = 0; u < p.units; ++u) dh[b * width + u] += dy[b * p.steps * p.units + u];
+    }
+};
+
+template <class real> void rows_forward(const Problem& p, const Tensors<real>& in) {
+    Weights<real> wx(in.weight_x, p.units, p.inputs, p.parts, p.norm_x == layer);
+    Weights<real> wh(in.weight_h, p.units, p.units, p.parts, p.norm_h == layer);
+    ParameterRows<real> parameters(p, 1);
+    parameters.read(in);
+#pragma omp parallel num_threads(p.threads)
+    {
+#pragma omp for
+        for (int64_t thread = 0; thread < p.threads; ++thread)
+            wx.pack_forward(thread, p.threads), wh.pack_forward(thread, p.threads);
+#pragma omp for
+        for (int64_t thread = 0; thread < p.threads; ++thread)
+            RowsForward<real>{p, in, wx, wh, parameters}.run(Share(p.examples, thread, p.threads));
+    }
+}
+
+template <class real> void rows_backward(const Problem& p, const Tensors<real>& in, const Gradients<real>& out) {
+    Weights<real> wx(in.weight_x, p.units, p.inputs, p.parts, p.norm_x == layer);
+    Weights<real> wh(in.weight_h, p.units, p.units, p.parts, p.norm_h == layer);
+    ParameterRows<real> parameters(p, 1);
+    parameters.read(in);
+    std::vector<std::unique_ptr<RowsBackward<real>>> shares(p.threads);
+#pragma omp parallel num_threads(p.threads)
+    {
+#pragma omp for
+        for (int64_t thread = 0; thread < p.threads; ++thread) {
+            if (!p.keep_x && !p.merged()) wx.pack_forward(thread, p.threads);
+            if (out.x) wx.pack_backward(thread, p.threads);
+            wh.pack_backward(thread, p.threads);
+        }
+#pragma omp for
+        for (int64_t thread = 0; thread < p.threads; ++thread) {
+            shares[thread].reset(new RowsBackward<real>(p, in, out, wx, wh, parameters));
+            shares[thread]->run(Share(p.examples, thread, p.threads));
+        }
+    }
+    for (int64_t thread = 1; thread < p.threads; ++thread) shares[0]->add(*shares[thread]);  // always in this order
+    shares[0]->sums.write(out);
+#pragma omp parallel for num_threads(p.threads)
+    for (int64_t thread = 0; thread < p.threads; ++thread) {
+        wx.unpack_gradient(out.weight_x, shares[0]->dwx, thread, p.threads);
+        wh.unpack_gradient(out.weight_h, shares[0]->dwh, thread, p.threads);
+    }
+}
