@@ -3,19 +3,16 @@
 import copy
 from functools import partial
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from normlab.models.lstm import LSTM, Cell
+from normlab.models.lstm import Cell
 from normlab.norms.batch import BatchNorm
-from normlab.norms.detached_layer import DetachedLayerNorm
 from normlab.norms.layer import LayerNorm
 from normlab.norms.none import NoNorm
 from normlab.norms.rms import RMSNorm
-from normlab.schema import InputError, Sizes
 
 NORMS = {
     "none": partial(NoNorm),

@@ -22,13 +22,12 @@ template <class real> struct Cell {
     using V = Vector<real>;
 
     explicit Cell(const Problem& p)
-        : p(p), units(p.units), width(padded<real>(p.units)), merged(p.merged()), real_lanes(width), scratch(5 * width) {
+        : p(p), units(p.units), width(padded<real>(p.units)), real_lanes(width), scratch(9 * width) {
         for (int64_t u = 0; u < width; ++u) real_lanes[u] = u < units;
     }
 
     const Problem& p;
     const int64_t units, width;
-    const bool merged;
 
     // 1/√(mean(a²) + eps) of each gate's block
     void inverse_rms(const real* a, real* inverse) const {
@@ -52,20 +51,34 @@ template <class real> struct Cell {
         }
     }
 
-    // Gate k before its nonlinearity
-    V gate(int64_t k, int64_t u, const real* ax, const real* ah, const Rows<real>& r, const Statistics<real>& s) const {
-        const int64_t at = 4 * u + k * L;
-        if (merged) return load(ah + at) + load(r.bias + at);
-        return load(r.bias + at) + load(ax + at) * s.x[k] * load(r.gain_x + at) +
-               load(ah + at) * s.h[k] * load(r.gain_h + at);
+    // The four gates of units u before their nonlinearities, with â = a r of both products
+    struct Gates {
+        V x[4], h[4], pre[4];
+    };
+
+    template <bool merged>
+    Gates gates(int64_t u, const real* ax, const real* ah, const Rows<real>& r, const Statistics<real>& s) const {
+        Gates g;
+        for (int64_t k = 0; k < 4; ++k) {
+            const int64_t at = 4 * u + k * L;
+            g.pre[k] = load(r.bias + at);
+            if constexpr (merged) {
+                g.pre[k] += load(ah + at);
+            } else {
+                g.x[k] = load(ax + at) * s.x[k], g.h[k] = load(ah + at) * s.h[k];
+                g.pre[k] += g.x[k] * load(r.gain_x + at) + g.h[k] * load(r.gain_h + at);
+            }
+        }
+        return g;
     }
 
     V centred(const real* c, int64_t u, real mean) const { return (load(c + u) - mean) * load(real_lanes + u); }
 
     // c ← σ(f) c + σ(i) tanh(g), h ← σ(o) tanh(N_c(c)). Without norms, ah comes out as the gates themselves.
+    template <bool merged>
     void forward(const real* ax, real* ah, const Rows<real>& r, const real* c_before, real* c, real* h,
                  Statistics<real>& s) {
-        if (!merged) {
+        if constexpr (!merged) {
             for (int64_t k = 0; k < 4; ++k) s.x[k] = s.h[k] = 1;
             if (p.norm_x != none) inverse_rms(ax, s.x);
             if (p.norm_h != none) inverse_rms(ah, s.h);
@@ -73,13 +86,14 @@ template <class real> struct Cell {
         real* opened = scratch;
         V total{};
         for (int64_t u = 0; u < width; u += L) {
-            const V f = sigmoid<real>(gate(forget, u, ax, ah, r, s)), i = sigmoid<real>(gate(input, u, ax, ah, r, s)),
-                    o = sigmoid<real>(gate(output, u, ax, ah, r, s)), g = tanh<real>(gate(candidate, u, ax, ah, r, s));
+            const Gates gate = gates<merged>(u, ax, ah, r, s);
+            const V f = sigmoid<real>(gate.pre[forget]), i = sigmoid<real>(gate.pre[input]),
+                    o = sigmoid<real>(gate.pre[output]), g = tanh<real>(gate.pre[candidate]);
             const V next = f * load(c_before + u) + i * g;
             store<real>(c + u, next);
             store<real>(opened + u, o);
             total += next;
-            if (merged) {
+            if constexpr (merged) {
                 store<real>(ah + 4 * u, f), store<real>(ah + 4 * u + L, i);
                 store<real>(ah + 4 * u + 2 * L, o), store<real>(ah + 4 * u + 3 * L, g);
             }
@@ -101,51 +115,58 @@ template <class real> struct Cell {
     }
 
     // dh, dc: of this step's h and c in, dc of the c before out. Sums go to `d`, rows like `r`'s.
+    template <bool merged>
     void backward(const real* ax, const real* ah, const Rows<real>& r, const real* c_before, const real* c,
-                  const Statistics<real>& s, const real* dh, real* dc, real* dax, real* dah, const Rows<real>& sums) {
-        real *pre = merged ? dah : scratch.data, *dshown = scratch + 4 * width;
-        Rows<real> d = sums;
+                  const Statistics<real>& s, const real* dh, real* dc, real* dax, real* dah, const Rows<real>& d) {
+        real *pre = merged ? dah : scratch.data, *opened = scratch + 4 * width, *dshown = scratch + 8 * width;
+        const V one = V{} + real(1);
         V total{}, along{};
-        for (int64_t u = 0; u < width; u += L) {
-            const V o = merged ? load(ah + 4 * u + output * L) : sigmoid<real>(gate(output, u, ax, ah, r, s));
-            const V standard = centred(c, u, s.mean_c) * s.c, gain = load(r.gain_c + u);
-            const V y = tanh<real>(standard * gain + load(r.bias_c + u)), grad = load(dh + u);
-            const V ds = grad * o * (real(1) - y * y);
-            store<real>(pre + 4 * u + output * L, grad * y * o * (real(1) - o));
+        for (int64_t u = 0; u < width; u += L) {  // through h = σ(o) tanh(N_c(c))
+            const real* open = merged ? ah + 4 * u : opened + 4 * u;
+            if constexpr (!merged) {
+                const Gates gate = gates<merged>(u, ax, ah, r, s);
+                for (int64_t k = 0; k < 3; ++k) store<real>(opened + 4 * u + k * L, sigmoid<real>(gate.pre[k]));
+                store<real>(opened + 4 * u + candidate * L, tanh<real>(gate.pre[candidate]));
+            }
+            const V o = load(open + output * L), grad = load(dh + u), gain = load(r.gain_c + u);
+            const V standard = centred(c, u, s.mean_c) * s.c, y = tanh<real>(standard * gain + load(r.bias_c + u));
+            const V ds = grad * o * (one - y * y), w = ds * gain;
+            store<real>(pre + 4 * u + output * L, grad * y * o * (one - o));
+            store<real>(dshown + u, w);
+            if (p.norm_c == none && !p.per_step) continue;
             add(d.bias_c + u, ds);
             add(d.gain_c + u, ds * standard);
-            store<real>(dshown + u, ds * gain);
-            total += ds * gain;
-            along += ds * gain * standard;
+            total += w;
+            along += w * standard;
         }
         const real mean = p.norm_c == layer ? sum<real>(total) / real(units) : real(0);
         const real slope = p.norm_c != none ? sum<real>(along) / real(units) : real(0);
         V dots_x[4] = {}, dots_h[4] = {};
-        for (int64_t u = 0; u < width; u += L) {
+        for (int64_t u = 0; u < width; u += L) {  // through c = σ(f) c + σ(i) tanh(g)
+            const real* open = merged ? ah + 4 * u : opened + 4 * u;
+            const V f = load(open), i = load(open + input * L), g = load(open + candidate * L);
             const V through = load(dshown + u) - mean - centred(c, u, s.mean_c) * s.c * slope;
             const V grad = load(dc + u) + through * s.c * load(real_lanes + u);
-            const V f = merged ? load(ah + 4 * u) : sigmoid<real>(gate(forget, u, ax, ah, r, s));
-            const V i = merged ? load(ah + 4 * u + input * L) : sigmoid<real>(gate(input, u, ax, ah, r, s));
-            const V g = merged ? load(ah + 4 * u + candidate * L) : tanh<real>(gate(candidate, u, ax, ah, r, s));
             store<real>(dc + u, grad * f);
-            const V one = V{} + real(1);
             const V dpre[4] = {grad * load(c_before + u) * f * (one - f), grad * g * i * (one - i),
                                load(pre + 4 * u + output * L), grad * i * (one - g * g)};
             for (int64_t k = 0; k < 4; ++k) {
                 const int64_t at = 4 * u + k * L;
                 store<real>(pre + at, dpre[k]);
                 add(d.bias + at, dpre[k]);
-                if (merged) continue;
-                const V x = load(ax + at) * s.x[k], h = load(ah + at) * s.h[k];
-                add(d.gain_x + at, dpre[k] * x);
-                add(d.gain_h + at, dpre[k] * h);
-                dots_x[k] += dpre[k] * load(r.gain_x + at) * x;
-                dots_h[k] += dpre[k] * load(r.gain_h + at) * h;
+                if constexpr (!merged) {
+                    const V x = dpre[k] * load(ax + at) * s.x[k], h = dpre[k] * load(ah + at) * s.h[k];
+                    add(d.gain_x + at, x);
+                    add(d.gain_h + at, h);
+                    dots_x[k] += x * load(r.gain_x + at);
+                    dots_h[k] += h * load(r.gain_h + at);
+                }
             }
         }
-        if (merged) return;
-        through_rms(pre, ax, r.gain_x, s.x, dots_x, p.norm_x, dax);
-        through_rms(pre, ah, r.gain_h, s.h, dots_h, p.norm_h, dah);
+        if constexpr (!merged) {
+            through_rms(pre, ax, r.gain_x, s.x, dots_x, p.norm_x, dax);
+            through_rms(pre, ah, r.gain_h, s.h, dots_h, p.norm_h, dah);
+        }
     }
 
   private:

@@ -5,6 +5,9 @@ namespace {
 
 bool couples_examples(const Problem& p) { return p.norm_x == batch || p.norm_h == batch || p.norm_c == batch; }
 
+// W_x x and W_h h are only added
+bool merged(const Problem& p) { return p.norm_x == none && p.norm_h == none && !p.per_step; }
+
 template <class real> int64_t saved_size(const Problem& p) {
     return couples_examples(p) ? Shape<real>(p).saved(p) : Saved<real>::size(p);
 }
@@ -14,11 +17,13 @@ template <class real> int64_t statistics_size(const Problem& p) {
 }
 
 template <class real> void forward(const Problem& p, const Tensors<real>& in) {
-    couples_examples(p) ? batch_forward(p, in) : rows_forward(p, in);
+    if (couples_examples(p)) return batch_forward(p, in);
+    merged(p) ? rows_forward<real, true>(p, in) : rows_forward<real, false>(p, in);
 }
 
 template <class real> void backward(const Problem& p, const Tensors<real>& in, const Gradients<real>& out) {
-    couples_examples(p) ? batch_backward(p, in, out) : rows_backward(p, in, out);
+    if (couples_examples(p)) return batch_backward(p, in, out);
+    merged(p) ? rows_backward<real, true>(p, in, out) : rows_backward<real, false>(p, in, out);
 }
 
 }  // namespace

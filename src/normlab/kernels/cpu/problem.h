@@ -16,8 +16,6 @@ struct Problem {
     int64_t per_step;                // 1: bias, gains and bias_c have a row for each step
     int64_t keep_x;                  // 1: W_x x is saved for the backward pass, 0: computed again
     double eps;
-
-    bool merged() const { return norm_x == none && norm_h == none && !per_step; }  // W_x x and W_h h are only added
 };
 
 // [B, T, I], [B, H], [B, H], [4H, I], [4H, H], [4H], [4H], [4H], [H], [H], [B, T]; out: [B, T, H], [B, H].

@@ -100,7 +100,7 @@ inline bool any_real(const uint8_t* mask, int64_t steps, int64_t from, int64_t r
 
 inline int64_t blocks_of(const Share& own) { return (own.size + block_rows - 1) / block_rows; }
 
-template <class real> struct RowsForward {
+template <class real, bool merged> struct RowsForward {
     const Problem& p;
     const Tensors<real>& in;
     Weights<real>&wx, &wh;
@@ -133,14 +133,14 @@ template <class real> struct RowsForward {
             const Rows<real> r = parameters.at(t);
             const bool some = any_real(in.mask, T, r0, rows, t);
             if (some) {
-                product<real>(cell.merged ? a_h : a_x, gates, in.x + (r0 * T + t) * p.inputs, T * p.inputs, 1,
+                product<real>(merged ? a_h : a_x, gates, in.x + (r0 * T + t) * p.inputs, T * p.inputs, 1,
                               wx.forward_panels(), rows, gates, p.inputs, false);
-                product<real>(a_h, gates, h, width, 1, wh.forward_panels(), rows, gates, H, cell.merged);
+                product<real>(a_h, gates, h, width, 1, wh.forward_panels(), rows, gates, H, merged);
             }
             for (int64_t b = 0; b < rows; ++b) {
                 if (is_real(in.mask, T, r0 + b, t))
-                    cell.forward(a_x + b * gates, a_h + b * gates, r, c_before + b * width, c_now + b * width,
-                                 h + b * width, s[b]);
+                    cell.template forward<merged>(a_x + b * gates, a_h + b * gates, r, c_before + b * width,
+                                                  c_now + b * width, h + b * width, s[b]);
                 else
                     std::memcpy(c_now + b * width, c_before + b * width, sizeof(real) * width);
             }
@@ -151,7 +151,7 @@ template <class real> struct RowsForward {
     }
 };
 
-template <class real> struct RowsBackward {
+template <class real, bool merged> struct RowsBackward {
     const Problem& p;
     const Tensors<real>& in;
     const Gradients<real>& out;
@@ -183,7 +183,7 @@ template <class real> struct RowsBackward {
         const Saved<real> saved(p, in.saved);
         Buffer<real> dh(rows * width), dc(rows * width), c0(rows * width), dx(rows * input_width), ax(rows * gates);
         Buffer<real> h(length * rows * H), x(length * rows * I), dah(length * rows * gates);
-        Buffer<real> dax((cell.merged ? 0 : length) * rows * gates);
+        Buffer<real> dax((merged ? 0 : length) * rows * gates);
         dh.zero(), dc.zero(), c0.zero();
         if (in.c0) copy(c0.data, width, in.c0 + r0 * H, H, rows, H);
         if (out.c_last) copy(dc.data, width, out.c_last + r0 * H, H, rows, H);
@@ -201,15 +201,15 @@ template <class real> struct RowsBackward {
             copy(x + filled * rows * I, I, x_t, T * I, rows, I);
             previous(h + filled * rows * H, r0, rows, t);
             const real* a_x = p.keep_x ? saved.ax + at * gates : ax.data;
-            if (!p.keep_x && !cell.merged)
+            if (!p.keep_x && !merged)
                 product<real>(ax, gates, x_t, T * I, 1, wx.forward_panels(), rows, gates, I, false);
-            real *dah_t = dah + filled * rows * gates, *dax_t = cell.merged ? dah_t : dax + filled * rows * gates;
+            real *dah_t = dah + filled * rows * gates, *dax_t = merged ? dah_t : dax + filled * rows * gates;
             const real* c_before = t ? saved.c + saved.row(r0, rows, t - 1) * width : c0.data;
             const Rows<real> r = parameters.at(t), d = sums.at(t);
             for (int64_t b = 0; b < rows; ++b) {
                 real *dah_b = dah_t + b * gates, *dax_b = dax_t + b * gates;
                 if (is_real(in.mask, T, r0 + b, t)) {
-                    cell.backward(a_x + b * gates, saved.ah + (at + b) * gates, r, c_before + b * width,
+                    cell.template backward<merged>(a_x + b * gates, saved.ah + (at + b) * gates, r, c_before + b * width,
                                   saved.c + (at + b) * width, saved.s[at + b], dh + b * width, dc + b * width, dax_b,
                                   dah_b, d);
                     std::memset(dh + b * width, 0, sizeof(real) * width);
@@ -224,11 +224,11 @@ template <class real> struct RowsBackward {
                 copy(out.x + (r0 * T + t) * I, T * I, dx.data, input_width, rows, I);
             }
             if (++filled == length || t == 0) {
-                weight_gradients(h, x, dah, cell.merged ? dah : dax, filled * rows);
+                weight_gradients(h, x, dah, merged ? dah : dax, filled * rows);
                 filled = 0;
             }
         }
-        if (filled) weight_gradients(h, x, dah, cell.merged ? dah : dax, filled * rows);
+        if (filled) weight_gradients(h, x, dah, merged ? dah : dax, filled * rows);
         if (out.h0) copy(out.h0 + r0 * H, H, dh.data, width, rows, H);
         if (out.c0) copy(out.c0 + r0 * H, H, dc.data, width, rows, H);
     }
@@ -258,7 +258,7 @@ template <class real> struct RowsBackward {
     }
 };
 
-template <class real> void rows_forward(const Problem& p, const Tensors<real>& in) {
+template <class real, bool merged> void rows_forward(const Problem& p, const Tensors<real>& in) {
     Weights<real> wx(in.weight_x, p.units, p.inputs, p.parts, p.norm_x == layer);
     Weights<real> wh(in.weight_h, p.units, p.units, p.parts, p.norm_h == layer);
     ParameterRows<real> parameters(p, 1);
@@ -270,27 +270,27 @@ template <class real> void rows_forward(const Problem& p, const Tensors<real>& i
             wx.pack_forward(thread, p.threads), wh.pack_forward(thread, p.threads);
 #pragma omp for
         for (int64_t thread = 0; thread < p.threads; ++thread)
-            RowsForward<real>{p, in, wx, wh, parameters}.run(Share(p.examples, thread, p.threads));
+            RowsForward<real, merged>{p, in, wx, wh, parameters}.run(Share(p.examples, thread, p.threads));
     }
 }
 
-template <class real> void rows_backward(const Problem& p, const Tensors<real>& in, const Gradients<real>& out) {
+template <class real, bool merged> void rows_backward(const Problem& p, const Tensors<real>& in, const Gradients<real>& out) {
     Weights<real> wx(in.weight_x, p.units, p.inputs, p.parts, p.norm_x == layer);
     Weights<real> wh(in.weight_h, p.units, p.units, p.parts, p.norm_h == layer);
     ParameterRows<real> parameters(p, 1);
     parameters.read(in);
-    std::vector<std::unique_ptr<RowsBackward<real>>> shares(p.threads);
+    std::vector<std::unique_ptr<RowsBackward<real, merged>>> shares(p.threads);
 #pragma omp parallel num_threads(p.threads)
     {
 #pragma omp for
         for (int64_t thread = 0; thread < p.threads; ++thread) {
-            if (!p.keep_x && !p.merged()) wx.pack_forward(thread, p.threads);
+            if (!p.keep_x && !merged) wx.pack_forward(thread, p.threads);
             if (out.x) wx.pack_backward(thread, p.threads);
             wh.pack_backward(thread, p.threads);
         }
 #pragma omp for
         for (int64_t thread = 0; thread < p.threads; ++thread) {
-            shares[thread].reset(new RowsBackward<real>(p, in, out, wx, wh, parameters));
+            shares[thread].reset(new RowsBackward<real, merged>(p, in, out, wx, wh, parameters));
             shares[thread]->run(Share(p.examples, thread, p.threads));
         }
     }

@@ -52,7 +52,7 @@ template <class real> inline real sum(Vector<real> v) {
 
 // x = n ln 2 + r, |r| <= ln(2)/2: gives 2^n, and e^r - 1 by its Taylor series to r^7 (float) or r^13 (double),
 // whose remainder is below half a unit of the last place.
-template <class real> inline Vector<real> exp_parts(Vector<real> x, Vector<real>& power) {
+template <class real> [[gnu::always_inline]] inline Vector<real> exp_parts(Vector<real> x, Vector<real>& power) {
     using L = Lanes<real>;
     const Vector<real> top = Vector<real>{} + L::largest;
     x = x > top ? top : x;

@@ -60,9 +60,11 @@ template <class real> struct Weights {
                 for (int64_t k = k0; k < k0 + size; ++k)
                     for (int64_t gate = 0; gate < 4; gate += per_part) subtract_mean(from + k * 4 * width, gate);
             for (int64_t gate = 0; gate < 4; ++gate)
-                for (int64_t unit = 0; unit < units; ++unit)
+                for (int64_t unit = 0; unit < units; ++unit) {
+                    const real* column = from + place<real>(gate, unit);
                     for (int64_t k = k0; k < k0 + size; ++k)
-                        to[(gate * units + unit) * inputs + k] = from[k * 4 * width + place<real>(gate, unit)];
+                        to[(gate * units + unit) * inputs + k] = column[k * 4 * width];
+                }
         }
     }
 
@@ -76,14 +78,16 @@ template <class real> struct Weights {
         return unit < units ? w + (gate * units + unit) * inputs : zeros.data;
     }
 
-    // of a part of the gates, from its first one
+    // of a part of the gates, from its first one; padding is 0
     void subtract_mean(real* row, int64_t first) const {
-        real mean = 0;
-        for (int64_t gate = first; gate < first + per_part; ++gate)
-            for (int64_t unit = 0; unit < units; ++unit) mean += row[place<real>(gate, unit)];
-        mean /= real(per_part * units);
-        for (int64_t gate = first; gate < first + per_part; ++gate)
-            for (int64_t unit = 0; unit < units; ++unit) row[place<real>(gate, unit)] -= mean;
+        constexpr int64_t L = lanes<real>;
+        Vector<real> total{};
+        for (int64_t u = 0; u < width; u += L)
+            for (int64_t gate = first; gate < first + per_part; ++gate) total += load(row + 4 * u + gate * L);
+        const real mean = sum<real>(total) / real(per_part * units);
+        for (int64_t u = 0; u < width; u += L)
+            for (int64_t gate = first; gate < first + per_part; ++gate)
+                store<real>(row + 4 * u + gate * L, load(row + 4 * u + gate * L) - mean);
     }
 
     const real* w;
