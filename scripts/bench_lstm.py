@@ -130,9 +130,10 @@ def build(name: str, steps: int, features: int, width: int) -> tuple[nn.Module, 
         naive = Naive(features, width)
         return (torch.jit.script(naive) if name == "scripted" else naive), False
     norms = {"layer": LayerNorm, "rms": RMSNorm, "none": NoNorm, "batch": BatchNorm, "plain": LayerNorm}
-    kernel = "plain" if name == "plain" else "fused"
-    norm = partial(norms[name])
-    return Cell(norm, features, width, steps, "inside", "joint", True, "orthogonal", 0.0, kernel), True
+    cell = Cell(partial(norms[name]), features, width, steps, "inside", "joint", True, "orthogonal", 0.0, "fused")
+    if name == "plain":
+        cell.kernel = "plain"
+    return cell, True
 
 
 if __name__ == "__main__":

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from normlab.kernels import native
 from normlab.kernels.native import Problem
@@ -103,9 +102,9 @@ def recurrence(
         BuildError: the C++ can't be built.
     """
     if torch.is_autocast_enabled("cpu"):
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        x, state = _raised(x), (_raised(state[0]), _raised(state[1]))
     arguments = (x, *state, weight_x, weight_h, bias, *(site.gain for site in sites), sites[2].bias)
-    check(arguments, sites, mask, parts)
+    check(arguments, sites, mask, parts, pool)
     problem = _problem(x, weight_h, bias, sites, parts, eps, pool)
     running = None
     if pool is not None and _may_run_short(problem, mask):
@@ -114,6 +113,14 @@ def recurrence(
     h, c, statistics = _Recurrence.apply(problem, save, mask, running, *arguments)
     moments = (None, None, None) if pool is None else _moments(statistics, sites, problem)
     return Result(h, c, moments)
+
+
+@overload
+def _raised(x: Tensor) -> Tensor: ...
+@overload
+def _raised(x: Tensor | None) -> Tensor | None: ...
+def _raised(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _may_run_short(problem: Problem, mask: Tensor | None) -> bool:
@@ -176,8 +183,9 @@ class _Recurrence(torch.autograd.Function):
         return buffers["y"], buffers["c_last"], buffers["statistics"]
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor, dc_last: Tensor, _: Tensor) -> Any:
+        if torch.is_grad_enabled():  # create_graph=True
+            raise InputError("the fused LSTM has no second derivative; model.kernel=plain has one")
         number = len(native.BUFFERS)
         buffers = dict(zip(native.BUFFERS, ctx.saved_tensors[:number], strict=True))
         tensors = ctx.saved_tensors[number:]
@@ -230,7 +238,11 @@ KEEP_FROM = 32
 
 
 def check(
-    arguments: tuple[Tensor | None, ...], sites: tuple[Site, Site, Site], mask: Tensor | None, parts: int
+    arguments: tuple[Tensor | None, ...],
+    sites: tuple[Site, Site, Site],
+    mask: Tensor | None,
+    parts: int,
+    pool: Pool | None,
 ) -> None:
     """Raise InputError unless the arguments fit one another: C++ trusts them."""
     x, _, _, _, weight_h, bias, *_ = arguments
@@ -241,6 +253,11 @@ def check(
         raise InputError(f"x must be [examples, steps, features] with at least one of each, not {list(x.shape)}")
     if weight_h.ndim != 2:
         raise InputError(f"weight_h must be [4H, H], not {list(weight_h.shape)}")
+    pooled = any(site.norm == "batch" for site in sites)
+    if pooled != (pool is not None) or any(site.norm in ("rms", "layer") for site in sites if pooled):
+        raise InputError("batch norm takes a pool, which no other norm does, and no other norm beside it")
+    if pool is not None and pool.examples < 1:
+        raise InputError(f"a pool has at least one example, not {pool.examples}")
     if parts not in (1, GATES):
         raise InputError(f"parts={parts}: a norm sees all gates together (1) or each alone ({GATES})")
     (batch, steps, features), units = x.shape, weight_h.shape[1]

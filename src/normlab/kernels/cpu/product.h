@@ -13,9 +13,11 @@ void tile(real* c, int64_t c_row, const real* a, int64_t a_row, int64_t a_k, con
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 2
-        for (int j = 0; j < vectors; ++j) sums[i][j] = add ? load(c + i * c_row + j * L) : Vector<real>{};
+        for (int j = 0; j < vectors; ++j) sums[i][j] = Vector<real>{};
     for (int64_t k = 0; k < depth; ++k) {
         Vector<real> weights[vectors];
+#pragma GCC unroll 2
+        for (int j = 0; j < vectors; ++j) __builtin_prefetch(b + (k + 16) * b_k + j * L);
 #pragma GCC unroll 2
         for (int j = 0; j < vectors; ++j) weights[j] = load(b + k * b_k + j * L);
 #pragma GCC unroll 16
@@ -25,10 +27,14 @@ void tile(real* c, int64_t c_row, const real* a, int64_t a_row, int64_t a_k, con
             for (int j = 0; j < vectors; ++j) sums[i][j] += input * weights[j];
         }
     }
+    // C is added last: a sum of many short sums loses fewer digits than one long sum
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 2
-        for (int j = 0; j < vectors; ++j) store(c + i * c_row + j * L, sums[i][j]);
+        for (int j = 0; j < vectors; ++j) {
+            real* to = c + i * c_row + j * L;
+            store(to, add ? load(to) + sums[i][j] : sums[i][j]);
+        }
 }
 
 template <class real> using Tile = void (*)(real*, int64_t, const real*, int64_t, int64_t, const real*, int64_t, int64_t, bool);
