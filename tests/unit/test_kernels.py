@@ -1,6 +1,8 @@
 """The fused recurrence against its plain twin, the tensor code of models/lstm.py."""
 
 import copy
+import math
+import statistics
 from functools import partial
 
 import pytest
@@ -97,22 +99,21 @@ def test_equals_the_plain_twin(norm, sizes, placement, gates, cell_norm, masked,
 
 
 @pytest.mark.parametrize("norm", ["none", "layer", "rms", "rms with bias", "batch"])
-@pytest.mark.parametrize("steps", [6, 100])
+@pytest.mark.parametrize("steps", [6, 60])
 def test_float32_errs_as_little_as_pytorch(norm, steps):
-    """Against float64, and the median of five, because norms amplify rounding by chance over many steps."""
-    errors: dict[str, list[Tensor]] = {}
+    """Against float64; the geometric mean of five seeds, because long recurrences amplify rounding by chance."""
+    logarithms: dict[str, list[float]] = {"plain": [], "fused": []}
     for seed in range(5):
         torch.manual_seed(seed)
         plain, fused = twins(norm, 5, 33, steps, torch.float32)
         x = torch.randn(24, steps, 5)
         exact = results(copy.deepcopy(plain).double(), x.double(), None)
         for kernel, found in (("plain", results(plain, x, None)), ("fused", results(fused, x, None))):
-            for name, value in exact.items():
-                error = (found[name] - value).norm() / (1e-3 + value.norm())
-                errors.setdefault(f"{kernel} {name}", []).append(error)
-    for name in exact:
-        own, other = (torch.stack(errors[f"{kernel} {name}"]).median() for kernel in ("fused", "plain"))
-        assert own <= 1e-6 + 2 * other, f"{name}: {own:.1e}, PyTorch {other:.1e}"
+            for name in ("y", "gradient of x", "gradient of weight_x", "gradient of weight_h", "gradient of bias"):
+                error = (found[name] - exact[name]).norm() / exact[name].norm()
+                logarithms[kernel].append(error.log().item())
+    own, other = (math.exp(statistics.mean(logarithms[kernel])) for kernel in ("fused", "plain"))
+    assert own <= 2 * other, f"{own:.1e}, PyTorch {other:.1e}"
 
 
 @pytest.mark.parametrize("norm", ["none", "layer", "batch"])
