@@ -129,8 +129,7 @@ template <class real> struct BatchLoop {
         if (norm == none) return {};
         Standard<real> s;
         s.mean = load(mean + at);
-        const V var = load(mean + width + at);
-        for (int64_t i = 0; i < L; ++i) s.inverse[i] = 1 / std::sqrt(var[i] + real(p.eps));
+        s.inverse = real(1) / root<real>(load(mean + width + at) + real(p.eps));
         s.coupled = n >= 2;
         return s;
     }

@@ -1,7 +1,5 @@
 // One step of one example: the equations of recurrence.py, and their derivatives.
 #pragma once
-#include <cmath>
-
 #include "problem.h"
 
 enum Gate : int64_t { forget, input, output, candidate };

@@ -160,13 +160,12 @@ template <class real, bool merged> struct RowsBackward {
     const int64_t width, gates;
     ParameterRows<real> sums;
     Buffer<real> dwx, dwh;  // of Wᵀ: [inputs, 4 width], [units, 4 width]
+    bool begun = false;     // whether they hold anything
 
     RowsBackward(const Problem& p, const Tensors<real>& in, const Gradients<real>& out, Weights<real>& wx,
                  Weights<real>& wh, const ParameterRows<real>& parameters)
         : p(p), in(in), out(out), wx(wx), wh(wh), parameters(parameters), width(padded<real>(p.units)),
-          gates(4 * width), sums(p, 0), dwx(p.inputs * gates), dwh(p.units * gates) {
-        dwx.zero(), dwh.zero();
-    }
+          gates(4 * width), sums(p, 0), dwx(p.inputs * gates), dwh(p.units * gates) {}
 
     void run(const Share& own) {
         const int64_t blocks = blocks_of(own);
@@ -174,6 +173,7 @@ template <class real, bool merged> struct RowsBackward {
             const Share b(own.size, k, blocks);
             block(own.from + b.from, b.size);
         }
+        if (!begun) dwx.zero(), dwh.zero();  // nothing but padding
     }
 
     void block(int64_t r0, int64_t rows) {
@@ -234,8 +234,9 @@ template <class real, bool merged> struct RowsBackward {
     }
 
     void weight_gradients(const real* h, const real* x, const real* dah, const real* dax, int64_t depth) {
-        product<real>(dwh, gates, h, 1, p.units, {dah, gates, 2 * lanes<real>}, p.units, gates, depth, true);
-        product<real>(dwx, gates, x, 1, p.inputs, {dax, gates, 2 * lanes<real>}, p.inputs, gates, depth, true);
+        product<real>(dwh, gates, h, 1, p.units, {dah, gates, 2 * lanes<real>}, p.units, gates, depth, begun);
+        product<real>(dwx, gates, x, 1, p.inputs, {dax, gates, 2 * lanes<real>}, p.inputs, gates, depth, begun);
+        begun = true;
     }
 
     void add(const RowsBackward& other) {

@@ -1,5 +1,6 @@
 // Vectors of as many numbers as a register of this CPU holds, in the notation that GCC and Clang share.
 #pragma once
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -48,6 +49,14 @@ template <class real> inline real sum(Vector<real> v) {
 #pragma GCC unroll 8
         for (int i = 0; i < half; ++i) parts[i] += parts[i + half];
     return parts[0];
+}
+
+// √ of each, which the compiler makes one instruction
+template <class real> inline Vector<real> root(Vector<real> v) {
+    real parts[lanes<real>];
+    std::memcpy(parts, &v, sizeof v);
+    for (int i = 0; i < lanes<real>; ++i) parts[i] = std::sqrt(parts[i]);
+    return load(parts);
 }
 
 // x = n ln 2 + r, |r| <= ln(2)/2: gives 2^n, and e^r - 1 by its Taylor series to r^7 (float) or r^13 (double),
