@@ -1,7 +1,8 @@
-"""The README's speed figures, as ratios within one run: python scripts/bench.py [startup|loop]
+"""The README's speed figures, as ratios within one run: python scripts/bench.py [startup|loop|lstm]
 
 startup  how long `--help`, `--cfg job` and the first training step take, beside importing torch and Lightning
 loop     normlab's training loop beside a loop written by hand, on the same model and batches
+lstm     the fused LSTM beside torch.nn.LSTM; `python scripts/bench_lstm.py --help` has options
 
 Pairs are interleaved, so that a machine whose speed drifts slows both alike; medians are quoted.
 """
@@ -26,16 +27,18 @@ IMPORTS = [sys.executable, "-c", "import torch, pytorch_lightning"]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("figures", nargs="*", choices=[[], "startup", "loop"], help="default: all")
+    parser.add_argument("figures", nargs="*", choices=[[], "startup", "loop", "lstm"], help="default: all")
     parser.add_argument("--pairs", type=int, default=7, help="repeats of each pair")
     parser.add_argument("--seconds", type=float, default=4.0, help="loop: length of one side of a pair")
     chosen = parser.parse_args()
-    figures = chosen.figures or ["startup", "loop"]
+    figures = chosen.figures or ["startup", "loop", "lstm"]
     if "startup" in figures:
         startup(chosen.pairs)
     if "loop" in figures:
         for model in MODELS:
             loop(model, chosen.pairs, chosen.seconds)
+    if "lstm" in figures:
+        subprocess.run([sys.executable, Path(__file__).with_name("bench_lstm.py")], check=True)
 
 
 def startup(pairs: int) -> None:

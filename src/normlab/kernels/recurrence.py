@@ -18,7 +18,7 @@ GATES = 4
 class Site(NamedTuple):
     """A norm inside the cell, which computes gain · x̂ + bias.
 
-    norm  what x̂ is: `none` (x itself), `rms`, `layer`, or in training `batch`; no letter of it is learnt
+    norm  what x̂ is: x itself (`none`), or x normalised by `rms`, `layer` or the statistics of a `batch`
     gain  [C], or [T, C] where each step has its own; None: 1
     bias  the same; None: 0. Only for c: the gates' bias is the cell's
     """

@@ -145,6 +145,11 @@ class LSTM(nn.Module):
         _, backwards = x[:, 0].chunk(2, -1)
         return torch.cat([forwards, backwards], -1)
 
+    @property
+    def kernel(self) -> str:
+        """What its cells use, `plain` or `fused`."""
+        return next(module.kernel for module in self.modules() if isinstance(module, Cell))
+
     def sites(self) -> list[Site]:
         """Where the norms stand; none can be folded."""
         obstacle = "a recurrent site sees padding, and may keep statistics for each time step"

@@ -1,6 +1,6 @@
 // One step of one example: the equations of recurrence.py, and their derivatives.
 #pragma once
-#include "problem.h"
+#include "parameters.h"
 
 enum Gate : int64_t { forget, input, output, candidate };
 
@@ -9,11 +9,6 @@ template <class real> struct Statistics {
     real x[4], h[4], mean_c, c;
 };
 constexpr int64_t row_statistics = 10;  // numbers in it
-
-// Parameters as padded rows; an absent gain is 1, an absent bias 0.
-template <class real> struct Rows {
-    const real *bias, *gain_x, *gain_h, *gain_c, *bias_c;
-};
 
 template <class real> struct Cell {
     static constexpr int64_t L = lanes<real>;

@@ -1,5 +1,5 @@
 // The C functions that Python calls; recurrence.py says what they compute.
-#include "batch.h"
+#include "batch_backward.h"
 
 namespace {
 
