@@ -4,7 +4,7 @@ Every row is one shape. Arms take turns, so that a machine whose speed drifts sl
 many turns stands for each. A figure is time / time of torch.nn.LSTM on the same shape, threads and gradients.
 
 nn.LSTM   torch.nn.LSTM, time first, which is its fastest order; milliseconds
-layer …   the fused recurrence with that norm
+layer …   the fused recurrence with that norm, batch first as models have it; `forward` is in eval mode
 plain     the tensor code of models/lstm.py, layer norm
 naive     a module that calls nn.LayerNorm at every step, as commonly published; and the same by TorchScript
 """
@@ -103,6 +103,7 @@ def timed(name: str, shape: tuple[int, int, int, int], mode: str) -> Callable[[]
     """One forward pass, and a backward pass if the mode says so, of a fresh module."""
     T, B, I, H = shape  # noqa: E741
     module, batch_first = build(name, T, I, H)
+    module.train(mode != "forward")
     x = torch.randn((B, T, I) if batch_first else (T, B, I), requires_grad=mode == "backward, dx")
 
     def outputs() -> Tensor:

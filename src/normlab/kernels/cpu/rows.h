@@ -90,6 +90,20 @@ template <class real, bool merged> struct RowsForward {
     }
 };
 
+// Some steps of a block of rows whose gate gradients, inputs and states wait for one product each.
+template <class real> struct Chunk {
+    Chunk(int64_t size, int64_t units, int64_t inputs, int64_t gates, bool merged, bool with_dx)
+        : h(size * units), x(size * inputs), dah(size * gates), own_dax(merged ? 0 : size * gates),
+          dx(with_dx ? size * padded<real>(inputs) : 0), dax(merged ? dah.data : own_dax.data) {}
+
+    void add(int64_t rows, int64_t t) { filled += rows, times.push_back(t); }
+
+    Buffer<real> h, x, dah, own_dax, dx;
+    real* const dax;             // the same as dah where W_x x and W_h h are only added
+    int64_t filled = 0;          // rows × steps
+    std::vector<int64_t> times;  // steps, in order
+};
+
 template <class real, bool merged> struct RowsBackward {
     const Problem& p;
     const Tensors<real>& in;
@@ -116,17 +130,15 @@ template <class real, bool merged> struct RowsBackward {
     }
 
     void block(int64_t r0, int64_t rows) {
-        const int64_t T = p.steps, H = p.units, I = p.inputs, input_width = padded<real>(I);
+        const int64_t T = p.steps, H = p.units, I = p.inputs;
         const int64_t length = std::max<int64_t>(1, chunk_rows / rows);
         Cell<real> cell(p);
         const Saved<real> saved(p, in.saved);
-        Buffer<real> dh(rows * width), dc(rows * width), c0(rows * width), dx(rows * input_width), ax(rows * gates);
-        Buffer<real> h(length * rows * H), x(length * rows * I), dah(length * rows * gates);
-        Buffer<real> dax((merged ? 0 : length) * rows * gates);
+        Buffer<real> dh(rows * width), dc(rows * width), c0(rows * width), ax(rows * gates);
+        Chunk<real> chunk(length * rows, H, I, gates, merged, out.x);
         dh.zero(), dc.zero(), c0.zero();
         if (in.c0) copy(c0.data, width, in.c0 + r0 * H, H, rows, H);
         if (out.c_last) copy(dc.data, width, out.c_last + r0 * H, H, rows, H);
-        int64_t filled = 0;  // steps in the chunk
         for (int64_t t = T - 1; t >= 0; --t) {
             const int64_t at = saved.row(r0, rows, t);
             add(dh, out.y + (r0 * T + t) * H, rows);
@@ -137,12 +149,12 @@ template <class real, bool merged> struct RowsBackward {
                 continue;
             }
             const real* x_t = in.x + (r0 * T + t) * I;
-            copy(x + filled * rows * I, I, x_t, T * I, rows, I);
-            previous(h + filled * rows * H, r0, rows, t);
+            copy(chunk.x + chunk.filled * I, I, x_t, T * I, rows, I);
+            previous(chunk.h + chunk.filled * H, r0, rows, t);
             const real* a_x = p.keep_x ? saved.ax + at * gates : ax.data;
             if (!p.keep_x && !merged)
                 product<real>(ax, gates, x_t, T * I, 1, wx.forward_panels(), rows, gates, I, false);
-            real *dah_t = dah + filled * rows * gates, *dax_t = merged ? dah_t : dax + filled * rows * gates;
+            real *dah_t = chunk.dah + chunk.filled * gates, *dax_t = chunk.dax + chunk.filled * gates;
             const real* c_before = t ? saved.c + saved.row(r0, rows, t - 1) * width : c0.data;
             const Rows<real> r = parameters.at(t), d = sums.at(t);
             for (int64_t b = 0; b < rows; ++b) {
@@ -158,24 +170,26 @@ template <class real, bool merged> struct RowsBackward {
                 }
             }
             product<real>(dh, width, dah_t, gates, 1, wh.backward_panels(), rows, width, gates, true);
-            if (out.x) {
-                product<real>(dx, input_width, dax_t, gates, 1, wx.backward_panels(), rows, input_width, gates, false);
-                copy(out.x + (r0 * T + t) * I, T * I, dx.data, input_width, rows, I);
-            }
-            if (++filled == length || t == 0) {
-                weight_gradients(h, x, dah, merged ? dah : dax, filled * rows);
-                filled = 0;
-            }
+            chunk.add(rows, t);
+            if (chunk.filled == length * rows) close(chunk, r0, rows);
         }
-        if (filled) weight_gradients(h, x, dah, merged ? dah : dax, filled * rows);
+        if (chunk.filled) close(chunk, r0, rows);
         if (out.h0) copy(out.h0 + r0 * H, H, dh.data, width, rows, H);
         if (out.c0) copy(out.c0 + r0 * H, H, dc.data, width, rows, H);
     }
 
-    void weight_gradients(const real* h, const real* x, const real* dah, const real* dax, int64_t depth) {
-        product<real>(dwh, gates, h, 1, p.units, {dah, gates, 2 * lanes<real>}, p.units, gates, depth, begun);
-        product<real>(dwx, gates, x, 1, p.inputs, {dax, gates, 2 * lanes<real>}, p.inputs, gates, depth, begun);
+    // The chunk's products: its share of the weights' gradients, and dx
+    void close(Chunk<real>& chunk, int64_t r0, int64_t rows) {
+        const int64_t H = p.units, I = p.inputs, T = p.steps, wide = 2 * lanes<real>, row = padded<real>(I);
+        product<real>(dwh, gates, chunk.h, 1, H, {chunk.dah, gates, wide}, H, gates, chunk.filled, begun);
+        product<real>(dwx, gates, chunk.x, 1, I, {chunk.dax, gates, wide}, I, gates, chunk.filled, begun);
         begun = true;
+        if (out.x) {
+            product<real>(chunk.dx, row, chunk.dax, gates, 1, wx.backward_panels(), chunk.filled, row, gates, false);
+            for (int64_t s = 0; s < chunk.filled / rows; ++s)
+                copy(out.x + (r0 * T + chunk.times[s]) * I, T * I, chunk.dx + s * rows * row, row, rows, I);
+        }
+        chunk.filled = 0, chunk.times.clear();
     }
 
     void add(const RowsBackward& other) {
