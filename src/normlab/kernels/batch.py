@@ -10,7 +10,7 @@ from normlab.norms import moments
 from normlab.norms.base import Norm
 from normlab.norms.batch import BatchNorm
 
-Norms = tuple[Norm | None, Norm | None, Norm | None]
+Norms = tuple[Norm | None, Norm | None, Norm | None]  # N_x, N_h and N_c
 
 
 def run(

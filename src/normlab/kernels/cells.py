@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from normlab.kernels import batch, build
+from normlab.kernels.batch import Norms
 from normlab.kernels.recurrence import Site, recurrence
 from normlab.norms.base import Norm
 from normlab.norms.batch import BatchNorm
@@ -19,7 +20,6 @@ from normlab.norms.rms import RMSNorm
 from normlab.schema import InputError
 
 Kernel = Literal["auto", "plain", "fused"]
-Norms = tuple[Norm | None, Norm | None, Norm | None]  # N_x, N_h and N_c
 
 _KNOWN = {NoNorm: "none", RMSNorm: "rms", LayerNorm: "layer", BatchNorm: "batch"}
 
