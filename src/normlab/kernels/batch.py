@@ -92,5 +92,5 @@ def _counted(found: Moments, mask: Tensor | None, examples: int, nbs: int | None
     size = min(nbs or examples, examples)
     real = found.mean.new_ones(examples, found.mean.shape[1]) if mask is None else mask.to(found.mean.dtype)
     chunks = torch.nn.functional.pad(real, (0, 0, 0, -examples % size)).unflatten(0, (-1, size))
-    n = chunks.sum(1)[..., None].expand_as(found.mean)
+    n = chunks.sum(1)[..., None]  # [K, T, 1]
     return moments.Moments(n, found.mean, found.var * n)
