@@ -16,6 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "setup: installing the locked versions into $(VENV) (about two minutes, once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m normlab.kernels.build
 	@touch $(STAMP)
 	@echo "setup: done"
 

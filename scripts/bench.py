@@ -4,6 +4,7 @@ startup    how long `--help`, `--cfg job` and the first training step take, besi
 loop       normlab's training loop beside a loop written by hand, on the same model and batches
 record     what a run's identity, claim and records cost
 decide     how soon a multirun of 1,000 finished runs finds that nothing is left
+lstm       the fused LSTM beside torch.nn.LSTM; `python scripts/bench_lstm.py --help` has options
 launchers  runs a minute: launcher=joblib, launcher=basic, one process a run
 
 Pairs are interleaved, so that a machine whose speed drifts slows both alike; medians are quoted.
@@ -25,7 +26,7 @@ from typing import Any
 from bench_runs import decide, launchers, record
 
 ROOT = Path(__file__).parents[1]
-FIGURES = ["startup", "loop", "record", "decide", "launchers"]
+FIGURES = ["startup", "loop", "lstm", "record", "decide", "launchers"]
 MODELS = ("cnn", "lstm", "transformer")
 IMPORTS = [sys.executable, "-c", "import torch, pytorch_lightning"]
 
@@ -42,6 +43,8 @@ def main() -> None:
     if "loop" in figures:
         for model in MODELS:
             loop(model, chosen.pairs, chosen.seconds)
+    if "lstm" in figures:
+        subprocess.run([sys.executable, Path(__file__).with_name("bench_lstm.py")], check=True)
     for name, figure in (("record", record), ("decide", decide), ("launchers", launchers)):
         if name in figures:
             figure()

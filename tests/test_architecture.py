@@ -14,7 +14,8 @@ SHARED = ("schema", "seeds", "jsonfile", "signature", "checks", "composition", "
 # room → rooms that it may import, beside the shared words
 MAY_IMPORT: dict[str, set[str]] = {
     "norms": set(),
-    "models": {"norms"},
+    "kernels": {"norms"},
+    "models": {"norms", "kernels"},
     "data": set(),
     "tasks": {"data"},
     "probes": {"norms", "models", "data", "tasks"},

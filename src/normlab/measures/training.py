@@ -24,6 +24,7 @@ from normlab.measures.session import build_task, build_trainer, interruptible, p
 from normlab.measures.stopping import Stopped
 from normlab.models.build import build_model
 from normlab.models.checkpoint import read_checkpoint
+from normlab.models.lstm import LSTM
 from normlab.probes.precise_statistics import PreciseStatistics
 from normlab.schema import RunConfig
 from normlab.seeds import derive
@@ -69,6 +70,8 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
         "fit_seconds": time.perf_counter() - started,
         **_results(curve, task),
     }
+    if isinstance(task.model, LSTM):
+        summary["kernel"] = task.model.kernel
     if config.norm_name == "batch":
         summary["normalisation_batch_size"] = _nbs(config)
     best = curve.best(task)

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from normlab.kernels import cells
 from normlab.models.activation import initialise
 from normlab.models.fold import Site
 from normlab.models.padding import last_real, masked_mean, reverse
@@ -50,9 +51,12 @@ class LSTM(nn.Module):
         dropout: share of each layer's outputs set to 0 in training.
         state_noise: standard deviation of the initial h in training. Batch norm needs some where all examples
             begin alike, because their variance is 0 there (Cooijmans's released code: 0.1).
+        kernel: of the recurrence: `fused` is compiled for this CPU, `plain` is the tensor code below, and equal
+            up to rounding; `auto` takes the fused one where it can serve.
 
     Raises:
-        InputError: a bidirectional model would see later positions in language modelling.
+        InputError: a bidirectional model would see later positions in language modelling, or kernel=fused can't
+            serve.
     """
 
     kinds = ("features", "tokens")
@@ -74,6 +78,7 @@ class LSTM(nn.Module):
         embedding: Annotated[int, Field(gt=0)] = 64,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
         state_noise: Annotated[float, Field(ge=0)] = 0.0,
+        kernel: Literal["auto", "plain", "fused"] = "auto",
     ) -> None:
         super().__init__()
         if sizes.causal and bidirectional:
@@ -89,12 +94,23 @@ class LSTM(nn.Module):
         self.between = nn.ModuleList()
         features = embedding if sizes.vocabulary else sizes.shape[-1]
         for _ in range(layers):
-            cells = [
-                Cell(norm, features, width, sizes.positions, placement, gates, cell_norm, recurrent_init, state_noise)
+            directions = [
+                Cell(
+                    norm,
+                    features,
+                    width,
+                    sizes.positions,
+                    placement,
+                    gates,
+                    cell_norm,
+                    recurrent_init,
+                    state_noise,
+                    kernel,
+                )
                 for _ in range(2 if bidirectional else 1)
             ]
-            self.layers.append(Layer(*cells))
-            features = width * len(cells)
+            self.layers.append(Layer(*directions))
+            features = width * len(directions)
             if placement == "between":
                 # gain 1: a norm's smaller gain at recurrent sites is for what passes through many steps
                 self.between.append(norm(features, "BC", positions=sizes.positions, gain_init=1.0))
@@ -129,6 +145,11 @@ class LSTM(nn.Module):
         _, backwards = x[:, 0].chunk(2, -1)
         return torch.cat([forwards, backwards], -1)
 
+    @property
+    def kernel(self) -> str:
+        """What its cells use, `plain` or `fused`."""
+        return next(module.kernel for module in self.modules() if isinstance(module, Cell))
+
     def sites(self) -> list[Site]:
         """Where the norms stand; none can be folded."""
         obstacle = "a recurrent site sees padding, and may keep statistics for each time step"
@@ -154,13 +175,16 @@ class Layer(nn.Module):
 class Cell(nn.Module):
     """One direction of one layer: the recurrence of `LSTM`, over all steps of a batch.
 
-    Plain tensor code, which a fused recurrence is measured against.
+    Below is plain tensor code; `kernels/` has the same, fused, which is measured against it.
 
     Args:
         features: size of an input vector.
         positions: time steps for which the norms keep statistics of their own, where they do.
 
     The others are those of `LSTM`.
+
+    Attributes:
+        kernel: what this cell uses, `plain` or `fused`.
     """
 
     def __init__(
@@ -174,6 +198,7 @@ class Cell(nn.Module):
         cell_norm: bool,
         recurrent_init: str,
         state_noise: float,
+        kernel: Literal["auto", "plain", "fused"] = "plain",
     ) -> None:
         super().__init__()
         self.width = width
@@ -191,9 +216,17 @@ class Cell(nn.Module):
         self.norm_x: Norm | None = gate_norm() if inside or placement == "input" else None
         self.norm_h: Norm | None = gate_norm() if inside else None
         self.norm_c: Norm | None = norm(width, "BC", positions=positions) if inside and cell_norm else None
+        self.forced = kernel == "fused"
+        self.kernel = cells.choose(kernel, self._norms())
+
+    def _norms(self) -> cells.Norms:
+        return self.norm_x, self.norm_h, self.norm_c
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """The hidden state after each step, [B, T, H], for x [B, T, features] and mask [B, T]."""
+        norms = self._norms()
+        if self.kernel == "fused" and (self.forced or cells.serves(x)) and not cells.collecting(norms):
+            return cells.run(x, self.weight_x, self.weight_h, self.bias, norms, self._begin(x), mask)
         inputs = F.linear(x, self.weight_x)
         if self.norm_x is not None:
             inputs = self.norm_x(inputs, mask)

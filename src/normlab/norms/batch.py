@@ -110,7 +110,7 @@ class BatchNorm(Norm):
         """The running statistics' map; None if eval mode takes the batch's, or a set a step and no step."""
         if self.evaluation == "batch" or (self.per_position and step is None):
             return None
-        scale, shift = self._running_affine(step or 0, 1)
+        scale, shift = self.running_affine(step or 0, 1)
         return scale[0], shift[0]
 
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
@@ -134,7 +134,7 @@ class BatchNorm(Norm):
     def _rows(self, buffer: Tensor) -> Tensor:
         return buffer.view(-1, buffer.shape[-1])
 
-    def _running(self, start: int, length: int) -> tuple[Tensor, Tensor]:
+    def running(self, start: int, length: int) -> tuple[Tensor, Tensor]:
         """Mean and variance of `length` steps from `start`, [length, C]; steps beyond the last row use it."""
         mean, var = self._rows(self.running_mean), self._rows(self.running_var)
         if start + length <= len(mean):
@@ -142,14 +142,15 @@ class BatchNorm(Norm):
         steps = torch.arange(start, start + length, device=mean.device).clamp(max=len(mean) - 1)
         return mean[steps], var[steps]
 
-    def _running_affine(self, start: int, length: int) -> tuple[Tensor, Tensor]:
-        mean, var = self._running(start, length)
+    def running_affine(self, start: int, length: int) -> tuple[Tensor, Tensor]:
+        """Scale and shift that the running statistics of `length` steps from `start` make, [length, C]."""
+        mean, var = self.running(start, length)
         scale = self.gain * torch.rsqrt(at_least_float32(var) + self.eps)
         shift = -mean * scale
         return scale, shift if self.bias is None else shift + self.bias
 
     def _with_running(self, x: Tensor, start: int, length: int) -> Tensor:
-        scale, shift = self._running_affine(start, length)
+        scale, shift = self.running_affine(start, length)
         if self.layout == "BCHW":
             scale, shift = scale[0, :, None, None], shift[0, :, None, None]
         return torch.addcmul(shift, at_least_float32(x), scale)
@@ -179,7 +180,7 @@ class BatchNorm(Norm):
         sets = length * chunks
         gain, bias = (p if p is None or sets == 1 else p.repeat(sets) for p in (self.gain, self.bias))
         # The kernel gets copies: what it writes into views of buffers that vmap has stacked is lost.
-        running = self._running(start, length)
+        running = self.running(start, length)
         mean, var = (rows.repeat(1, chunks).flatten() for rows in running)
         y = functional.batch_norm(flat, mean, var, gain, bias, True, self.momentum or 0.0, self.eps)
         if self.training:
@@ -202,10 +203,10 @@ class BatchNorm(Norm):
             rows = merge_processes(_fit(rows, own if step is None else length))
         mean, var = self._or_running(_fit(rows, length), start)
         if self.training:
-            self._update(rows, start)
+            self.update(rows, start)
         if start + length > own:  # later steps take what the last row has become
             late = torch.arange(start, start + length, device=x.device)[:, None] >= own
-            last_mean, last_var = self._running(start, length)
+            last_mean, last_var = self.running(start, length)
             mean, var = torch.where(late, last_mean, mean), torch.where(late, last_var, var)
         mean, var = mean.view_as(sets.mean), var.view_as(sets.mean)
         scale = torch.rsqrt(var + self.eps) * self._along_channels(self.gain)
@@ -216,7 +217,7 @@ class BatchNorm(Norm):
 
     def _or_running(self, rows: Moments, start: int) -> tuple[Tensor, Tensor]:
         """Mean and variance of rows [K, length, C]; the running ones of sets of fewer than two entries."""
-        mean, var = self._running(start, rows.n.shape[1])
+        mean, var = self.running(start, rows.n.shape[1])
         enough = rows.n >= 2
         return torch.where(enough, rows.mean, mean), torch.where(enough, rows.variance, var)
 
@@ -234,7 +235,7 @@ class BatchNorm(Norm):
         return x.unflatten(0, (-1, size)), mask
 
     @torch.no_grad()
-    def _update(self, rows: Moments, start: int) -> None:
+    def update(self, rows: Moments, start: int) -> None:
         """Move the running statistics towards those of rows [K, length, C], once for all K chunks."""
         own = self._rows(self.running_mean)
         live = slice(min(start, len(own)), min(start + rows.n.shape[1], len(own)))

@@ -1,0 +1,129 @@
+"""Compiles this room's C++ once and loads it: python -m normlab.kernels.build. Imports no torch by itself.
+
+The library lies in the user's cache folder under a hash of its source, flags, compiler, CPU and torch version, so
+that a change of any of them builds anew. Processes that start at once build it once: the others wait.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from filelock import FileLock
+
+SOURCES = Path(__file__).parent / "cpu"
+FLAGS = ("-O3", "-std=c++17", "-fno-math-errno", "-fPIC", "-shared", "-fopenmp")
+
+
+class BuildError(RuntimeError):
+    """No library; the message says why, in one line."""
+
+
+def load() -> ctypes.CDLL:
+    """The library, compiled now if it is not in the cache, with a line on stderr that says so.
+
+    Raises:
+        BuildError: no compiler, a compiler that fails, or a cache folder that can't be written.
+    """
+    found = _load()
+    if isinstance(found, BuildError):
+        raise found
+    return found
+
+
+@cache
+def _load() -> ctypes.CDLL | BuildError:
+    """Tried once a process, whatever comes of it."""
+    import torch  # noqa: F401  its OpenMP runtime must be in the process first, so that both share one set of threads
+
+    try:
+        compiler = _compiler()
+        path = _path(compiler)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(path.with_suffix(".lock")):
+                if not path.exists():
+                    _compile(compiler, path)
+        return ctypes.CDLL(str(path))
+    except BuildError as error:
+        return error
+    except OSError as error:
+        return BuildError(f"{error.filename or SOURCES}: {error.strerror or error}")
+
+
+def status() -> str:
+    """One line for a person: whether the library is there, by which compiler, or why not. Builds it if it can."""
+    found = _load()
+    if isinstance(found, BuildError):
+        return f"fused LSTM: not available, LSTMs use the plain cell, which is slower: {found}"
+    return f"fused LSTM: built by {shlex.join(_compiler())} ({found._name})"
+
+
+def _compiler() -> list[str]:
+    """The command in CXX, or the system's C++ compiler."""
+    command = shlex.split(os.environ.get("CXX", "")) or ["c++"]
+    if shutil.which(command[0]) is None:
+        raise BuildError(f"no C++ compiler {command[0]!r}: install one, or say which in CXX")
+    return command
+
+
+def _flags() -> list[str]:
+    """Those of every machine, then its own instruction set, then what CXXFLAGS adds."""
+    native = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
+    return [*FLAGS, native, *shlex.split(os.environ.get("CXXFLAGS", ""))]
+
+
+def _path(compiler: list[str]) -> Path:
+    digest = hashlib.sha256()
+    for source in sorted(SOURCES.iterdir()):
+        digest.update(source.read_bytes())
+    answer = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    digest.update("\n".join([*_flags(), answer, _cpu(), version("torch")]).encode())
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return folder / "normlab" / f"lstm-{digest.hexdigest()[:16]}.so"
+
+
+def _cpu() -> str:
+    """What decides the meaning of -march=native."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return "\n".join(
+        sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))})
+    )
+
+
+def _compile(compiler: list[str], path: Path) -> None:
+    print("normlab: compiling the fused LSTM, once; this takes some seconds", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        built = Path(folder) / path.name
+        done = subprocess.run(
+            [*compiler, *_flags(), str(SOURCES / "lstm.cpp"), "-o", str(built)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            reason = next((line for line in done.stderr.splitlines() if "error" in line), f"status {done.returncode}")
+            raise BuildError(f"{shlex.join(compiler)} failed: {reason.strip()}")
+        built.replace(path)  # at once, so that nobody loads half a file
+
+
+def main() -> None:
+    """Build and say how it went, never failing: without the library the plain cell does the same."""
+    print(status())
+
+
+if __name__ == "__main__":
+    main()

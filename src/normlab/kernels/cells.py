@@ -1,0 +1,101 @@
+"""Which cells the fused recurrence can serve, and how a cell's norms become its sites."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from normlab.kernels import batch, build
+from normlab.kernels.batch import Norms
+from normlab.kernels.recurrence import Site, recurrence
+from normlab.norms.base import Norm
+from normlab.norms.batch import BatchNorm
+from normlab.norms.layer import LayerNorm
+from normlab.norms.none import NoNorm
+from normlab.norms.rms import RMSNorm
+from normlab.schema import InputError
+
+Kernel = Literal["auto", "plain", "fused"]
+
+_KNOWN = {NoNorm: "none", RMSNorm: "rms", LayerNorm: "layer", BatchNorm: "batch"}
+
+
+def choose(kernel: Kernel, norms: Norms) -> Literal["plain", "fused"]:
+    """What a cell with these norms uses: `auto` takes the fused recurrence wherever it can serve.
+
+    A library that can't be built is said once, on stderr; norms that it does not know need no word.
+
+    Raises:
+        InputError: kernel=fused where it can't serve.
+    """
+    if kernel == "plain":
+        return "plain"
+    reason = _obstacle(norms)
+    if reason is None:
+        try:
+            build.load()
+        except build.BuildError as error:
+            reason = str(error)
+            if kernel == "auto":
+                _say_once(f"normlab: LSTMs use the plain cell, which is slower: {reason}")
+    if reason is None:
+        return "fused"
+    if kernel == "fused":
+        raise InputError(f"model.kernel=fused can't serve here: {reason}; model.kernel=plain works")
+    return "plain"
+
+
+def serves(x: Tensor) -> bool:
+    """Whether the fused recurrence takes inputs like these, now."""
+    raised = torch.is_autocast_enabled("cpu") or x.dtype in (torch.float32, torch.float64)
+    return x.device.type == "cpu" and raised
+
+
+def collecting(norms: Norms) -> bool:
+    """Whether batch norms pool exact moments (`refresh_statistics`), which only the plain cell does."""
+    return any(isinstance(norm, BatchNorm) and norm.collected is not None for norm in norms)
+
+
+def run(
+    x: Tensor,
+    weight_x: Tensor,
+    weight_h: Tensor,
+    bias: Tensor,
+    norms: Norms,
+    state: tuple[Tensor, Tensor],
+    mask: Tensor | None,
+) -> Tensor:
+    """The hidden state after each step, [B, T, H]; see `recurrence`."""
+    if any(isinstance(norm, BatchNorm) for norm in norms):
+        return batch.run(x, weight_x, weight_h, bias, norms, state, mask)
+    sites = (_site(norms[0]), _site(norms[1]), _site(norms[2]))
+    for norm in norms:
+        if isinstance(norm, LayerNorm | RMSNorm):
+            return recurrence(x, weight_x, weight_h, bias, sites, state, mask, parts=norm.parts, eps=norm.eps).h
+    return recurrence(x, weight_x, weight_h, bias, sites, state, mask).h
+
+
+def _site(norm: Norm | None) -> Site:
+    return Site() if norm is None else Site(_KNOWN[type(norm)], norm.gain, norm.bias)
+
+
+def _obstacle(norms: Norms) -> str | None:
+    for norm in norms:
+        if norm is None:
+            continue
+        if type(norm) not in _KNOWN:
+            return f"it knows no norm={norm.name}, only {', '.join(_KNOWN.values())}"
+        if isinstance(norm, LayerNorm) and norm.num_features == norm.parts:
+            return "layer norm over one unit is always 0"
+        if isinstance(norm, BatchNorm) and norm.sync:
+            return "it exchanges no statistics between processes (norm.sync=true)"
+    return None
+
+
+@cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr)

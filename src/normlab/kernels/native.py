@@ -1,0 +1,75 @@
+"""The C++ side as Python sees it: the structures of cpu/problem.h, and calls with tensors in their places."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from normlab.kernels.build import load
+
+NORMS = ("none", "rms", "layer", "batch")  # their numbers in C++
+ARGUMENTS = ("x", "h0", "c0", "weight_x", "weight_h", "bias", "gain_x", "gain_h", "gain_c", "bias_c")
+BUFFERS = ("mask", "y", "c_last", "saved", "running", "statistics")
+SIZES = ("examples", "steps", "inputs", "units", "parts", "chunk", "threads")
+CHOICES = ("norm_x", "norm_h", "norm_c", "per_step", "keep_x")
+
+Tensors = Mapping[str, Tensor | None]
+
+
+class Problem(ctypes.Structure):
+    """Sizes and options of one call."""
+
+    _fields_ = [*((name, ctypes.c_int64) for name in (*SIZES, *CHOICES)), ("eps", ctypes.c_double)]
+
+
+class _Inputs(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in (*ARGUMENTS, *BUFFERS)]
+
+
+class _Gradients(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_void_p) for name in ("dy", "dc_last", *ARGUMENTS)]
+
+
+def saved_size(problem: Problem, dtype: torch.dtype) -> int:
+    """Numbers that the backward pass needs of the forward pass."""
+    return _size("saved_size", dtype, ctypes.byref(problem))
+
+
+def statistics_size(problem: Problem, dtype: torch.dtype) -> int:
+    """Numbers of per-step statistics; 0 where no site pools over examples."""
+    return _size("statistics_size", dtype, ctypes.byref(problem))
+
+
+def lanes(dtype: torch.dtype) -> int:
+    """Numbers in a vector register, to whose multiples rows are padded."""
+    return _size("lanes", dtype)
+
+
+def forward(problem: Problem, tensors: Tensors, dtype: torch.dtype) -> None:
+    """Fill `y` and `c_last`, and where there are any `saved` and `statistics`."""
+    _function("forward", dtype)(ctypes.byref(problem), ctypes.byref(_Inputs(**_pointers(tensors))))
+
+
+def backward(problem: Problem, tensors: Tensors, gradients: Tensors, dtype: torch.dtype) -> None:
+    """Fill the gradients of the arguments from `dy` and `dc_last`."""
+    inputs, outputs = _Inputs(**_pointers(tensors)), _Gradients(**_pointers(gradients))
+    _function("backward", dtype)(ctypes.byref(problem), ctypes.byref(inputs), ctypes.byref(outputs))
+
+
+def _size(name: str, dtype: torch.dtype, *arguments: Any) -> int:
+    function = _function(name, dtype)
+    function.restype = ctypes.c_int64
+    return int(function(*arguments))
+
+
+def _function(name: str, dtype: torch.dtype) -> ctypes._NamedFuncPointer:
+    function: ctypes._NamedFuncPointer = getattr(load(), f"{name}_{str(dtype).removeprefix('torch.float')}")
+    return function
+
+
+def _pointers(tensors: Tensors) -> dict[str, int]:
+    return {name: tensor.data_ptr() for name, tensor in tensors.items() if tensor is not None}

@@ -1,0 +1,103 @@
+"""Building the C++: cached, safe among processes, and never in the way where it fails."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+USE = """
+from functools import partial
+from normlab.models.lstm import LSTM
+from normlab.norms.layer import LayerNorm
+from normlab.schema import InputError, Sizes
+sizes = Sizes("features", (5, 4), outputs=2, positions=5)
+for _ in range(2):
+    print(LSTM(partial(LayerNorm), sizes, width=4, kernel="KERNEL").layers[0].forwards.kernel)
+"""
+
+
+def start(code: str, cache: Path, **environment: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "XDG_CACHE_HOME": str(cache), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(kernel: str, cache: Path, **environment: str) -> tuple[str, str]:
+    process = start(USE.replace("KERNEL", kernel), cache, **environment)
+    out, err = process.communicate(timeout=120)
+    return out, err
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [({"CXX": "no-such-compiler"}, "no C++ compiler 'no-such-compiler'"), ({"CXX": "false"}, "false failed")],
+)
+def test_without_a_compiler_the_plain_cell_is_used_and_one_line_says_why(tmp_path, environment, reason):
+    out, err = run("auto", tmp_path, **environment)
+    assert out.split() == ["plain", "plain"]
+    (line,) = [line for line in err.splitlines() if "plain cell" in line]
+    assert reason in line
+
+
+def test_without_a_compiler_fused_is_an_input_error(tmp_path):
+    _, err = run("fused", tmp_path, CXX="no-such-compiler")
+    assert "InputError: model.kernel=fused can't serve here: no C++ compiler" in err
+
+
+def test_a_cache_that_cannot_be_written_is_no_crash(tmp_path):
+    (tmp_path / "file").write_text("")
+    out, err = run("auto", tmp_path / "file")
+    assert out.split() == ["plain", "plain"]
+    assert "plain cell" in err
+
+
+def test_kernel_plain_asks_for_no_compiler(tmp_path):
+    out, err = run("plain", tmp_path, CXX="no-such-compiler")
+    assert out.split() == ["plain", "plain"]
+    assert err == ""
+
+
+def test_a_broken_library_is_no_crash(tmp_path):
+    code = (
+        "from normlab.kernels import build\n"
+        "path = build._path(build._compiler())\n"
+        "path.parent.mkdir(parents=True)\n"
+        "path.write_text('half a library')\n" + USE.replace("KERNEL", "auto")
+    )
+    out, err = start(code, tmp_path).communicate(timeout=120)
+    assert out.split() == ["plain", "plain"]
+    assert "plain cell" in err
+
+
+@pytest.mark.slow
+def test_processes_that_start_at_once_build_it_once(tmp_path):
+    processes = [start(USE.replace("KERNEL", "fused"), tmp_path) for _ in range(4)]
+    answers = [process.communicate(timeout=240) for process in processes]
+    assert all(out.split() == ["fused", "fused"] for out, _ in answers)
+    assert sum("compiling" in err for _, err in answers) == 1
+    assert len(list((tmp_path / "normlab").glob("*.so"))) == 1
+
+
+@pytest.mark.slow
+def test_other_flags_are_another_library(tmp_path):
+    run("fused", tmp_path)
+    out, _ = run("fused", tmp_path, CXXFLAGS="-O1")
+    assert out.split() == ["fused", "fused"]
+    assert len(list((tmp_path / "normlab").glob("*.so"))) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", ["-march=x86-64", "-march=x86-64-v3"])
+def test_narrower_instruction_sets_compute_the_same(tmp_path, flags):
+    if "x86" not in os.uname().machine and os.uname().machine != "AMD64":
+        pytest.skip("flags of another processor")
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "CXXFLAGS": flags}
+    tests = [str(Path(__file__).with_name("test_kernels.py")), "-k", "twin or differences or bits"]
+    done = subprocess.run([sys.executable, "-m", "pytest", *tests], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
