@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from normlab.cli import guard
+from normlab.kernels import build
 from normlab.runs.doctor import Check, examine
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -27,7 +26,7 @@ def main() -> None:
     parser.add_argument("--cache", metavar="FOLDER", type=Path, default=cache, help=f"default: {cache}")
     asked = parser.parse_args()
     with guard():
-        checks = [show(check) for check in chain(examine(asked.runs, asked.cache), kernels())]
+        checks = [show(check) for check in chain(examine(asked.runs, asked.cache), fused_lstm())]
     failed = sum(check.verdict == "fail" for check in checks)
     warned = sum(check.verdict == "warn" for check in checks)
     print(f"{len(checks)} checks: {failed} fail, {warned} warn")
@@ -40,10 +39,14 @@ def show(check: Check) -> Check:
     return check
 
 
-def kernels() -> Iterator[Check]:
-    """The fused kernels say themselves whether they work here."""
-    if importlib.util.find_spec("normlab.kernels") and importlib.util.find_spec("normlab.kernels.build"):
-        yield Check("ok", "kernels", str(importlib.import_module("normlab.kernels.build").status()))
+def fused_lstm() -> Iterator[Check]:
+    """Is the LSTM's time loop compiled, or can it be?"""
+    try:
+        build.load()
+    except build.BuildError as error:
+        yield Check("warn", "fused lstm", str(error), "LSTMs take the plain cell, which is slower")
+    else:
+        yield Check("ok", "fused lstm", build.status().partition(": ")[2])
 
 
 if __name__ == "__main__":

@@ -93,7 +93,6 @@ def test_other_flags_are_another_library(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("flags", ["-march=x86-64", "-march=x86-64-v3"])
 def test_narrower_instruction_sets_compute_the_same(tmp_path, flags):
     if "x86" not in os.uname().machine and os.uname().machine != "AMD64":

@@ -263,7 +263,9 @@ def _compiler() -> Iterator[Check]:
     if found:
         yield Check("ok", "compiler", found)
     else:
-        yield Check("warn", "compiler", "no C++ compiler", "trainer.compile=true needs one: apt install g++")
+        yield Check(
+            "warn", "compiler", "no C++ compiler", "the fused LSTM and trainer.compile=true need one: apt install g++"
+        )
 
 
 def _folder(name: str, folder: Path) -> Iterator[Check]:
