@@ -264,3 +264,7 @@ def test_the_command_answers_as_every_command(script, tmp_path):
     assert (status, err.startswith("error: --where")) == (2, True)
     status, out, err = script("--runs", tmp_path, "--stale", "--rows", "1")
     assert "and 1 more" in err
+
+
+def test_a_table_without_rows_says_so():
+    assert markdown(pandas.DataFrame({"id": [], "norm": []})) == "no run is left"
