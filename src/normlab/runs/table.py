@@ -269,7 +269,7 @@ def markdown(frame: DataFrame) -> str:
 
     text = [number for number, kind in enumerate(frame.dtypes) if kind in ("str", "object")]  # also codes like 12e4
     if frame.empty:
-        return "no run is left"
+        return tabulate([], list(frame.columns), "github")  # it knows no columns to spare where there are no rows
     cells = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
     table: str = tabulate(
         cells, list(frame.columns), "github", floatfmt=".4g", missingval="", disable_numparse=text or False
