@@ -6,6 +6,7 @@ config can tell (a norm that has no meaning at a model's sites, batch norm on si
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    field_validator,
     model_validator,
 )
 
@@ -215,9 +217,16 @@ class RunConfig(Strict):
     rerun: bool  # repeat a finished run; the old one is kept
     accept_code: bool  # a finished run of other code counts as one of this code, instead of being done again
     dry: bool  # say what would be run, and stop
-    on_error: Annotated[str, Field(pattern=r"^(continue|stop|retry:[1-9]\d*)$")]  # when a run of a multirun fails
+    on_error: str  # when a run of a multirun fails: continue, stop, or retry:N
     plan: str | None  # set by a multirun: the frozen plan of this run
     debug: bool  # show tracebacks of input errors
+
+    @field_validator("on_error")
+    @classmethod
+    def _known(cls, answer: str) -> str:
+        if not re.fullmatch(r"continue|stop|retry:[1-9]\d*", answer):
+            raise InputError(f"on_error={answer}: write continue, stop, or retry:N with N tries more, such as retry:2")
+        return answer
 
     @property
     def norm_name(self) -> str:

@@ -81,6 +81,7 @@ FROM_THE_CONFIG = {
     ),
     "an output that is a file": (["output=train.py"], ["train.py is a file"]),
     "more threads than cores": (["trainer.threads=4096"], ["4096", "cores"]),
+    "no number of tries": (["-m", "on_error=retry", "seed=0,1"], ["on_error=retry", "retry:2"]),
     "DDP in a multirun": (["-m", "trainer=ddp", "seed=0,1"], ["multirun", "python train.py"]),
 }
 
