@@ -14,22 +14,13 @@ import sys
 import tempfile
 import time
 import traceback
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import moments
+from commands import Ended
 
 ROOT = Path(__file__).parents[1]
-
-
-@dataclass
-class Ended:
-    """How a command ended: exit status, or minus the signal that killed it."""
-
-    status: int
-    out: str
-    err: str
 
 
 class Zygote:

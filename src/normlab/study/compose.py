@@ -35,9 +35,6 @@ class Composer:
     def __init__(self, load: Callable[[Sequence[str]], DictConfig], base: DictConfig) -> None:
         self.load = load
         self.base = base
-        self._known: dict[str, dict[str, Any]] | None = None
-        self._file: Path | None = None
-        self._new = False
 
     def __call__(self, combinations: Sequence[Sequence[str]], cache: Path) -> list[RunConfig]:
         """The config of each combination of overrides, in order.
@@ -45,31 +42,31 @@ class Composer:
         Raises:
             InputError: a choice has no meaning; none of the runs has begun.
         """
-        self._file = cache / "composed" / f"{_state(self.base)}.json"
-        self._known = read_json(self._file)
-        configs = [self._config(list(overrides)) for overrides in combinations]
-        if self._new:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            for outdated in self._file.parent.glob("*.json"):
+        file = cache / "composed" / f"{_state(self.base)}.json"
+        known = read_json(file)
+        before = len(known)
+        configs = [self._config(list(overrides), known) for overrides in combinations]
+        if len(known) > before:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            for outdated in file.parent.glob("*.json"):
                 outdated.unlink(missing_ok=True)
-            write_json(self._file, self._known, durable=False)
+            write_json(file, known, durable=False)
         return configs
 
-    def _config(self, overrides: list[str]) -> RunConfig:
-        assert self._known is not None
+    def _config(self, overrides: list[str], known: dict[str, Any]) -> RunConfig:
+        """One of them; a new cell joins those that are known."""
         seeds = [o for o in overrides if o.startswith("seed=") and o[5:].isdigit()]
         cell = [o for o in overrides if not o.startswith("seed=")]
         if len(seeds) != 1 or len(cell) + 1 != len(overrides):
             return self._composed(overrides)[0]
         key = json.dumps(cell)
-        if key in self._known:
-            config = RunConfig.model_validate_json(json.dumps(self._known[key]), strict=True)
+        if key in known:
+            config = RunConfig.model_validate_json(json.dumps(known[key]), strict=True)
         else:
             config, seed_free = self._composed(overrides)
             if not seed_free:
                 return config
-            self._known[key] = config.model_dump(mode="json")
-            self._new = True
+            known[key] = config.model_dump(mode="json")
         return config.model_copy(update={"seed": int(seeds[0][5:])})
 
     def _composed(self, overrides: list[str]) -> tuple[RunConfig, bool]:
