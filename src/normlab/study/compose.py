@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from normlab.schema import RunConfig
 
 PACKAGE = Path(__file__).parents[1]
 CONF = PACKAGE.parents[1] / "conf"
+KEPT = 20  # multiruns whose composed configs are remembered
 
 
 class Composer:
@@ -48,9 +50,8 @@ class Composer:
         configs = [self._config(list(overrides), known) for overrides in combinations]
         if len(known) > before:
             file.parent.mkdir(parents=True, exist_ok=True)
-            for outdated in file.parent.glob("*.json"):
-                outdated.unlink(missing_ok=True)
             write_json(file, known, durable=False)
+            _forget_old(file.parent)
         return configs
 
     def _config(self, overrides: list[str], known: dict[str, Any]) -> RunConfig:
@@ -77,6 +78,13 @@ class Composer:
             del cfg["hydra"]
         plain = json.dumps(OmegaConf.to_container(cfg, resolve=False))
         return checked(cfg, overrides, launcher=launcher), "${seed" not in plain
+
+
+def _forget_old(folder: Path) -> None:
+    """Several multiruns in turn keep what they know; what none has used for long goes."""
+    with suppress(FileNotFoundError):  # another process forgets at the same time
+        for file in sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime)[:-KEPT]:
+            file.unlink()
 
 
 def launcher_of(hydra: Any) -> str:
