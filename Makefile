@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint bench baselines data lock doctor faults clean distclean
+.PHONY: help setup train test test-all lint bench baselines data lock doctor faults sync dashboard clean distclean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -54,6 +54,12 @@ lock:  ## renew constraints.txt from what .venv holds
 
 doctor: $(STAMP)  ## what on this machine will fail, and why
 	$(BIN)/python scripts/doctor.py
+
+sync: $(STAMP)  ## upload to W&B what was logged offline or did not arrive (needs `wandb login` once)
+	@$(BIN)/python scripts/sync.py
+
+dashboard: $(STAMP)  ## all runs' curves on the terminal, without network (q quits)
+	@$(BIN)/python scripts/browse.py
 
 clean: $(STAMP)  ## remove failed, stale and damaged runs, never finished ones; asks (YES=1: doesn't)
 	@$(BIN)/python scripts/clean.py $(if $(YES),--yes)

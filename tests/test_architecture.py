@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runs": {"measures", "data"},
     "stats": set(),
     "findings": {"runs", "stats"},
-    "study": {"runs", "measures", "data", "checks"},
+    "study": {"runs", "measures", "data", "findings", "checks"},
 }
 TORCH_FREE = ["runs", "stats", "findings", "study", *SHARED]
 HEAVY = ("torch", "pytorch_lightning", "torchmetrics", "lightning_fabric", "wandb", "datasets")

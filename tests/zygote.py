@@ -46,6 +46,7 @@ class Zygote:
         limit: float = 120.0,
         witness: Path | None = None,
         count: dict[str, str] | None = None,
+        environment: dict[str, str] | None = None,
     ) -> list[Ended]:
         """Run commands side by side until all have ended. A fault strikes the first of them.
 
@@ -57,8 +58,9 @@ class Zygote:
             limit: seconds after which all are killed.
             witness: a folder where every computation is noted, see `moments.witness`.
             count: {"under": folder, "note": file}: see `moments.count_changes`.
+            environment: of the commands, on top of the present one.
         """
-        inside = {"at": at, "witness": witness and str(witness), "count": count}
+        inside = {"at": at, "witness": witness and str(witness), "count": count, "environment": environment or {}}
         request = {"commands": commands, "after": after, "apart": apart, "limit": limit, "inside": inside}
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
@@ -125,7 +127,7 @@ def _fork(command: list[str], files: list[Any], inside: dict[str, Any], *, first
     if pid:
         return pid
     os.setsid()
-    os.environ["NORMLAB_PID"] = str(os.getpid())
+    os.environ.update(inside["environment"], NORMLAB_PID=str(os.getpid()))
     for number, file in enumerate(files, start=1):
         os.dup2(file.fileno(), number)
     status = 70

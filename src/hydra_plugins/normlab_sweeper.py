@@ -25,7 +25,7 @@ class NormlabSweeper(BasicSweeper):
     """Expands the choices as Hydra does, and leaves the rest to `normlab.study`."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Plan all runs, launch those that are missing, tell how each ended."""
+        """Plan all runs, launch those that are missing, tell how each ended; of a study, what it shows."""
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
         from normlab.study.compose import Composer
@@ -35,7 +35,11 @@ class NormlabSweeper(BasicSweeper):
         assert self.hydra_context is not None
         assert self.launcher is not None
         loader, config, launcher = self.hydra_context.config_loader, self.config, self.launcher
+        composer = Composer(lambda overrides: loader.load_sweep_config(config, list(overrides)), config)
+        if config.get("study") or config.get("finding"):
+            from normlab.study.engine import conduct
+
+            return conduct(config, arguments, composer, launcher.launch)
         parsed = OverridesParser.create(config_loader=loader).parse_overrides([*self._parse_config(), *arguments])
         combinations = list(chain(*self.split_arguments(parsed, None)))
-        composer = Composer(lambda overrides: loader.load_sweep_config(config, list(overrides)), config)
         return sweep(combinations, composer, launcher.launch, config)

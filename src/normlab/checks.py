@@ -17,7 +17,23 @@ from typing import Any
 import pydantic
 from omegaconf import DictConfig, OmegaConf
 
-from normlab.schema import GradientGrowth, InputError, RunConfig, SampleCoupling, TaskConfig
+from normlab.schema import (
+    Axes,
+    GradientGrowth,
+    InferenceTime,
+    InputError,
+    Leakage,
+    LearningRateCeiling,
+    Lengths,
+    RunConfig,
+    SampleCoupling,
+    ScaleInvariance,
+    SiteTime,
+    SyncEquivalence,
+    TaskConfig,
+    Timing,
+    Training,
+)
 from normlab.signature import Signature, read, type_error
 
 _KIND_OF_VIEW = {"images": "images", "rows": "features", "pixels": "features", "permuted_pixels": "features"}
@@ -45,6 +61,9 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
     if missing:
         raise InputError(f"{missing[0]} has no value: set it with {missing[0]}=...")
     values = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(values, dict)
+    for beyond in ("scale", "finding", "study"):  # of a study, which no single run depends on
+        values.pop(beyond, None)
     try:
         # in JSON a list may stand for a tuple, while nothing else is converted
         config = RunConfig.model_validate_json(json.dumps(values), strict=True)
@@ -59,6 +78,9 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
     _check_batch(config, model)
     _check_trainer(config)
     _check_measure(config)
+    _check_timing(config, model)
+    _check_trial(config, model)
+    _check_inside(config)
     _check_output(config)
     return config
 
@@ -190,10 +212,16 @@ def _check_batch(config: RunConfig, model: Signature) -> None:
             f"task.batch_size={task.batch_size} is the batch of all processes together and can't be shared "
             f"out evenly among {world}: use {task.batch_size // world * world or world}"
         )
+    if not config.measure.exclusive:  # which takes batches of its own
+        share = task.batch_size // (1 if config.norm.get("sync") else world)
+        _check_single(config, model, f"task.batch_size={task.batch_size}", share)
+
+
+def _check_single(config: RunConfig, model: Signature, batch: str, share: int) -> None:
+    """Would batch norm have to take statistics over one example? `batch` says what leaves that many."""
     if config.norm_name != "batch" or "BC" not in model.constants["layouts"]:
         return
-    share = task.batch_size // (1 if config.norm.get("sync") else world)
-    single = "norm.nbs=1" if config.norm.get("nbs") == 1 else f"task.batch_size={task.batch_size}"
+    single = "norm.nbs=1" if config.norm.get("nbs") == 1 else batch
     if min(share, config.norm.get("nbs") or share) == 1:
         raise InputError(
             f"batch norm has no statistics over a single example: {single} leaves one a batch in "
@@ -236,6 +264,119 @@ def _check_measure(config: RunConfig) -> None:
 
 # model → the options whose product is the number of its hidden layers (mlp) or blocks
 _LAYERS = {"mlp": ("depth",), "cnn": ("stages", "depth"), "transformer": ("layers",)}
+
+
+def _check_timing(config: RunConfig, model: Signature) -> None:
+    """Can both norms be timed in the model, as the config asks for it?"""
+    measure, trainer = config.measure, config.trainer
+    if not isinstance(measure, Timing):
+        return
+    if trainer.devices * trainer.nodes > 1:
+        raise InputError(f"measure={measure.name} runs in one process: use trainer=cpu or trainer=gpu")
+    if config.test:
+        raise InputError(f"measure={measure.name} trains nothing that test=true could test")
+    if trainer.precision == "16-mixed":
+        raise InputError(f"measure={measure.name} scales no losses, as 16-mixed needs it: use bf16-mixed or 32-true")
+    if isinstance(measure, SiteTime) and config.model_name == "lstm":
+        raise InputError("measure=site_time times norms alone, which in model=lstm stand within the loop: use another")
+    if isinstance(measure, SiteTime) and trainer.compile:
+        raise InputError("measure=site_time times norms alone, which are not compiled: leave out trainer.compile=true")
+    if not isinstance(measure, InferenceTime):
+        _check_single(config, model, f"measure.batch_size={measure.batch_size}", measure.batch_size)
+    if measure.against is None:
+        return
+    signature = _checked_options("measure.against", measure.against)
+    beside = config.model_copy(update={"norm": measure.against})
+    try:
+        _check_sites(beside, signature, model)
+        if not isinstance(measure, InferenceTime):
+            _check_single(beside, model, f"measure.batch_size={measure.batch_size}", measure.batch_size)
+    except InputError as error:
+        raise InputError(f"norm@measure.against: {error}") from None
+
+
+def _check_inside(config: RunConfig) -> None:
+    """A network is looked into by one process, whose batch is the whole batch."""
+    trainer = config.trainer
+    if isinstance(config.measure, Training) and config.measure.inside and trainer.devices * trainer.nodes > 1:
+        raise InputError("measure.inside=true looks into one process: use trainer=cpu or trainer=gpu")
+
+
+def _check_trial(config: RunConfig, model: Signature) -> None:
+    """Has what is tried of a network a meaning for it?"""
+    measure, trainer = config.measure, config.trainer
+    if not isinstance(measure, Lengths | _TRIALS):
+        return
+    if trainer.devices * trainer.nodes > 1:
+        raise InputError(f"measure={measure.name} runs in one process: use trainer=cpu or trainer=gpu")
+    if isinstance(measure, Lengths):
+        _check_lengths(config, measure)
+    elif config.test:
+        raise InputError(f"measure={measure.name} never reads the test split: leave out test=true")
+    if isinstance(measure, LearningRateCeiling):
+        _check_ladder(measure)
+    if isinstance(measure, Leakage):
+        _check_leakage(config)
+    if isinstance(measure, ScaleInvariance):
+        _check_scaled(config, model)
+    if isinstance(measure, SyncEquivalence):
+        if config.norm_name != "batch":
+            raise InputError(f"norm={config.norm_name} has nothing to synchronise: use norm=batch")
+        if config.norm.get("nbs") is not None:
+            raise InputError("norm.nbs splits a batch, and measure=sync_equivalence pools it: leave out norm.nbs")
+
+
+_TRIALS = Axes | LearningRateCeiling | Leakage | ScaleInvariance | SyncEquivalence
+
+
+def _check_lengths(config: RunConfig, measure: Lengths) -> None:
+    if config.task.goal != "language_modelling":
+        raise InputError(
+            f"measure=lengths reads text, and task={config.task.name} is classification: "
+            "use model=lstm or transformer with task=union"
+        )
+    if len(set(measure.lengths)) < len(measure.lengths):
+        raise InputError(f"measure.lengths={_shown(list(measure.lengths))}: each length once")
+    longest, known = max(measure.lengths), config.task.max_length or 0
+    if config.model.get("position_encoding") == "learned" and longest > known:
+        raise InputError(
+            f"measure.lengths has {longest} tokens, and the model learns {known} positions (task.max_length): "
+            "use model.position_encoding=rotary"
+        )
+
+
+def _check_ladder(measure: LearningRateCeiling) -> None:
+    # by logarithms, as a power overflows
+    if math.log10(measure.lowest) + (measure.rungs - 1) * math.log10(measure.factor) > _LARGEST_RATE:
+        raise InputError(
+            f"measure.rungs={measure.rungs}: the highest rung would be a learning rate beyond "
+            f"1e{_LARGEST_RATE}, which float32 can't hold; use fewer, or a smaller measure.factor"
+        )
+
+
+_LARGEST_RATE = 38  # its power of ten
+
+
+def _check_leakage(config: RunConfig) -> None:
+    if config.task.goal != "classification":
+        raise InputError(f"measure=leakage needs one class an example, which task={config.task.name} has not")
+    nbs = config.norm.get("nbs")
+    for name, value in (("task.batch_size", config.task.batch_size), ("norm.nbs", nbs)):
+        if value is not None and value % 2:
+            raise InputError(f"measure=leakage goes by pairs, and {name}={value} is odd: use an even number")
+
+
+def _check_scaled(config: RunConfig, model: Signature) -> None:
+    if model.constants["layouts"] not in (("BC",), ("BCHW",)) or config.model_name == "lstm":
+        raise InputError(
+            f"measure=scale_invariance scales the layer before each norm, and in model={config.model_name} more than "
+            "one feeds it: use model=mlp or cnn"
+        )
+    if config.model.get("placement") == "pre_activation" and config.model.get("residual"):
+        raise InputError(
+            "measure=scale_invariance scales the layer before each norm, and model.placement=pre_activation has sums "
+            "of branches there: use model.placement=post_conv"
+        )
 
 
 def _check_output(config: RunConfig) -> None:

@@ -6,9 +6,10 @@ config can tell (a norm that has no meaning at a model's sites, batch norm on si
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -86,6 +87,7 @@ class TaskConfig(Strict):
     vocabulary: Annotated[int, Field(gt=2)] | None = None  # words and subwords: most token ids to keep
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of train (random; of a text its end) if none is given
     bucket: bool = False  # batches of similar lengths: less padding
+    classes_per_batch: PositiveInt | None = None  # classes that a training batch holds; None: whatever comes
     batch_size: PositiveInt  # SGD batch, over all processes
     eval_batch_size: PositiveInt = 500
     epochs: PositiveInt  # passes over the training split
@@ -108,7 +110,18 @@ class TaskConfig(Strict):
             raise InputError("classification needs task.target, the column of the label")
         if self.view == "subwords" and self.vocabulary is None:
             raise InputError("task.view=subwords needs task.vocabulary, the number of token ids")
+        if self.classes_per_batch is not None:
+            self._check_classes(self.classes_per_batch)
         return self
+
+    def _check_classes(self, classes: int) -> None:
+        asked = f"task.classes_per_batch={classes}"
+        if self.goal == "language_modelling":
+            raise InputError(f"{asked}: language modelling has no classes; use null")
+        if self.bucket:
+            raise InputError(f"{asked} and task.bucket=true both say what a batch holds: set task.bucket=false")
+        if classes > self.batch_size:
+            raise InputError(f"{asked} needs a batch of as many examples, but task.batch_size={self.batch_size}")
 
 
 class OptimConfig(Strict):
@@ -147,14 +160,40 @@ class TrainerConfig(Strict):
     save_minutes: PositiveFloat = 2.0  # minutes between two resume points
 
 
+# Options that don't decide a result. Of the task: where the data lie, which their fingerprint stands for, and defaults
+# of the trainer, which says what is done; of the trainer: what it shows and when it saves.
+ELSEWHERE = ("path", "hub", "source", "epochs", "steps", "validations")
+SHOWN_OR_SAVED = {"log_every", "progress", "save_steps", "save_minutes"}
+
+
 class WandbConfig(Strict):
     """Weights & Biases. `auto` is online where an API key is configured, offline otherwise; it never asks."""
 
     project: str
     entity: str | None = None
-    group: str | None = None  # None: norm-model-task
-    tags: list[str] = []
+    group: str | None = None  # None: the cell, norm-model-task and a hash of all choices but the seed
+    tags: list[str] = []  # beside norm, model and task
     mode: Literal["auto", "online", "offline"] = "auto"
+    timeout: PositiveFloat = 30.0  # seconds to wait for W&B when a run begins and when it ends
+    artifacts: bool = False  # upload the checkpoints, as `best` and `latest`
+
+    @field_validator("project")
+    @classmethod
+    def _accepted(cls, project: str) -> str:
+        refused = sorted(set(project) & set("/\\#?%:"))
+        if refused:
+            raise InputError(f"logger.wandb.project={project}: W&B takes no {refused[0]} in the name of a project")
+        if not 0 < len(project) <= 128:
+            raise InputError("logger.wandb.project: W&B takes names of 1 to 128 characters")
+        return project
+
+    @field_validator("tags")
+    @classmethod
+    def _short(cls, tags: list[str]) -> list[str]:
+        wrong = [tag for tag in tags if not 0 < len(tag) <= 64]
+        if wrong:
+            raise InputError(f"logger.wandb.tags: W&B takes tags of 1 to 64 characters, not {wrong[0]!r}")
+        return tags
 
 
 class LoggerConfig(Strict):
@@ -165,19 +204,27 @@ class LoggerConfig(Strict):
     tensorboard: bool = False
 
 
-class Training(Strict):
+class Measure(Strict):
+    """What a run measures. An exclusive measure takes times: it runs alone, in a process of its own, on one thread."""
+
+    exclusive: ClassVar[bool] = False
+    summary: ClassVar[tuple[str, ...]] = ()  # patterns of the summary's columns, beside those of the task's metrics
+
+
+class Training(Measure):
     """Train, validate, keep the best checkpoint."""
 
     name: Literal["training"]
+    inside: bool = False  # look into the network at every validation, see `probes/inside.py`
 
 
-class Evaluate(Strict):
+class Evaluate(Measure):
     """Test a checkpoint."""
 
     name: Literal["evaluate"]
 
 
-class GradientGrowth(Strict):
+class GradientGrowth(Measure):
     """How gradients grow a layer on their way back through an untrained network."""
 
     name: Literal["gradient_growth"]
@@ -185,18 +232,126 @@ class GradientGrowth(Strict):
     inputs: Literal["gaussian", "data"]
     skip: Annotated[float, Field(ge=0, lt=0.5)]  # share of the layers, at either end, that is not fitted
     steps: Literal[0, 1]  # optimiser steps before
+    summary: ClassVar[tuple[str, ...]] = (
+        *("gradient_growth", "activation_growth", "output_cosine", "gradient_log10_first", "gradient_log10_last"),
+        *("layers", "first_layer", "last_layer"),
+    )
 
 
-class SampleCoupling(Strict):
+class SampleCoupling(Measure):
     """Which examples and positions depend on each other."""
 
+    summary: ClassVar[tuple[str, ...]] = ("train/*", "eval/*", "as_declared")
     name: Literal["sample_coupling"]
     examples: Annotated[int, Field(ge=2)]
     positions: Annotated[int, Field(ge=2)]  # of a language model's window, time steps
 
 
+class Timing(Measure):
+    """What is timed of the run's norm and of a second one, in turn: many short blocks of each."""
+
+    exclusive: ClassVar[bool] = True
+    batch_size: PositiveInt  # examples
+    steps: PositiveInt  # of a block
+    blocks: Annotated[int, Field(ge=3)]  # of each norm
+    against: dict[str, Any] | None = None  # the second norm, a Hydra partial like RunConfig.norm; None: there is none
+
+
+class StepTime(Timing):
+    """How long a training step takes."""
+
+    name: Literal["step_time"]
+
+
+class InferenceTime(Timing):
+    """How long a forward pass in eval mode takes."""
+
+    name: Literal["inference_time"]
+    fold: bool  # a norm that can be folded exactly into the layers before it is
+
+
+class SiteTime(Timing):
+    """How long a model's norms alone take, and what keeping running statistics is of batch norm's."""
+
+    name: Literal["site_time"]
+
+
+class Axes(Measure):
+    """Over which axes a norm takes its statistics."""
+
+    name: Literal["axes"]
+    examples: Annotated[int, Field(ge=4)]
+    summary: ClassVar[tuple[str, ...]] = (
+        *("over_*_error", "moved_by_*", "train_eval_difference", "as_declared", "*/site/*", "site/*"),
+    )
+
+
+class Lengths(Measure):
+    """Train a language model, then read longer windows than it was trained on."""
+
+    name: Literal["lengths"]
+    lengths: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)]  # windows, tokens
+    tokens: PositiveInt | None  # of each split that are read, from its beginning; None: all
+    summary: ClassVar[tuple[str, ...]] = (
+        *("validation/bits_per_character@*", "validation/late_bits_per_character@*", "drift", "late_drift", "drift@*"),
+        *("test/bits_per_character@*", "test/late_bits_per_character@*", "late_drift@*"),
+    )
+
+
+class LearningRateCeiling(Measure):
+    """The largest learning rate at which a network still learns."""
+
+    name: Literal["learning_rate_ceiling"]
+    lowest: PositiveFloat
+    factor: Annotated[float, Field(gt=1)]  # from rung to rung
+    rungs: Annotated[int, Field(ge=2)]
+    steps: Annotated[int, Field(ge=5)]  # optimiser steps a rung
+    share: Annotated[float, Field(gt=0, le=1)]  # of the targets' entropy, that the loss must come below
+    summary: ClassVar[tuple[str, ...]] = ("ceiling", "log2_ceiling", "ceiling_*", "rung", "tried", "entropy")
+
+
+class Leakage(Measure):
+    """Whether a network can tell what only another example of its batch shows."""
+
+    name: Literal["leakage"]
+    steps: PositiveInt  # optimiser steps
+    summary: ClassVar[tuple[str, ...]] = ("leak/*",)
+
+
+class ScaleInvariance(Measure):
+    """What scaling the weights before a norm changes."""
+
+    name: Literal["scale_invariance"]
+    factor: Annotated[float, Field(gt=1)]
+    examples: Annotated[int, Field(ge=4)]
+    summary: ClassVar[tuple[str, ...]] = ("function_change", "unit_function_change", "gradient_ratio", "step_ratio")
+
+
+class SyncEquivalence(Measure):
+    """Whether two processes that synchronise batch norm compute what one would."""
+
+    name: Literal["sync_equivalence"]
+    examples: Annotated[int, Field(ge=8)]  # of both processes together
+    summary: ClassVar[tuple[str, ...]] = ("*_difference", "*_difference_unsynced")
+
+
 # What a run measures, with the options of that measure alone.
-MeasureConfig = Annotated[Training | Evaluate | GradientGrowth | SampleCoupling, Field(discriminator="name")]
+MeasureConfig = Annotated[
+    Training
+    | Evaluate
+    | GradientGrowth
+    | SampleCoupling
+    | StepTime
+    | InferenceTime
+    | SiteTime
+    | Axes
+    | Lengths
+    | LearningRateCeiling
+    | Leakage
+    | ScaleInvariance
+    | SyncEquivalence,
+    Field(discriminator="name"),
+]
 
 
 class RunConfig(Strict):
@@ -237,6 +392,11 @@ class RunConfig(Strict):
     def model_name(self) -> str:
         """The model's name: one file a model, so its module's."""
         return component_name(self.model)
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of torch. Times are taken on one unless more are asked for: more share cores with others."""
+        return self.trainer.threads or (1 if self.measure.exclusive else os.cpu_count() or 1)
 
 
 def component_name(node: dict[str, Any]) -> str:

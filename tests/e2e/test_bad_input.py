@@ -74,6 +74,53 @@ FROM_THE_CONFIG = {
     ),
     "a probe in several processes": (["measure=sample_coupling", "trainer=ddp"], ["one process", "trainer=cpu"]),
     "a probe that reads the test split": (["measure=sample_coupling", "test=true"], ["test=true"]),
+    "an unknown second norm": (
+        ["measure=step_time", "norm@measure.against=rmss"],
+        ["there is no norm=rmss", "Did you mean 'rms'"],
+    ),
+    "a second norm without statistics": (
+        ["measure=step_time", "model=mlp", "measure.batch_size=1"],
+        ["norm@measure.against: batch norm", "single example", "measure.batch_size=1"],
+    ),
+    "looking into several processes": (["measure.inside=true", "trainer=ddp"], ["measure.inside=true", "one process"]),
+    "batches of no class": (["task.classes_per_batch=0"], ["task.classes_per_batch=0", "greater than 0"]),
+    "classes of a text": (
+        ["model=transformer", "task=union", "task.classes_per_batch=2"],
+        ["task.classes_per_batch=2", "language modelling", "null"],
+    ),
+    "batches by class and by length": (
+        ["model=lstm", "task.classes_per_batch=2"],
+        ["task.classes_per_batch=2", "task.bucket=false"],
+    ),
+    "more classes than a batch has examples": (
+        ["task.classes_per_batch=9", "task.batch_size=8"],
+        ["task.classes_per_batch=9", "task.batch_size=8"],
+    ),
+    "lengths of images": (["measure=lengths"], ["reads text", "task=union"]),
+    "lengths beyond learned positions": (
+        ["measure=lengths", "model=transformer", "task=union", "model.position_encoding=learned"],
+        ["400", "64 positions", "rotary"],
+    ),
+    "a length twice": (
+        ["measure=lengths", "model=lstm", "task=union", "measure.lengths=[50,50]"],
+        ["each length once"],
+    ),
+    "no length": (["measure=lengths", "model=lstm", "task=union", "measure.lengths=[]"], ["measure.lengths=[]"]),
+    "lengths in several processes": (["measure=lengths", "model=lstm", "task=union", "trainer=ddp"], ["one process"]),
+    "a ladder that goes nowhere": (["measure=learning_rate_ceiling", "measure.factor=1"], ["measure.factor=1"]),
+    "a ladder that reads the test split": (["measure=learning_rate_ceiling", "test=true"], ["test=true"]),
+    "a ladder without end": (["measure=learning_rate_ceiling", "measure.rungs=2000"], ["rungs=2000", "float32"]),
+    "partners in a text": (["measure=leakage", "model=lstm", "task=union"], ["one class an example"]),
+    "an odd number of partners": (["measure=leakage", "task.batch_size=33"], ["task.batch_size=33", "even"]),
+    "partners that share no statistics": (["measure=leakage", "norm=batch", "norm.nbs=3"], ["norm.nbs=3", "even"]),
+    "scales of a recurrence": (["measure=scale_invariance", "model=lstm"], ["model=lstm", "model=mlp or cnn"]),
+    "scales before sums": (
+        ["measure=scale_invariance", "model.placement=pre_activation"],
+        ["pre_activation", "post_conv"],
+    ),
+    "nothing to synchronise": (["measure=sync_equivalence"], ["norm=layer", "norm=batch"]),
+    "synchronised chunks": (["measure=sync_equivalence", "norm=batch", "norm.nbs=4"], ["norm.nbs"]),
+    "axes of a batch of one": (["measure=axes", "measure.examples=1"], ["measure.examples=1"]),
     "own files without a path": (["task=text_files"], ["task.path"]),
     "own files that are not there": (
         ["task=text_files", "task.path=nowhere.csv"],

@@ -95,3 +95,16 @@ def test_sample_coupling_of_images(train, tmp_path):
     summary = read_json(only_run(tmp_path / "outputs") / "summary.json")
     assert summary["train/examples"] == summary["eval/examples"] == 0.0
     assert "train/future" not in summary
+
+
+def test_step_time_from_the_command_to_the_record(train, tmp_path):
+    options = ("measure=step_time", "measure.blocks=3", "norm=batch", "norm@measure.against=rms", *SMALL)
+    answer = train(*options)
+    assert answer.status == 0, answer.err
+    folder = only_run(tmp_path / "outputs")
+    summary = read_json(folder / "summary.json")
+    assert f"rms {summary['step_ms_against']:.3f} ms" in answer.out
+    assert f"ratio {summary['step_ratio']:.3f}" in answer.out
+    assert "peak_memory_mb" not in summary  # of the process that only waits
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
+    assert "nothing was computed" in train(*options).out

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from normlab.measures.loggers import RunRecord, is_online
+from normlab.measures.loggers import RunRecord, is_online, read_rows
 from normlab.schema import InputError, WandbConfig
 
 SHORT = ("trainer.steps=2", "trainer.batches=2", "trainer.threads=1", "task.batch_size=16", "model.width=16")
@@ -62,6 +64,36 @@ def test_an_offline_run_holds_what_a_dashboard_groups_by(train, tmp_path):
     for name, value in (("norm", "batch"), ("model", "lstm"), ("task", "word_stress"), ("seed", "3")):
         assert f'"{name}"' in text, name
         assert value in text, value
+
+
+def test_all_loggers_tell_the_same_names_and_the_same_cell(train, tmp_path):
+    seeds = [("seed=0",), ("seed=1",)]
+    for seed in seeds:
+        answer = train("model=lstm", "norm=layer", "logger=[csv,tensorboard]", *seed, *SHORT)
+        assert answer.status == 0, answer.err
+    cells, rows = set(), []
+    for folder in (tmp_path / "outputs" / "runs").iterdir():
+        labels = yaml.safe_load((folder / "csv" / "hparams.yaml").read_text())
+        assert labels == yaml.safe_load((folder / "tensorboard" / "hparams.yaml").read_text())
+        assert (labels["norm"], labels["model"], labels["task"]) == ("layer", "lstm", "word_stress")
+        assert labels["norm_options"]["eps"] == 1e-5
+        cells.add(labels["cell"])
+        events = EventAccumulator(str(folder / "tensorboard"))
+        events.Reload()
+        names = set((folder / "csv" / "metrics.csv").read_text().splitlines()[0].split(",")) - {"step", "epoch"}
+        kept = {name for row in read_rows(folder / "metrics.jsonl") for name in row} - {"step", "time"}
+        assert names == kept
+        assert kept <= set(events.Tags()["scalars"])
+        rows.append(names)
+    assert len(cells) == 1
+    assert cells.pop().startswith("layer-lstm-word_stress-")
+
+
+def test_what_a_measure_without_training_logs_is_written_too(train, tmp_path):
+    options = ("model=mlp", "model.depth=4", "model.width=16", "measure=gradient_growth", "measure.batch_size=16")
+    assert train(*options, "logger=csv", "trainer.threads=1").status == 0
+    (file,) = (tmp_path / "outputs").glob("runs/*/csv/metrics.csv")
+    assert len(file.read_text().splitlines()) == 5
 
 
 def test_the_record_is_a_line_a_report(tmp_path):

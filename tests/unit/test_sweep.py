@@ -6,41 +6,16 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
+from made_up_runs import Launcher, made_up
 
 from normlab.jsonfile import read_json, write_json
-from normlab.runs.run import Done
-from normlab.runs.store import claim
 from normlab.schema import InputError
 from normlab.study import compose as composing
 from normlab.study import job as jobs_module
 from normlab.study.compose import Composer
-from normlab.study.job import job
 from normlab.study.sweep import sweep
 
 CONF = Path(__file__).parents[2] / "conf"
-
-
-class Launcher:
-    """Does what Hydra's basic launcher does, in this process; notes what it was given."""
-
-    def __init__(self, load, before=None):
-        self.load = load
-        self.before = before
-        self.launched: list[list[str]] = []
-
-    def __call__(self, batch, initial_job_idx):
-        from normlab.checks import checked
-
-        for number, overrides in enumerate(batch, start=initial_job_idx):
-            self.launched.append([o for o in overrides if not o.startswith("plan=")])
-            if self.before is not None:
-                self.before(number)
-            cfg = self.load(overrides)
-            plan = cfg.plan
-            OmegaConf.set_struct(cfg, False)
-            del cfg["hydra"]
-            job(Path(plan), lambda cfg=cfg, overrides=overrides: checked(cfg, overrides, launcher="basic"))
 
 
 @pytest.fixture
@@ -77,26 +52,7 @@ def world(tmp_path, cache, monkeypatch):
 
     world = World()
 
-    def do(config):
-        from normlab.data.store import prepare
-        from normlab.runs.code import code_hash
-        from normlab.runs.identity import run_id
-
-        name = run_id(config, prepare(config.task, Path(config.cache))[1])
-        run, _ = claim(Path(config.output), name, code_hash(config), config.model_dump(mode="json"))
-        world.done.append(f"{config.norm_name}-{config.seed}")
-        try:
-            summary = world.behaviour(config)
-        except InputError:
-            run.withdraw()
-            raise
-        except BaseException as error:
-            run.fail("failed", str(error))
-            raise
-        run.finish(summary)
-        return Done(summary, run.place.folder, True)
-
-    monkeypatch.setattr(jobs_module, "do", do)
+    monkeypatch.setattr(jobs_module, "do", made_up(lambda config: world.behaviour(config), world.done))
     return world
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from normlab.data.batch import Batch
-from normlab.data.splits import Split
+from normlab.data.few_classes import FewClasses
+from normlab.data.splits import Examples, Split
 from normlab.schema import InputError
 from normlab.seeds import derive
 
@@ -24,6 +26,7 @@ def loader(
     *,
     seed: int | None = None,
     bucket: bool = False,
+    classes_per_batch: int | None = None,
     rank: int = 0,
     world_size: int = 1,
 ) -> DataLoader[Batch]:
@@ -35,15 +38,18 @@ def loader(
         seed: of the order, which `loader.batch_sampler.sampler.set_epoch` renews; None keeps the order of the
             data, for evaluation.
         bucket: batches of similar lengths.
+        classes_per_batch: each batch holds that many classes, see `FewClasses`; only for labelled examples.
         rank, world_size: this process among all.
 
     Each process takes a contiguous share of every batch, and all processes have the same number of batches. What is
     left at the end joins the last batch if it is no more than half a batch, or would leave a process fewer than two
     examples (which have no batch statistics). No example is left out or repeated, and the batches are the same for
-    any number of processes that take at least four examples each.
+    any number of processes that take at least four examples each. With `classes_per_batch` batches are of about
+    `batch_size` examples instead, and a class that is too small to share is left out.
 
     Raises:
-        InputError: the processes can't share a batch evenly, or there are fewer examples than processes.
+        InputError: the processes can't share a batch evenly, there are fewer examples than processes, or fewer
+            classes than asked for.
     """
     if batch_size % world_size:
         raise InputError(
@@ -51,7 +57,11 @@ def loader(
             f"use a multiple of {world_size}, such as {-(-batch_size // world_size) * world_size}"
         )
     order = Order(split, seed, batch_size if bucket and seed is not None else None)
-    batches: Any = Shares(order, batch_size, rank, world_size)
+    composition = None
+    if classes_per_batch is not None and seed is not None:
+        assert isinstance(split, Examples)
+        composition = FewClasses(split.targets, batch_size, classes_per_batch, world_size)
+    batches: Any = Shares(order, batch_size, rank, world_size, composition)
     if len(order) < world_size:
         raise InputError(f"{world_size} processes can't share {len(order)} examples; use trainer.devices=1")
     # With a generator of its own the loader draws nothing from torch's global one.
@@ -86,9 +96,14 @@ class Order(Sampler[int]):
         """int64: every example of this epoch."""
         if self.seed is None:
             return self.split.in_order()
-        generator = torch.Generator().manual_seed(derive(self.seed, "order", self.epoch))
+        generator = self.generator("order")
         index = self.split.shuffled(generator)
         return index if self.bucket is None else by_length(index, self.split.lengths_at(index), self.bucket, generator)
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """The random numbers of this epoch for one purpose."""
+        assert self.seed is not None
+        return torch.Generator().manual_seed(derive(self.seed, purpose, self.epoch))
 
     def __len__(self) -> int:
         return self._count
@@ -115,27 +130,36 @@ def by_length(index: Tensor, lengths: Tensor, batch_size: int, generator: torch.
 class Shares(Sampler[Share]):
     """One process's share of every batch."""
 
-    def __init__(self, sampler: Order, batch_size: int, rank: int, world_size: int) -> None:
+    def __init__(
+        self, sampler: Order, batch_size: int, rank: int, world_size: int, composition: FewClasses | None = None
+    ) -> None:
         self.sampler = sampler  # where Lightning finds set_epoch
+        self.composition = composition
         self.batch_size = batch_size
         self.rank = rank
         self.world_size = world_size
         self.skip = 0  # batches that the next pass leaves out: those that an interrupted epoch has done
         fewest = max(batch_size // 2 + 1, world_size * min(2, batch_size // world_size))
         whole, rest = divmod(len(sampler), batch_size)
-        self.batches = max(1, whole + (rest >= fewest))
+        self.batches = len(composition) if composition else max(1, whole + (rest >= fewest))
 
     def __len__(self) -> int:
         return self.batches
 
     def __iter__(self) -> Iterator[Share]:
-        index = self.sampler.index()
         first, self.skip = self.skip, 0
-        for i in range(first, self.batches):
-            last = i == self.batches - 1
-            batch = index[i * self.batch_size : None if last else (i + 1) * self.batch_size]
+        for batch in islice(self._batches(), first, None):
             low, high = (len(batch) * r // self.world_size for r in (self.rank, self.rank + 1))
             yield Share(batch[low:high], batch)
+
+    def _batches(self) -> Iterator[Tensor]:
+        index = self.sampler.index()
+        if self.composition is not None:
+            yield from self.composition.compose(index, self.sampler.generator("classes"))
+            return
+        for i in range(self.batches):
+            last = i == self.batches - 1
+            yield index[i * self.batch_size : None if last else (i + 1) * self.batch_size]
 
 
 class _Gathered(Dataset[Batch]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,14 @@ class TrainingLog(pl.Callback):
     def on_validation_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         """Stop the clock."""
         self._tick()
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        """Log beside the validation metrics what they cost, so that they can be plotted against it."""
+        self._count(trainer, task)
+        values = {"train/examples": self.examples, "train/seconds": self.seconds}
+        # float32 counts to 16 million only
+        exact = torch.tensor(list(values.values()), dtype=torch.float64, device=task.device)
+        task.log_dict(dict(zip(values, exact, strict=True)))
 
     def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         """Start it again."""
@@ -83,8 +92,7 @@ class TrainingLog(pl.Callback):
             return
         self._tick()
         loss = float(trainer.strategy.reduce(torch.stack(self._losses).mean(), reduce_op="mean"))
-        seen = torch.tensor(self._own_examples, device=task.device)
-        self.examples = int(trainer.strategy.reduce(seen, reduce_op="sum"))
+        self._count(trainer, task)
         self._losses.clear()
         values = {
             "train/loss": loss,
@@ -97,6 +105,10 @@ class TrainingLog(pl.Callback):
         if not math.isfinite(loss):
             stop_diverged(trainer, task)
 
+    def _count(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        seen = torch.tensor(self._own_examples, device=task.device)
+        self.examples = int(trainer.strategy.reduce(seen, reduce_op="sum"))
+
     def _tick(self) -> None:
         now = time.perf_counter()
         self.seconds += now - self._since
@@ -104,7 +116,10 @@ class TrainingLog(pl.Callback):
 
 
 class Curve(pl.Callback):
-    """The validation metrics of every validation, in order; the best one's row is the run's result."""
+    """The validation metrics of every validation, in order, with the step, examples and training seconds until then.
+
+    The best one's row is the run's result.
+    """
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
@@ -113,7 +128,8 @@ class Curve(pl.Callback):
         """Keep the row; a loss that is not finite ends the run."""
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         row = {name: value for name, value in values.items() if name.startswith("validation/")}
-        self.rows.append({"step": trainer.global_step, **row})
+        until = {"examples": int(values["train/examples"]), "seconds": values["train/seconds"]}
+        self.rows.append({"step": trainer.global_step, **until, **row})
         if not math.isfinite(row["validation/loss"]):
             stop_diverged(trainer, task)
 
@@ -136,6 +152,17 @@ class Curve(pl.Callback):
         rows = [row for row in self.rows if math.isfinite(row["validation/loss"])]
         pick = max if task.direction == "max" else min
         return pick(rows, key=lambda row: row[name]) if rows else None
+
+    def area(self, metric: str) -> float | None:
+        """Area under the curve of a validation metric over steps, divided by the steps it spans (trapezoids).
+
+        From the first validation to the last; None with fewer than two.
+        """
+        steps, values = ([row[name] for row in self.rows] for name in ("step", f"validation/{metric}"))
+        if len(steps) < 2:
+            return None
+        pairs = zip(pairwise(steps), pairwise(values), strict=True)
+        return sum((s1 - s0) * (v0 + v1) / 2 for (s0, s1), (v0, v1) in pairs) / (steps[-1] - steps[0])
 
 
 class Heartbeat(pl.Callback):

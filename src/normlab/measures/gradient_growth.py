@@ -16,6 +16,7 @@ from normlab.measures.place import Place
 from normlab.measures.session import build_task, prepare
 from normlab.models.build import build_model
 from normlab.models.mlp import MLP
+from normlab.probes.signals import cosine, rms
 from normlab.schema import GradientGrowth, InputError, RunConfig
 from normlab.seeds import derive
 from normlab.tasks.optimiser import build_optimiser
@@ -127,18 +128,6 @@ def gradient_logs(layers: list[Tensor], cotangent: Tensor) -> list[float]:
     return logs[::-1]
 
 
-def rms(x: Tensor) -> Tensor:
-    """Root mean square over all entries: a scalar."""
-    return x.detach().square().mean().sqrt()
-
-
-def cosine(x: Tensor) -> float:
-    """Mean cosine between two different examples of x [B, …]."""
-    unit = nn.functional.normalize(x.detach().flatten(1), dim=1, eps=0.0)
-    count = len(unit)
-    return float((unit.sum(0).square().sum() - count) / (count * (count - 1)))
-
-
 def inner_layers(count: int, skip: float) -> range:
     """The layers (from 1) that are fitted: without the share `skip` at either end, but two at least."""
     left_out = min(int(skip * count), (count - 2) // 2)
@@ -173,7 +162,14 @@ def _train_a_step(task: Task, config: RunConfig, data: Data) -> None:
     """One optimiser step on a batch of the training split, at the full learning rate."""
     optimiser = build_optimiser(task.model, config.optim)
     order = derive(config.seed, "order")
-    batch = next(iter(loader(data.split("train"), config.task.batch_size, seed=order, bucket=config.task.bucket)))
+    batches = loader(
+        data.split("train"),
+        config.task.batch_size,
+        seed=order,
+        bucket=config.task.bucket,
+        classes_per_batch=config.task.classes_per_batch,
+    )
+    batch = next(iter(batches))
     batch = batch.to(next(task.model.parameters()).device)
     inputs = batch.inputs.double() if batch.inputs.is_floating_point() else batch.inputs
     (task.losses(task.model(inputs, batch.mask), batch) / batch.total).backward()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import netrc
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from normlab.measures.place import Place
-from normlab.schema import InputError, RunConfig, WandbConfig
+from normlab.measures.wandb_run import WandbRun, begin
+from normlab.schema import ELSEWHERE, SHOWN_OR_SAVED, InputError, RunConfig, WandbConfig
 
 
 class RunRecord(Logger):
@@ -46,9 +48,7 @@ class RunRecord(Logger):
 
     def kept(self) -> list[dict[str, Any]]:
         """The rows that a resumed run begins with."""
-        if self.rows == 0:
-            return []
-        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()[: self.rows]]
+        return read_rows(self.path)[: self.rows] if self.rows else []
 
     @property
     def name(self) -> str:
@@ -77,76 +77,107 @@ class RunRecord(Logger):
         """The config stands in `config.json`."""
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a `metrics.jsonl`."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
 def build_loggers(config: RunConfig, place: Place) -> list[Logger]:
     """The loggers that the config asks for, after the run's own record."""
     record = RunRecord(place.folder, place.resume.rows if place.resume else 0)
     loggers: list[Logger] = [record]
+    labels = labels_of(config, place)
     if config.logger.csv:
-        loggers.append(_csv(place, record))
+        loggers.append(_csv(place, record, labels))
     if config.logger.tensorboard:
-        loggers.append(_tensorboard(place))
+        loggers.append(_tensorboard(place, labels))
     if config.logger.wandb is not None:
-        loggers.append(_wandb(config.logger.wandb, config, place))
+        loggers.append(_wandb(config.logger.wandb, place, record, labels))
     return loggers
 
 
 @rank_zero_only
 def finish(loggers: list[Logger], summary: dict[str, Any]) -> None:
-    """Hand the summary to W&B and close its run; other loggers need no end."""
+    """Write what is still held back and hand the summary to W&B, whose run was stopped if there is none."""
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.summary.update(summary)
-            logger.experiment.finish()
+        if isinstance(logger, WandbRun):
+            logger.close(summary)
+        else:
+            logger.finalize("success" if summary else "stopped")
 
 
-def _csv(place: Place, record: RunRecord) -> Logger:
+def _csv(place: Place, record: RunRecord, labels: dict[str, Any]) -> Logger:
     """Lightning's CSV logger begins its file anew; a resumed run tells it what it had logged before."""
     rank_zero_only(shutil.rmtree)(place.folder / "csv", ignore_errors=True)
     logger = CSVLogger(place.folder, name="", version="csv")
+    logger.log_hyperparams(labels)
     for row in record.kept():
         values = {name: value for name, value in row.items() if name not in ("step", "time") and value is not None}
         logger.log_metrics(values, step=row["step"])
     return logger
 
 
-def _tensorboard(place: Place) -> Logger:
+def _tensorboard(place: Place, labels: dict[str, Any]) -> Logger:
     from pytorch_lightning.loggers import TensorBoardLogger
 
     # of an interrupted run, TensorBoard forgets what came after the resume point
     purge = None if place.resume is None else place.resume.step + 1
     try:
-        return TensorBoardLogger(place.folder, name="", version="tensorboard", purge_step=purge)
+        logger = TensorBoardLogger(
+            place.folder, name="", version="tensorboard", purge_step=purge, default_hp_metric=False
+        )
     except ModuleNotFoundError:
         raise InputError("logger=tensorboard needs TensorBoard: pip install 'normlab[tensorboard]'") from None
-
-
-def _wandb(wandb: WandbConfig, config: RunConfig, place: Place) -> Logger:
-    """Config, group, tags and job type are set so that a dashboard can group by norm, model and task."""
-    os.environ.setdefault("WANDB_SILENT", "true")  # our own line says how to view and upload
-    import wandb as client
-
-    if client.run is not None:  # an earlier run of a multirun failed; Lightning would log into it
-        client.finish(exit_code=1)
-    names = {"norm": config.norm_name, "model": config.model_name, "task": config.task.name}
-    options = config.model_dump(mode="json", include={"optim", "trainer", "seed", "norm", "model", "task"})
-    logger = WandbLogger(
-        project=wandb.project,
-        entity=wandb.entity,
-        group=wandb.group or "-".join(names.values()),
-        tags=[*names.values(), *wandb.tags],
-        job_type=config.measure.name,
-        id=f"{place.id}-{place.attempt}",
-        name=place.id,
-        save_dir=place.folder,
-        offline=not is_online(wandb),
-        config={
-            **names,
-            **{f"{key}_options" if key in names else key: value for key, value in options.items()},
-        },
-        settings=client.Settings(console="off"),
-    )
-    logger._wandb_init.pop("anonymous", None)  # Lightning still passes it, and W&B warns that it has no effect
+    if place.resume is None:
+        logger.log_hyperparams(labels)
     return logger
+
+
+def _wandb(wandb: WandbConfig, place: Place, record: RunRecord, labels: dict[str, Any]) -> Logger:
+    run = rank_zero_only(begin)(wandb, is_online(wandb), place, facts_of(wandb, labels))
+    logger = WandbRun(run, wandb, lambda: record.rows, place)
+    logger.resend(record.kept())
+    return logger
+
+
+def facts_of(wandb: WandbConfig, labels: dict[str, Any]) -> dict[str, Any]:
+    """What W&B's dashboard groups and filters by: group, tags, job type and the whole config."""
+    return {
+        "group": wandb.group or labels["cell"],
+        "job_type": labels["measure"],
+        "tags": list(dict.fromkeys([labels["norm"], labels["model"], labels["task"], *wandb.tags])),
+        "config": labels,
+    }
+
+
+def labels_of(config: RunConfig, place: Place) -> dict[str, Any]:
+    """What every logger but the record is told about a run: `norm`, `model`, `task`, `cell`, … and all options."""
+    names = {"norm": config.norm_name, "model": config.model_name, "task": config.task.name}
+    values = config.model_dump(mode="json", include={"norm", "model", "task", "optim", "trainer", "seed", "test"})
+    options = {f"{key}_options" if key in names else key: _plain(value) for key, value in values.items()}
+    measure = config.measure.model_dump(mode="json")
+    return {
+        **names,
+        "measure": measure.pop("name"),
+        "measure_options": measure,
+        "cell": f"{'-'.join(names.values())}-{_digest(config)}",
+        "run": place.id,
+        "attempt": place.attempt,
+        **options,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Without Hydra's own keys."""
+    return {k: v for k, v in value.items() if not k.startswith("_")} if isinstance(value, dict) else value
+
+
+def _digest(config: RunConfig) -> str:
+    """A short hash of the config without its seed: runs of one cell have the same."""
+    values = config.model_dump(mode="json", include={"norm", "model", "task", "optim", "measure", "test"})
+    trainer = config.trainer.model_dump(mode="json", exclude=SHOWN_OR_SAVED)
+    values["task"] = {key: value for key, value in values["task"].items() if key not in ELSEWHERE}
+    return hashlib.sha256(json.dumps([values, trainer], sort_keys=True).encode()).hexdigest()[:6]
 
 
 def is_online(wandb: WandbConfig) -> bool:

@@ -104,14 +104,14 @@ def coupling(sizes: Tensor, *, future: bool = False) -> float | None:
     return float(others.max() / own) if own > 0 else None
 
 
-def norm_sites(node: dict[str, Any]) -> dict[str, Norm]:
+def norm_sites(node: dict[str, Any], gain_init: float | None = None) -> dict[str, Norm]:
     """The norm of the config alone, at each kind of site where it has a meaning."""
     channels = 2 * int(node.get("groups", 8))
     sites = {}
     for kind, (layout, axes) in SITES.items():
         positions = LENGTHS["T"] if "T" in axes else None
         try:
-            sites[kind] = factory(node)(channels, layout, positions=positions).double()
+            sites[kind] = factory(node)(channels, layout, positions=positions, gain_init=gain_init).double()
         except InputError:  # it is refused there
             continue
     return sites

@@ -21,10 +21,11 @@ from torch import nn
 from normlab.data.load import Data, load
 from normlab.data.splits import Windows
 from normlab.measures.checkpointing import AtomicCheckpointIO
+from normlab.measures.devices import check_devices
 from normlab.measures.place import Place
 from normlab.measures.stopping import Stopped
 from normlab.models.checkpoint import describe
-from normlab.schema import InputError, RunConfig, TrainerConfig
+from normlab.schema import RunConfig
 from normlab.tasks.classification import Classification
 from normlab.tasks.language_modelling import LanguageModelling
 from normlab.tasks.task import Task
@@ -58,17 +59,6 @@ def quiet() -> None:
     ):
         warnings.filterwarnings("ignore", hint)
     warnings.filterwarnings("ignore", ".*", module="pytorch_lightning.trainer.connectors.*")
-
-
-def check_devices(trainer: TrainerConfig) -> None:
-    """Are there as many GPUs as asked for?"""
-    if trainer.accelerator != "gpu":
-        return
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if there == 0:
-        raise InputError("trainer=gpu: torch sees no GPU here; use trainer=cpu")
-    if there < trainer.devices:
-        raise InputError(f"trainer.devices={trainer.devices}: torch sees {there} GPUs here")
 
 
 @contextmanager

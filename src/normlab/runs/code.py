@@ -21,12 +21,14 @@ SOURCES = (".py", ".cpp", ".h")  # what may stand beside a module and be compile
 
 def code_hash(config: RunConfig) -> str:
     """A hash of the code that a run of this config depends on, as it lies on the disk now."""
-    return code_of(config.measure.name, str(config.norm["_target_"]), str(config.model["_target_"]))
+    beside = getattr(config.measure, "against", None)
+    classes = [node["_target_"] for node in (config.norm, config.model, beside) if node]
+    return code_of(config.measure.name, *classes)
 
 
-def code_of(measure: str, norm: str, model: str) -> str:
-    """The same, from the measure's name and the classes of norm and model."""
-    entries = (f"normlab.measures.{measure}", norm.rpartition(".")[0], model.rpartition(".")[0])
+def code_of(measure: str, *classes: str) -> str:
+    """The same, from the measure's name and the classes of norms and model."""
+    entries = (f"normlab.measures.{measure}", *(name.rpartition(".")[0] for name in classes))
     return _hash_of(entries, _state())
 
 

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from normlab.schema import RunConfig
+from normlab.runs.provenance import graphics, processor
+from normlab.schema import ELSEWHERE, SHOWN_OR_SAVED, RunConfig, TrainerConfig
 
 
 def science(config: RunConfig) -> dict[str, Any]:
     """The part of a config that decides a run's result: no paths, no loggers, no way of showing or saving progress."""
     values = config.model_dump(mode="json", include={"norm", "model", "task", "optim", "seed", "test"})
-    values["task"] = {k: v for k, v in values["task"].items() if k not in _ELSEWHERE}
-    trainer = config.trainer.model_dump(mode="json", exclude=_SHOWN_OR_SAVED)
-    trainer["threads"] = trainer["threads"] or os.cpu_count()
+    values["task"] = {k: v for k, v in values["task"].items() if k not in ELSEWHERE}
+    trainer = config.trainer.model_dump(mode="json", exclude=SHOWN_OR_SAVED)
+    trainer["threads"] = config.threads
     options = config.measure.model_dump(mode="json", exclude={"name"})
-    return {**values, "trainer": trainer, "measure": config.measure.name, **_named("measure", options)}
+    where = _named("machine", timed_on(config.trainer)) if config.measure.exclusive else {}
+    return {**values, "trainer": trainer, "measure": config.measure.name, **_named("measure", options), **where}
+
+
+def timed_on(trainer: TrainerConfig) -> dict[str, str | None]:
+    """What a time depends on beside the choices: the processor, the GPU if it is used, the version of torch."""
+    gpu = graphics() if trainer.accelerator == "gpu" else None
+    return {"processor": processor(), "gpu": gpu, "torch": version("torch")}
 
 
 def _named(group: str, options: dict[str, Any]) -> dict[str, Any]:
     """`{"steps": 0}` → `{"measure.steps": 0}`."""
     return {f"{group}.{name}": value for name, value in options.items()}
-
-
-# where the data lie, which their fingerprint stands for; defaults of the trainer, which says what is done
-_ELSEWHERE = ("path", "hub", "source", "epochs", "steps", "validations")
-_SHOWN_OR_SAVED = {"log_every", "progress", "save_steps", "save_minutes"}
 
 
 def run_id(config: RunConfig, data: str) -> str:

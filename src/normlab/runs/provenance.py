@@ -40,7 +40,7 @@ def provenance(folder: Path, config: RunConfig, data: str) -> None:
         "python": platform.python_version(),
         "packages": packages(),
         "machine": machine(),
-        "threads": config.trainer.threads or os.cpu_count(),
+        "threads": config.threads,
         "seeds": {purpose: derive(config.seed, purpose) for purpose in ("init", "order", "noise")},
         "data": data,
     }
@@ -70,7 +70,7 @@ def machine() -> dict[str, Any]:
     return {
         "host": platform.node(),
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "memory_gb": _memory_gb(),
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
@@ -91,13 +91,31 @@ def _memory_gb() -> float | None:
         return None
 
 
-def _processor() -> str:
+@cache
+def processor() -> str:
+    """The processor's model."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+@cache
+def graphics() -> str | None:
+    """The models of the NVIDIA GPUs that a process may see, as their driver names them; None: there is no driver."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return ", ".join(sorted({line.strip() for line in done.stdout.splitlines()}))
 
 
 def _git(*arguments: str) -> str | None:

@@ -60,9 +60,7 @@ def read_records(output: Path) -> Iterator[Record]:
                 yield record
 
 
-def read_record(
-    folder: Path, cells: dict[bytes, Cell] | None = None, code: Callable[[str, str, str], str] = code_of
-) -> Record:
+def read_record(folder: Path, cells: dict[bytes, Cell] | None = None, code: Callable[..., str] = code_of) -> Record:
     """The run in a folder, compared with the present code; `cells` holds those that were read before."""
     cells = {} if cells is None else cells
     try:
@@ -80,10 +78,11 @@ def read_record(
     return Record(folder, cell, int(seed[1]) if seed else None, found)
 
 
-def _cell(content: bytes, code: Callable[[str, str, str], str]) -> Cell:
+def _cell(content: bytes, code: Callable[..., str]) -> Cell:
     try:
         config = json.loads(content)
-        present = code(config["measure"]["name"], config["norm"]["_target_"], config["model"]["_target_"])
+        classes = (config["norm"], config["model"], config["measure"].get("against"))
+        present = code(config["measure"]["name"], *(node["_target_"] for node in classes if node))
         named = component_name(config["norm"]), component_name(config["model"]), config["task"]["name"]
         whole = all(named) and isinstance(config["optim"], dict) and isinstance(config["trainer"], dict)
     except (ValueError, LookupError, TypeError, AttributeError):

@@ -109,7 +109,9 @@ def _recorded(owned: Run, config: RunConfig, data: str) -> dict[str, Any]:
         measure = _measure(config)  # imports torch, which is no part of what a run takes
         started = time.perf_counter()
         summary = measure(config, place)
-        summary |= {"seconds": time.perf_counter() - started, "peak_memory_mb": peak_memory_mb()}
+        summary |= {"seconds": time.perf_counter() - started}
+        if not config.measure.exclusive:  # which has taken up its memory in another process
+            summary |= {"peak_memory_mb": peak_memory_mb()}
         owned.finish(summary)
     except InputError as error:
         if (place.folder / "metrics.jsonl").exists() or list_points(place.folder):

@@ -41,6 +41,8 @@ def _rows(config: RunConfig, folder: Path, summary: dict[str, Any], note: str) -
         rows += _growth_rows(summary)
     if config.measure.name == "sample_coupling":
         rows += _coupling_rows(summary)
+    if config.measure.exclusive:
+        rows += _time_rows(config, summary)
     if "seconds" in summary:
         rows.append(("time", _duration(summary["seconds"])))
     rows.append(("folder", str(folder)))
@@ -90,6 +92,27 @@ def _coupling_rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     declared = "as the norm declares" if summary["as_declared"] else "NOT what the norm declares"
     rows.append(("", f"the norm's coupling is {declared}"))
     return rows
+
+
+def _time_rows(config: RunConfig, summary: dict[str, Any]) -> list[tuple[str, str]]:
+    what = config.measure.name.removesuffix("_time")
+    titles = {"step": "training step", "inference": "forward pass", "site": "norms, both ways"}
+    values = [f"{config.norm_name} {summary[f'{what}_ms']:.3f} ms{_kept(summary, '')}"]
+    if "against" in summary:
+        values.append(f"{summary['against']} {summary[f'{what}_ms_against']:.3f} ms{_kept(summary, '_against')}")
+        values.append(f"ratio {summary[f'{what}_ratio']:.3f}")
+    rows = [(titles[what], " · ".join(values))]
+    if "update_share" in summary:
+        share = 100 * summary["update_share"]
+        rows.append(("running statistics", f"{share:.1f} % of the time of PyTorch's batch norm"))
+    return rows
+
+
+def _kept(summary: dict[str, Any], suffix: str) -> str:
+    """What else there is to say of a time."""
+    if f"saved_bytes{suffix}" in summary:
+        return f" and {summary[f'saved_bytes{suffix}'] / 1e6:.3f} MB for the backward pass"
+    return " (folded)" if summary.get(f"folded{suffix}") else ""
 
 
 def _number(value: float | None, form: str = ".4f") -> str:

@@ -75,7 +75,13 @@ def plan(combinations: Sequence[Sequence[str]], configs: Iterable[RunConfig]) ->
     Raises:
         InputError: the data of one can't be read.
     """
+    return list({job.id: job for job in planned(combinations, configs)}.values())
+
+
+def planned(combinations: Sequence[Sequence[str]], configs: Iterable[RunConfig]) -> list[Job]:
+    """The job of each combination, in their order. For `Raises` see `plan`."""
     jobs: dict[str, Job] = {}
+    names: list[str] = []
     fingerprints: dict[str, str] = {}
     codes: dict[tuple[Any, ...], str] = {}
     common = set.intersection(*map(set, combinations)) if combinations else set()
@@ -87,11 +93,11 @@ def plan(combinations: Sequence[Sequence[str]], configs: Iterable[RunConfig]) ->
         parts = (config.measure.name, config.norm["_target_"], config.model["_target_"])
         if parts not in codes:
             codes[parts] = code_hash(config)
-        name = run_id(config, fingerprints[data])
-        if name not in jobs:
+        names.append(run_id(config, fingerprints[data]))
+        if names[-1] not in jobs:
             varied = [override for override in overrides if override not in common]
-            jobs[name] = Job(len(jobs), list(overrides), varied, asked, name, codes[parts])
-    return list(jobs.values())
+            jobs[names[-1]] = Job(len(jobs), list(overrides), varied, asked, names[-1], codes[parts])
+    return [jobs[name] for name in names]
 
 
 def freeze(job: Job, invocation: Path) -> Path:

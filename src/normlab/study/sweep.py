@@ -48,37 +48,67 @@ def sweep(combinations: Sequence[Sequence[str]], composer: Composer, launch: Lau
     console = Console()
     configs = composer(combinations, Path(str(cfg.cache)))
     jobs = plan(combinations, configs)
-    found = {job.number: _admitted(job) for job in jobs}
+    found = look_up(jobs)
     todo = [job for job in jobs if is_missing(job, found[job.number])]
     console.print(headline(len(combinations), jobs, found), highlight=False, soft_wrap=True)
     if cfg.dry:
-        estimate(console, jobs, todo, _side_by_side(cfg, configs[0].trainer.threads))
+        estimate(console, jobs, todo, side_by_side(cfg, configs[0].trainer.threads))
         return []
-    outcomes = {job.number: Outcome("skipped") for job in jobs if job not in todo}
     invocation = Path(str(cfg.hydra.sweep.dir))
-    if todo:
-        _check_processes(cfg, jobs)
-        invocation.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(cfg, invocation / "multirun.yaml")
-        retries = int(cfg.on_error.partition(":")[2] or 0)
-        size = cfg.hydra.sweeper.get("max_batch_size") or _at_once(launcher_of(cfg.hydra), configs[0].trainer.threads)
-        saving = _saving_when_stopped(todo, invocation, launcher_of(cfg.hydra))
-        with Board(console, jobs, outcomes, invocation) as board, saving:
-            try:
-                outcomes |= _launched(todo, launch, invocation, size, retries)
-            except (SystemExit, KeyboardInterrupt):
-                outcomes |= _read_all(todo, invocation)
-                board.close()
-                print_table(console, jobs, outcomes)
-                print(f"What has finished stays. The same command goes on: {command()}", file=sys.stderr)
-                raise
-        write_table(jobs, outcomes, invocation)
+    outcomes = carry_out(console, jobs, todo, launch, cfg, invocation)
     print_table(console, jobs, outcomes)
     if todo:
         console.print(f"all of it: {invocation / 'table.csv'}", soft_wrap=True, highlight=False)
     if not all(outcome.is_result for outcome in outcomes.values()):
         sys.exit(1)
     return list(outcomes.values())
+
+
+def carry_out(
+    console: Console,
+    jobs: Sequence[Job],
+    todo: Sequence[Job],
+    launch: Launch,
+    cfg: DictConfig,
+    invocation: Path,
+    at_once: int | None = None,
+) -> dict[int, Outcome]:
+    """Launch what is to be done of the jobs, watch it, and tell how each ended.
+
+    Args:
+        invocation: folder of the frozen plans.
+        at_once: jobs to hand to the launcher at once; None: what suits it.
+
+    Raises:
+        InputError: the launcher does not start as many processes as a run has.
+        SystemExit: the multirun was stopped.
+    """
+    outcomes = {job.number: Outcome("skipped") for job in jobs if job not in todo}
+    if not todo:
+        return outcomes
+    _check_processes(cfg, jobs)
+    invocation.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(cfg, invocation / "multirun.yaml")
+    retries = int(cfg.on_error.partition(":")[2] or 0)
+    threads = jobs[0].config.trainer.threads
+    size = at_once or cfg.hydra.sweeper.get("max_batch_size") or _at_once(launcher_of(cfg.hydra), threads)
+    saving = _saving_when_stopped(todo, invocation, launcher_of(cfg.hydra))
+    with Board(console, jobs, outcomes, invocation) as board, saving:
+        try:
+            outcomes |= _launched(todo, launch, invocation, size, retries)
+        except (SystemExit, KeyboardInterrupt):
+            outcomes |= _read_all(todo, invocation)
+            board.close()
+            print_table(console, jobs, outcomes)
+            print(f"What has finished stays. The same command goes on: {command()}", file=sys.stderr)
+            raise
+    write_table(jobs, outcomes, invocation)
+    return outcomes
+
+
+def look_up(jobs: Sequence[Job]) -> dict[int, Found]:
+    """The state of each job's run."""
+    return {job.number: _admitted(job) for job in jobs}
 
 
 def dry_run(config: RunConfig) -> None:
@@ -180,7 +210,7 @@ def _at_once(launcher: str, threads: int | None) -> int | None:
     return max(1, (os.cpu_count() or 1) // (threads or 1))
 
 
-def _side_by_side(cfg: DictConfig, threads: int | None) -> int:
+def side_by_side(cfg: DictConfig, threads: int | None) -> int:
     """Runs that the launcher does at once; of a cluster, that is up to the cluster."""
     launcher = launcher_of(cfg.hydra)
     if launcher == "joblib":

@@ -45,6 +45,7 @@ class Task(pl.LightningModule, ABC):
         self.optim = optim
         self.record = record
         self.diverged = False
+        self.tested_as = "test"  # what the metrics of a test are logged as
         # in a tuple, so that it is no submodule: a compiled model would repeat every parameter under another name
         self._forward = (forward or model,)
 
@@ -82,19 +83,19 @@ class Task(pl.LightningModule, ABC):
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics."""
-        self._log_metrics("validation")
+        self._log_metrics("validation", "validation")
 
     def on_test_epoch_end(self) -> None:
         """Log the test metrics."""
-        self._log_metrics("test")
+        self._log_metrics("test", self.tested_as)
 
     def _evaluate(self, split: str, batch: Batch) -> None:
         logits = self._forward[0](batch.inputs, batch.mask)
         self.collect(logits, batch, self.losses(logits, batch))
 
-    def _log_metrics(self, split: str) -> None:
+    def _log_metrics(self, split: str, name: str) -> None:
         # the metrics are already reduced over processes; without a step of ours Lightning counts one too few
-        values = {f"{split}/{name}": value for name, value in self.metrics(split).items()}
+        values = {f"{name}/{metric}": value for metric, value in self.metrics(split).items()}
         self.log_dict({**values, "step": float(self.global_step)})
 
     def configure_optimizers(self) -> Any:

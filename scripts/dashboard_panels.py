@@ -1,0 +1,274 @@
+"""What the W&B project shows: a workspace for all runs, and a report that tells a study's findings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import wandb_workspaces.reports.v2 as wr
+import wandb_workspaces.workspaces as ws
+
+from normlab.schema import InputError
+
+STEP, EXAMPLES, SECONDS = "trainer/global_step", "train/examples", "train/seconds"
+QUANTITIES = ("gradient", "activation", "dead", "stable_rank", "cosine", "gain_drift", "tid_mean", "tid_var")
+# a line is a cell: its seeds' mean and spread. The levels above it fold the table by model, task and norm.
+GROUPS = ("model", "task", "norm", "cell")
+COLUMNS = (
+    *("config:norm.value", "config:model.value", "config:task.value", "config:seed.value", "config:optim.value.lr"),
+    *("summary:validation/accuracy", "summary:validation/bits_per_character", "summary:validation/loss"),
+    *("summary:test/accuracy", "summary:test/bits_per_character", "summary:area/loss", "summary:diverged"),
+    *("summary:steps", "summary:train_seconds", "run:state", "tags:__ALL__"),
+)
+SHOWN_RUNS = 20  # lines a panel
+
+
+@dataclass(frozen=True)
+class Told:
+    """One finding in the report.
+
+    verdict  supported, contradicted, …; None: it has not been run
+    numbers  a line each
+    runs     names of its runs
+    """
+
+    name: str
+    claim: int | None
+    title: str
+    statement: str
+    source: str
+    expect: str
+    metric: str
+    verdict: str | None
+    numbers: Sequence[str]
+    runs: Sequence[str]
+
+
+def workspace(entity: str, project: str) -> ws.Workspace:
+    """All runs, a line a cell."""
+    return ws.Workspace(
+        entity=entity,
+        project=project,
+        name="normlab",
+        sections=_sections(),
+        settings=ws.WorkspaceSettings(x_axis=STEP, max_runs=SHOWN_RUNS, smoothing_weight=0, smoothing_type="none"),
+        runset_settings=ws.RunsetSettings(
+            filters="Metric('JobType') != 'study'",
+            groupby=[ws.Config(name) for name in GROUPS],
+            pinned_columns=list(COLUMNS),
+        ),
+    )
+
+
+def _sections() -> list[ws.Section]:
+    accuracy, bits = "validation/accuracy", "validation/bits_per_character"
+    return [
+        ws.Section(
+            name="Curves: a line a cell, its band the spread of its seeds",
+            is_open=True,
+            panels=[
+                *(curve(name, STEP) for name in (accuracy, bits, "validation/loss", "train/loss")),
+                *(curve(name, axis) for axis in (EXAMPLES, SECONDS) for name in (accuracy, bits)),
+                curve("train/lr", STEP),
+            ],
+        ),
+        ws.Section(
+            name="Test, best and last",
+            is_open=True,
+            panels=[
+                *(bar(f"{split}/{m}") for split in ("test", "validation", "last") for m in _METRICS),
+                bar("area/loss"),
+                bar("diverged"),
+            ],
+        ),
+        ws.Section(
+            name="Sensitivity: learning rate, batch size, normalisation batch size",
+            is_open=True,
+            panels=[
+                *(scatter("optim.lr", f"validation/{m}") for m in _METRICS),
+                *(scatter("task_options.batch_size", f"validation/{m}") for m in _METRICS),
+                wr.ScatterPlot(
+                    title="accuracy by normalisation batch size",
+                    x=wr.SummaryMetric("normalisation_batch_size"),
+                    y=wr.SummaryMetric(accuracy),
+                    log_x=True,
+                ),
+                parallel(),
+            ],
+        ),
+        ws.Section(
+            name="Why: inside the network (measure.inside=true)",
+            is_open=True,
+            panels=[
+                *(curve(f"inside/{quantity}", STEP) for quantity in QUANTITIES),
+                *(sites(quantity) for quantity in ("gradient", "activation", "tid_var")),
+            ],
+        ),
+        ws.Section(
+            name="Machine",
+            panels=[*(wr.LinePlot(title=name, y=[name]) for name in ("system/cpu", "system/memory_percent"))],
+        ),
+    ]
+
+
+_METRICS = ("accuracy", "bits_per_character")
+
+
+def curve(metric: str, axis: str) -> wr.LinePlot:
+    """A metric over steps, examples or seconds; the table's groups are its lines."""
+    rising = metric.startswith("inside/") and metric.split("/")[1] in ("gradient", "activation")
+    return wr.LinePlot(title=f"{metric} by {axis}", x=axis, y=[metric], log_y=rising, max_runs_to_show=SHOWN_RUNS)
+
+
+def sites(quantity: str) -> wr.LinePlot:
+    """A quantity at each site of the network."""
+    return wr.LinePlot(title=f"{quantity}, each site", x=STEP, metric_regex=f"inside/{quantity}/.*", log_y=True)
+
+
+def bar(metric: str) -> wr.BarPlot:
+    """A bar a cell."""
+    return wr.BarPlot(title=metric, metrics=[wr.SummaryMetric(metric)], max_bars_to_show=SHOWN_RUNS)
+
+
+def scatter(option: str, metric: str) -> wr.ScatterPlot:
+    """A point a run."""
+    return wr.ScatterPlot(title=f"{metric} by {option}", x=wr.Config(option), y=wr.SummaryMetric(metric), log_x=True)
+
+
+def parallel() -> wr.ParallelCoordinatesPlot:
+    """How choices go with results, run by run."""
+    column = wr.ParallelCoordinatesPlotColumn
+    return wr.ParallelCoordinatesPlot(
+        title="choices and results",
+        columns=[
+            column(wr.Config("norm"), display_name="norm"),
+            column(wr.Config("optim.lr"), display_name="learning rate", log=True),
+            column(wr.Config("task_options.batch_size"), display_name="batch", log=True),
+            column(wr.SummaryMetric("validation/accuracy"), display_name="accuracy"),
+            column(wr.SummaryMetric("validation/loss"), display_name="loss", inverted=True),
+        ],
+    )
+
+
+def report(entity: str, project: str, findings: Sequence[Told], runs_of: Mapping[str, Any] | None = None) -> wr.Report:
+    """Claims, what was found, and the runs behind each.
+
+    Args:
+        runs_of: keywords that tell a runset where its runs are; none where there is no server to ask
+    """
+    where = dict(runs_of or {})
+    blocks: list[Any] = [wr.TableOfContents(), wr.H1("What the findings say"), wr.MarkdownBlock(_overview(findings))]
+    for told in findings:
+        claim = f"Claim {told.claim}: " if told.claim else ""
+        blocks += [wr.H2(f"{claim}{told.title}"), wr.MarkdownBlock(_story(told))]
+        if told.runs:
+            blocks.append(
+                wr.PanelGrid(
+                    runsets=[_runset(told.name, _named(told.runs), where)],
+                    panels=_laid_out([bar(told.metric), *(curve(m, STEP) for m in _curves(told.metric))]),
+                )
+            )
+    blocks += [wr.H1("All runs"), _all_runs(where)]
+    return wr.Report(
+        entity=entity,
+        project=project,
+        title="normlab: which normalisation should a network use?",
+        description="Findings with their verdicts, and the runs behind them.",
+        blocks=blocks,
+        width="fluid",
+    )
+
+
+def _all_runs(where: Mapping[str, Any]) -> wr.PanelGrid:
+    sets = [
+        _runset(model, f"Config('model') = '{model}' and Metric('JobType') in ['training', 'lengths']", where)
+        for model in ("cnn", "lstm", "transformer", "mlp")
+    ]
+    panels = [curve("validation/accuracy", STEP), curve("validation/bits_per_character", STEP)]
+    return wr.PanelGrid(runsets=sets, panels=_laid_out([*panels, bar("test/accuracy"), parallel()]))
+
+
+def _runset(name: str, filters: str, where: Mapping[str, Any]) -> wr.Runset:
+    return wr.Runset(name=name, filters=filters, groupby=[f"config.{key}" for key in GROUPS], **where)
+
+
+def _named(runs: Iterable[str]) -> str:
+    names = ", ".join(f"'{name}'" for name in runs)
+    return f"Metric('Name') in [{names}]"
+
+
+def _curves(metric: str) -> list[str]:
+    """The curve whose end a metric of the summary is."""
+    split, _, name = metric.partition("/")
+    if split in ("test", "last", "validation", "last_test"):
+        return [f"validation/{name}", "train/loss"]
+    return ["validation/loss", "train/loss"]
+
+
+def _laid_out(panels: Sequence[Any]) -> list[Any]:
+    """Two a row."""
+    for number, panel in enumerate(panels):
+        panel.layout = wr.Layout(x=12 * (number % 2), y=8 * (number // 2), w=12, h=8)
+    return list(panels)
+
+
+_MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?", "estimate": "·"}
+
+
+def _overview(findings: Sequence[Told]) -> str:
+    if not findings:
+        return "No study was given: `python scripts/dashboard.py --study outputs/studies/NAME` tells one."
+    rows = [
+        f"| {told.claim or ''} | {told.title} | {_MARKS.get(told.verdict or '', '')} {told.verdict or 'not run'} |"
+        for told in findings
+    ]
+    return "\n".join(["| claim | finding | verdict |", "| --- | --- | --- |", *rows])
+
+
+def _story(told: Told) -> str:
+    verdict = f"**{told.verdict}**" if told.verdict else "not run yet"
+    numbers = [f"- {line}" for line in told.numbers]
+    expected = f"Expected from the literature: {told.expect}"
+    return "\n\n".join([told.statement, f"Verdict: {verdict}", "\n".join(numbers), expected, f"Source: {told.source}"])
+
+
+def spec_of_workspace(view: ws.Workspace) -> dict[str, Any]:
+    """What a server would be sent.
+
+    Raises:
+        InputError: a filter did not arrive.
+    """
+    spec: dict[str, Any] = json.loads(view._to_model().spec.model_dump_json(by_alias=True, exclude_none=True))
+    check_filters(str(view.runset_settings.filters), spec["section"]["runSets"][0]["filters"])
+    return spec
+
+
+def spec_of_report(view: wr.Report) -> dict[str, Any]:
+    """What a server would be sent. For `Raises` see `spec_of_workspace`."""
+    spec: dict[str, Any] = json.loads(view._to_model().spec.model_dump_json(by_alias=True, exclude_none=True))
+    grids = [block for block in spec["blocks"] if block["type"] == "panel-grid"]
+    asked = [block for block in view.blocks if isinstance(block, wr.PanelGrid)]
+    for grid, wanted in zip(grids, asked, strict=True):
+        for sent, runset in zip(grid["metadata"]["runSets"], wanted.runsets, strict=True):
+            check_filters(str(runset.filters), sent["filters"])
+    return spec
+
+
+def check_filters(text: str, sent: dict[str, Any]) -> None:
+    """A filter that its parser does not understand is left out without a word.
+
+    Raises:
+        InputError: as many conditions as the text holds did not arrive.
+    """
+    wanted, arrived = text.count(" and ") + 1 if text else 0, len(list(_conditions(sent)))
+    if wanted != arrived:
+        raise InputError(f"W&B would drop a filter: of {text!r} {arrived} of {wanted} conditions arrive")
+
+
+def _conditions(node: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    if node.get("key"):
+        yield node
+    for part in node.get("filters") or []:
+        yield from _conditions(part)

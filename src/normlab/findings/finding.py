@@ -1,0 +1,213 @@
+"""A finding: a claim, the cells that test it, and the rule, all fixed in its YAML before there are data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from omegaconf import OmegaConf
+from pydantic import Field, PositiveFloat, model_validator
+
+from normlab.findings.formula import Cell, Formula, parse
+from normlab.schema import InputError, Strict
+
+Rule = Literal["exact", "difference", "equivalence", "ratio"]
+Unit = Literal["training", "init", "process", "exact"]
+Bounds = tuple[float | None, float | None]
+LEAST = {"training": 8, "init": 10, "process": 8, "exact": 2}  # seeds that a verdict needs, by what a seed changes
+
+
+class Tuning(Strict):
+    """The first stage: one option, the same points for every cell."""
+
+    option: str = "optim.lr"
+    points: Annotated[list[PositiveFloat], Field(min_length=5)]  # half decades apart
+    by: str  # metric on validation
+    best: Literal["max", "min"]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Tuning:
+        if self.points != sorted(set(self.points)):
+            raise InputError("tune.points must rise")
+        if not self.by.startswith(("validation/", "area/", "last/")):
+            raise InputError(f"tune.by={self.by}: tuning looks at validation alone, such as validation/loss")
+        return self
+
+
+class Finding(Strict):
+    """One YAML of `conf/finding`. Choices are command-line overrides, such as `norm=batch`.
+
+    A cell is an arm under a condition. A contrast is a formula over cells; where there are conditions, an arm without
+    one stands for it under each, so that the contrast becomes one a condition.
+
+    Rules. With d the contrast of a seed, signed so that positive favours the claim, and its paired t interval:
+
+        difference   supported: low > margin; contradicted: high < margin
+        ratio        the same for log metrics, with log(margin)
+        equivalence  supported: inside ±margin; contradicted: wholly outside
+        exact        no interval: every run's metric lies within its bounds or does not
+
+    A claim with several contrasts is supported if each is, and contradicted if one is.
+    """
+
+    name: str
+    claim: Annotated[int, Field(ge=1, le=6)] | None = None  # of the textbook's; None: beyond it
+    primary: bool  # decides its claim; all others are exploratory: an estimate, no verdict
+    title: str
+    statement: str  # the claim, in a student's words
+    source: str
+    expect: str  # what the literature found
+    published: dict[str, str] = Field(default_factory=dict)  # cell → the number and its source
+    common: list[str]  # choices of every cell
+    arms: Annotated[dict[str, list[str]], Field(min_length=1)]
+    conditions: dict[str, list[str]] = Field(default_factory=dict)
+    report: list[str] = Field(default_factory=list)  # further choices of the reporting runs
+    tune: Tuning | None = None
+    metric: str
+    partner: str | None = None  # metric of the same run that it is compared with, where a run holds both arms
+    better: Literal["higher", "lower"]  # which favours the arm with the plus sign
+    diverged_value: float | None = None  # of a run that diverged, as bad as chance
+    also: dict[str, str] = Field(default_factory=dict)  # further metrics, estimated by the same contrasts: label → name
+    rule: Rule
+    margin: PositiveFloat | None = None  # in the metric's unit; a factor above 1 for ratio; the smallest that matters
+    contrasts: dict[str, str] = Field(default_factory=dict)
+    bounds: dict[str, dict[str, Bounds]] = Field(default_factory=dict)  # exact: cell → metric → least, most
+    seeds: Unit = "training"  # what a seed stands for
+    scales: dict[str, list[str]]  # scale → its choices; a scale that is missing doesn't run it
+
+    @model_validator(mode="after")
+    def _complete(self) -> Finding:
+        if self.rule == "exact":
+            self._check_exact()
+        else:
+            self._check_contrasts()
+        unknown = [name for name in self.published if name not in map(str, self.cells)]
+        if unknown:
+            raise InputError(f"published.{unknown[0]} is no cell; there are {', '.join(map(str, self.cells))}")
+        if self.primary and self.claim is None:
+            raise InputError("claim has no value: a primary finding decides one of the claims 1 to 6")
+        repeated = {choice for choice in self.common if self.common.count(choice) > 1}
+        if repeated:
+            raise InputError(f"common holds {sorted(repeated)[0]} twice")
+        if self.seeds == "training" and self.diverged_value is None and self.rule != "exact":
+            raise InputError("diverged_value is missing: what stands for a run that diverges, as bad as chance")
+        return self
+
+    def _check_exact(self) -> None:
+        if not self.bounds:
+            raise InputError("rule=exact needs bounds: cell → metric → [least, most]")
+        unknown = [name for name in self.bounds if name not in map(str, self.cells)]
+        if unknown:
+            raise InputError(f"bounds.{unknown[0]} is no cell; there are {', '.join(map(str, self.cells))}")
+        if self.contrasts or self.margin is not None:
+            raise InputError("rule=exact has bounds, no contrasts and no margin")
+
+    def _check_contrasts(self) -> None:
+        if self.margin is None:
+            raise InputError(f"margin is missing: rule={self.rule} needs the smallest difference that matters")
+        if self.rule == "ratio" and self.margin < 1:
+            raise InputError("margin of rule=ratio is a factor of at least 1")
+        if not self.contrasts:
+            raise InputError("contrasts are missing, such as 'layer - batch'")
+        used: set[str] = set()
+        for name, formula in self.formulas.items():
+            for cell in formula.weights:
+                if cell not in self.cells:
+                    known = ", ".join(map(str, self.cells))
+                    raise InputError(f"contrasts.{name} names {cell}, which is no cell; there are {known}")
+                used.add(cell.arm)
+            if self.partner is None and not formula.constants and sum(formula.weights.values()) != 0:
+                raise InputError(f"contrasts.{name}: {formula} leaves an arm without a partner")
+        alone = [arm for arm in self.arms if arm not in used]
+        if alone:
+            raise InputError(f"arms.{alone[0]} stands in no contrast: an arm without a partner")
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """Every arm under every condition."""
+        return [Cell(arm, condition) for condition in (self.conditions or {"": []}) for arm in self.arms]
+
+    @cached_property
+    def formulas(self) -> dict[str, Formula]:
+        """The contrasts, one a condition where a contrast leaves it open."""
+        found: dict[str, Formula] = {}
+        for name, text in self.contrasts.items():
+            formula = parse(text)
+            if self.conditions and any(not cell.condition for cell in formula.weights):
+                found |= {f"{name} @ {condition}": formula.at(condition) for condition in self.conditions}
+            else:
+                found[name] = formula
+        return found
+
+    def choices(self, cell: Cell, scale: str) -> list[str]:
+        """The overrides of a cell, without seed, tuned option and those of the reporting stage."""
+        return [*self.common, *self.conditions.get(cell.condition, []), *self.arms[cell.arm], *self.scales[scale]]
+
+    @cached_property
+    def rule_hash(self) -> str:
+        """Changes with anything that a verdict depends on, beside the data."""
+        parts = self.model_dump(
+            mode="json", exclude={"title", "statement", "source", "expect", "published", "also", "scales"}
+        )
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def read_findings(conf: Path, names: Iterable[str]) -> list[Finding]:
+    """Read findings by name.
+
+    Raises:
+        InputError: there is none of that name, or a key of its file is wrong or missing.
+    """
+    return [read_finding(conf / "finding" / f"{name}.yaml") for name in names]
+
+
+def read_finding(path: Path) -> Finding:
+    """Read and check one file. For `Raises` see `read_findings`."""
+    values = read_node(path, "finding")
+    try:
+        finding = Finding.model_validate_json(json.dumps(values), strict=True)
+    except pydantic.ValidationError as error:
+        raise InputError(f"{_shown(path)}: {_worded(error)}") from None
+    if finding.name != path.stem:
+        raise InputError(f"{_shown(path)}: finding.name={finding.name} must be the file's name, {path.stem}")
+    return finding
+
+
+def read_node(path: Path, key: str) -> dict[str, Any]:
+    """What a file of `conf/finding` or `conf/study` says below its main key.
+
+    Raises:
+        InputError: there is no such file, or it can't be read.
+    """
+    if not path.exists():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
+        raise InputError(f"there is no {key} {path.stem!r}; there are {known}")
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path))
+    except Exception as error:  # whatever YAML's parser raises
+        raise InputError(f"{_shown(path)}: {' '.join(str(error).split())}") from None
+    node = values.get(key) if isinstance(values, dict) else None
+    if not isinstance(node, dict):
+        raise InputError(f"{_shown(path)}: {key} has no value")
+    return {str(name): value for name, value in node.items()}
+
+
+def _shown(path: Path) -> str:
+    return "/".join(path.parts[-3:])
+
+
+def _worded(error: pydantic.ValidationError) -> str:
+    problem = error.errors()[0]
+    key = ".".join(["finding", *map(str, problem["loc"])])
+    if problem["type"] == "missing":
+        return f"{key} has no value"
+    if problem["type"] == "extra_forbidden":
+        return f"there is no key {key}"
+    if problem["type"] == "value_error":
+        return f"{key}: {problem['ctx']['error']}"
+    return f"{key}={problem['input']!r}: {problem['msg'][:1].lower() + problem['msg'][1:]}"

@@ -1,0 +1,71 @@
+"""What a contrast compares: `layer - batch`, `batch@sorted - batch@shuffled`, `batch - 1.211`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from normlab.schema import InputError
+
+_TERM = re.compile(r"\s*(?P<sign>[+-]?)\s*(?P<name>[A-Za-z][\w]*(?:@[\w.]+)?|\d+(?:\.\d+)?)\s*")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An arm under a condition; findings without conditions have the condition ``""``."""
+
+    arm: str
+    condition: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.arm}@{self.condition}" if self.condition else self.arm
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A sum of cells, each with the weight +1 or -1, and a constant."""
+
+    weights: Mapping[Cell, int]
+    constant: float = 0.0
+
+    @property
+    def constants(self) -> bool:
+        """Is there a number to compare with?"""
+        return self.constant != 0.0
+
+    def at(self, condition: str) -> Formula:
+        """The same, with the arms that name no condition under this one."""
+        return Formula({Cell(c.arm, c.condition or condition): w for c, w in self.weights.items()}, self.constant)
+
+    def __str__(self) -> str:
+        terms = [f"{'+' if weight > 0 else '-'} {cell}" for cell, weight in self.weights.items()]
+        if self.constant:
+            terms.append(f"{'+' if self.constant > 0 else '-'} {abs(self.constant):g}")
+        return " ".join(terms).removeprefix("+ ")
+
+
+def parse(text: str) -> Formula:
+    """The formula in a finding's YAML.
+
+    Raises:
+        InputError: it is not a sum of arms and numbers, or names an arm twice.
+    """
+    weights: dict[Cell, int] = {}
+    constant, position = 0.0, 0
+    while position < len(text):
+        term = _TERM.match(text, position)
+        if term is None or (position > 0 and not term["sign"]):
+            raise InputError(f"{text!r} is no sum of arms such as 'layer - batch' or 'batch@sorted - batch@shuffled'")
+        sign = -1 if term["sign"] == "-" else 1
+        if term["name"][0].isdigit():
+            constant += sign * float(term["name"])
+        else:
+            arm, _, condition = term["name"].partition("@")
+            if Cell(arm, condition) in weights:
+                raise InputError(f"{text!r} names {term['name']} twice")
+            weights[Cell(arm, condition)] = sign
+        position = term.end()
+    if not weights:
+        raise InputError(f"{text!r} names no arm")
+    return Formula(weights, constant)

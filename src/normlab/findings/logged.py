@@ -1,0 +1,53 @@
+"""Which metrics a run will log, known before it runs. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+from normlab.findings.finding import Finding
+from normlab.findings.formula import Cell
+from normlab.schema import InputError, RunConfig
+
+_TASK = {"classification": ("accuracy", "loss"), "language_modelling": ("bits_per_character", "perplexity", "loss")}
+ALWAYS = ("seconds", "peak_memory_mb", "parameters")
+
+
+def logged(config: RunConfig) -> list[str]:
+    """Patterns of the summary's columns."""
+    names = [*ALWAYS, *config.measure.summary]
+    if config.measure.name in ("training", "evaluate", "lengths"):
+        metrics = _TASK[config.task.goal]
+        splits = ["validation", "last", "area", *(["test", "last_test"] if config.test else [])]
+        names += [f"{split}/{metric}" for split in splits for metric in metrics]
+    return names
+
+
+def check_metrics(finding: Finding, configs: Mapping[Cell, RunConfig]) -> None:
+    """Does every run log what the finding looks at?
+
+    Raises:
+        InputError: a metric that nobody logs, by its key.
+    """
+    asked = {"metric": finding.metric, **{f"also.{label}": name for label, name in finding.also.items()}}
+    if finding.partner is not None:
+        asked["partner"] = finding.partner
+    if finding.rule == "exact":
+        del asked["metric"]
+    for key, metric in asked.items():
+        for cell, config in configs.items():
+            _check(f"finding.{key}", metric, cell, config)
+    if finding.tune is not None:
+        for cell, config in configs.items():
+            _check("finding.tune.by", finding.tune.by, cell, config)
+    for name, bounds in finding.bounds.items():
+        cell = next(cell for cell in configs if str(cell) == name)
+        for metric in bounds:
+            _check(f"finding.bounds.{name}", metric, cell, configs[cell])
+
+
+def _check(key: str, metric: str, cell: Cell, config: RunConfig) -> None:
+    names = logged(config)
+    if any(fnmatchcase(metric, pattern) for pattern in names):
+        return
+    raise InputError(f"{key}: nobody logs {metric} for {cell}; measure={config.measure.name} gives {', '.join(names)}")

@@ -1,0 +1,106 @@
+"""Times of things that are to be compared: short blocks of each, in turn, in one process. Imports no torch."""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from statistics import median
+
+AGAINST = "_against"  # suffix of what belongs to the second norm
+WARM_UP = 2  # blocks of each that are not kept: caches, memory pools, compilation
+
+Part = Callable[[int], None]  # the i-th of a block's steps, or a part of it
+Times = list[list[float]]  # of each block: seconds a step, of each part
+
+
+def interleaved(
+    arms: Mapping[str, Sequence[Part]],
+    *,
+    steps: int,
+    blocks: int,
+    seed: int,
+    clock: Callable[[], float] = time.perf_counter,
+    settle: Callable[[], None] = lambda: None,
+) -> dict[str, Times]:
+    """Times of all arms: rounds of a block of each, whose order is drawn anew for each round.
+
+    What disturbs a machine for longer than a block so disturbs all arms alike, and none always runs first.
+
+    Args:
+        arms: the parts of a step, by the arm's name.
+        steps: steps of a block; each step's parts get its number.
+        blocks: blocks of each arm that are kept.
+        seed: of the order.
+        clock: seconds.
+        settle: returns when everything that was asked for has been done, as on a GPU.
+    """
+    order, draw = list(arms), random.Random(seed)
+    times: dict[str, Times] = {name: [] for name in arms}
+    with _no_collection():
+        for _ in range(WARM_UP + blocks):
+            draw.shuffle(order)
+            for name in order:
+                times[name].append(_block(arms[name], steps, clock, settle))
+    return {name: kept[WARM_UP:] for name, kept in times.items()}
+
+
+def _block(parts: Sequence[Part], steps: int, clock: Callable[[], float], settle: Callable[[], None]) -> list[float]:
+    spent = [0.0] * len(parts)
+    settle()
+    before = clock()
+    for i in range(steps):
+        for number, part in enumerate(parts):
+            part(i)
+            now = clock()
+            spent[number] += now - before
+            before = now
+    settle()
+    spent[-1] += clock() - before
+    return [seconds / steps for seconds in spent]
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Python's collector of garbage waits: it would strike single blocks."""
+    on = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
+
+
+def totals(blocks: Times) -> list[float]:
+    """Milliseconds a step of each block, all parts together."""
+    return [1000 * sum(parts) for parts in blocks]
+
+
+def compared(times: Mapping[str, Times], what: str) -> dict[str, float]:
+    """What a summary says of the times of a norm, `""`, and where there is one of a second, `"_against"`.
+
+    `<what>_ms`, `<what>_ms_against` are medians over the blocks, `…_ms_min…` minima. `<what>_ratio` is the median over
+    the rounds of norm / against, each of two blocks that ran one after the other: what slows a machine down for
+    longer than a round leaves it alone, and what strikes single blocks does not move a median.
+    """
+    values = {suffix: totals(blocks) for suffix, blocks in times.items()}
+    summary = {f"{what}_ms{suffix}": median(found) for suffix, found in values.items()}
+    summary |= {f"{what}_ms_min{suffix}": min(found) for suffix, found in values.items()}
+    if AGAINST in values:
+        summary[f"{what}_ratio"] = ratio(times[""], times[AGAINST])
+    return summary
+
+
+def ratio(times: Times, against: Times) -> float:
+    """The median over the rounds of the ratio within a round."""
+    return median(one / other for one, other in zip(totals(times), totals(against), strict=True))
+
+
+def rows(times: Mapping[str, Times], what: str) -> list[dict[str, float]]:
+    """Milliseconds a step of every block, `block/<what>_ms…`: a row a round."""
+    columns = {f"block/{what}_ms{suffix}": totals(blocks) for suffix, blocks in times.items()}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

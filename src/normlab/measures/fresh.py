@@ -1,0 +1,70 @@
+"""A measure in a process of its own, where nothing has run before: for times, whose unit is a process."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from normlab.measures.place import Place
+from normlab.schema import RunConfig
+
+Found = tuple[dict[str, Any], list[dict[str, float]]]  # the summary, and the rows of the run's metrics
+
+
+def measure_fresh(find: Callable[[RunConfig], Found], config: RunConfig, place: Place) -> dict[str, Any]:
+    """What `find` returns in a fresh process; its rows go to the loggers.
+
+    Raises:
+        RuntimeError: the process has died without a word.
+        Exception: whatever `find` has raised.
+    """
+    summary, rows = _in_fresh_process(find, config)
+    # imports Lightning, which takes as long as the times themselves: here at least it does so once in a multirun
+    from normlab.measures.loggers import build_loggers, finish
+
+    loggers = build_loggers(config, place)
+    for logger in loggers:
+        for i, row in enumerate(rows, 1):
+            logger.log_metrics(row, step=i)
+        logger.finalize("success")
+    finish(loggers, summary)
+    return summary
+
+
+def _in_fresh_process(find: Callable[[RunConfig], Found], config: RunConfig) -> Found:
+    # not multiprocessing's own way: joblib's workers can't start a process by it
+    command = [sys.executable, "-m", "normlab.measures.fresh"]
+    ended = subprocess.run(command, input=pickle.dumps((find, config)), stdout=subprocess.PIPE, check=False)
+    try:
+        answer = pickle.loads(ended.stdout)
+    except (EOFError, pickle.UnpicklingError):
+        raise RuntimeError(f"the process that takes the times has died with status {ended.returncode}") from None
+    if isinstance(answer, Exception):
+        raise answer
+    found: Found = answer
+    return found
+
+
+def main() -> None:
+    """What the fresh process does: read what to find and in which config, write what was found or went wrong."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the process that waits too, which ends this one
+    with os.fdopen(os.dup(1), "wb") as out:
+        os.dup2(2, 1)  # whatever is printed meanwhile is no part of the answer
+        answer: Found | Exception
+        try:
+            find, config = pickle.load(sys.stdin.buffer)
+            answer = find(config)
+        except Exception as error:
+            error.add_note(traceback.format_exc())  # the other process would not see where
+            answer = error
+        out.write(pickle.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()

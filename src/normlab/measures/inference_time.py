@@ -1,0 +1,84 @@
+"""How long a forward pass in eval mode takes, with batch norm folded away, beside a second norm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from normlab.data.batch import Batch
+from normlab.measures.blocks import Part, compared, rows
+from normlab.measures.fresh import Found, measure_fresh
+from normlab.measures.place import Place
+from normlab.measures.timing import Bench, described
+from normlab.models.fold import fold
+from normlab.schema import InferenceTime, InputError, RunConfig
+from normlab.seeds import derive
+
+REHEARSALS = 10  # training batches that give running statistics something to hold
+
+
+def measure(config: RunConfig, place: Place) -> dict[str, Any]:
+    """Milliseconds of a forward pass with the config's norm and with `measure.against`, in a fresh process.
+
+    Both networks are in eval mode, without gradients, on the same real batches of the training split; short blocks of
+    the two alternate in random order. Where `measure.fold` is true and it is exact, the norms are folded into the
+    layers before them (see `fold`). Their weights are initial ones, their running statistics those of training batches.
+
+    Returns:
+        A flat summary: `inference_ms`, `inference_ms_min`, `inference_ratio` (see `compared`: norm / against);
+        `folded`, whether the norms were; `fold_error`, where they were: the greatest difference of an output from
+        that of the network as it was, relative to the greatest output. A second norm's have the suffix `_against`.
+        The run's metrics hold the time of every block.
+    """
+    return measure_fresh(find, config, place)
+
+
+@torch.inference_mode()
+def find(config: RunConfig) -> Found:
+    """The summary and the rows, in this process."""
+    bench = Bench(config)
+    options, models = bench.options, bench.models()
+    assert isinstance(options, InferenceTime)
+    summary = described(bench, models)
+    batches = bench.batches(options.batch_size, options.steps)
+    arms: dict[str, list[Part]] = {}
+    for suffix, model in models.items():
+        torch.manual_seed(derive(config.seed, "noise"))
+        for batch in bench.batches(config.task.batch_size, REHEARSALS):
+            model.train()(batch.inputs, batch.mask)
+        model.eval()
+        served = folded(model) if options.fold else None
+        summary[f"folded{suffix}"] = served is not None
+        if served is not None:
+            summary[f"fold_error{suffix}"] = fold_error(served, model, batches)
+        arms[suffix] = [_pass(bench, served or model, batches)]
+    times = bench.timed(arms)
+    return {**summary, **compared(times, "inference")}, rows(times, "inference")
+
+
+def folded(model: nn.Module) -> nn.Module | None:
+    """The model with its norms folded away; None where that is not exact."""
+    try:
+        return fold(model)
+    except InputError:
+        return None
+
+
+@torch.no_grad()
+def fold_error(one: nn.Module, other: nn.Module, batches: list[Batch]) -> float:
+    """Greatest difference of their outputs, relative to the greatest of the second's."""
+    pairs = [(one(batch.inputs, batch.mask), other(batch.inputs, batch.mask)) for batch in batches]
+    greatest = max(float(y.abs().max()) for _, y in pairs)
+    return max(float((x - y).abs().max()) for x, y in pairs) / greatest
+
+
+def _pass(bench: Bench, model: nn.Module, batches: list[Batch]) -> Part:
+    call = bench.forward(model)
+
+    def forward(i: int) -> None:
+        with bench.autocast():
+            call(batches[i].inputs, batches[i].mask)
+
+    return forward

@@ -1,0 +1,109 @@
+"""The largest learning rate at which a network still learns."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Iterable
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from normlab.data.batch import Batch
+from normlab.data.load import Data
+from normlab.data.loader import loader
+from normlab.measures.loggers import build_loggers, finish
+from normlab.measures.place import Place
+from normlab.measures.session import build_task, prepare
+from normlab.measures.steps import device_of, step, training_batches
+from normlab.models.build import build_model
+from normlab.schema import LearningRateCeiling, RunConfig
+from normlab.seeds import derive
+from normlab.tasks.optimiser import build_optimiser
+from normlab.tasks.task import Task
+
+
+def measure(config: RunConfig, place: Place) -> dict[str, Any]:
+    """Try learning rates lowest · factor^k, k = rungs - 1 … 0, from the highest down, until one works.
+
+    Each rung trains the same untrained network for `steps` optimiser steps on the same batches, at a constant rate
+    without warm-up; of `optim` all but lr, warmup and schedule counts. A rate works if every loss is finite and the
+    mean loss of the last fifth of the steps is below share · H, with H the entropy of the training targets in nats:
+    the least loss of a network that does not read its input. That the loss has merely come down would not do: a deep
+    network's first loss can lie above H, and one whose units have all died comes down to H.
+
+    What is claimed of batch norm: training survives larger rates (Bjorck et al. 2018, arXiv:1806.02375).
+
+    Returns:
+        A flat summary. `ceiling` is the rate, `log2_ceiling` its logarithm, null if no rung works; `rung` the number k;
+        `tried` how many rungs; `ceiling_censored`: the highest one works, so that the true ceiling lies higher or none
+        exists; `ceiling_loss` the last fifth's mean loss there; `entropy` H. The run's metrics hold a row a rung k:
+        `rung/lr` and `rung/loss`, null where that is not finite.
+    """
+    options = config.measure
+    assert isinstance(options, LearningRateCeiling)
+    data = prepare(config)
+    torch.manual_seed(derive(config.seed, "init"))
+    untrained = build_task(config, build_model(config.norm, config.model, data.sizes), data).to(device_of(config))
+    loggers = build_loggers(config, place)
+    entropy = entropy_of_targets(data, config.task.eval_batch_size)
+
+    def loss_at(rung: int) -> float:
+        rate = options.lowest * options.factor**rung
+        torch.manual_seed(derive(config.seed, "noise"))
+        task = copy.deepcopy(untrained)
+        task.optim = config.optim.model_copy(update={"lr": rate})
+        loss = last_loss(task, itertools.islice(training_batches(config, data), options.steps))
+        for logger in loggers:
+            logger.log_metrics({"rung/lr": rate, "rung/loss": loss}, step=rung)
+        return loss
+
+    found = highest(loss_at, options.rungs, options.share * entropy)
+    for logger in loggers:
+        logger.finalize("success")
+    rate = None if found is None else options.lowest * options.factor ** found[0]
+    summary: dict[str, Any] = {
+        "ceiling": rate,
+        "log2_ceiling": None if rate is None else math.log2(rate),
+        "ceiling_loss": None if found is None else found[1],
+        "ceiling_censored": found is not None and found[0] == options.rungs - 1,
+        "rung": None if found is None else found[0],
+        "tried": options.rungs - (0 if found is None else found[0]),
+        "entropy": entropy,
+        "parameters": sum(p.numel() for p in untrained.parameters()),
+    }
+    finish(loggers, summary)
+    return summary
+
+
+def highest(loss_at: Callable[[int], float], rungs: int, bound: float) -> tuple[int, float] | None:
+    """The highest rung whose loss is below the bound, and that loss; NaN is below nothing."""
+    for rung in reversed(range(rungs)):
+        loss = loss_at(rung)
+        if loss < bound:
+            return rung, loss
+    return None
+
+
+def last_loss(task: Task, batches: Iterable[Batch]) -> float:
+    """Mean loss over the last fifth of the steps on these batches; NaN as soon as one is not finite."""
+    optimiser = build_optimiser(task.model, task.optim)
+    task.train()
+    losses = []
+    for batch in batches:
+        losses.append(step(task, optimiser, batch))
+        if not math.isfinite(losses[-1]):
+            return math.nan
+    return fmean(losses[-max(1, len(losses) // 5) :])
+
+
+def entropy_of_targets(data: Data, batch_size: int) -> float:
+    """Entropy of the training split's targets, nats."""
+    counts = torch.zeros(data.sizes.outputs, dtype=torch.float64)
+    for batch in loader(data.split("train"), batch_size):
+        targets = batch.targets if batch.mask is None or batch.targets.ndim == 1 else batch.targets[batch.mask]
+        counts += torch.bincount(targets.flatten().cpu(), minlength=len(counts))
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * shares.log()).sum())

@@ -1,0 +1,204 @@
+"""Train a language model, then read longer windows than it was trained on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pytorch_lightning.loggers import Logger
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from normlab.data.batch import Batch
+from normlab.data.load import Data
+from normlab.data.splits import Windows
+from normlab.measures import training
+from normlab.measures.loggers import finish
+from normlab.measures.place import Place
+from normlab.measures.session import prepare
+from normlab.measures.steps import device_of
+from normlab.models.checkpoint import load_checkpoint
+from normlab.models.lstm import LSTM
+from normlab.schema import InputError, Lengths, RunConfig
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Sums over windows, at each time step.
+
+    loss    nats of the scored tokens, float64 [L]
+    count   scored tokens, [L]
+    rms     RMS over the units of the last layer's h_t, float64 [L]; 0 but for an LSTM
+    states  windows that have that step, [L]
+    """
+
+    loss: Tensor
+    count: Tensor
+    rms: Tensor
+    states: Tensor
+
+
+def measure(config: RunConfig, place: Place) -> dict[str, Any]:
+    """Train as measure=training does, then score the best checkpoint's weights on windows of other lengths.
+
+    Every window begins without a past: h = 0 in an LSTM, nothing to attend to in a Transformer. For windows of L
+    tokens, of validation and (with test=true) of test, in bits per character:
+
+        validation/bits_per_character@L       over adjacent windows: the same tokens for every L, each predicted once.
+                                              At L = task.max_length, with tokens=null, it is that of training.
+                                              Longer windows have more context on average, as fewer tokens stand
+                                              near a beginning.
+        validation/late_bits_per_character@L  only the later half of each window, of windows that overlap by half: the
+                                              same tokens for every L (all but the first few), each with a context of
+                                              L/2 to L tokens. Beyond the trained length only steps that were never
+                                              trained count, so that a model that fails there can't hide it.
+
+    Batch norm's statistics a step, where it keeps them, are those of the last trained step from there on (Cooijmans et
+    al. 2017, arXiv:1603.09025). Of an LSTM, with r_t the mean over the windows of RMS(h_t), h_t the last layer's:
+
+        drift@L       standard deviation of r_t over t = 1 … L, divided by its mean: 0 is a state of steady size
+        late_drift@L  the same over the later half of the steps, without the beginning where h grows from 0
+        drift, late_drift   at the longest L
+
+    The run's metrics hold a row a step t of the longest window: `position/bits_per_character` and `state/rms`.
+
+    Returns:
+        The summary of measure=training and the above; null where training diverged before its first validation.
+
+    Raises:
+        InputError: a split is shorter than half of the longest window.
+    """
+    options = config.measure
+    assert isinstance(options, Lengths)
+    data = prepare(config)
+    names = ["validation", "test"] if config.test else ["validation"]
+    start = first_scored(options.lengths)
+    for name in names:
+        if (found := _tokens(data, name, options).shape[0] - 1) <= start:
+            raise InputError(
+                f"measure.lengths: half of a window of {max(options.lengths)} tokens is no less than the {found} that "
+                f"are read of the {name} split; use shorter ones"
+            )
+    summary, loggers = training.train(config, place)
+    trained = summary.get("validation/loss") is not None
+    model = load_checkpoint(place.checkpoints / "best.ckpt").to(device_of(config)) if trained else None
+    for name in names:
+        rate = _tokens_per_character(data, name)
+        for length in options.lengths:
+            both = None
+            if model is not None:
+                both = _both(model, Windows(_tokens(data, name, options).to(device_of(config)), length), start, config)
+            summary[f"{name}/bits_per_character@{length}"] = both and bits(both[0], rate)
+            summary[f"{name}/late_bits_per_character@{length}"] = both and bits(both[1], rate)
+            if name == "validation":
+                summary |= _of_state(config, both and both[0], length)
+                if both and length == max(options.lengths):
+                    _log_curve(loggers, both[0], rate)
+    finish(loggers, summary)
+    return summary
+
+
+def first_scored(lengths: tuple[int, ...]) -> int:
+    """The first token (from 0) that stands in the later half of a window of any of these lengths."""
+    return max(length - length // 2 for length in lengths)
+
+
+def _tokens(data: Data, name: str, options: Lengths) -> Tensor:
+    """The tokens that are read: one more than are predicted."""
+    split = data.split(name)
+    assert isinstance(split, Windows)
+    return split.tokens if options.tokens is None else split.tokens[: options.tokens + 1]
+
+
+def _tokens_per_character(data: Data, name: str) -> float:
+    split = data.split(name)
+    assert isinstance(split, Windows)
+    assert data.characters is not None
+    return split.predicted / data.characters[name]
+
+
+def _both(model: nn.Module, split: Windows, start: int, config: RunConfig) -> tuple[Scores, Scores]:
+    """Of adjacent windows, and of later halves."""
+    # as many tokens a batch as training's validations have
+    count = max(1, config.task.eval_batch_size * (config.task.max_length or split.length) // split.length)
+    whole = score(model, split, split.in_order(), 0, count)
+    return whole, score(model, split, late_windows(split, start), split.length - split.length // 2, count)
+
+
+def late_windows(split: Windows, start: int) -> Tensor:
+    """Beginnings of windows whose later halves hold every token from the one at `start` once."""
+    half = split.length // 2
+    lead = split.length - half
+    return torch.arange(start - lead, split.predicted - lead, half)
+
+
+@torch.no_grad()
+def score(model: nn.Module, split: Windows, index: Tensor, skip: int, count: int) -> Scores:
+    """Scores of the windows that begin at `index`, but for their first `skip` tokens; `count` windows a batch."""
+    zeros = torch.zeros(split.length, dtype=torch.float64)
+    loss, scored, rms, states = zeros.clone(), zeros.clone(), zeros.clone(), zeros.clone()
+    kept: list[Tensor] = []
+    handles = []
+    if isinstance(model, LSTM):
+        handles.append(model.layers[-1].register_forward_hook(lambda _module, _inputs, output: kept.append(output)))
+    for part in index.split(count):
+        batch = split.gather(part)
+        real = (torch.ones_like(batch.targets) if batch.mask is None else batch.mask).double()
+        losses = _losses(model(batch.inputs, batch.mask), batch)
+        late = real.clone()
+        late[:, :skip] = 0
+        loss += (losses * late).sum(0).cpu()
+        scored += late.sum(0).cpu()
+        states += real.sum(0).cpu()
+        if kept:
+            rms += (kept.pop().double().square().mean(-1).sqrt() * real).sum(0).cpu()
+    for handle in handles:
+        handle.remove()
+    return Scores(loss, scored, rms, states)
+
+
+def _losses(logits: Tensor, batch: Batch) -> Tensor:
+    """Nats of each token, [B, L]."""
+    flat = F.cross_entropy(logits.flatten(0, 1).float(), batch.targets.flatten(), reduction="none")
+    return torch.where(flat.isfinite(), flat.double(), math.nan).view_as(batch.targets)
+
+
+def bits(scores: Scores, tokens_per_character: float) -> float | None:
+    """Bits per character; None if that is not finite."""
+    return _finite(float(scores.loss.sum() / scores.count.sum()) / math.log(2) * tokens_per_character)
+
+
+def _of_state(config: RunConfig, scores: Scores | None, length: int) -> dict[str, float | None]:
+    """The drifts of an LSTM."""
+    if config.model_name != "lstm":
+        return {}
+    sizes = None if scores is None else scores.rms / scores.states
+    found = {
+        f"drift@{length}": None if sizes is None else drift(sizes),
+        f"late_drift@{length}": None if sizes is None else drift(sizes[length - length // 2 :]),
+    }
+    assert isinstance(config.measure, Lengths)
+    longest = length == max(config.measure.lengths)
+    return found | ({name.partition("@")[0]: value for name, value in found.items()} if longest else {})
+
+
+def drift(sizes: Tensor) -> float | None:
+    """Standard deviation over time divided by the mean; None if that is not finite."""
+    return _finite(float(sizes.std(correction=0) / sizes.mean()))
+
+
+def _finite(value: float) -> float | None:
+    """JSON knows no NaN."""
+    return value if math.isfinite(value) else None
+
+
+def _log_curve(loggers: list[Logger], scores: Scores, tokens_per_character: float) -> None:
+    """Log a row a step of the window."""
+    columns = {"position/bits_per_character": scores.loss / scores.count / math.log(2) * tokens_per_character}
+    if scores.rms.any():
+        columns["state/rms"] = scores.rms / scores.states
+    for i in range(len(scores.loss)):
+        for logger in loggers:
+            logger.log_metrics({name: float(values[i]) for name, values in columns.items()}, step=i + 1)

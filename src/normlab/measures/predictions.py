@@ -1,0 +1,111 @@
+"""What a trained network says about examples of the validation split, as tables to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from normlab.data.batch import Batch
+from normlab.data.load import Data
+from normlab.data.splits import Examples, Split
+
+COUNTED = 2000  # examples of the confusion matrix, at most: a second pass over all would cost a visible share of a run
+CLASSES = 50  # a larger matrix nobody reads
+SHOWN = 24  # examples
+TAIL = 60  # characters of a window's text before the token to predict
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Classes of the first examples, as they are and as predicted: indices into `names`."""
+
+    actual: list[int]
+    predicted: list[int]
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A few examples.
+
+    rows    one each; under `image` an array [H, W] or [H, W, C] of uint8
+    """
+
+    columns: list[str]
+    rows: list[list[Any]]
+
+
+def predictions(model: nn.Module, data: Data) -> tuple[Confusion | None, Samples]:
+    """Let the model, as it is, predict the first examples of the validation split. It is left in eval mode."""
+    model.eval()
+    split = data.split("validation")
+    if isinstance(split, Examples):
+        chosen = split.in_order()[:COUNTED]
+        answers = [(_logits(model, batch).softmax(dim=1), batch) for batch in _batches(split, chosen)]
+        found = torch.cat([scores for scores, _ in answers]), torch.cat([batch.targets for _, batch in answers]).cpu()
+        return _labelled(split, data, *found)
+    chosen = split.in_order()[:SHOWN]
+    (batch,) = _batches(split, chosen)
+    return None, _continued(data, batch, _logits(model, batch))
+
+
+def _batches(split: Split, chosen: Tensor) -> Iterator[Batch]:
+    for indices in chosen.split(500):
+        yield split.gather(indices)
+
+
+@torch.no_grad()
+def _logits(model: nn.Module, batch: Batch) -> Tensor:
+    weight = next(model.parameters())
+    there = batch.to(weight.device)
+    inputs = there.inputs.to(weight.dtype) if there.inputs.is_floating_point() else there.inputs
+    logits: Tensor = model(inputs, there.mask)
+    return logits.float().cpu()
+
+
+def _labelled(split: Examples, data: Data, scores: Tensor, targets: Tensor) -> tuple[Confusion | None, Samples]:
+    names = list(data.classes or map(str, range(data.sizes.outputs)))
+    best = scores.max(dim=1)
+    predicted, actual = best.indices.tolist(), targets.tolist()
+    rows = [
+        [
+            _shown(split, data, n),
+            names[actual[n]],
+            names[predicted[n]],
+            best.values[n].item(),
+            actual[n] == predicted[n],
+        ]
+        for n in range(min(SHOWN, len(actual)))
+    ]
+    what = "image" if data.sizes.kind == "images" else "text" if data.vocabulary else "example"
+    samples = Samples([what, "actual", "predicted", "probability", "right"], rows)
+    return (Confusion(actual, predicted, names) if len(names) <= CLASSES else None), samples
+
+
+def _shown(split: Examples, data: Data, n: int) -> Any:
+    inputs = split.inputs[n].cpu()
+    if data.sizes.kind == "images":
+        picture = inputs.movedim(0, -1).numpy()
+        return picture[..., 0] if picture.shape[-1] == 1 else picture
+    if data.vocabulary is not None:
+        length = None if split.lengths is None else int(split.lengths[n])
+        return data.vocabulary.decode(inputs[:length].tolist())
+    return n
+
+
+def _continued(data: Data, batch: Batch, logits: Tensor) -> Samples:
+    """The last token of each window, from those before it."""
+    assert data.vocabulary is not None
+    lengths = [batch.inputs.shape[1]] * len(logits) if batch.mask is None else batch.mask.sum(dim=1).tolist()
+    rows = []
+    for n, length in enumerate(lengths):
+        probability = logits[n, length - 1].softmax(dim=0)
+        actual, guess = int(batch.targets[n, length - 1]), int(probability.argmax())
+        before = data.vocabulary.decode(batch.inputs[n, :length].tolist())[-TAIL:]
+        tokens = [data.vocabulary.pieces[token] for token in (actual, guess)]
+        rows.append([before, *tokens, probability[guess].item(), probability[actual].item()])
+    return Samples(["text", "next", "predicted", "probability", "probability of next"], rows)

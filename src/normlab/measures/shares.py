@@ -1,0 +1,84 @@
+"""One process of several that compute a batch's gradients together, each on its share."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from normlab.models.build import build_model
+from normlab.schema import Sizes
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A batch and the network that reads it.
+
+    norm, model  as in the config
+    seed         of the initial values
+    inputs       [B, …]
+    mask         bool [B, T] or None
+    cotangent    v, of the outputs' shape: gradients are those of E = Σ v · y
+    """
+
+    norm: dict[str, Any]
+    model: dict[str, Any]
+    sizes: Sizes
+    seed: int
+    inputs: Tensor
+    mask: Tensor | None
+    cotangent: Tensor | None = None
+
+    def share(self, low: int, high: int) -> Problem:
+        """The same for examples from `low` to before `high`."""
+        cut = [None if each is None else each[low:high] for each in (self.inputs, self.mask, self.cotangent)]
+        assert cut[0] is not None
+        return Problem(self.norm, self.model, self.sizes, self.seed, cut[0], cut[1], cut[2])
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What came of it: outputs, the gradient of each parameter, and all buffers (running statistics)."""
+
+    outputs: Tensor
+    gradients: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+
+
+def solve(problem: Problem, sync: bool | None) -> Solution:
+    """One forward and backward pass in training mode, float64.
+
+    Args:
+        problem: where it has no v, that is 1 everywhere.
+        sync: batch norm's option; None: another norm's, which has none.
+    """
+    torch.manual_seed(problem.seed)
+    norm = problem.norm if sync is None else {**problem.norm, "sync": sync}
+    model = build_model(norm, problem.model, problem.sizes).double().train()
+    y = model(problem.inputs, problem.mask)
+    y.backward(torch.ones_like(y) if problem.cotangent is None else problem.cotangent)
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return Solution(y.detach(), gradients, {name: buffer.clone() for name, buffer in model.named_buffers()})
+
+
+def work(rank: int, folder: str, seconds: int) -> None:
+    """Solve this process's share of every case in `folder` and leave the solutions there."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the process that waits, which ends this one
+    torch.set_num_threads(1)
+    place = Path(folder)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{place}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=seconds)
+    )
+    problem, cases = torch.load(place / "problem.pt", weights_only=False)
+    solutions = {}
+    for name, (border, sync) in cases.items():
+        low, high = (0, border) if rank == 0 else (border, len(problem.inputs))
+        solutions[name] = solve(problem.share(low, high), sync)
+    torch.save(solutions, place / f"{rank}.pt")
+    dist.destroy_process_group()

@@ -1,0 +1,137 @@
+"""How long a training step takes, and what it keeps for its backward pass, beside a second norm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import clip_grad_norm_
+
+from normlab.data.batch import Batch
+from normlab.measures.blocks import WARM_UP, Part, compared, rows
+from normlab.measures.fresh import Found, measure_fresh
+from normlab.measures.place import Place
+from normlab.measures.timing import Bench, described
+from normlab.schema import RunConfig
+from normlab.seeds import derive
+from normlab.tasks.optimiser import build_optimiser
+
+PARTS = ("forward", "backward", "optimiser")
+
+
+def measure(config: RunConfig, place: Place) -> dict[str, Any]:
+    """Milliseconds of a training step with the config's norm and with `measure.against`, in a fresh process.
+
+    A step is what training does with a batch: forward pass and loss, backward pass, clipping and optimiser. Neither
+    Lightning's loop, nor the learning rate's course, nor gathering the batch is timed. Both networks begin with the
+    same values and take the same real batches, as many as a block has steps, again in every block; short blocks of
+    the two alternate in random order.
+
+    Returns:
+        A flat summary: `step_ms`, `step_ms_min`, `step_ratio` (see `compared`: `ratio` is norm / against); on a CPU
+        `forward_ms`, `backward_ms` and `optimiser_ms`, medians as well; `saved_bytes`, what the forward pass of the
+        first batch keeps for the backward pass beside the parameters, the buffers and the batch, each storage once. A
+        second norm's have the suffix `_against`. The run's metrics hold the time of every block.
+    """
+    return measure_fresh(find, config, place)
+
+
+def find(config: RunConfig) -> Found:
+    """The summary and the rows, in this process."""
+    bench = Bench(config)
+    options, models = bench.options, bench.models()
+    batches = bench.batches(options.batch_size, options.steps)
+    torch.manual_seed(derive(config.seed, "noise"))
+    steps = {suffix: Step(bench, model.train(), batches) for suffix, model in models.items()}
+    summary = described(bench, models)
+    summary |= {f"saved_bytes{suffix}": step.saved_bytes() for suffix, step in steps.items()}
+    times = bench.timed({suffix: step.parts() for suffix, step in steps.items()})
+    summary |= compared(times, "step")
+    for suffix, blocks in times.items():
+        if len(blocks[0]) == len(PARTS):
+            columns = zip(PARTS, zip(*blocks, strict=True), strict=True)
+            summary |= {f"{part}_ms{suffix}": 1000 * median(values) for part, values in columns}
+    summary["steps"] = (WARM_UP + options.blocks) * options.steps
+    summary["diverged"] = not all(math.isfinite(float(step.loss.detach())) for step in steps.values())
+    return summary, rows(times, "step")
+
+
+class Step:
+    """A training step of one network, in parts.
+
+    Args:
+        bench: where it is timed.
+        model: in training mode.
+        batches: that of each step of a block.
+    """
+
+    def __init__(self, bench: Bench, model: nn.Module, batches: Sequence[Batch]) -> None:
+        self.bench = bench
+        self.model = model
+        self.batches = batches
+        self.optim = bench.config.optim
+        self.optimiser = build_optimiser(model, self.optim)
+        self.call = bench.forward(model)
+        self.loss = torch.zeros(())
+
+    def parts(self) -> list[Part]:
+        """The three parts; on a GPU, which works on while the next is asked for, the whole."""
+        parts = [self.forward, self.backward, self.update]
+        return parts if self.bench.device.type == "cpu" else [self.whole]
+
+    def forward(self, i: int) -> None:
+        """The loss of the i-th batch."""
+        batch = self.batches[i]
+        with self.bench.autocast():
+            self.loss = loss_of(self.call(batch.inputs, batch.mask), batch)
+
+    def backward(self, _i: int) -> None:
+        """Its gradients."""
+        self.loss.backward()
+
+    def update(self, _i: int) -> None:
+        """Clip, step, and forget the gradients."""
+        if self.optim.clip is not None:
+            clip_grad_norm_(self.model.parameters(), self.optim.clip)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+
+    def whole(self, i: int) -> None:
+        """All three."""
+        self.forward(i)
+        self.backward(i)
+        self.update(i)
+
+    def saved_bytes(self) -> int:
+        """What the forward pass of the first batch keeps for the backward pass, each storage once."""
+        batch = self.batches[0]
+        kept: dict[int, int] = {}
+
+        def keep(x: Tensor) -> Tensor:
+            storage = x.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            return x
+
+        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            self.forward(0)
+        here = [*self.model.parameters(), *self.model.buffers(), batch.inputs, batch.targets]
+        here += [] if batch.mask is None else [batch.mask]
+        for x in here:
+            kept.pop(x.untyped_storage().data_ptr(), None)
+        self.loss = self.loss.detach()  # lets go of the graph
+        with torch.no_grad():
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(buffers[name])
+        return sum(kept.values())
+
+
+def loss_of(logits: Tensor, batch: Batch) -> Tensor:
+    """Mean cross-entropy over the targets: as the tasks have it, whose modules import Lightning."""
+    losses = F.cross_entropy(logits.flatten(0, -2).float(), batch.targets.flatten(), reduction="sum")
+    return losses / batch.total

@@ -1,0 +1,120 @@
+"""What the timing measures set up alike: the machine, real batches, and the same network with either norm."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from normlab.data.batch import Batch
+from normlab.data.load import Data, load
+from normlab.data.loader import loader
+from normlab.measures.blocks import AGAINST, Part, Times, interleaved
+from normlab.measures.devices import check_devices
+from normlab.models.build import build_model
+from normlab.models.lstm import LSTM
+from normlab.schema import InputError, RunConfig, Timing, component_name
+from normlab.seeds import derive
+
+Clock = Literal["process", "wall"]
+
+
+class Bench:
+    """Where the config's norm and the one beside it are timed.
+
+    Args:
+        config: of a timing measure.
+
+    Attributes:
+        norms: the config's norm, `""`, and the one beside it, `"_against"`, where there is one.
+        data, device, dtype: of the run.
+
+    Raises:
+        InputError: there is no GPU where one is asked for, or the training split is smaller than a batch.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        assert isinstance(config.measure, Timing)
+        check_devices(config.trainer)
+        torch.set_num_threads(config.threads)
+        torch.use_deterministic_algorithms(config.trainer.deterministic)
+        self.config = config
+        self.options = config.measure
+        self.norms = {"": config.norm}
+        if self.options.against:
+            self.norms[AGAINST] = self.options.against
+        self.data: Data = load(config.task, Path(config.cache))
+        self.device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
+        self.dtype = torch.float64 if config.trainer.precision == "64-true" else torch.float32
+
+    def models(self) -> dict[str, nn.Module]:
+        """The network with either norm; what both share has the same initial values."""
+        return {suffix: self._model(norm) for suffix, norm in self.norms.items()}
+
+    def _model(self, norm: dict[str, Any]) -> nn.Module:
+        torch.manual_seed(derive(self.config.seed, "init"))
+        model = build_model(norm, self.config.model, self.data.sizes)
+        return model.to(self.device, self.dtype)
+
+    def batches(self, size: int, count: int) -> list[Batch]:
+        """The first batches that training would see with a batch of that many examples, on the device."""
+        split, task = self.data.split("train"), self.config.task
+        if len(split) < size:
+            raise InputError(f"a batch of {size}: the training split of task={task.name} has {len(split)} examples")
+        batches = loader(split, size, seed=derive(self.config.seed, "order"), bucket=task.bucket)
+        return [self._moved(batch) for batch in islice(cycle(batches), count)]
+
+    def _moved(self, batch: Batch) -> Batch:
+        batch = batch.to(self.device)
+        real = batch.inputs.is_floating_point()
+        return replace(batch, inputs=batch.inputs.to(self.dtype)) if real else batch
+
+    def forward(self, model: nn.Module) -> Callable[..., Tensor]:
+        """The model as it is called in training, compiled if asked for."""
+        return torch.compile(model) if self.config.trainer.compile else model
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Mixed precision where the config asks for it."""
+        if self.config.trainer.precision == "bf16-mixed":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
+    @property
+    def clock(self) -> Clock:
+        """Of the process where one CPU thread does all the work: what others take of its core does not count."""
+        return "process" if self.device.type == "cpu" and self.config.threads == 1 else "wall"
+
+    def timed(self, arms: Mapping[str, Sequence[Part]]) -> dict[str, Times]:
+        """The times of all arms, in blocks as the config asks for them (see `interleaved`)."""
+        return interleaved(
+            arms,
+            steps=self.options.steps,
+            blocks=self.options.blocks,
+            seed=derive(self.config.seed, "blocks"),
+            clock=time.process_time if self.clock == "process" else time.perf_counter,
+            settle=self.settle,
+        )
+
+    def settle(self) -> None:
+        """Wait for the GPU."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def described(bench: Bench, models: dict[str, nn.Module]) -> dict[str, Any]:
+    """What was timed, and how: `against` names the second norm; parameters and an LSTM's kernel are of each."""
+    summary: dict[str, Any] = {"threads": torch.get_num_threads(), "clock": bench.clock}
+    if bench.options.against:
+        summary["against"] = component_name(bench.options.against)
+    for suffix, model in models.items():
+        summary[f"parameters{suffix}"] = sum(p.numel() for p in model.parameters())
+        if isinstance(model, LSTM):
+            summary[f"kernel{suffix}"] = model.kernel
+    return summary

@@ -1,0 +1,265 @@
+"""A run as W&B shows it. The run folder's own record is the truth and W&B a mirror of it, which may fail at any time.
+
+W&B numbers logged rows, and so does the record: row n of `metrics.jsonl` is step n of the W&B run. A resumed run sends
+all rows that it keeps again. W&B's client leaves out those that the server has; offline, the new fragment holds the
+whole run and takes the place of the older ones, of which the client may have lost the end when its process was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import ssl
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlparse
+
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from normlab.measures.place import Place
+from normlab.measures.predictions import Confusion, Samples
+from normlab.schema import WandbConfig
+
+STEP = "trainer/global_step"  # as Lightning calls it: optimiser steps, the x axis unless another is chosen
+PROBE = 5.0  # seconds in which a server that can be reached answers
+# which value of a curve sums it up while the run is going on; at its end the run's own summary takes their place
+BEST = {"accuracy": "max", "f1": "max", "loss": "min", "perplexity": "min", "bits_per_character": "min"}
+
+Rows = list[dict[str, Any]]
+
+
+class WandbRun(WandbLogger):
+    """Lightning's logger on a run that has begun already, and that can break off without harm.
+
+    Args:
+        run: W&B's; None in the processes that don't log.
+        count: rows that the record holds, the present one included.
+        place: of the run.
+    """
+
+    def __init__(self, run: Any, options: WandbConfig, count: Callable[[], int], place: Place) -> None:
+        super().__init__(project=options.project, id=f"{place.id}-{place.attempt}", save_dir=place.folder)
+        self._experiment = run
+        self._options = options
+        self._count = count
+        self._place = place
+        self._lost = self._warned = False
+        self._extras: list[Callable[[Any], None]] = []
+        self.do(_define)
+        self.do(lambda run: _save_files(run, place))
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """One row."""
+        values = {name: value for name, value in metrics.items() if name != "epoch"}
+        self.do(lambda run: run.log({**values, STEP: step}, step=self._count() - 1, commit=True))
+
+    @rank_zero_only
+    def resend(self, rows: Rows) -> None:
+        """The rows that a resumed run keeps, as far as W&B does not have them."""
+        self.do(lambda run: replay(run, rows))
+
+    @rank_zero_only
+    def show(self, confusion: Confusion | None, samples: Samples) -> None:
+        """Tables of a trained network's predictions, which are sent when the run ends."""
+        self._extras.append(lambda run: _show(run, confusion, samples))
+
+    @rank_zero_only
+    def close(self, summary: dict[str, Any]) -> None:
+        """End the run, with its result; without one it counts as stopped."""
+        if summary:
+            self.do(lambda run: run.summary.update(summary))
+            if self._options.artifacts:
+                self._extras.append(lambda run: _upload_checkpoints(run, self._place))
+            # these ask the server and wait for an answer, for minutes where there is none
+            for extra in self._extras if self._is_heard() else []:
+                self.do(extra)
+        self._lost = False  # whatever was lost, the run should be closed
+        self.do(lambda run: run.finish(exit_code=0 if summary else 1))
+        self._lost = True
+
+    def _is_heard(self) -> bool:
+        """Is the run offline, or does its server answer?"""
+        run = self._experiment
+        if run is None or run.offline or run.disabled:
+            return run is not None
+        return not unreachable(str(run.settings.base_url), min(PROBE, self._options.timeout))
+
+    def do(self, action: Callable[[Any], None]) -> None:
+        """Do something with W&B's run. Whatever goes wrong there ends the mirror, and not the run."""
+        if self._lost or self._experiment is None:
+            return
+        try:
+            action(self._experiment)
+        except Exception as error:  # its client and its service raise errors of many kinds
+            self._lost = True
+            late = isinstance(error, TimeoutError)
+            why = f"not everything arrived within {self._options.timeout:g} s" if late else _one_line(error)
+            if not self._warned:
+                warn(f"{why}; the run goes on, and `make sync` uploads what is missing")
+            self._warned = True
+
+
+def replay(run: Any, rows: Rows) -> None:
+    """Send the rows of a record from the first that the server does not have."""
+    for number, row in enumerate(rows):
+        if number >= run.starting_step:
+            values = {name: value for name, value in row.items() if name not in ("step", "time")}
+            values = {name: float("nan") if value is None else value for name, value in values.items()}
+            run.log({**values, STEP: row["step"], "_timestamp": row["time"]}, step=number, commit=True)
+
+
+def begin(options: WandbConfig, online: bool, place: Place, facts: dict[str, Any]) -> Any:
+    """W&B's run: online if that is asked for and works, otherwise offline.
+
+    Args:
+        facts: what `wandb.init` is told about the run.
+    """
+    import wandb as client
+
+    os.environ.setdefault("WANDB_SILENT", "true")  # our own lines say how to view and upload
+    if client.run is not None:  # an earlier run of a multirun failed
+        with suppress(Exception):
+            client.finish(exit_code=1)
+    older = _fragments(place)
+    settings = client.Settings(
+        console="off",
+        silent=True,
+        save_code=True,
+        init_timeout=options.timeout,
+        finish_timeout=options.timeout,
+        finish_timeout_raises=True,
+    )
+    arguments = {
+        "project": options.project,
+        "entity": options.entity,
+        # an agent of a W&B sweep has named the run already
+        "id": os.environ.get("WANDB_RUN_ID") or f"{place.id}-{place.attempt}",
+        "name": place.id,
+        "dir": place.folder,
+        "resume": "allow",
+        "settings": settings,
+        **facts,
+    }
+    run = _online(client, arguments, min(PROBE, options.timeout)) if online else None
+    if run is None:
+        run = _offline(client, arguments)
+    for fragment in older if run is not None else []:
+        shutil.rmtree(fragment, ignore_errors=True)
+    return run
+
+
+def _online(client: Any, arguments: dict[str, Any], seconds: float) -> Any:
+    """An online run, or None and one warning."""
+    address = str(client.setup().settings.base_url)
+    why = unreachable(address, seconds)
+    if not why:
+        try:
+            return client.init(mode="online", **arguments)
+        except Exception as error:  # its client and its service raise errors of many kinds
+            why = _worded(error, arguments)
+            client.teardown()  # its service holds that the run's id is in use
+    for failed in (arguments["dir"] / "wandb").glob(f"run-*-{arguments['id']}"):
+        shutil.rmtree(failed, ignore_errors=True)
+    warn(f"{why}: the run goes on and is logged offline; `make sync` uploads it later")
+    return None
+
+
+def _offline(client: Any, arguments: dict[str, Any]) -> Any:
+    """A run in the run's folder, or None and one warning."""
+    off = os.environ.get("WANDB_MODE") == "disabled"
+    try:
+        return client.init(mode="disabled" if off else "offline", **arguments)
+    except Exception as error:
+        warn(f"can't log, not even offline ({_one_line(error)}); the run goes on without it")
+        return None
+
+
+def unreachable(address: str, seconds: float) -> str:
+    """Why the server can't be talked to, in a few words; nothing if it answers. W&B's own client tries for minutes."""
+    host = urlparse(address).netloc
+    try:
+        with urllib.request.urlopen(address, timeout=seconds):
+            return ""
+    except urllib.error.HTTPError as error:
+        return f"{host} answers {error.code}" if error.code >= 500 else ""
+    except urllib.error.URLError as error:
+        # certificates are the client's business, which may know others
+        return "" if isinstance(error.reason, ssl.SSLError) else f"{host} can't be reached"
+    except OSError:
+        return f"{host} does not answer"
+
+
+def _worded(error: BaseException, arguments: dict[str, Any]) -> str:
+    text = str(error)
+    if "401" in text or type(error).__name__ == "AuthenticationError":
+        return "the API key is refused (`wandb login --relogin` sets another)"
+    if arguments["entity"] and str(arguments["entity"]) in text:
+        return f"logger.wandb.entity={arguments['entity']} is not known there"
+    return _one_line(error)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def warn(text: str) -> None:
+    """One line for the user."""
+    print(f"W&B: {text}", file=sys.stderr, flush=True)
+
+
+def _fragments(place: Place) -> list[Any]:
+    """What earlier processes of this attempt have left; a run that begins has none."""
+    if place.resume is None:
+        return []
+    return sorted((place.folder / "wandb").glob(f"*run-*-{place.id}-{place.attempt}"))
+
+
+def _define(run: Any) -> None:
+    run.define_metric(STEP, hidden=True)
+    run.define_metric("*", step_metric=STEP, step_sync=True)
+    for name, pick in BEST.items():
+        run.define_metric(f"validation/{name}", step_metric=STEP, step_sync=True, summary=pick)
+        run.define_metric(f"test/{name}", step_metric=STEP, step_sync=True, summary="last")
+
+
+def _show(run: Any, confusion: Confusion | None, samples: Samples) -> None:
+    import wandb as client
+
+    columns: list[str | int] = [*samples.columns]
+    rows = [
+        [client.Image(cell) if name == "image" else cell for name, cell in zip(columns, row, strict=True)]
+        for row in samples.rows
+    ]
+    run.log({"samples": client.Table(columns=columns, data=rows)}, commit=confusion is None)
+    if confusion is not None:
+        matrix = client.plot.confusion_matrix(
+            y_true=confusion.actual, preds=confusion.predicted, class_names=confusion.names, title="validation"
+        )
+        run.log({"confusion": matrix})
+
+
+def _save_files(run: Any, place: Place) -> None:
+    """The config and the provenance, as the run's folder holds them."""
+    for name in ("config.json", "provenance.json"):
+        if (place.folder / name).exists():
+            run.save(place.folder / name, base_path=place.folder, policy="now")
+
+
+def _upload_checkpoints(run: Any, place: Place) -> None:
+    """`best` and `latest`, versions of one artifact; one version where they are the same."""
+    import wandb as client
+
+    score = json.loads(json.dumps({name: run.summary.get(name) for name in ("best_step", "steps")}))
+    for file, alias in (("best.ckpt", "best"), ("last.ckpt", "latest")):
+        path = place.checkpoints / file
+        if path.exists():
+            artifact = client.Artifact(f"checkpoint-{place.id}", "model", metadata={**score, "file": file})
+            artifact.add_file(str(path), name="model.ckpt")
+            run.log_artifact(artifact, aliases=[alias])

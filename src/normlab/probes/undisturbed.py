@@ -1,0 +1,31 @@
+"""Use a network in the middle of its training and leave it as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def undisturbed(model: nn.Module, seed: int) -> Iterator[None]:
+    """Within the context the model may run in any mode; afterwards it and the random numbers are as before.
+
+    Restored are the buffers, the mode of every module and the generators, which begin with `seed`. Gradients can be
+    taken within, also where Lightning evaluates; those of the parameters stay as they are unless `backward` is called.
+    """
+    modes = {module: module.training for module in model.modules()}
+    device = next(model.parameters()).device
+    with torch.inference_mode(False), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+            with torch.no_grad():
+                for buffer, kept in buffers:
+                    buffer.copy_(kept)

@@ -1,0 +1,277 @@
+"""A study: plan all of it, tune each cell, run the reporting seeds, give each verdict as soon as it can stand."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.markup import escape
+
+from normlab.findings.finding import Finding, read_finding
+from normlab.findings.formula import Cell
+from normlab.findings.logged import check_metrics
+from normlab.findings.rows import read_rows
+from normlab.findings.tuning import Curve, widened
+from normlab.findings.verdict import Verdict, judge, with_holm
+from normlab.schema import InputError, RunConfig
+from normlab.study.compose import CONF
+from normlab.study.estimate import estimate
+from normlab.study.plan import Job, Outcome, planned
+from normlab.study.records import Records
+from normlab.study.scale import Scale, Study, read_scale, read_study, single
+from normlab.study.stages import (
+    Trial,
+    curve_of,
+    key_of,
+    reporting_trials,
+    rows_of,
+    training_curves,
+    tuning_trials,
+)
+from normlab.study.sweep import Launch, carry_out, is_missing, look_up, side_by_side
+from normlab.study.verdicts import print_finding, print_study, print_unrun
+
+Compose = Callable[[Sequence[Sequence[str]], Path], list[RunConfig]]  # as `Composer` does it
+REFERENCE = CONF.parent / "results" / "reference"
+# what a user may choose for a whole study; the rest its findings fix
+_FREE = ("output", "cache", "logger", "launcher", "on_error", "accept_code", "rerun", "debug", "trainer", "hydra")
+_FREE_OF_TRAINER = ("accelerator", "devices", "nodes", "save_steps", "save_minutes")
+
+
+def conduct(
+    cfg: DictConfig, arguments: Sequence[str], composer: Compose, launch: Launch, conf: Path = CONF
+) -> list[Verdict]:
+    """Do what is missing of a study and say what it shows.
+
+    Args:
+        cfg: the multirun's own config, which holds `study` or `finding`, and `scale`.
+        arguments: the command line's choices.
+        composer: from overrides to checked configs.
+        launch: Hydra's launcher.
+        conf: folder that holds `finding` and `study`.
+
+    Raises:
+        InputError: a finding, the scale or a choice can't be; nothing has begun.
+        SystemExit: a run failed (1), or the study was stopped (130, 143).
+    """
+    started = time.monotonic()
+    study, findings = chosen(cfg, conf)
+    scale = read_scale(cfg)
+    conductor = Conductor(cfg, study, scale, users_choices(arguments), composer, launch)
+    run, left = to_run(findings, scale)
+    if not run:
+        other = "full" if any("full" in finding.scales for finding in findings) else "paper"
+        raise InputError(f"nothing of {study.name} is run at scale={scale.name}; take scale={other}")
+    conductor.check(run)
+    conductor.console.print(f"{study.title} · scale={scale.name}", highlight=False, soft_wrap=True)
+    if cfg.dry:
+        conductor.dry(run)
+        return []
+    verdicts = []
+    for finding in run:
+        verdicts.append(conductor.carry_out(finding, started))
+        conductor.records.save(verdicts)
+    holm = with_holm(verdicts)
+    verdicts = [replace(v, holm_p=holm.get(v.finding)) for v in verdicts]
+    conductor.records.save(verdicts)
+    print_study(conductor.console, verdicts, scale.name, time.monotonic() - started)
+    print_unrun(conductor.console, left, scale.name, REFERENCE)
+    conductor.console.print(f"all of it: {conductor.records.folder}", highlight=False, soft_wrap=True)
+    if conductor.failed:
+        print(f"{conductor.failed} runs failed; the same command tries them again", file=sys.stderr)
+        sys.exit(1)
+    return verdicts
+
+
+def chosen(cfg: DictConfig, conf: Path) -> tuple[Study, list[Finding]]:
+    """The study, or the finding as one."""
+    if cfg.get("study") and cfg.get("finding"):
+        raise InputError("choose study=... or finding=..., not both")
+    if cfg.get("study"):
+        return read_study(conf, str(cfg.study.name))
+    finding = read_finding(conf / "finding" / f"{cfg.finding.name}.yaml")
+    return single(finding), [finding]
+
+
+def users_choices(arguments: Iterable[str]) -> list[str]:
+    """What of the command line every run takes.
+
+    Raises:
+        InputError: a choice would change what the findings have fixed.
+    """
+    kept = []
+    for argument in arguments:
+        key = argument.partition("=")[0].lstrip("+~")
+        group, _, name = key.partition(".")
+        if key in ("study", "finding", "dry") or group == "scale":
+            continue
+        if group not in _FREE or (group == "trainer" and name and name not in _FREE_OF_TRAINER):
+            raise InputError(
+                f"{argument}: what a study runs is fixed by its findings in conf/finding; free are "
+                f"{', '.join(_FREE[:-1])} (of its options {', '.join(_FREE_OF_TRAINER)}) and scale"
+            )
+        kept.append(argument)
+    return kept
+
+
+def to_run(findings: Sequence[Finding], scale: Scale) -> tuple[list[Finding], list[Finding]]:
+    """Those that the scale runs, and those that it leaves out; one that is asked for alone is run if it can be."""
+    every = scale.findings == "all" or len(findings) == 1
+    run = [f for f in findings if scale.name in f.scales and (f.primary or every)]
+    return run, [f for f in findings if f not in run]
+
+
+@dataclass
+class Conductor:
+    """Carries out findings one after the other.
+
+    user    choices of the command line
+    failed  runs without a result so far
+    """
+
+    cfg: DictConfig
+    study: Study
+    scale: Scale
+    user: list[str]
+    composer: Compose
+    launch: Launch
+    failed: int = 0
+    console: Console = field(default_factory=Console)
+
+    def __post_init__(self) -> None:
+        self.records = Records(Path(str(self.cfg.output)) / "studies" / f"{self.study.name}-{self.scale.name}")
+
+    def check(self, findings: Sequence[Finding]) -> None:
+        """Compose every cell and look for its metrics, before anything begins.
+
+        Raises:
+            InputError: a cell has no meaning, a metric is logged by no run, no rate is known, or a rule has changed.
+        """
+        for finding in findings:
+            self.records.check_rule(finding)
+            points = self._stand_in_points(finding)
+            trials = reporting_trials(finding, self.scale, points, self.user)
+            first = list({trial.cell: trial for trial in trials}.values())
+            try:
+                configs = self.composer([trial.choices for trial in first], self._cache)
+                check_metrics(finding, dict(zip((trial.cell for trial in first), configs, strict=True)))
+            except InputError as error:
+                raise InputError(f"conf/finding/{finding.name}.yaml: {error}") from None
+            if finding.tune is not None and self.scale.tuning == "reference":
+                self._reference_curves(finding)
+
+    def dry(self, findings: Sequence[Finding]) -> None:
+        """Say what would be run, how long it would take and how large it would get; with tuning, an upper bound."""
+        trials: list[Trial] = []
+        for finding in findings:
+            if finding.tune is not None and self.scale.tuning == "own":
+                trials += tuning_trials(finding, self.scale, self.scale.grid(finding), self.user)
+            trials += reporting_trials(finding, self.scale, self._stand_in_points(finding), self.user)
+        jobs = list({job.id: job for job in self._jobs(trials)}.values())
+        found = look_up(jobs)
+        todo = [job for job in jobs if is_missing(job, found[job.number])]
+        finished = len(jobs) - len(todo)
+        self.console.print(f"{len(findings)} findings, {len(jobs)} runs, {finished} finished", highlight=False)
+        if self.scale.widen and self.scale.tuning == "own":
+            self.console.print("a grid whose end is best is widened, by two points at either end at most")
+        estimate(self.console, jobs, todo, side_by_side(self.cfg, jobs[0].config.trainer.threads))
+
+    def carry_out(self, finding: Finding, started: float) -> Verdict:
+        """Tune, run, judge, print."""
+        tuned: list[dict[str, Any]] = []
+        points: dict[Cell, float | None] = dict.fromkeys(finding.cells)
+        edges: dict[Cell, bool] = {}
+        if finding.tune is not None:
+            if self.scale.tuning == "reference":
+                curves = self._reference_curves(finding)
+            else:
+                curves, tuned = self._tuned(finding)
+            points |= {cell: curve.chosen for cell, curve in curves.items()}
+            edges = {cell: curve.edge != 0 for cell, curve in curves.items()}
+        trials = reporting_trials(finding, self.scale, points, self.user)
+        jobs, outcomes = self._run(finding, "report", trials)
+        rows = rows_of(trials, jobs, outcomes)
+        self.records.keep(finding, [*tuned, *rows], training_curves(trials, jobs))
+        verdict = judge(finding, rows, len(self.scale.reporting(finding)), self.scale.name, edges)
+        verdict = replace(verdict, first=self.records.first_look(finding, verdict))
+        print_finding(self.console, verdict, time.monotonic() - started)
+        return verdict
+
+    def _tuned(self, finding: Finding) -> tuple[dict[Cell, Curve], list[dict[str, Any]]]:
+        """The scores of every cell at every point, the grid widened for all where one is best at its end."""
+        assert finding.tune is not None
+        points = list(self.scale.grid(finding))
+        while True:
+            trials = tuning_trials(finding, self.scale, points, self.user)
+            jobs, outcomes = self._run(finding, "tune", trials)
+            rows = rows_of(trials, jobs, outcomes, keep=[finding.tune.by])
+            curves = {cell: curve_of(finding, [r for r in rows if _is(r, cell)]) for cell in finding.cells}
+            if any(not curve.scores for curve in curves.values()):
+                raise InputError(f"{finding.name}: no tuning run of a cell has a result; see the failures above")
+            added = widened(finding.tune, points, list(curves.values())) if self.scale.widen else []
+            if not added:
+                return curves, rows
+            points = sorted([*points, *added])
+
+    def _run(self, finding: Finding, stage: str, trials: Sequence[Trial]) -> tuple[list[Job], dict[int, Outcome]]:
+        """Run what is missing of the trials; their jobs in order."""
+        jobs = self._jobs(trials)
+        unique = list({job.id: job for job in jobs}.values())
+        found = look_up(unique)
+        todo = [job for job in unique if is_missing(job, found[job.number])]
+        words = f"{len(unique)} runs, {len(unique) - len(todo)} finished before" if todo else "all runs finished before"
+        self.console.print(f"[dim]{finding.name} · {stage}: {words}[/]", highlight=False)
+        folder = Path(str(self.cfg.hydra.sweep.dir)) / f"{finding.name}-{stage}"
+        alone = 1 if jobs[0].config.measure.exclusive else None
+        outcomes = carry_out(self.console, unique, todo, self.launch, self.cfg, folder, alone)
+        bad = {n: o for n, o in outcomes.items() if not o.is_result}
+        self.failed += len(bad)
+        for number, outcome in list(bad.items())[:3]:
+            job = next(job for job in unique if job.number == number)
+            told = f"[red]{outcome.state}[/] {job.id}: {escape(outcome.cause)}"
+            self.console.print(told, highlight=False, soft_wrap=True)
+        return jobs, outcomes
+
+    def _jobs(self, trials: Sequence[Trial]) -> list[Job]:
+        combinations = [trial.choices for trial in trials]
+        return planned(combinations, self.composer(combinations, self._cache))
+
+    def _reference_curves(self, finding: Finding) -> dict[Cell, Curve]:
+        """The rates that the committed table has for the finding's cells.
+
+        Raises:
+            InputError: it has none, as after a change of the finding.
+        """
+        path = REFERENCE / "tuning.csv"
+        rows = read_rows(path) if path.exists() else []
+        curves = {}
+        for cell in finding.cells:
+            key = key_of(finding, cell, self.scale)
+            own = [row for row in rows if row["cell"] == key and row["finding"] == finding.name]
+            own = own or [row for row in rows if row["cell"] == key]
+            if not own:
+                raise InputError(
+                    f"results/reference/tuning.csv has no rates for {cell} of {finding.name} at "
+                    f"scale={self.scale.name}: tune it first, with scale.tuning=own"
+                )
+            curves[cell] = curve_of(finding, own)
+        return curves
+
+    def _stand_in_points(self, finding: Finding) -> dict[Cell, float | None]:
+        """Points before tuning has found them: the middle of the grid."""
+        grid = self.scale.grid(finding) if finding.tune is not None else [None]
+        return dict.fromkeys(finding.cells, grid[len(grid) // 2])
+
+    @property
+    def _cache(self) -> Path:
+        return Path(str(self.cfg.cache))
+
+
+def _is(row: Mapping[str, Any], cell: Cell) -> bool:
+    return (row["arm"], row["condition"]) == (cell.arm, cell.condition)

@@ -1,0 +1,154 @@
+"""The verdicts of a study again, from its table and the findings' files alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from normlab.findings.finding import Finding, read_finding
+from normlab.findings.formula import Cell
+from normlab.findings.rows import read_rows
+from normlab.findings.verdict import Row, Verdict, judge, with_holm
+from normlab.jsonfile import read_json
+from normlab.schema import InputError
+from normlab.study.compose import CONF
+from normlab.study.engine import REFERENCE
+from normlab.study.stages import curve_of
+
+CLOSE = 1e-6  # relative; a bootstrap and the digits of a CSV file allow no more
+HISTORY = ("first",)  # of a verdict, which the table doesn't know
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a finding is judged by.
+
+    rows     of its reporting runs
+    planned  seeds that any of its cells has
+    edges    cells whose tuned option was best at an end of the points
+    """
+
+    finding: Finding
+    rows: list[Row]
+    planned: int
+    edges: dict[Cell, bool]
+
+    def judged(self, scale: str) -> Verdict:
+        """The verdict by the finding's file."""
+        return judge(self.finding, self.rows, self.planned, scale, self.edges)
+
+
+def read_evidence(folder: Path, conf: Path = CONF, reference: Path = REFERENCE) -> list[Evidence]:
+    """Every finding of a study's folder, in the order of its table.
+
+    Args:
+        folder: with runs.csv.
+        conf: folder that holds `finding`.
+        reference: folder with tuning.csv, for findings that took their rates from there.
+
+    Raises:
+        InputError: there is no such table, it names a finding or cell that there is not, or nothing tells how a cell
+            was tuned.
+    """
+    if not (folder / "runs.csv").exists():
+        raise InputError(f"{folder} holds no study: there is no runs.csv in it")
+    rows = read_rows(folder / "runs.csv")
+    tuned = [row for row in rows if row["stage"] == "tune"]
+    committed = read_rows(reference / "tuning.csv") if (reference / "tuning.csv").exists() else []
+    names = list(dict.fromkeys(row["finding"] for row in rows))
+    return [
+        _evidence(folder, read_finding(conf / "finding" / f"{name}.yaml"), rows, tuned, committed) for name in names
+    ]
+
+
+def rejudge(folder: Path, conf: Path = CONF, reference: Path = REFERENCE) -> list[Verdict]:
+    """Every verdict of a study's folder, made anew. For arguments and `Raises` see `read_evidence`."""
+    scales = {v["finding"]: v["scale"] for v in _recorded(folder)}
+    found = [e.judged(scales.get(e.finding.name, "")) for e in read_evidence(folder, conf, reference)]
+    holm = with_holm(found)
+    return [replace(verdict, holm_p=holm.get(verdict.finding)) for verdict in found]
+
+
+def differences(folder: Path, verdicts: Sequence[Verdict]) -> list[str]:
+    """Where a study's verdicts.json says something else, in words; empty if nowhere."""
+    now = {v.finding: _flat(json.loads(json.dumps(_kept(asdict(v))))) for v in verdicts}
+    was = {v["finding"]: _flat(_kept(v)) for v in _recorded(folder)}
+    lines = [f"{name}: has no verdict in verdicts.json" for name in now if name not in was]
+    lines += [f"{name}: has no runs in runs.csv" for name in was if name not in now]
+    for name in [name for name in was if name in now]:
+        for key in {**was[name], **now[name]}:
+            before, after = was[name].get(key), now[name].get(key)
+            if not _equal(before, after):
+                lines.append(f"{name}: {key} was {before} and is {after}")
+    return lines
+
+
+def _evidence(
+    folder: Path, finding: Finding, rows: Sequence[Row], tuned: Sequence[Row], committed: Sequence[Row]
+) -> Evidence:
+    own = [row for row in rows if row["finding"] == finding.name and row["stage"] == "report"]
+    known = set(finding.cells)
+    for row in own:
+        if Cell(row["arm"], row["condition"]) not in known:
+            cell = Cell(row["arm"], row["condition"])
+            raise InputError(f"{folder}/runs.csv: {finding.name} has no cell {cell}; its file has changed since")
+    edges = {}
+    for cell in finding.cells if finding.tune is not None else []:
+        edges[cell] = _edge(folder, finding, cell, own, tuned, committed)
+    return Evidence(finding, own, len({row["seed"] for row in own}), edges)
+
+
+def _edge(
+    folder: Path, finding: Finding, cell: Cell, own: Sequence[Row], tuned: Sequence[Row], committed: Sequence[Row]
+) -> bool:
+    """Was the cell's best point at an end, by the study's own tuning or else by the committed one?"""
+    here = [row for row in tuned if row["finding"] == finding.name and _is(row, cell)]
+    if not here:
+        keys = {row["cell"] for row in own if _is(row, cell)}
+        there = [row for row in committed if row["cell"] in keys]
+        here = [row for row in there if row["finding"] == finding.name] or there
+    if here:
+        return curve_of(finding, here).edge != 0
+    if not any(_is(row, cell) for row in own):
+        return False  # it has no run at all, which is what its verdict says
+    raise InputError(
+        f"neither {folder}/runs.csv nor tuning.csv of the reference says how {cell} of {finding.name} was tuned"
+    )
+
+
+def _is(row: Row, cell: Cell) -> bool:
+    return (row["arm"], row["condition"]) == (cell.arm, cell.condition)
+
+
+def _recorded(folder: Path) -> list[dict[str, Any]]:
+    return list(read_json(folder / "verdicts.json").get("verdicts", []))
+
+
+def _kept(verdict: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in verdict.items() if key not in HISTORY}
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """`estimates.0.interval.low` → its value."""
+    if isinstance(value, dict):
+        items = [(str(key), part) for key, part in value.items()]
+    elif isinstance(value, list):
+        items = [(str(number), part) for number, part in enumerate(value)]
+    else:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, part in items:
+        flat |= _flat(part, f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+def _equal(before: Any, after: Any) -> bool:
+    if isinstance(before, float) or isinstance(after, float):
+        if not (isinstance(before, int | float) and isinstance(after, int | float)):
+            return False
+        return math.isclose(before, after, rel_tol=CLOSE, abs_tol=1e-12) or (math.isnan(before) and math.isnan(after))
+    return bool(before == after)

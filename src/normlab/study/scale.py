@@ -1,0 +1,107 @@
+"""What a study is: which findings, and how much is spent on each."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import pydantic
+from omegaconf import DictConfig, OmegaConf
+from pydantic import Field, PositiveInt
+
+from normlab.findings.finding import Finding, Unit, read_findings, read_node
+from normlab.findings.verdict import PRIMARIES
+from normlab.schema import InputError, Strict
+
+Kind = TypeVar("Kind", bound=Strict)
+FIRST_TUNING_SEED = 1000  # tuning seeds are never reporting seeds
+
+
+class Scale(Strict):
+    """Seeds and choices that a study spends on every finding; `conf/scale`."""
+
+    name: str
+    findings: Literal["primary", "all"]
+    tuning: Literal["reference", "own"]  # rates from the committed table, or tuned first
+    tuning_seeds: PositiveInt
+    points: PositiveInt | None  # of the tuning grid, its middle ones; null: all
+    widen: bool  # go on tuning beyond an end of the grid that is best
+    seeds: dict[Unit, Annotated[int, Field(ge=2)]]  # reporting seeds, by what a seed stands for
+    overrides: list[str]  # choices of every run
+
+    def reporting(self, finding: Finding) -> list[int]:
+        """Seeds 0, 1, … of the second stage."""
+        return list(range(self.seeds[finding.seeds]))
+
+    def tuning_range(self) -> list[int]:
+        """Seeds of the first stage."""
+        return list(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + self.tuning_seeds))
+
+    def grid(self, finding: Finding) -> list[float]:
+        """The points that tuning begins with."""
+        assert finding.tune is not None
+        points = finding.tune.points
+        count = min(self.points or len(points), len(points))
+        first = (len(points) - count) // 2
+        return points[first : first + count]
+
+
+class Study(Strict):
+    """Findings that are planned and run together, cheap ones first; `conf/study`."""
+
+    name: str
+    title: str
+    findings: Annotated[list[str], Field(min_length=1)]
+    family: bool = False  # its primaries are the six of the textbook
+
+
+def read_scale(cfg: DictConfig) -> Scale:
+    """The chosen scale.
+
+    Raises:
+        InputError: one of its values can't be.
+    """
+    return _validated(Scale, "scale", OmegaConf.to_container(cfg.scale, resolve=True))
+
+
+def read_study(conf: Path, name: str) -> tuple[Study, list[Finding]]:
+    """A study and its findings.
+
+    Raises:
+        InputError: there is no such study or finding, or a family is not of one primary a claim.
+    """
+    study = _validated(Study, f"conf/study/{name}.yaml: study", read_node(conf / "study" / f"{name}.yaml", "study"))
+    findings = read_findings(conf, study.findings)
+    twice = [name for name, count in Counter(study.findings).items() if count > 1]
+    if twice:
+        raise InputError(f"conf/study/{name}.yaml: study.findings holds {twice[0]} twice")
+    primaries = sorted(f.claim or 0 for f in findings if f.primary)
+    if study.family and primaries != list(range(1, PRIMARIES + 1)):
+        raise InputError(
+            f"conf/study/{name}.yaml: study.findings must hold one primary finding a claim, 1 to {PRIMARIES}; "
+            f"the claims of its primaries are {', '.join(map(str, primaries)) or 'none'}"
+        )
+    if not study.family and primaries:
+        only = next(f.name for f in findings if f.primary)
+        raise InputError(f"conf/study/{name}.yaml: {only} is primary and belongs to a study with family: true")
+    return study, findings
+
+
+def single(finding: Finding) -> Study:
+    """One finding as a study of its own."""
+    return Study(name=finding.name, title=finding.title, findings=[finding.name])
+
+
+def _validated(kind: type[Kind], where: str, values: object) -> Kind:
+    try:
+        return kind.model_validate_json(json.dumps(values), strict=True)
+    except pydantic.ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join([where, *map(str, problem["loc"])])
+        if problem["type"] == "extra_forbidden":
+            raise InputError(f"there is no option {key}") from None
+        if problem["type"] == "missing":
+            raise InputError(f"{key} has no value") from None
+        raise InputError(f"{key}={problem['input']!r}: {problem['msg'][:1].lower() + problem['msg'][1:]}") from None

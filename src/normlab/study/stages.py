@@ -1,0 +1,147 @@
+"""The two stages of a finding, as runs: tune every cell on validation, then report on seeds that tuning never saw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from normlab.findings.finding import Finding
+from normlab.findings.formula import Cell
+from normlab.findings.tuning import Curve
+from normlab.findings.verdict import Row
+from normlab.jsonfile import read_json
+from normlab.study.plan import Job, Outcome
+from normlab.study.scale import Scale
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A run that a stage asks for.
+
+    choices  all overrides, the seed included
+    key      the cell in words that don't depend on the finding: its choices without point and seed
+    """
+
+    finding: str
+    stage: str  # tune or report
+    cell: Cell
+    key: str
+    point: float | None
+    seed: int
+    choices: list[str]
+
+
+def tuning_trials(finding: Finding, scale: Scale, points: Sequence[float], user: Sequence[str]) -> list[Trial]:
+    """Every cell at every point with every tuning seed; cells of equal choices are one run."""
+    assert finding.tune is not None
+    return [
+        _trial(finding, scale, "tune", cell, point, seed, user)
+        for seed in scale.tuning_range()
+        for cell in finding.cells
+        for point in points
+    ]
+
+
+def reporting_trials(
+    finding: Finding, scale: Scale, points: Mapping[Cell, float | None], user: Sequence[str]
+) -> list[Trial]:
+    """Every cell at its point with every reporting seed; seed after seed, so that a study stopped early has pairs."""
+    return [
+        _trial(finding, scale, "report", cell, points[cell], seed, user)
+        for seed in scale.reporting(finding)
+        for cell in finding.cells
+    ]
+
+
+def key_of(finding: Finding, cell: Cell, scale: Scale) -> str:
+    """What the committed table of rates knows a cell by."""
+    return " ".join(sorted(merged(finding.choices(cell, scale.name))))
+
+
+def merged(*groups: Sequence[str]) -> list[str]:
+    """All choices; of one option the last."""
+    last = {choice.partition("=")[0].lstrip("+"): choice for group in groups for choice in group}
+    return list(last.values())
+
+
+def _trial(
+    finding: Finding, scale: Scale, stage: str, cell: Cell, point: float | None, seed: int, user: Sequence[str]
+) -> Trial:
+    tuned = [f"{finding.tune.option}={point:g}"] if finding.tune is not None and point is not None else []
+    extra = finding.report if stage == "report" else []
+    choices = merged(scale.overrides, finding.choices(cell, scale.name), tuned, extra, user)
+    return Trial(finding.name, stage, cell, key_of(finding, cell, scale), point, seed, [*choices, f"seed={seed}"])
+
+
+def rows_of(
+    trials: Sequence[Trial], jobs: Sequence[Job], outcomes: Mapping[int, Outcome], keep: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """A row for each trial that has a result.
+
+    Args:
+        jobs: of the trials, in their order.
+        keep: columns of the summary; None: all that are numbers.
+    """
+    rows = []
+    for trial, job in zip(trials, jobs, strict=True):
+        outcome = outcomes[job.number]
+        if not outcome.is_result:
+            continue
+        summary = read_json(job.folder / "summary.json")
+        values = {
+            name: value
+            for name, value in summary.items()
+            if isinstance(value, bool | int | float) and (keep is None or name in keep)
+        }
+        row = {
+            "finding": trial.finding,
+            "stage": trial.stage,
+            "arm": trial.cell.arm,
+            "condition": trial.cell.condition,
+            "cell": trial.key,
+            "point": trial.point,
+            "seed": trial.seed,
+            "id": job.id,
+            "outcome": "diverged" if summary.get("diverged") else "finished",
+            "diverged": bool(summary.get("diverged", False)),
+        }
+        rows.append({**values, **row})
+    return rows
+
+
+def training_curves(trials: Sequence[Trial], jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """Every validation of the trials' runs: step, examples, seconds and metrics."""
+    rows = []
+    for trial, job in zip(trials, jobs, strict=True):
+        path = job.folder / "metrics.jsonl"
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+            values = _parsed(line)
+            shown = {k: v for k, v in values.items() if k.startswith("validation/") or k == "step"}
+            if len(shown) > 1:
+                where = {"finding": trial.finding, "arm": trial.cell.arm, "condition": trial.cell.condition}
+                rows.append({**where, "seed": trial.seed, "id": job.id, **shown})
+    return rows
+
+
+def curve_of(finding: Finding, rows: Sequence[Row]) -> Curve:
+    """A cell's scores at each point; a run that diverged counts as bad as can be."""
+    assert finding.tune is not None
+    scores: dict[float, list[float]] = {}
+    worst = -math.inf if finding.tune.best == "max" else math.inf
+    for row in rows:
+        value = row.get(finding.tune.by)
+        usable = row.get("diverged") is not True and isinstance(value, int | float) and math.isfinite(value)
+        scores.setdefault(float(row["point"]), []).append(float(value) if usable and value is not None else worst)
+    return Curve(scores, finding.tune.best)
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    import json
+
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}

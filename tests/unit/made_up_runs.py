@@ -1,0 +1,62 @@
+"""A launcher in this process, and runs whose results are made up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from normlab.data.store import prepare
+from normlab.runs.code import code_hash
+from normlab.runs.identity import run_id
+from normlab.runs.run import Done
+from normlab.runs.store import claim
+from normlab.schema import InputError, RunConfig
+from normlab.study.job import job
+
+
+class Launcher:
+    """Does what Hydra's basic launcher does, in this process; notes what it was given."""
+
+    def __init__(self, load, before=None):
+        self.load = load
+        self.before = before
+        self.launched: list[list[str]] = []
+
+    def __call__(self, batch, initial_job_idx):
+        from normlab.checks import checked
+
+        for number, overrides in enumerate(batch, start=initial_job_idx):
+            self.launched.append([o for o in overrides if not o.startswith("plan=")])
+            if self.before is not None:
+                self.before(number)
+            cfg = self.load(overrides)
+            plan = cfg.plan
+            OmegaConf.set_struct(cfg, False)
+            del cfg["hydra"]
+            job(Path(plan), lambda cfg=cfg, overrides=overrides: checked(cfg, overrides, launcher="basic"))
+
+
+def made_up(behaviour: Callable[[RunConfig], dict[str, Any]], done: list[str]) -> Callable[[RunConfig], Done]:
+    """What stands for `normlab.runs.run.do`: the run is claimed and recorded, its summary is `behaviour`'s."""
+
+    def do(config: RunConfig) -> Done:
+        name = run_id(config, prepare(config.task, Path(config.cache))[1])
+        run, _ = claim(
+            Path(config.output), name, code_hash(config), config.model_dump(mode="json"), repeat=config.rerun
+        )
+        done.append(f"{config.norm_name}-{config.seed}")
+        try:
+            summary = behaviour(config)
+        except InputError:
+            run.withdraw()
+            raise
+        except BaseException as error:
+            run.fail("failed", str(error))
+            raise
+        run.finish(summary)
+        return Done(summary, run.place.folder, True)
+
+    return do

@@ -1,0 +1,88 @@
+"""Tables of predictions, by models whose answers are known."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from normlab.data.load import Data
+from normlab.data.splits import Examples, Windows
+from normlab.data.text import Vocabulary
+from normlab.measures import predictions as module
+from normlab.measures.predictions import predictions
+from normlab.schema import Sizes
+
+
+class Fixed(nn.Module):
+    """Gives the same logits to every example and position."""
+
+    def __init__(self, logits, positions=False):
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(logits))
+        self.positions = positions
+
+    def forward(self, inputs, mask=None):
+        assert not self.training
+        assert not inputs.is_floating_point() or inputs.dtype == self.logits.dtype
+        shape = (*inputs.shape[:2], -1) if self.positions else (len(inputs), -1)
+        return self.logits.expand(*shape)
+
+
+def images(count=30, channels=1):
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randint(256, (count, channels, 4, 5), dtype=torch.uint8, generator=generator)
+    targets = torch.arange(count) % 3
+    split = Examples(inputs, targets, mean=torch.zeros(channels, 1, 1), std=torch.ones(channels, 1, 1))
+    return Data("made up", Sizes("images", (channels, 4, 5), 3), {"validation": split}, "", "", ("a", "b", "c"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_of_images(dtype):
+    data = images()
+    confusion, samples = predictions(Fixed([0.0, 2.0, 1.0]).to(dtype), data)
+    assert confusion.actual == [n % 3 for n in range(30)]
+    assert confusion.predicted == [1] * 30
+    assert confusion.names == ["a", "b", "c"]
+    assert samples.columns == ["image", "actual", "predicted", "probability", "right"]
+    assert len(samples.rows) == module.SHOWN
+    picture, actual, predicted, probability, right = samples.rows[1]
+    assert np.array_equal(picture, data.split("validation").inputs[1, 0].numpy())
+    assert (actual, predicted, right) == ("b", "b", True)
+    assert probability == pytest.approx(float(torch.tensor([0.0, 2.0, 1.0]).softmax(0)[1]))
+    assert samples.rows[0][4] is False
+
+
+def test_colours_come_last():
+    _, samples = predictions(Fixed([0.0, 1.0, 2.0]), images(channels=3))
+    assert samples.rows[0][0].shape == (4, 5, 3)
+
+
+def test_no_more_examples_than_are_worth_it_and_no_huge_matrix(monkeypatch):
+    monkeypatch.setattr(module, "COUNTED", 7)
+    confusion, _ = predictions(Fixed([0.0, 2.0, 1.0]), images())
+    assert len(confusion.actual) == 7
+    monkeypatch.setattr(module, "CLASSES", 2)
+    assert predictions(Fixed([0.0, 2.0, 1.0]), images())[0] is None
+
+
+VOCABULARY = Vocabulary(("", "?", "\n", "x", "y", "z"))
+
+
+def test_of_texts_without_their_padding():
+    inputs = torch.tensor([[3, 4, 5], [4, 4, 0]])
+    split = Examples(inputs, torch.tensor([0, 1]), lengths=torch.tensor([3, 2]))
+    data = Data("made up", Sizes("tokens", (3,), 2, 6), {"validation": split}, "", "", ("no", "yes"), VOCABULARY)
+    _, samples = predictions(Fixed([0.0, 1.0]), data)
+    assert samples.columns[0] == "text"
+    assert [row[:3] for row in samples.rows] == [["xyz", "no", "yes"], ["yy", "yes", "yes"]]
+
+
+def test_of_a_language_model_the_last_token_of_each_window():
+    tokens = torch.tensor([3, 4, 5, 3, 4, 5, 4])
+    sizes = Sizes("tokens", (4,), 6, 6, causal=True)
+    data = Data("made up", sizes, {"validation": Windows(tokens, 4)}, "", "", vocabulary=VOCABULARY)
+    logits = [0.0, 0.0, 0.0, 0.0, 3.0, 0.0]
+    confusion, samples = predictions(Fixed(logits, positions=True), data)
+    assert confusion is None
+    assert [row[:3] for row in samples.rows] == [["xyzx", "y", "y"], ["yz", "y", "y"]]
+    assert samples.rows[0][3] == samples.rows[0][4] == pytest.approx(float(torch.tensor(logits).softmax(0)[4]))

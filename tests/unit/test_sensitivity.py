@@ -1,0 +1,181 @@
+"""A verdict under other margins and fewer seeds, from rows that are made up."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from finding_files import finding, write
+from normlab.cli import guard
+from normlab.findings.finding import read_finding
+from normlab.findings.formula import Cell
+from normlab.findings.rows import write_rows
+from normlab.findings.sensitivity import FACTORS, by_margin, by_seeds, sensitivity
+from normlab.findings.verdict import judge
+from normlab.study.rejudge import read_evidence
+
+ROOT = Path(__file__).parents[2]
+
+
+def rows(effect: float, n: int = 10, sd: float = 0.004, metric: str = "test/accuracy", base: float = 0.8):
+    """`layer` is better by `effect`, of which the mean is exact."""
+    d = np.random.default_rng(0).normal(0, 1, n)
+    d = effect + sd * (d - d.mean()) / d.std(ddof=1)
+    values = {"layer": base + d, "batch": np.full(n, base)}
+    return [
+        {"arm": arm, "condition": "", "point": 0.01, "seed": s, "id": f"{arm}-{s}", "diverged": False, metric: float(v)}
+        for arm, column in values.items()
+        for s, v in enumerate(column)
+    ]
+
+
+@pytest.fixture
+def planted(tmp_path):
+    return lambda **changes: read_finding(write(tmp_path, finding(**changes)))
+
+
+def states(looks):
+    return [look.state for look in looks]
+
+
+def test_a_larger_margin_asks_for_more(planted):
+    found = sensitivity(planted(), rows(0.022), 10, {})
+    assert [look.margin for look in found.margins] == pytest.approx([0.0025, 0.005, 0.01, 0.02, 0.04])
+    assert states(found.margins) == ["supported", "supported", "supported", "undecided", "contradicted"]
+
+
+def test_every_look_is_the_verdict_of_such_a_file(planted):
+    table = rows(0.022)
+    found = sensitivity(planted(), table, 10, {})
+    for look in found.margins:
+        verdict = judge(planted(margin=look.margin), table, 10, "", {})
+        assert (look.state, look.decides) == (verdict.state, verdict.decides)
+        assert look.numbers == (verdict.deciding.mean, verdict.deciding.interval.low, verdict.deciding.interval.high)
+    for look in found.seeds:
+        verdict = judge(planted(), [row for row in table if row["seed"] < look.seeds], look.seeds, "", {})
+        assert (look.state, look.reason) == (verdict.state, verdict.reason)
+
+
+def test_a_wider_margin_helps_equivalence(planted):
+    found = sensitivity(planted(rule="equivalence"), rows(0.001), 10, {})
+    assert states(found.margins) == ["undecided", "undecided", "supported", "supported", "supported"]
+
+
+def test_the_margin_of_a_ratio_is_scaled_in_logarithms(planted):
+    ratio = planted(rule="ratio", margin=1.1, metric="ms", better="higher")
+    found = sensitivity(ratio, rows(0.25, metric="ms", base=1.0), 10, {})
+    assert [look.margin for look in found.margins] == pytest.approx([1.1**factor for factor in FACTORS])
+    assert states(found.margins) == ["supported"] * 4 + ["contradicted"]
+    mean, low, high = found.margins[0].numbers
+    assert low < mean < high
+    assert mean == pytest.approx(1.25, abs=0.001)
+
+
+def test_fewer_seeds_than_a_verdict_needs_say_what_it_would_be(planted):
+    found = sensitivity(planted(), rows(0.05, n=11), 11, {})
+    assert [look.seeds for look in found.seeds] == [4, 6, 8, 10, 11]
+    assert [look.words for look in found.seeds] == ["undecided (else supported)"] * 2 + ["supported"] * 3
+    widths = [look.numbers[2] - look.numbers[1] for look in found.seeds]
+    assert widths[0] > widths[-1]
+
+
+def test_an_edge_says_what_it_would_be_without(planted):
+    found = sensitivity(planted(), rows(0.05), 10, {Cell("batch"): True})
+    assert {look.state for look in found.margins} == {"undecided"}
+    assert [look.would_be for look in found.margins] == ["supported"] * 4 + ["supported"]
+    assert by_margin([found]).rows[0][-1].startswith("edge: batch is best at an end")
+
+
+def test_every_contrast_counts(planted):
+    change = {"contrasts": {"a": "layer - batch", "b": "batch - layer"}}
+    (look,) = sensitivity(planted(**change), rows(0.05, n=4), 4, {}).seeds
+    assert (look.would_be, look.decides) == ("contradicted", "b")
+
+
+def test_exact_has_no_margin(planted):
+    exact = planted(
+        rule="exact", margin=None, contrasts=None, tune=None, seeds="exact", bounds={"layer": {"test/accuracy": [0, 1]}}
+    )
+    found = sensitivity(exact, rows(0.05, n=4), 4, {})
+    assert found.margins == []
+    assert [(look.seeds, look.state, look.numbers) for look in found.seeds] == [(4, "supported", None)]
+    (row,) = by_margin([found]).rows
+    assert row == ["2", "planted", "exact", "none", "4", "", "", "supported", "", "", ""]
+
+
+def test_sheets_are_rectangular(planted):
+    found = [sensitivity(planted(), rows(0.05), 10, {})]
+    for sheet in (by_margin(found), by_seeds(found)):
+        assert {len(row) for row in sheet.rows} == {len(sheet.header)}
+    assert by_seeds(found).rows[-1][2:5] == ["10", "supported", "main"]
+
+
+class TestReport:
+    """`scripts/report.py --sensitivity`, inside this process."""
+
+    @pytest.fixture
+    def report(self, tmp_path, monkeypatch, capsys):
+        spec = importlib.util.spec_from_file_location("report", ROOT / "scripts" / "report.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        reads = lambda folder: read_evidence(folder, tmp_path / "conf", tmp_path / "reference")  # noqa: E731
+        monkeypatch.setattr(module, "read_evidence", reads)
+        monkeypatch.setattr(module, "REFERENCE", tmp_path / "reference")
+        monkeypatch.chdir(tmp_path)
+        write(tmp_path / "conf", finding(tune=None))
+
+        def command(*arguments):
+            monkeypatch.setattr(sys, "argv", ["report.py", *arguments])
+            try:
+                with guard():
+                    module.main()
+            except SystemExit as end:
+                return int(end.code or 0), capsys.readouterr()
+            return 0, capsys.readouterr()
+
+        return command
+
+    def study(self, folder, effect):
+        folder.mkdir(parents=True)
+        shared = {"finding": "planted", "stage": "report", "cell": "c", "outcome": "finished"}
+        write_rows(folder / "runs.csv", [{**row, **shared} for row in rows(effect, n=8)])
+
+    def test_ones_own_study_comes_before_the_reference(self, report, tmp_path):
+        self.study(tmp_path / "reference" / "quick", 0.05)
+        status, printed = report("--sensitivity")
+        assert (status, "supported" in printed.out, "contradicted" in printed.out) == (0, True, False)
+        self.study(tmp_path / "outputs" / "studies" / "textbook-quick", -0.05)
+        status, printed = report("--sensitivity")
+        assert (status, "supported" in printed.out, "contradicted" in printed.out) == (0, False, True)
+
+    def test_markdown(self, report, tmp_path):
+        self.study(tmp_path / "own", 0.05)
+        assert report("--sensitivity", "--study", "own", "--output", "s.md")[0] == 0
+        lines = (tmp_path / "s.md").read_text().splitlines()
+        assert lines[0] == "# Sensitivity of own"
+        tables = [line for line in lines if line.startswith("|")]
+        assert "| 2 | planted | difference | 0.01 | 8 | supported |" in tables[2]
+        assert sum("else supported" in line for line in tables) == 2
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("--sensitivity", "--study", "nowhere"), "nowhere holds no study"),
+            (("--sensitivity",), "holds no study: there is no runs.csv in it"),
+            ((), "say what to report: --sensitivity"),
+        ],
+    )
+    def test_what_is_not_there_is_said(self, report, arguments, words):
+        status, printed = report(*arguments)
+        assert (status, words in printed.err) == (2, True)
+
+    def test_it_imports_no_torch(self):
+        code = (
+            f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); import report\n"
+            "print([m for m in ('torch', 'pytorch_lightning', 'hydra') if m in sys.modules])"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "[]"

@@ -1,0 +1,206 @@
+"""A study through the whole engine, with a metric that is made up: what is planted is found, and nothing else."""
+
+import hashlib
+import math
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from made_up_runs import Launcher, made_up
+from omegaconf import OmegaConf
+
+from finding_files import finding, write
+from normlab.findings.rows import read_rows
+from normlab.jsonfile import read_json
+from normlab.schema import InputError, RunConfig
+from normlab.study import engine
+from normlab.study import job as jobs_module
+from normlab.study.compose import Composer
+from normlab.study.engine import conduct, users_choices
+from normlab.study.scale import read_study
+
+CONF = Path(__file__).parents[2] / "conf"
+TINY = ("scale.seeds.training=8", "scale.tuning_seeds=2")
+
+
+def accuracy(config: RunConfig, effect: float) -> dict[str, object]:
+    """Best at a rate of 0.01; seeds differ, and share most of what they differ by."""
+    digest = hashlib.sha256(f"{config.norm_name} {config.seed}".encode()).digest()
+    own = digest[0] / 255 * 0.004
+    value = 0.8 + 0.05 * (config.seed % 3) - 0.05 * abs(math.log10(config.optim.lr / 0.01)) + own
+    value += effect * (config.norm_name == "layer")
+    return {"diverged": False, "validation/accuracy": value, "test/accuracy": value, "seconds": 1.0}
+
+
+@pytest.fixture
+def world(tmp_path, cache, monkeypatch):
+    """`world(*options)` conducts the study of `tmp_path/conf` and returns its verdicts."""
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.setattr(engine, "REFERENCE", tmp_path / "reference")
+    common = (f"output={tmp_path / 'out'}", f"cache={cache}")
+
+    def load(overrides):
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = compose("train", overrides=[*common, *overrides], return_hydra_config=True)
+        cfg.hydra.sweep.dir = str(tmp_path / "invocation")
+        return cfg
+
+    class World:
+        conf = tmp_path / "conf"
+        output = tmp_path / "out"
+        effect = 0.05
+        behaviour = staticmethod(accuracy)
+
+        def __init__(self):
+            self.done = []
+            self.launcher = Launcher(load)
+
+        def __call__(self, *options, scale="quick", study=None):
+            self.done.clear()
+            base = load([f"scale={scale}", *(("scale.tuning=own",) if scale == "quick" else ()), *TINY, *options])
+            OmegaConf.set_struct(base, False)
+            base["study" if study else "finding"] = {"name": study or "planted"}
+            return conduct(base, options, Composer(load, base), self.launcher, self.conf)
+
+    world = World()
+    write(world.conf, finding())
+    monkeypatch.setattr(jobs_module, "do", made_up(lambda c: world.behaviour(c, world.effect), world.done))
+    return world
+
+
+@pytest.mark.parametrize(("effect", "state"), [(0.05, "supported"), (0.0, "contradicted"), (-0.05, "contradicted")])
+def test_what_is_planted_is_found(world, effect, state, capsys):
+    world.effect = effect
+    (verdict,) = world()
+    assert verdict.state == state
+    assert verdict.deciding.mean == pytest.approx(effect, abs=0.004)
+    assert [arm.point for arm in verdict.arms] == [0.01, 0.01]
+    assert f"claim 2 A planted effect: {'✓' if effect > 0 else '✗'} {state}" in capsys.readouterr().out
+    assert len(world.done) == 2 * 5 * 2 + 2 * 8
+    rows = read_rows(world.output / "studies" / "planted-quick" / "runs.csv")
+    assert {row["seed"] for row in rows if row["stage"] == "tune"} == {1000, 1001}
+    assert {row["seed"] for row in rows if row["stage"] == "report"} == set(range(8))
+
+
+def test_again_costs_nothing_and_says_the_same(world):
+    (first,) = world()
+    (second,) = world()
+    assert world.done == []
+    assert first == second
+
+
+def test_an_edge_widens_the_grid_of_every_arm(world):
+    def rising(config, effect):
+        best = 0.3 if config.norm_name == "layer" else 0.01
+        value = 0.8 - 0.05 * abs(math.log10(config.optim.lr / best))
+        return {"diverged": False, "validation/accuracy": value, "test/accuracy": value + 1e-4 * (config.seed % 3)}
+
+    world.behaviour = rising
+    (verdict,) = world()
+    assert [arm.point for arm in verdict.arms] == [0.3, 0.01]
+    assert not any(arm.edge for arm in verdict.arms)
+    rows = read_rows(world.output / "studies" / "planted-quick" / "runs.csv")
+    tried = {arm: {r["point"] for r in rows if r["stage"] == "tune" and r["arm"] == arm} for arm in ("layer", "batch")}
+    assert tried["layer"] == tried["batch"] == {1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 0.3, 1.0}
+
+
+def test_an_edge_that_stays_decides_nothing(world):
+    world.behaviour = lambda c, e: {"validation/accuracy": c.optim.lr, "test/accuracy": 0.8 + c.seed * 1e-3}
+    (verdict,) = world()
+    assert (verdict.state, verdict.reason.split(":")[0]) == ("undecided", "edge")
+
+
+def test_rates_come_from_the_committed_table(world, tmp_path):
+    with pytest.raises(InputError, match="no rates for layer of planted at scale=quick"):
+        world("scale.tuning=reference")
+    world()
+    (tmp_path / "reference").mkdir()
+    rows = (world.output / "studies" / "planted-quick" / "runs.csv").read_text().splitlines()
+    (tmp_path / "reference" / "tuning.csv").write_text("\n".join([rows[0], *(r for r in rows if ",tune," in r)]))
+    (verdict,) = world("scale.tuning=reference", "rerun=true")
+    assert [arm.point for arm in verdict.arms] == [0.01, 0.01]
+    assert len(world.done) == 16
+
+
+def test_a_failed_run_leaves_its_finding_undecided_and_the_others_go_on(world, capsys):
+    write(world.conf, finding(name="other", primary=False), "other")
+    OmegaConf.save({"study": {"name": "s", "title": "Two", "findings": ["planted2", "other"]}}, _study(world, "s"))
+    write(world.conf, finding(name="planted2", primary=False, arms={"layer": ["norm=layer"], "rms": ["norm=rms"]},
+          contrasts={"a": "layer - rms"}), "planted2")  # fmt: skip
+
+    def failing(config, effect):
+        if config.norm_name == "rms" and config.seed == 3:
+            raise RuntimeError("the machine is on fire")
+        return accuracy(config, effect)
+
+    world.behaviour = failing
+    with pytest.raises(SystemExit):
+        world("scale.findings=all", study="s")
+    out = capsys.readouterr().out
+    assert "undecided (incomplete: rms has 7 of 8 seeds)" in out
+    verdicts = read_json(world.output / "studies" / "s-quick" / "verdicts.json")["verdicts"]
+    assert [v["state"] for v in verdicts] == ["undecided", "estimate"]
+
+
+def test_findings_share_runs(world):
+    write(world.conf, finding(name="other", primary=False, claim=None), "other")
+    write(world.conf, finding(name="third", primary=False, claim=None), "third")
+    OmegaConf.save({"study": {"name": "s", "title": "Two", "findings": ["other", "third"]}}, _study(world, "s"))
+    verdicts = world("scale.findings=all", study="s")
+    assert len(world.done) == 2 * 5 * 2 + 2 * 8
+    assert verdicts[0].deciding.values == verdicts[1].deciding.values
+
+
+def test_a_study_extended_after_a_look_keeps_its_first_verdict(world):
+    world.effect = 0.0105
+    (first,) = world()
+    (second,) = world("scale.seeds.training=12")
+    assert first.first is None
+    assert (second.first["n"], second.first["state"]) == (8, first.state)
+
+
+def test_a_rule_that_changes_after_the_data_is_refused(world):
+    world()
+    write(world.conf, finding(margin=0.001))
+    with pytest.raises(InputError, match="has changed since its first verdict, supported"):
+        world()
+
+
+def test_a_metric_that_nobody_logs_is_refused_before_anything_runs(world):
+    write(world.conf, finding(metric="test/acuracy"))
+    with pytest.raises(InputError, match=r"conf/finding/planted.yaml: finding.metric: nobody logs test/acuracy"):
+        world()
+    assert world.done == []
+
+
+def test_a_cell_without_meaning_is_refused_by_its_file(world):
+    write(world.conf, finding(arms={"layer": ["norm=layer"], "batch": ["norm=instance"]}))
+    with pytest.raises(InputError, match=r"conf/finding/planted.yaml: norm=instance has no meaning"):
+        world()
+
+
+def test_fewer_than_two_seeds_are_refused(world):
+    with pytest.raises(InputError, match=r"scale.seeds.training=1"):
+        world("scale.seeds.training=1")
+
+
+def test_a_family_of_other_than_six_primaries_is_refused(world):
+    OmegaConf.save({"study": {"name": "s", "title": "T", "family": True, "findings": ["planted"]}}, _study(world, "s"))
+    with pytest.raises(InputError, match=r"s.yaml: study.findings must hold one primary finding a claim, 1 to 6"):
+        read_study(world.conf, "s")
+
+
+def test_what_the_findings_fix_is_not_the_users_choice():
+    assert users_choices(["study=textbook", "scale.seeds.training=9", "output=x"]) == ["output=x"]
+    for choice in ("model.width=3", "norm=batch", "trainer.steps=3", "finding.margin=0.1"):
+        with pytest.raises(InputError, match=choice):
+            users_choices([choice])
+
+
+def _study(world, name):
+    path = world.conf / "study" / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,125 @@
+"""The workspace and the report, as a server gets them and as a file."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import dashboard_panels
+from commands import ROOT, Ended
+from normlab.cli import CONF
+from normlab.findings.finding import read_findings
+from normlab.jsonfile import read_json, write_json
+from normlab.schema import InputError
+
+TOLD = dashboard_panels.Told("x", 1, "a title", "what", "who", "that", "test/accuracy", "supported", ["+1"], ["a", "b"])
+
+
+@pytest.fixture
+def dashboard(here):
+    def command(*arguments: str, **environment: str) -> Ended:
+        done = subprocess.run(
+            [sys.executable, "scripts/dashboard.py", *arguments],
+            cwd=ROOT,
+            env={**os.environ, **here, **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    return command
+
+
+def study(folder):
+    """What a study leaves behind, made up, of a finding that there is."""
+    name = sorted((CONF / "finding").glob("*.yaml"))[0].stem
+    (finding,) = read_findings(CONF, [name])
+    estimate = {"name": "one", "formula": "a - b", "mean": 0.2, "interval": {"low": 0.1, "high": 0.3}, "seeds": [0, 1]}
+    verdict = {"finding": name, "state": "supported", "estimates": [estimate], "checks": []}
+    folder.mkdir(parents=True)
+    write_json(folder / "verdicts.json", {"verdicts": [verdict]})
+    write_json(folder / "manifest.json", {"command": "python train.py"})
+    arm = next(iter(finding.arms))
+    lines = ["finding,stage,arm,condition,cell,point,seed,id,outcome,diverged"]
+    lines += [f"{name},report,{arm},,{arm},,{seed},run-{seed},finished,False" for seed in (0, 1)]
+    (folder / "runs.csv").write_text("\n".join(lines) + "\n")
+    return finding
+
+
+def panels_of(spec):
+    return [panel for section in spec["section"]["panelBankConfig"]["sections"] for panel in section["panels"]]
+
+
+def test_every_panel_shows_a_column_that_runs_have():
+    """Curves and results by the names of the run's own record."""
+    spec = json.dumps(panels_of(dashboard_panels.spec_of_workspace(dashboard_panels.workspace("e", "p"))))
+    for name in ("validation/accuracy", "test/accuracy", "last/accuracy", "area/loss", "train/examples"):
+        assert f'{name}"' in spec, name
+    for quantity in dashboard_panels.QUANTITIES:
+        assert f'"inside/{quantity}"' in spec, quantity
+    assert '"config:optim.value.lr"' in spec
+
+
+def test_filters_arrive():
+    spec = dashboard_panels.spec_of_workspace(dashboard_panels.workspace("e", "p"))
+    (runs,) = spec["section"]["runSets"]
+    assert [f["key"]["name"] for f in runs["filters"]["filters"]] == ["jobType"]
+    assert [key["name"] for key in runs["grouping"]] == ["model.value", "task.value", "norm.value", "cell.value"]
+    report = json.dumps(dashboard_panels.spec_of_report(dashboard_panels.report("e", "p", [TOLD])))
+    assert '"value": ["a", "b"]' in report
+
+
+@pytest.mark.parametrize("bad", ["config.norm in ['a', 'b']", "norm == 'a' and Metric('JobType') != 'study'"])
+def test_a_filter_that_would_be_dropped_is_an_error(bad):
+    view = dashboard_panels.workspace("e", "p")
+    view.runset_settings.filters = bad
+    with pytest.raises(InputError, match="would drop a filter"):
+        dashboard_panels.spec_of_workspace(view)
+
+
+def test_offline_it_writes_both_and_talks_to_nobody(dashboard, server, tmp_path):
+    finding = study(tmp_path / "study")
+    done = dashboard("--study", str(tmp_path / "study"), "--offline", str(tmp_path / "d.json"))
+    assert done.status == 0, done.err
+    content = read_json(tmp_path / "d.json")
+    assert set(content) == {"workspace", "report"}
+    text = json.dumps(content["report"])
+    assert "supported" in text
+    assert json.dumps(finding.title)[1:-1] in text
+    assert '"value": ["run-0", "run-1"]' in text
+    assert server.requests == []
+
+
+def test_saved_to_a_project_it_arrives_with_the_verdicts(dashboard, server, tmp_path):
+    finding = study(tmp_path / "study")
+    done = dashboard("--project", "trials", "--study", str(tmp_path / "study"))
+    assert done.status == 0, done.err
+    views = {view["type"]: view for view in server.state.views.values()}
+    assert set(views) == {"project-view", "runs"}
+    assert all(view["projectName"] == "trials" for view in views.values())
+    assert len(panels_of(views["project-view"]["spec"])) > 20
+    assert "supported" in json.dumps(views["runs"]["spec"])
+    (run,) = server.state.runs.values()
+    assert (run.job_type, run.exit_code) == ("study", 0)
+    assert run.summary[f"verdict/{finding.name}"] == "supported"
+    (table,) = (json.loads(content) for name, content in run.files.items() if name.endswith("table.json"))
+    assert table["data"][0][3] == "supported"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "words"),
+    [
+        (("--study", "nowhere"), {}, "there is no verdicts.json"),
+        ((), {"WANDB_API_KEY": ""}, "wandb login"),
+        ((), {"WANDB_BASE_URL": "http://127.0.0.1:9"}, "can't be reached"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, environment, words, dashboard):
+    done = dashboard(*arguments, **environment)
+    assert done.status == 2
+    assert words in done.err
+    assert len(done.err.strip().splitlines()) == 1
