@@ -99,14 +99,17 @@ def write(panels: Any, asked: argparse.Namespace, findings: list[Any]) -> None:
 
 def save(panels: Any, asked: argparse.Namespace, findings: list[Any]) -> None:
     os.environ.setdefault("WANDB_SILENT", "true")
-    from normlab.measures.upload import check_access
+    from normlab.measures.wandb_access import check_access
     from normlab.schema import WandbConfig
 
     check_access(WandbConfig(project=asked.project, entity=asked.entity, mode="online"))
     import wandb
 
     try:
-        entity = asked.entity or str(wandb.Api(timeout=30).default_entity)
+        api = wandb.Api(timeout=30)
+        entity = asked.entity or str(api.default_entity)
+        if asked.project not in [project.name for project in api.projects(entity)]:
+            api.create_project(asked.project, entity)
         if asked.study is not None:
             tell(entity, asked.project, asked.study, findings)
         view = panels.workspace(entity, asked.project)

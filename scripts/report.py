@@ -24,6 +24,7 @@ from normlab.study.engine import REFERENCE
 from normlab.study.rejudge import read_evidence
 
 OWN = Path("outputs/studies/textbook-quick")
+WIDTH = 170  # columns of a table that goes into a pipe
 _COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow"}
 
 
@@ -56,13 +57,15 @@ def show(title: str, tables: Sequence[Sheet], output: Path | None) -> None:
         print(output)
         return
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=max(console.width, WIDTH))
     for sheet in tables:
         table = Table(title=f"{sheet.title}. {sheet.note}", title_justify="left", box=None, header_style="bold")
         for name in sheet.header:
-            table.add_column(name)
+            table.add_column(name, overflow="fold")
         for row in sheet.rows:
             table.add_row(*map(coloured, row))
-        console.print(table, width=console.width if console.is_terminal else max(console.width, 160))
+        console.print(table)
 
 
 def markdown(sheet: Sheet) -> str:

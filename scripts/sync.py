@@ -29,7 +29,8 @@ def main() -> None:
 def sync(output: Path) -> int:
     """The number of runs that could not be uploaded."""
     os.environ.setdefault("WANDB_SILENT", "true")  # a line a run is enough
-    from normlab.measures.upload import check_access, find, upload
+    from normlab.measures.upload import find, upload
+    from normlab.measures.wandb_access import check_access
     from normlab.schema import WandbConfig
 
     fragments = find(output)

@@ -17,6 +17,8 @@ from normlab.findings.finding import Finding, read_findings
 from normlab.study.scale import Scale
 
 FOLDER = CONF / "wandb_sweeps"
+# apart from studies, and computed although an earlier sweep has: W&B waits for every run that it hands out
+OWN = ("output=outputs/sweeps", "rerun=true")
 HEAD = """\
 # Made from conf/finding/{name}.yaml by scripts/wandb_sweeps.py, which renews it; a test holds them together.
 # wandb sweep conf/wandb_sweeps/{name}.yaml, then the `wandb agent` that it prints.
@@ -64,7 +66,15 @@ def sweep_of(finding: Finding, scale: Scale) -> dict[str, Any]:
         "method": "grid",
         "metric": {"name": finding.metric, "goal": "maximize" if finding.better == "higher" else "minimize"},
         "parameters": parameters,
-        "command": ["${env}", "python", "${program}", f"finding={finding.name}", f"scale={size}", "${args_no_hyphens}"],
+        "command": [
+            "${env}",
+            "python",
+            "${program}",
+            f"finding={finding.name}",
+            f"scale={size}",
+            *OWN,
+            "${args_no_hyphens}",
+        ],
     }
 
 

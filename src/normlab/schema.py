@@ -216,6 +216,15 @@ class Training(Measure):
 
     name: Literal["training"]
     inside: bool = False  # look into the network at every validation, see `probes/inside.py`
+    summary: ClassVar[tuple[str, ...]] = (
+        "inside/*",
+        "gap/*",
+        "best_*",
+        "steps",
+        "examples",
+        "train_seconds",
+        "fit_seconds",
+    )
 
 
 class Evaluate(Measure):
@@ -261,6 +270,7 @@ class StepTime(Timing):
     """How long a training step takes."""
 
     name: Literal["step_time"]
+    summary: ClassVar[tuple[str, ...]] = ("step_*", "forward_ms*", "backward_ms*", "optimiser_ms*", "saved_bytes*")
 
 
 class InferenceTime(Timing):
@@ -268,12 +278,14 @@ class InferenceTime(Timing):
 
     name: Literal["inference_time"]
     fold: bool  # a norm that can be folded exactly into the layers before it is
+    summary: ClassVar[tuple[str, ...]] = ("inference_*", "fold_error*", "folded*")
 
 
 class SiteTime(Timing):
     """How long a model's norms alone take, and what keeping running statistics is of batch norm's."""
 
     name: Literal["site_time"]
+    summary: ClassVar[tuple[str, ...]] = ("site_*", "sites", "torch_ms*", "update_share")
 
 
 class Axes(Measure):

@@ -1,5 +1,6 @@
 """The papers' recipes: every cell of every finding composes, and each task trains on rows that look like the hub's."""
 
+import io
 import re
 from pathlib import Path
 
@@ -8,16 +9,19 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from rich.console import Console
 
 from normlab.checks import checked
 from normlab.data import hub
 from normlab.findings.finding import read_finding
 from normlab.findings.logged import check_metrics
+from normlab.findings.verdict import judge
 from normlab.jsonfile import read_json
 from normlab.study.compose import Composer
 from normlab.study.engine import to_run
 from normlab.study.scale import read_scale, read_study
 from normlab.study.stages import reporting_trials
+from normlab.study.verdicts import print_finding
 
 CONF = Path(__file__).parents[2] / "conf"
 FINDINGS = sorted(path.stem for path in (CONF / "finding").glob("paper_*.yaml"))
@@ -160,3 +164,19 @@ def test_each_recipe_trains_and_is_tested_on_look_alike_rows(experiment, train, 
     finding = read_finding(CONF / "finding" / f"{experiment}.yaml")
     for metric in (finding.metric, *finding.also.values(), finding.tune.by):
         assert np.isfinite(summary[metric]), metric
+
+
+def test_published_numbers_stand_beside_the_verdict():
+    finding = read_finding(CONF / "finding" / "paper_permuted_mnist.yaml")
+    shared = {"condition": "", "point": 0.001, "diverged": False}
+    metrics = dict.fromkeys((finding.metric, *finding.also.values()), 0.9)
+    rows = [
+        {"arm": cell.arm, "seed": seed, "id": f"{cell}-{seed}", **shared, **metrics}
+        for cell in finding.cells
+        for seed in range(5)
+    ]
+    shown = io.StringIO()
+    verdict = judge(finding, rows, 5, "paper", {})
+    print_finding(Console(file=shown, width=160), verdict, 1.0, finding.published)
+    assert "estimate" in shown.getvalue()
+    assert "published of batch: 0.954, Cooijmans et al. 2017" in shown.getvalue()

@@ -1,7 +1,7 @@
 """The whole judge on studies whose truth is known: how often it errs, and how often it finds what is there.
 
 Eight paired seeds, normal differences with a standard deviation of 1 around a shared value of each seed. Whatever
-decides nothing (bootstrap, sign flips, seeds needed) is left out, as it takes most of the time.
+decides nothing (p, bootstrap, sign flips, seeds needed) is left out, as it takes most of the time.
 """
 
 import math
@@ -12,18 +12,22 @@ import pytest
 from finding_files import finding, write
 from normlab.findings import verdict as verdicts
 from normlab.findings.finding import read_finding
-from normlab.findings.verdict import ALPHA, PRIMARIES, judge
+from normlab.findings.verdict import PRIMARIES, judge
 from normlab.stats import paired
 from normlab.stats.power import equivalence_power, power
 
 STUDIES, SEEDS = 3000, 8
-FAMILY = ALPHA / PRIMARIES
+FAMILY = 0.05 / 6  # of six claims
 
 
 @pytest.fixture(autouse=True)
 def only_what_decides(monkeypatch):
-    monkeypatch.setattr(paired, "bootstrap_interval", lambda d, alpha: paired.Interval(0.0, 0.0, 1 - alpha))
-    monkeypatch.setattr(paired, "sign_flip_test", lambda d: 1.0)
+    def interval_alone(d, alpha):
+        none = paired.Interval(math.nan, math.nan, 1 - alpha)
+        mean, sd = float(np.mean(d)), float(np.std(d, ddof=1))
+        return paired.Comparison(len(d), mean, sd, paired.t_interval(d, alpha), math.nan, math.nan, none, math.nan)
+
+    monkeypatch.setattr(verdicts, "compare", interval_alone)
     monkeypatch.setattr(verdicts, "_needed", lambda *_: SEEDS)
 
 
@@ -34,7 +38,7 @@ def simulate(tmp_path):
     def studies(truths, count=STUDIES, seed=0, **changes):
         names = [*(f"arm{i}" for i in range(len(truths))), "control"]
         change = {
-            "arms": dict.fromkeys(names, []),
+            "arms": {name: [] for name in names},
             "contrasts": {name: f"{name} - control" for name in names[:-1]},
             "tune": None,
             "metric": "value",
@@ -76,11 +80,10 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("primary", [True, False])
+@pytest.mark.parametrize(("rule", "primary"), [*((rule, True) for rule in RULES), ("difference", False)])
 def test_intervals_cover_the_truth_as_often_as_they_say(simulate, rule, primary):
     found = simulate([0.7], primary=primary, **RULES[rule])
-    level = 1 - (FAMILY if primary else ALPHA)
+    level = 1 - (FAMILY if primary else 0.05)
     inside = [v.deciding.interval.low <= 0.7 <= v.deciding.interval.high for v in found]
     assert found[0].level == found[0].deciding.interval.level == level
     assert np.mean(inside) == chance(level)
@@ -102,8 +105,7 @@ def test_a_difference_just_at_the_margin_is_rarely_called_equivalent(simulate):
     assert share(found, "contradicted") == chance(FAMILY / 2)
 
 
-@pytest.mark.parametrize("rule", ["difference", "ratio"])
-@pytest.mark.parametrize("beyond", [1.0, 1.5, 2.0])
+@pytest.mark.parametrize(("rule", "beyond"), [("difference", 1.0), ("difference", 2.0), ("ratio", 1.5)])
 def test_an_effect_beyond_the_margin_is_found_as_often_as_its_power_says(simulate, rule, beyond):
     found = simulate([0.5 + beyond], **RULES[rule])
     assert share(found, "supported") == chance(power(SEEDS, beyond, 1.0, FAMILY))
@@ -124,14 +126,14 @@ def test_the_opposite_is_called_so_as_often_as_its_power_says(simulate):
     assert opposite == chance(power(SEEDS, 1.5, 1.0, FAMILY))
 
 
-@pytest.mark.parametrize("margin", [1.5, 2.0, 3.0])
+@pytest.mark.parametrize("margin", [2.0, 3.0])
 def test_equal_arms_are_called_so_as_often_as_their_power_says(simulate, margin):
     found = simulate([0.0], rule="equivalence", margin=margin)
     assert share(found, "supported") == chance(equivalence_power(SEEDS, margin, 1.0, FAMILY))
 
 
 def test_a_claim_of_several_contrasts_needs_all_of_them(simulate):
-    """With one at the margin and one far beyond, it is supported as rarely as by the first alone; with both far, often."""
+    """With one at the margin and one far beyond it is supported as rarely as by the first alone."""
     rare = simulate([0.5, 9.0], **RULES["difference"])
     assert share(rare, "supported") == chance(FAMILY / 2)
     assert all(v.decides == "arm0" for v in rare)
@@ -145,4 +147,4 @@ def test_a_family_of_six_claims_rarely_errs_at_all(simulate):
     found = simulate([0.5], count=1000 * PRIMARIES, **RULES["difference"])
     decided = np.array([v.state != "undecided" for v in found]).reshape(1000, PRIMARIES)
     assert decided.any(1).mean() == chance(1 - (1 - FAMILY) ** PRIMARIES, 1000)
-    assert 1 - (1 - FAMILY) ** PRIMARIES < ALPHA
+    assert 1 - (1 - FAMILY) ** PRIMARIES < 0.05

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
+from made_up_studies import reported
 
 from finding_files import finding, write
 from normlab.cli import guard
@@ -20,18 +20,6 @@ from normlab.study.rejudge import read_evidence
 ROOT = Path(__file__).parents[2]
 
 
-def rows(effect: float, n: int = 10, sd: float = 0.004, metric: str = "test/accuracy", base: float = 0.8):
-    """`layer` is better by `effect`, of which the mean is exact."""
-    d = np.random.default_rng(0).normal(0, 1, n)
-    d = effect + sd * (d - d.mean()) / d.std(ddof=1)
-    values = {"layer": base + d, "batch": np.full(n, base)}
-    return [
-        {"arm": arm, "condition": "", "point": 0.01, "seed": s, "id": f"{arm}-{s}", "diverged": False, metric: float(v)}
-        for arm, column in values.items()
-        for s, v in enumerate(column)
-    ]
-
-
 @pytest.fixture
 def planted(tmp_path):
     return lambda **changes: read_finding(write(tmp_path, finding(**changes)))
@@ -42,13 +30,13 @@ def states(looks):
 
 
 def test_a_larger_margin_asks_for_more(planted):
-    found = sensitivity(planted(), rows(0.022), 10, {})
+    found = sensitivity(planted(), reported(0.022), 10, {})
     assert [look.margin for look in found.margins] == pytest.approx([0.0025, 0.005, 0.01, 0.02, 0.04])
     assert states(found.margins) == ["supported", "supported", "supported", "undecided", "contradicted"]
 
 
 def test_every_look_is_the_verdict_of_such_a_file(planted):
-    table = rows(0.022)
+    table = reported(0.022)
     found = sensitivity(planted(), table, 10, {})
     for look in found.margins:
         verdict = judge(planted(margin=look.margin), table, 10, "", {})
@@ -60,22 +48,23 @@ def test_every_look_is_the_verdict_of_such_a_file(planted):
 
 
 def test_a_wider_margin_helps_equivalence(planted):
-    found = sensitivity(planted(rule="equivalence"), rows(0.001), 10, {})
+    found = sensitivity(planted(rule="equivalence"), reported(0.001), 10, {})
     assert states(found.margins) == ["undecided", "undecided", "supported", "supported", "supported"]
 
 
 def test_the_margin_of_a_ratio_is_scaled_in_logarithms(planted):
     ratio = planted(rule="ratio", margin=1.1, metric="ms", better="higher")
-    found = sensitivity(ratio, rows(0.25, metric="ms", base=1.0), 10, {})
+    found = sensitivity(ratio, reported(0.25, metric="ms", base=1.0), 10, {})
     assert [look.margin for look in found.margins] == pytest.approx([1.1**factor for factor in FACTORS])
     assert states(found.margins) == ["supported"] * 4 + ["contradicted"]
     mean, low, high = found.margins[0].numbers
     assert low < mean < high
     assert mean == pytest.approx(1.25, abs=0.001)
+    assert by_seeds([found]).rows[-1][-1].startswith("1.25 times [1.2")
 
 
 def test_fewer_seeds_than_a_verdict_needs_say_what_it_would_be(planted):
-    found = sensitivity(planted(), rows(0.05, n=11), 11, {})
+    found = sensitivity(planted(), reported(0.05, n=11), 11, {})
     assert [look.seeds for look in found.seeds] == [4, 6, 8, 10, 11]
     assert [look.words for look in found.seeds] == ["undecided (else supported)"] * 2 + ["supported"] * 3
     widths = [look.numbers[2] - look.numbers[1] for look in found.seeds]
@@ -83,7 +72,7 @@ def test_fewer_seeds_than_a_verdict_needs_say_what_it_would_be(planted):
 
 
 def test_an_edge_says_what_it_would_be_without(planted):
-    found = sensitivity(planted(), rows(0.05), 10, {Cell("batch"): True})
+    found = sensitivity(planted(), reported(0.05), 10, {Cell("batch"): True})
     assert {look.state for look in found.margins} == {"undecided"}
     assert [look.would_be for look in found.margins] == ["supported"] * 4 + ["supported"]
     assert by_margin([found]).rows[0][-1].startswith("edge: batch is best at an end")
@@ -91,7 +80,7 @@ def test_an_edge_says_what_it_would_be_without(planted):
 
 def test_every_contrast_counts(planted):
     change = {"contrasts": {"a": "layer - batch", "b": "batch - layer"}}
-    (look,) = sensitivity(planted(**change), rows(0.05, n=4), 4, {}).seeds
+    (look,) = sensitivity(planted(**change), reported(0.05, n=4), 4, {}).seeds
     assert (look.would_be, look.decides) == ("contradicted", "b")
 
 
@@ -99,7 +88,7 @@ def test_exact_has_no_margin(planted):
     exact = planted(
         rule="exact", margin=None, contrasts=None, tune=None, seeds="exact", bounds={"layer": {"test/accuracy": [0, 1]}}
     )
-    found = sensitivity(exact, rows(0.05, n=4), 4, {})
+    found = sensitivity(exact, reported(0.05, n=4), 4, {})
     assert found.margins == []
     assert [(look.seeds, look.state, look.numbers) for look in found.seeds] == [(4, "supported", None)]
     (row,) = by_margin([found]).rows
@@ -107,7 +96,7 @@ def test_exact_has_no_margin(planted):
 
 
 def test_sheets_are_rectangular(planted):
-    found = [sensitivity(planted(), rows(0.05), 10, {})]
+    found = [sensitivity(planted(), reported(0.05), 10, {})]
     for sheet in (by_margin(found), by_seeds(found)):
         assert {len(row) for row in sheet.rows} == {len(sheet.header)}
     assert by_seeds(found).rows[-1][2:5] == ["10", "supported", "main"]
@@ -140,8 +129,7 @@ class TestReport:
 
     def study(self, folder, effect):
         folder.mkdir(parents=True)
-        shared = {"finding": "planted", "stage": "report", "cell": "c", "outcome": "finished"}
-        write_rows(folder / "runs.csv", [{**row, **shared} for row in rows(effect, n=8)])
+        write_rows(folder / "runs.csv", reported(effect, n=8))
 
     def test_ones_own_study_comes_before_the_reference(self, report, tmp_path):
         self.study(tmp_path / "reference" / "quick", 0.05)

@@ -73,7 +73,7 @@ def test_filters_arrive():
     assert '"value": ["a", "b"]' in report
 
 
-@pytest.mark.parametrize("bad", ["config.norm in ['a', 'b']", "norm == 'a' and Metric('JobType') != 'study'"])
+@pytest.mark.parametrize("bad", ["config.norm in ['a', 'b']", "config.norm == 'a' and Metric('JobType') != 'study'"])
 def test_a_filter_that_would_be_dropped_is_an_error(bad):
     view = dashboard_panels.workspace("e", "p")
     view.runset_settings.filters = bad
@@ -103,6 +103,7 @@ def test_saved_to_a_project_it_arrives_with_the_verdicts(dashboard, server, tmp_
     assert all(view["projectName"] == "trials" for view in views.values())
     assert len(panels_of(views["project-view"]["spec"])) > 20
     assert "supported" in json.dumps(views["runs"]["spec"])
+    assert server.state.projects == {"trials"}  # which was not there before
     (run,) = server.state.runs.values()
     assert (run.job_type, run.exit_code) == ("study", 0)
     assert run.summary[f"verdict/{finding.name}"] == "supported"
@@ -114,8 +115,8 @@ def test_saved_to_a_project_it_arrives_with_the_verdicts(dashboard, server, tmp_
     ("arguments", "environment", "words"),
     [
         (("--study", "nowhere"), {}, "there is no verdicts.json"),
-        ((), {"WANDB_API_KEY": ""}, "wandb login"),
-        ((), {"WANDB_BASE_URL": "http://127.0.0.1:9"}, "can't be reached"),
+        pytest.param((), {"WANDB_API_KEY": ""}, "wandb login", marks=pytest.mark.slow),
+        pytest.param((), {"WANDB_BASE_URL": "http://127.0.0.1:9"}, "can't be reached", marks=pytest.mark.slow),
     ],
 )
 def test_bad_input_is_one_line(arguments, environment, words, dashboard):

@@ -24,7 +24,7 @@ def offline(folder):
     ("fault", "words"),
     [
         pytest.param(None, "can't be reached", id="refused"),
-        pytest.param(Fault("/", status=503), "answers 503", id="500s"),
+        pytest.param(Fault("/", status=503), "answers 503", id="500s", marks=pytest.mark.slow),
         pytest.param(Fault("/", seconds=20), "does not answer", id="silence", marks=pytest.mark.slow),
         pytest.param(Fault("/graphql", status=500), "500", id="graphql", marks=pytest.mark.slow),
     ],
@@ -50,7 +50,7 @@ def test_a_key_without_a_server_that_works_is_one_warning(fault, words, run, ser
     mirrors(only(server), folder())
 
 
-@pytest.mark.parametrize("key", ["1" * 40, "short"])
+@pytest.mark.parametrize("key", ["1" * 40, pytest.param("short", marks=pytest.mark.slow)])
 def test_a_wrong_key_is_one_line(key, run, folder):
     ended = run(QUICK, environment={"WANDB_API_KEY": key})
     assert ended.status == 0, ended.err
@@ -113,7 +113,6 @@ def test_a_server_that_dies_mid_run(run, server, folder, sync):
     server.start()
     done = sync()
     assert done.status == 0, done.out + done.err
-    print(done.out, done.err, server.requests, only(server).summary)
     mirrors(only(server), folder())
 
 

@@ -68,7 +68,8 @@ def test_an_agent_runs_a_sweep(server, here, cache, tmp_path):
     sweep["parameters"]["task.max_length"] = {"values": [None]}
     sweep["parameters"]["measure.batch_size"] = {"values": [32]}
     own = ["model.width=16", f"output={tmp_path / 'outputs'}", f"cache={cache}", *TINY]
-    sweep["command"][-1:] = [*own, "${args_no_hyphens}"]
+    fixed = [part for part in sweep["command"] if not part.startswith("output=")]
+    sweep["command"] = [*fixed[:-1], *own, "${args_no_hyphens}"]
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep))
     program = str(Path(sys.executable).with_name("wandb"))
     environment = {

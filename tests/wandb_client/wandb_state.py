@@ -102,10 +102,7 @@ class Sweep:
 
 @dataclass
 class State:
-    """All of it. `base` is the server's address, which uploads go to.
-
-    refused   projects that this server will not have
-    """
+    """All of it. `base` is the server's address, which uploads go to."""
 
     base: str = ""
     runs: dict[str, Run] = field(default_factory=dict)
@@ -115,6 +112,7 @@ class State:
     operations: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     entities: set[str] = field(default_factory=lambda: {ENTITY})
+    projects: set[str] = field(default_factory=set)
 
     def answer(self, request: dict[str, Any]) -> Answer:
         """Carry out one GraphQL request."""
@@ -161,6 +159,24 @@ class State:
 
     def on_GetDefaultEntity(self) -> Answer:  # noqa: N802
         return {"viewer": {"id": "user", "entity": ENTITY}}
+
+    def on_GetProjects(self, **_: Any) -> Answer:  # noqa: N802
+        names = sorted({run.project for run in self.runs.values()} | self.projects)
+        facts = {
+            "__typename": "Project",
+            "entityName": ENTITY,
+            "createdAt": "2026-01-01T00:00:00",
+            "isBenchmark": False,
+            "user": None,
+        }
+        edges = [{"node": {**facts, "__typename": "Project", "id": name, "name": name}} for name in names]
+        page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
+        return {"models": {"pageInfo": page, "edges": edges}}
+
+    def on_CreateProject(self, input: dict[str, Any]) -> Answer:  # noqa: N802
+        self.projects.add(input["name"])
+        project = {"id": input["name"], "name": input["name"], "entityName": ENTITY}
+        return {"result": {"project": project, "model": project, "inserted": True}}
 
     # runs
 
@@ -358,7 +374,8 @@ class State:
     # workspaces and reports
 
     def on_ProjectInternalId(self, projectName: str, entityName: str) -> Answer:  # noqa: N802
-        return {"project": {"id": f"{entityName}/{projectName}"}}
+        there = projectName in self.projects | {run.project for run in self.runs.values()}
+        return {"project": {"id": f"{entityName}/{projectName}", "internalId": "1"} if there else None}
 
     def on_UpsertView2(self, **sent: Any) -> Answer:  # noqa: N802
         return self.on_upsertView(**sent)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from normlab.runs.table import select
 from normlab.schema import InputError
 
+_RESULTS = ("validation/", "test/", "last/", "last_test/", "area/", "gap/", "inside/")
+
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
@@ -47,7 +49,7 @@ def contrast(frame: DataFrame, first: str, second: str, metric: str, diverged_va
             common, a run diverged and nothing stands for it, or there is no such metric.
     """
     if metric not in frame.columns:
-        known = [name for name in frame.columns if name.startswith(("validation/", "test/", "last/"))]
+        known = [name for name in frame.columns if name.startswith(_RESULTS)]
         raise InputError(f"no run has {metric}; the runs have: {', '.join(known)}")
     arms = [_arm(frame, condition) for condition in (first, second)]
     shared = set(arms[0]["id"]) & set(arms[1]["id"])

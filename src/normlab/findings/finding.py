@@ -29,6 +29,7 @@ class Tuning(Strict):
     points: Annotated[list[PositiveFloat], Field(min_length=5)]  # half decades apart
     by: str  # metric on validation
     best: Literal["max", "min"]
+    at: str | None = None  # the condition that every arm is tuned under, for all of them; None: each on its own
 
     @model_validator(mode="after")
     def _ordered(self) -> Tuning:
@@ -69,7 +70,6 @@ class Finding(Strict):
     report: list[str] = Field(default_factory=list)  # further choices of the reporting runs
     tune: Tuning | None = None
     metric: str
-    partner: str | None = None  # metric of the same run that it is compared with, where a run holds both arms
     better: Literal["higher", "lower"]  # which favours the arm with the plus sign
     diverged_value: float | None = None  # of a run that diverged, as bad as chance
     also: dict[str, str] = Field(default_factory=dict)  # further metrics, estimated by the same contrasts: label → name
@@ -91,6 +91,10 @@ class Finding(Strict):
             raise InputError(f"published.{unknown[0]} is no cell; there are {', '.join(map(str, self.cells))}")
         if self.primary and self.claim is None:
             raise InputError("claim has no value: a primary finding decides one of the claims 1 to 6")
+        if self.tune is not None and self.tune.at is not None and self.tune.at not in self.conditions:
+            raise InputError(
+                f"tune.at={self.tune.at} is no condition; there are {', '.join(self.conditions) or 'none'}"
+            )
         repeated = {choice for choice in self.common if self.common.count(choice) > 1}
         if repeated:
             raise InputError(f"common holds {sorted(repeated)[0]} twice")
@@ -121,7 +125,7 @@ class Finding(Strict):
                     known = ", ".join(map(str, self.cells))
                     raise InputError(f"contrasts.{name} names {cell}, which is no cell; there are {known}")
                 used.add(cell.arm)
-            if self.partner is None and not formula.constants and sum(formula.weights.values()) != 0:
+            if formula.constant is None and sum(formula.weights.values()) != 0:
                 raise InputError(f"contrasts.{name}: {formula} leaves an arm without a partner")
         alone = [arm for arm in self.arms if arm not in used]
         if alone:
@@ -143,6 +147,10 @@ class Finding(Strict):
             else:
                 found[name] = formula
         return found
+
+    def tuned_at(self, cell: Cell) -> Cell:
+        """The cell whose best point this one takes: itself, or its arm under the condition of `tune.at`."""
+        return cell if self.tune is None or self.tune.at is None else Cell(cell.arm, self.tune.at)
 
     def choices(self, cell: Cell, scale: str) -> list[str]:
         """The overrides of a cell, without seed, tuned option and those of the reporting stage."""

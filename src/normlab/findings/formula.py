@@ -24,15 +24,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Formula:
-    """A sum of cells, each with the weight +1 or -1, and a constant."""
+    """A sum of cells, each with the weight +1 or -1, and a constant: None where a formula has no number."""
 
     weights: Mapping[Cell, int]
-    constant: float = 0.0
-
-    @property
-    def constants(self) -> bool:
-        """Is there a number to compare with?"""
-        return self.constant != 0.0
+    constant: float | None = None
 
     def at(self, condition: str) -> Formula:
         """The same, with the arms that name no condition under this one."""
@@ -40,7 +35,7 @@ class Formula:
 
     def __str__(self) -> str:
         terms = [f"{'+' if weight > 0 else '-'} {cell}" for cell, weight in self.weights.items()]
-        if self.constant:
+        if self.constant is not None:
             terms.append(f"{'+' if self.constant > 0 else '-'} {abs(self.constant):g}")
         return " ".join(terms).removeprefix("+ ")
 
@@ -52,14 +47,15 @@ def parse(text: str) -> Formula:
         InputError: it is not a sum of arms and numbers, or names an arm twice.
     """
     weights: dict[Cell, int] = {}
-    constant, position = 0.0, 0
+    constant: float | None = None
+    position = 0
     while position < len(text):
         term = _TERM.match(text, position)
         if term is None or (position > 0 and not term["sign"]):
             raise InputError(f"{text!r} is no sum of arms such as 'layer - batch' or 'batch@sorted - batch@shuffled'")
         sign = -1 if term["sign"] == "-" else 1
         if term["name"][0].isdigit():
-            constant += sign * float(term["name"])
+            constant = (constant or 0.0) + sign * float(term["name"])
         else:
             arm, _, condition = term["name"].partition("@")
             if Cell(arm, condition) in weights:

@@ -30,8 +30,6 @@ def check_metrics(finding: Finding, configs: Mapping[Cell, RunConfig]) -> None:
         InputError: a metric that nobody logs, by its key.
     """
     asked = {"metric": finding.metric, **{f"also.{label}": name for label, name in finding.also.items()}}
-    if finding.partner is not None:
-        asked["partner"] = finding.partner
     if finding.rule == "exact":
         del asked["metric"]
     for key, metric in asked.items():

@@ -107,7 +107,7 @@ def by_margin(found: Sequence[Sensitivity]) -> Sheet:
 def by_seeds(found: Sequence[Sensitivity]) -> Sheet:
     """A row a finding and number of seeds."""
     rows = [
-        [*_named(each.finding), str(look.seeds), look.words, look.decides, _shown(look)]
+        [*_named(each.finding), str(look.seeds), look.words, look.decides, _shown(each.finding, look)]
         for each in found
         for look in each.seeds
     ]
@@ -155,7 +155,8 @@ def _named(finding: Finding) -> list[str]:
     return [str(finding.claim), finding.name]
 
 
-def _shown(look: Look) -> str:
+def _shown(finding: Finding, look: Look) -> str:
     if look.numbers is None:
         return ""
-    return "{:+.4g} [{:+.4g}, {:+.4g}]".format(*look.numbers)
+    form = "{:.4g} times [{:.4g}, {:.4g}]" if finding.rule == "ratio" else "{:+.4g} [{:+.4g}, {:+.4g}]"
+    return form.format(*look.numbers)

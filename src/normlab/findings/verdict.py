@@ -186,12 +186,13 @@ def _estimates(finding: Finding, rows: Sequence[Row], alpha: float) -> list[Esti
     """Every contrast of the finding's metric, with its state under the rule."""
     found = []
     sign = 1 if finding.better == "higher" else -1
-    measured = finding.metric if finding.partner is None else f"{finding.metric} against {finding.partner}"
     for name, formula in finding.formulas.items():
-        values = _contrast(finding, formula, rows, finding.metric, finding.partner)
+        values = _contrast(finding, formula, rows, finding.metric)
         if len(values) < 2:
             continue
-        estimate = _estimate(name, formula, measured, {seed: sign * value for seed, value in values.items()}, alpha)
+        estimate = _estimate(
+            name, formula, finding.metric, {seed: sign * value for seed, value in values.items()}, alpha
+        )
         if finding.primary:
             low, high = estimate.interval.low, estimate.interval.high
             state, kind = state_of(finding.rule, margin_of(finding), low, high)
@@ -206,9 +207,9 @@ def _beside(finding: Finding, rows: Sequence[Row], label: str, metric: str) -> l
     rows = [row for row in rows if _is_number(row.get(metric))]
     found = []
     for name, formula in finding.formulas.items():
-        if formula.constants or sum(formula.weights.values()) != 0:
+        if formula.constant is not None or sum(formula.weights.values()) != 0:
             continue
-        values = _contrast(plain, formula, rows, metric, None)
+        values = _contrast(plain, formula, rows, metric)
         if len(values) > 1:
             found.append(_estimate(f"{label}: {name}", formula, metric, values, ALPHA))
     return found
@@ -240,32 +241,30 @@ def margin_of(finding: Finding) -> float:
     return math.log(finding.margin) if finding.rule == "ratio" else finding.margin
 
 
-def _contrast(
-    finding: Finding, formula: Formula, rows: Sequence[Row], metric: str, partner: str | None
-) -> dict[int, float]:
+def _contrast(finding: Finding, formula: Formula, rows: Sequence[Row], metric: str) -> dict[int, float]:
     """Seed → value, for the seeds that every cell has."""
-    per_cell = {cell: _values(finding, cell, rows, metric, partner) for cell in formula.weights}
+    ratio = finding.rule == "ratio"
+    per_cell = {cell: _values(finding, cell, rows, metric) for cell in formula.weights}
     shared = set.intersection(*(set(values) for values in per_cell.values()))
-    constant = formula.constant
-    if constant and finding.rule == "ratio":
-        constant = math.log(abs(constant)) * (1 if constant > 0 else -1)
+    constant = formula.constant or 0.0
+    if ratio and constant:
+        constant = math.copysign(1, constant) * math.log(abs(constant))
     return {
         seed: sum(weight * per_cell[cell][seed] for cell, weight in formula.weights.items()) + constant
         for seed in shared
     }
 
 
-def _values(finding: Finding, cell: Cell, rows: Sequence[Row], metric: str, partner: str | None) -> dict[int, float]:
-    found: dict[int, float] = {}
-    for row in _rows_of(rows, cell):
-        value = value_of(finding, row, metric)
-        if finding.rule == "ratio":
-            value = _log(value, row, metric)
-        if partner is not None:
-            other = value_of(finding, row, partner)
-            value -= _log(other, row, partner) if finding.rule == "ratio" else other
-        found[int(row["seed"])] = value
-    return found
+def _values(finding: Finding, cell: Cell, rows: Sequence[Row], metric: str) -> dict[int, float]:
+    """Seed → the metric, of rule=ratio its logarithm."""
+    own = _rows_of(rows, cell)
+    values = {int(row["seed"]): value_of(finding, row, metric) for row in own}
+    if finding.rule != "ratio":
+        return values
+    wrong = [value for value in values.values() if value <= 0]
+    if wrong:
+        raise InputError(f"{finding.name}: {metric}={wrong[0]:g} of {cell} has no logarithm, which rule=ratio takes")
+    return {seed: math.log(value) for seed, value in values.items()}
 
 
 def value_of(finding: Finding, row: Row, metric: str) -> float:
@@ -275,7 +274,7 @@ def value_of(finding: Finding, row: Row, metric: str) -> float:
         InputError: the run has no such number, and nothing stands for it.
     """
     value = row.get(metric)
-    if row.get("diverged") is True and metric in (finding.metric, finding.partner):
+    if row.get("diverged") is True and metric == finding.metric:
         value = finding.diverged_value
     if value is None or not _is_number(value):
         raise InputError(f"{finding.name}: run {row.get('id')} has no {metric}")
@@ -286,19 +285,13 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _log(value: float, row: Row, metric: str) -> float:
-    if value <= 0:
-        raise InputError(f"run {row.get('id')}: {metric}={value:g} has no logarithm, which rule=ratio takes")
-    return math.log(value)
-
-
 def _rows_of(rows: Sequence[Row], cell: Cell) -> list[Row]:
     return [row for row in rows if (row["arm"], row["condition"]) == (cell.arm, cell.condition)]
 
 
 def _arm(finding: Finding, cell: Cell, rows: Sequence[Row], edges: Mapping[Cell, bool]) -> ArmSummary:
     own = _rows_of(rows, cell)
-    names = [finding.metric, *([finding.partner] if finding.partner else []), *finding.also.values()]
+    names = [finding.metric, *finding.also.values()]
     values = [value_of(finding, row, finding.metric) for row in own] if finding.rule != "exact" else []
     means = {}
     for name in names:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import netrc
-import os
 import shutil
 import time
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from normlab.measures.place import Place
+from normlab.measures.wandb_access import is_online
 from normlab.measures.wandb_run import WandbRun, begin
 from normlab.schema import ELSEWHERE, SHOWN_OR_SAVED, InputError, RunConfig, WandbConfig
 
@@ -178,26 +176,3 @@ def _digest(config: RunConfig) -> str:
     trainer = config.trainer.model_dump(mode="json", exclude=SHOWN_OR_SAVED)
     values["task"] = {key: value for key, value in values["task"].items() if key not in ELSEWHERE}
     return hashlib.sha256(json.dumps([values, trainer], sort_keys=True).encode()).hexdigest()[:6]
-
-
-def is_online(wandb: WandbConfig) -> bool:
-    """Online where a key is configured, by environment or netrc, and offline is not asked for; W&B never prompts.
-
-    Raises:
-        InputError: online is asked for and there is no key.
-    """
-    environment = os.environ.get("WANDB_MODE")
-    if environment in ("offline", "disabled", "dryrun"):
-        return False
-    has_key = bool(os.environ.get("WANDB_API_KEY")) or _has_netrc_key()
-    if wandb.mode == "online" and not has_key:
-        raise InputError("logger.wandb.mode=online needs an API key: run `wandb login`, or use mode=auto")
-    return has_key and wandb.mode != "offline"
-
-
-def _has_netrc_key() -> bool:
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False

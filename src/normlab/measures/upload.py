@@ -7,7 +7,6 @@ What was uploaded gets the mark that `wandb sync` leaves, `<file>.wandb.synced`.
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -68,8 +67,9 @@ def find(output: Path) -> list[Fragment]:
         known = _FRAGMENT.fullmatch(path.name)
         folder = path.parents[1]
         wandb = (read_json(folder / "config.json").get("logger") or {}).get("wandb")
-        if known and wandb:
-            state = str(read_json(folder / "status.json").get("state"))
+        state = str(read_json(folder / "status.json").get("state"))
+        replaced = "." in folder.name and state != "finished"  # another attempt was made instead
+        if known and wandb and not replaced:
             file = path / f"run-{known['id']}.wandb"
             found[folder, known["id"]] = Fragment(
                 file, known["id"], folder, wandb["project"], wandb.get("entity"), state
@@ -127,11 +127,19 @@ def _states(project: str, entity: str | None, ids: list[str]) -> dict[str, str]:
 
 
 def _sync(fragments: list[Fragment]) -> None:
-    """Whole files, by W&B's own command. What it has uploaded it marks."""
-    whole = [str(fragment.file) for fragment in fragments if fragment.file.exists()]
-    for first in range(0, len(whole), ASKED_AT_ONCE):
-        command = [sys.executable, "-m", "wandb", "sync", "--include-online", *whole[first : first + ASKED_AT_ONCE]]
-        subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """Whole files, by W&B's own command. What it has uploaded it marks; one file that it can't read stops it."""
+    there = [fragment for fragment in fragments if fragment.file.exists()]
+    for first in range(0, len(there), ASKED_AT_ONCE):
+        some = there[first : first + ASKED_AT_ONCE]
+        _sync_files(some)
+        left = [fragment for fragment in some if not fragment.mark.exists()]
+        for fragment in left if len(some) > 1 else []:
+            _sync_files([fragment])
+
+
+def _sync_files(fragments: list[Fragment]) -> None:
+    command = [sys.executable, "-m", "wandb", "sync", "--include-online", *(str(known.file) for known in fragments)]
+    subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _complete(fragment: Fragment) -> Result:
@@ -170,22 +178,3 @@ def _complete(fragment: Fragment) -> Result:
             return Result(fragment, "failed", " ".join(str(error).split())[:200])
     fragment.mark.touch()
     return Result(fragment, "completed")
-
-
-def check_access(options: WandbConfig) -> None:
-    """Is there a key, and does the server answer?
-
-    Raises:
-        InputError: no.
-    """
-    import wandb as client
-
-    from normlab.measures.loggers import is_online
-    from normlab.measures.wandb_run import PROBE, unreachable
-
-    if os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun"):
-        del os.environ["WANDB_MODE"]  # how runs log does not say how they are uploaded
-    is_online(options)
-    why = unreachable(str(client.setup().settings.base_url), PROBE)
-    if why:
-        raise InputError(f"W&B: {why}; nothing was uploaded")

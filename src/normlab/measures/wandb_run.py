@@ -10,24 +10,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import ssl
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlparse
 
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from normlab.measures.place import Place
 from normlab.measures.predictions import Confusion, Samples
+from normlab.measures.wandb_access import PROBE, unreachable
 from normlab.schema import WandbConfig
 
 STEP = "trainer/global_step"  # as Lightning calls it: optimiser steps, the x axis unless another is chosen
-PROBE = 5.0  # seconds in which a server that can be reached answers
 # which value of a curve sums it up while the run is going on; at its end the run's own summary takes their place
 BEST = {"accuracy": "max", "f1": "max", "loss": "min", "perplexity": "min", "bits_per_character": "min"}
 
@@ -136,11 +132,11 @@ def begin(options: WandbConfig, online: bool, place: Place, facts: dict[str, Any
         finish_timeout=options.timeout,
         finish_timeout_raises=True,
     )
+    named = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None  # by the agent of a W&B sweep
     arguments = {
         "project": options.project,
         "entity": options.entity,
-        # an agent of a W&B sweep has named the run already
-        "id": os.environ.get("WANDB_RUN_ID") or f"{place.id}-{place.attempt}",
+        "id": named or f"{place.id}-{place.attempt}",
         "name": place.id,
         "dir": place.folder,
         "resume": "allow",
@@ -157,14 +153,13 @@ def begin(options: WandbConfig, online: bool, place: Place, facts: dict[str, Any
 
 def _online(client: Any, arguments: dict[str, Any], seconds: float) -> Any:
     """An online run, or None and one warning."""
-    address = str(client.setup().settings.base_url)
-    why = unreachable(address, seconds)
-    if not why:
-        try:
+    try:
+        why = unreachable(str(client.setup().settings.base_url), seconds)
+        if not why:
             return client.init(mode="online", **arguments)
-        except Exception as error:  # its client and its service raise errors of many kinds
-            why = _worded(error, arguments)
-            client.teardown()  # its service holds that the run's id is in use
+    except Exception as error:  # its client and its service raise errors of many kinds
+        why = _worded(error, arguments)
+        client.teardown()  # its service holds that the run's id is in use
     for failed in (arguments["dir"] / "wandb").glob(f"run-*-{arguments['id']}"):
         shutil.rmtree(failed, ignore_errors=True)
     warn(f"{why}: the run goes on and is logged offline; `make sync` uploads it later")
@@ -179,21 +174,6 @@ def _offline(client: Any, arguments: dict[str, Any]) -> Any:
     except Exception as error:
         warn(f"can't log, not even offline ({_one_line(error)}); the run goes on without it")
         return None
-
-
-def unreachable(address: str, seconds: float) -> str:
-    """Why the server can't be talked to, in a few words; nothing if it answers. W&B's own client tries for minutes."""
-    host = urlparse(address).netloc
-    try:
-        with urllib.request.urlopen(address, timeout=seconds):
-            return ""
-    except urllib.error.HTTPError as error:
-        return f"{host} answers {error.code}" if error.code >= 500 else ""
-    except urllib.error.URLError as error:
-        # certificates are the client's business, which may know others
-        return "" if isinstance(error.reason, ssl.SSLError) else f"{host} can't be reached"
-    except OSError:
-        return f"{host} does not answer"
 
 
 def _worded(error: BaseException, arguments: dict[str, Any]) -> str:

@@ -179,11 +179,16 @@ class BatchNorm(Norm):
         flat = wide.flatten(1) if self.per_position else wide.flatten(0, -2) if self.layout == "BTC" else wide
         sets = length * chunks
         gain, bias = (p if p is None or sets == 1 else p.repeat(sets) for p in (self.gain, self.bias))
-        # The kernel gets copies: what it writes into views of buffers that vmap has stacked is lost.
-        running = self.running(start, length)
-        mean, var = (rows.repeat(1, chunks).flatten() for rows in running)
-        y = functional.batch_norm(flat, mean, var, gain, bias, True, self.momentum or 0.0, self.eps)
-        if self.training:
+        if not self.training:
+            y = functional.batch_norm(flat, None, None, gain, bias, True, eps=self.eps)
+        elif sets == 1 and not self.per_position:
+            buffers = (self.running_mean, self.running_var)
+            y = functional.batch_norm(flat, *buffers, gain, bias, True, self.momentum or 0.0, self.eps)
+        else:
+            # The kernel gets copies: what it writes into views of buffers that vmap has stacked is lost.
+            running = self.running(start, length)
+            mean, var = (rows.repeat(1, chunks).flatten() for rows in running)
+            y = functional.batch_norm(flat, mean, var, gain, bias, True, self.momentum or 0.0, self.eps)
             for rows, new in zip(running, (mean, var), strict=True):
                 rows.copy_(new.view(rows.shape) if chunks == 1 else new.view(length, chunks, -1).mean(1))
         y = y.view_as(wide)

@@ -30,7 +30,18 @@ IDENTITY = ("id", "state", "norm", "model", "task", "measure", "seed", "attempt"
 _OPTIONS = ("norm", "model", "task", "optim", "trainer", "measure")
 FORMATS = (".csv", ".parquet", ".md")
 _BESIDE = (  # what is read less often
-    *("id", "code", "train_seconds", "fit_seconds", "peak_memory_mb", "examples", "best_step", "ckpt"),
+    *(
+        "id",
+        "code",
+        "train_seconds",
+        "fit_seconds",
+        "peak_memory_mb",
+        "examples",
+        "best_step",
+        "best_examples",
+        "best_seconds",
+        "ckpt",
+    ),
     *("trainer.progress", "trainer.log_every", "trainer.save_steps", "trainer.save_minutes"),
 )
 _ORDER = ["measure", "task", "model", "norm", "seed", "id"]  # of the rows
@@ -284,7 +295,7 @@ def differing(frame: DataFrame) -> DataFrame:
 
 def _differs(column: Series) -> bool:
     name = str(column.name)
-    if name.startswith("last/"):
+    if name.startswith("last/") or re.match("inside/.*/", name):
         return False
     values = column.astype(str) if column.dtype == "object" else column  # a list can't be counted
     of_one_kind = name.startswith(("norm.", "model."))  # that other norms don't have it is no difference

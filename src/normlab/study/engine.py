@@ -32,6 +32,7 @@ from normlab.study.stages import (
     reporting_trials,
     rows_of,
     training_curves,
+    tuned_cells,
     tuning_trials,
 )
 from normlab.study.sweep import Launch, carry_out, is_missing, look_up, side_by_side
@@ -192,15 +193,15 @@ class Conductor:
                 curves = self._reference_curves(finding)
             else:
                 curves, tuned = self._tuned(finding)
-            points |= {cell: curve.chosen for cell, curve in curves.items()}
-            edges = {cell: curve.edge != 0 for cell, curve in curves.items()}
+            points |= {cell: curves[finding.tuned_at(cell)].chosen for cell in finding.cells}
+            edges = {cell: curves[finding.tuned_at(cell)].edge != 0 for cell in finding.cells}
         trials = reporting_trials(finding, self.scale, points, self.user)
         jobs, outcomes = self._run(finding, "report", trials)
         rows = rows_of(trials, jobs, outcomes)
         self.records.keep(finding, [*tuned, *rows], training_curves(trials, jobs))
         verdict = judge(finding, rows, len(self.scale.reporting(finding)), self.scale.name, edges)
         verdict = replace(verdict, first=self.records.first_look(finding, verdict))
-        print_finding(self.console, verdict, time.monotonic() - started)
+        print_finding(self.console, verdict, time.monotonic() - started, finding.published)
         return verdict
 
     def _tuned(self, finding: Finding) -> tuple[dict[Cell, Curve], list[dict[str, Any]]]:
@@ -211,7 +212,7 @@ class Conductor:
             trials = tuning_trials(finding, self.scale, points, self.user)
             jobs, outcomes = self._run(finding, "tune", trials)
             rows = rows_of(trials, jobs, outcomes, keep=[finding.tune.by])
-            curves = {cell: curve_of(finding, [r for r in rows if _is(r, cell)]) for cell in finding.cells}
+            curves = {cell: curve_of(finding, [r for r in rows if _is(r, cell)]) for cell in tuned_cells(finding)}
             if any(not curve.scores for curve in curves.values()):
                 raise InputError(f"{finding.name}: no tuning run of a cell has a result; see the failures above")
             added = widened(finding.tune, points, list(curves.values())) if self.scale.widen else []
@@ -251,7 +252,7 @@ class Conductor:
         path = REFERENCE / "tuning.csv"
         rows = read_rows(path) if path.exists() else []
         curves = {}
-        for cell in finding.cells:
+        for cell in tuned_cells(finding):
             key = key_of(finding, cell, self.scale)
             own = [row for row in rows if row["cell"] == key and row["finding"] == finding.name]
             own = own or [row for row in rows if row["cell"] == key]

@@ -6,7 +6,10 @@ from typing import Any
 
 # metric → is more better? In the order of what a task is judged by; see `Task.metric`.
 METRICS = {"accuracy": True, "bits_per_character": False, "perplexity": False, "loss": False}
-PROBED = ("gradient_growth", "train/examples")  # what other measures find first, of which neither side is better
+PROBED = (
+    *("gradient_growth", "train/examples", "moved_by_examples", "step_ratio", "inference_ratio", "update_share"),
+    *("leak/train_mode_accuracy", "log2_ceiling", "gradient_ratio", "gradient_difference"),
+)  # what other measures find first, of which neither side is better
 
 
 def main_value(summary: dict[str, Any]) -> tuple[str, float] | None:

@@ -34,14 +34,19 @@ class Trial:
 
 
 def tuning_trials(finding: Finding, scale: Scale, points: Sequence[float], user: Sequence[str]) -> list[Trial]:
-    """Every cell at every point with every tuning seed; cells of equal choices are one run."""
+    """Every cell that is tuned at every point with every tuning seed; cells of equal choices are one run."""
     assert finding.tune is not None
     return [
         _trial(finding, scale, "tune", cell, point, seed, user)
         for seed in scale.tuning_range()
-        for cell in finding.cells
+        for cell in tuned_cells(finding)
         for point in points
     ]
+
+
+def tuned_cells(finding: Finding) -> list[Cell]:
+    """The cells that are tuned: all, or each arm under one condition."""
+    return list(dict.fromkeys(finding.tuned_at(cell) for cell in finding.cells))
 
 
 def reporting_trials(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ _COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow", 
 _MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?", "estimate": "·"}
 
 
-def print_finding(console: Console, verdict: Verdict, since: float) -> None:
-    """A verdict with its numbers, as soon as it stands."""
+def print_finding(console: Console, verdict: Verdict, since: float, published: Mapping[str, str]) -> None:
+    """A verdict with its numbers, as soon as it stands, and what others have published of its cells."""
     claim = f"claim {verdict.claim} · " if verdict.claim else ""
     reason = f" ({verdict.reason})" if verdict.reason else ""
     colour = _COLOURS[verdict.state]
@@ -30,7 +30,8 @@ def print_finding(console: Console, verdict: Verdict, since: float) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    for line in details(verdict):
+    lines = [*details(verdict), *(f"published of {cell}: {number}" for cell, number in published.items())]
+    for line in lines:
         console.print(f"    {escape(line)}", highlight=False, soft_wrap=True)
 
 

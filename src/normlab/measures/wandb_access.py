@@ -1,0 +1,69 @@
+"""Who may talk to W&B's server, and whether it answers. Imports neither torch nor Lightning."""
+
+from __future__ import annotations
+
+import http.client
+import netrc
+import os
+import ssl
+import urllib.error
+import urllib.request
+from urllib.parse import urlparse
+
+from normlab.schema import InputError, WandbConfig
+
+PROBE = 5.0  # seconds in which a server that can be reached answers
+
+
+def is_online(wandb: WandbConfig) -> bool:
+    """Online where a key is configured, by environment or netrc, and offline is not asked for; W&B never prompts.
+
+    Raises:
+        InputError: online is asked for and there is no key.
+    """
+    environment = os.environ.get("WANDB_MODE")
+    if environment in ("offline", "disabled", "dryrun"):
+        return False
+    has_key = bool(os.environ.get("WANDB_API_KEY")) or _has_netrc_key()
+    if wandb.mode == "online" and not has_key:
+        raise InputError("logger.wandb.mode=online needs an API key: run `wandb login`, or use mode=auto")
+    return has_key and wandb.mode != "offline"
+
+
+def _has_netrc_key() -> bool:
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def unreachable(address: str, seconds: float) -> str:
+    """Why the server can't be talked to, in a few words; nothing if it answers. W&B's own client tries for minutes."""
+    host = urlparse(address).netloc
+    try:
+        with urllib.request.urlopen(address, timeout=seconds):
+            return ""
+    except urllib.error.HTTPError as error:
+        return f"{host} answers {error.code}" if error.code >= 500 else ""
+    except urllib.error.URLError as error:
+        # certificates are the client's business, which may know others
+        return "" if isinstance(error.reason, ssl.SSLError) else f"{host} can't be reached"
+    except (OSError, http.client.HTTPException):
+        return f"{host} does not answer"
+
+
+def check_access(options: WandbConfig) -> None:
+    """Is there a key, and does the server answer?
+
+    Raises:
+        InputError: no.
+    """
+    import wandb as client
+
+    if os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun"):
+        del os.environ["WANDB_MODE"]  # how runs log does not say how they are uploaded
+    is_online(options)
+    why = unreachable(str(client.setup().settings.base_url), PROBE)
+    if why:
+        raise InputError(f"W&B: {why}; nothing was uploaded")

@@ -1,0 +1,100 @@
+"""The whole study as a user gives it, at the smallest scale."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from normlab.findings.rows import read_rows
+from normlab.jsonfile import read_json
+from normlab.study.scale import read_study
+
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf"
+
+
+def start(output: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "train.py", *options, f"output={output}", "launcher=joblib"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["textbook", "beyond"])
+def test_a_whole_study_runs_at_the_smallest_scale(name, tmp_path):
+    process = start(tmp_path, f"study={name}", "scale=smoke")
+    out, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, out[-3000:]
+    _, findings = read_study(CONF, name)
+    verdicts = {
+        v["finding"]: v for v in read_json(tmp_path / "studies" / f"{name}-smoke" / "verdicts.json")["verdicts"]
+    }
+    assert set(verdicts) == {finding.name for finding in findings}
+    for finding in findings:
+        verdict = verdicts[finding.name]
+        assert verdict["scale"] == "smoke"
+        assert all(arm["n"] == 2 for arm in verdict["arms"]), verdict["reason"]
+        assert len(verdict["estimates"]) == len(finding.formulas)
+    assert sorted(v["claim"] for v in verdicts.values() if v["primary"]) == (
+        [1, 2, 3, 4, 5, 6] if name == "textbook" else []
+    )
+    began = time.monotonic()
+    again = start(tmp_path, f"study={name}", "scale=smoke")
+    out, _ = again.communicate(timeout=120)
+    assert again.returncode == 0
+    assert "0 finished before" not in out, "something was done again"
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.slow
+def test_a_study_that_is_killed_goes_on(tmp_path):
+    options = ("finding=gradient_growth_conditions", "scale=smoke", "scale.seeds.init=4")
+    process = start(tmp_path, *options)
+    while len(list(tmp_path.glob("runs/*/summary.json"))) < 10:
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = {path.parent.name: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/summary.json")}
+    process = start(tmp_path, *options)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out[-3000:]
+    after = {path.parent.name: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/summary.json")}
+    assert len(after) == 28 * 4
+    assert {name: after[name] for name in before} == before
+    rows = read_rows(tmp_path / "studies" / "gradient_growth_conditions-smoke" / "runs.csv")
+    assert len(rows) == 28 * 4
+
+
+def test_a_dry_study_says_what_it_would_cost(train, tmp_path):
+    answer = train("finding=gradient_growth", "scale=smoke", "dry=true", f"output={tmp_path}")
+    assert answer.status == 0, answer.err
+    assert "1 findings, 6 runs, 0 finished" in answer.out
+    assert "one after the other about" in answer.out
+    assert not (tmp_path / "runs").exists()
+    assert shutil.which("nothing") is None
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("study=textbok",), "there is no study=textbok. Did you mean 'textbook'?"),
+        (("finding=axis",), "there is no finding=axis."),
+        (("finding=axes", "scale=qick"), "there is no scale=qick. Did you mean 'quick'?"),
+        (("finding=axes", "study=textbook"), "choose study=... or finding=..., not both"),
+        (("finding=axes", "model.width=3"), "model.width=3: what a study runs is fixed by its findings"),
+        (("finding=axes", "scale.seeds.exact=1"), "scale.seeds.exact=1"),
+        (("finding=axes", "scale.seed=3"), "there is no option scale.seed"),
+    ],
+)
+def test_what_cannot_be_asked_of_a_study(train, options, words):
+    answer = train(*options)
+    assert answer.status == 2
+    assert words in answer.err
