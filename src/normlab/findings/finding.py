@@ -13,6 +13,7 @@ import pydantic
 from omegaconf import OmegaConf
 from pydantic import Field, PositiveFloat, model_validator
 
+from normlab.findings.advice import Advice
 from normlab.findings.formula import Cell, Formula, parse
 from normlab.schema import InputError, Strict
 
@@ -79,6 +80,7 @@ class Finding(Strict):
     bounds: dict[str, dict[str, Bounds]] = Field(default_factory=dict)  # exact: cell → metric → least, most
     seeds: Unit = "training"  # what a seed stands for
     scales: dict[str, list[str]]  # scale → its choices; a scale that is missing doesn't run it
+    advice: list[Advice] = Field(default_factory=list)  # what the contrasts say to who chooses a norm
 
     @model_validator(mode="after")
     def _complete(self) -> Finding:
@@ -95,6 +97,11 @@ class Finding(Strict):
             raise InputError(
                 f"tune.at={self.tune.at} is no condition; there are {', '.join(self.conditions) or 'none'}"
             )
+        names = [None] if self.rule == "exact" else list(self.formulas)
+        for entry in self.advice:
+            if entry.contrast not in names:
+                known = ", ".join(map(str, names)) if self.rule != "exact" else "none, as rule=exact has bounds"
+                raise InputError(f"advice names the contrast {entry.contrast}; there are {known}")
         repeated = {choice for choice in self.common if self.common.count(choice) > 1}
         if repeated:
             raise InputError(f"common holds {sorted(repeated)[0]} twice")
@@ -160,7 +167,7 @@ class Finding(Strict):
     def rule_hash(self) -> str:
         """Changes with anything that a verdict depends on, beside the data."""
         parts = self.model_dump(
-            mode="json", exclude={"title", "statement", "source", "expect", "published", "also", "scales"}
+            mode="json", exclude={"title", "statement", "source", "expect", "published", "also", "scales", "advice"}
         )
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -1,13 +1,15 @@
 """Which code a run depends on, and whether two states of it are the same. Imports no torch.
 
 A run depends on the modules that its measure, its norm and its model import, directly or not. Comments, docstrings
-and layout don't count. Of those modules only the rooms count in which results are computed.
+and layout don't count. Of those modules only the rooms count in which results are computed, and the files of a norm
+or model that lies outside normlab: its module's, and what that imports from the same folder.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.util
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -29,7 +31,7 @@ def code_hash(config: RunConfig) -> str:
 def code_of(measure: str, *classes: str) -> str:
     """The same, from the measure's name and the classes of norms and model."""
     entries = (f"normlab.measures.{measure}", *(name.rpartition(".")[0] for name in classes))
-    return _hash_of(entries, _state())
+    return _hash_of(entries, _state(entries))
 
 
 @lru_cache(maxsize=64)
@@ -37,13 +39,16 @@ def _hash_of(entries: tuple[str, ...], state: tuple[tuple[str, int, int], ...]) 
     del state  # part of the key: the files have not changed since
     digest = hashlib.sha256()
     for path in sorted(_reached(entries)):
-        digest.update(f"{path.relative_to(PACKAGE)}\n{_read(path).digest}\n".encode())
+        name = path.relative_to(PACKAGE) if path.is_relative_to(PACKAGE) else path.name
+        digest.update(f"{name}\n{_read(path).digest}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def _state() -> tuple[tuple[str, int, int], ...]:
-    """Every source file of the rooms with its time and size."""
-    stats = ((path, path.stat()) for room in ROOMS for path in _files(room))
+def _state(entries: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
+    """Every source file of the rooms, and beside the user's own modules, with its time and size."""
+    own = (file for name in entries for path in _own(name) for file in sorted(path.parent.glob("*.py")))
+    ours = (path for room in ROOMS for path in _files(room))
+    stats = ((path, path.stat()) for path in (*ours, *own))
     return tuple((str(path), stat.st_mtime_ns, stat.st_size) for path, stat in stats)
 
 
@@ -57,15 +62,33 @@ def _files(room: str) -> Iterable[Path]:
 def _reached(entries: Iterable[str]) -> set[Path]:
     """The files of the entries and of all that they import, followed to the end."""
     reached: set[Path] = set()
-    waiting = [path for name in entries for path in _paths(name)]
+    waiting = [path for name in entries for path in (*_paths(name), *_own(name))]
     while waiting:
         path = waiting.pop()
         if path in reached:
             continue
         reached.add(path)
         if path.suffix == ".py":
-            waiting += [found for name in _read(path).imports for found in _paths(name)]
+            waiting += [found for name in _read(path).imports for found in (*_paths(name), *_beside(path, name))]
     return reached
+
+
+def _own(name: str) -> list[Path]:
+    """The file of a module outside normlab, as that of a user's own norm; none where there is no such module."""
+    if name.partition(".")[0] == "normlab":
+        return []
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return []
+    return [Path(spec.origin)] if spec and spec.origin and spec.origin.endswith(".py") else []
+
+
+def _beside(path: Path, name: str) -> list[Path]:
+    """The files that a module outside normlab may read from its own folder when it imports `name`."""
+    if path.is_relative_to(PACKAGE):
+        return []
+    return [file for part in name.split(".") if (file := path.parent / f"{part}.py").is_file()]
 
 
 def _paths(name: str) -> Iterator[Path]:
@@ -95,7 +118,7 @@ class _Source:
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module:
                 self.imports |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-            elif isinstance(node, ast.Import):
+            elif isinstance(node, ast.Import | ast.ImportFrom):  # the latter: from . import …
                 self.imports |= {alias.name for alias in node.names}
         self.digest = hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest()
 

@@ -65,7 +65,7 @@ class Composer:
             config = RunConfig.model_validate_json(json.dumps(known[key]), strict=True)
         else:
             config, seed_free = self._composed(overrides)
-            if not seed_free:
+            if not seed_free or not _is_ours(config):
                 return config
             known[key] = config.model_dump(mode="json")
         return config.model_copy(update={"seed": int(seeds[0][5:])})
@@ -104,13 +104,24 @@ def _state(base: DictConfig) -> str:
     assert isinstance(shared, dict)
     shared.pop("hydra")
     digest = hashlib.sha256()
-    for path in _sources():
+    for path in (*_sources(), *(file for folder in own_folders(base) for file in sorted(folder.glob("**/*.yaml")))):
         stat = path.stat()
         digest.update(f"{path} {stat.st_mtime_ns} {stat.st_size}\n".encode())
     named = {name: value for name, value in os.environ.items() if name.startswith("NORMLAB_") and name != "NORMLAB_PID"}
     launcher = launcher_of(base.hydra)
     digest.update(json.dumps([str(Path.cwd()), named, shared, launcher, sys.version], sort_keys=True).encode())
     return digest.hexdigest()[:16]
+
+
+def own_folders(cfg: DictConfig) -> list[Path]:
+    """Folders of config files beside ours, which the user adds with `--config-dir` or `hydra.searchpath`."""
+    sources = [source for source in cfg.hydra.runtime.config_sources if source.schema == "file"]
+    return [Path(source.path) for source in sources if Path(source.path).resolve() != CONF.resolve()]
+
+
+def _is_ours(config: RunConfig) -> bool:
+    """Not with the user's own norm or model, whose module may have changed since."""
+    return all(str(node["_target_"]).startswith("normlab.") for node in (config.norm, config.model))
 
 
 def _sources() -> Iterable[Path]:

@@ -20,7 +20,7 @@ from normlab.findings.rows import read_rows
 from normlab.findings.tuning import Curve, widened
 from normlab.findings.verdict import Verdict, judge, with_holm
 from normlab.schema import InputError, RunConfig
-from normlab.study.compose import CONF
+from normlab.study.compose import CONF, own_folders
 from normlab.study.estimate import estimate
 from normlab.study.plan import Job, Outcome, planned
 from normlab.study.records import Records
@@ -96,7 +96,9 @@ def chosen(cfg: DictConfig, conf: Path) -> tuple[Study, list[Finding]]:
         raise InputError("choose study=... or finding=..., not both")
     if cfg.get("study"):
         return read_study(conf, str(cfg.study.name))
-    finding = read_finding(conf / "finding" / f"{cfg.finding.name}.yaml")
+    file = Path("finding") / f"{cfg.finding.name}.yaml"
+    folder = next((own for own in own_folders(cfg) if (own / file).exists()), conf)
+    finding = read_finding(folder / file)
     return single(finding), [finding]
 
 
@@ -229,7 +231,7 @@ class Conductor:
         words = f"{len(unique)} runs, {len(unique) - len(todo)} finished before" if todo else "all runs finished before"
         self.console.print(f"[dim]{finding.name} · {stage}: {words}[/]", highlight=False)
         folder = Path(str(self.cfg.hydra.sweep.dir)) / f"{finding.name}-{stage}"
-        alone = 1 if jobs[0].config.measure.exclusive else None
+        alone = 1 if jobs[0].config.measure.exclusive and self.scale.alone else None
         outcomes = carry_out(self.console, unique, todo, self.launch, self.cfg, folder, alone)
         bad = {n: o for n, o in outcomes.items() if not o.is_result}
         self.failed += len(bad)

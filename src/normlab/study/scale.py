@@ -29,6 +29,7 @@ class Scale(Strict):
     points: PositiveInt | None  # of the tuning grid, its middle ones; null: all
     widen: bool  # go on tuning beyond an end of the grid that is best
     seeds: dict[Unit, Annotated[int, Field(ge=2)]]  # reporting seeds, by what a seed stands for
+    alone: bool  # runs that take times are alone on the machine
     overrides: list[str]  # choices of every run
 
     def reporting(self, finding: Finding) -> list[int]:

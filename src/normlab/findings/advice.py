@@ -1,0 +1,51 @@
+"""What a finding's contrasts say to somebody who chooses a norm: the conditions, and which norm a contrast favours."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from normlab.schema import Strict
+
+Model = Literal["cnn", "lstm", "transformer", "mlp"]
+When = Literal[
+    "many_examples",
+    "few_examples",
+    "variable_lengths",
+    "unseen_lengths",
+    "causal",
+    "sorted_batches",
+    "independence",
+    "depth",
+    "high_rates",
+    "few_steps",
+    "single_example",
+    "training_time",
+    "inference_time",
+    "memory",
+]
+CONDITIONS: dict[str, str] = {  # in the order of the matrix
+    "many_examples": "statistics over many examples (64 or more)",
+    "few_examples": "statistics over few examples (2 to 16)",
+    "variable_lengths": "padded sequences of varying length",
+    "unseen_lengths": "longer sequences than in training",
+    "causal": "language model: no position may see later ones",
+    "sorted_batches": "batches sorted by class",
+    "independence": "examples of a batch must not influence each other in training",
+    "depth": "deep, with an activation whose gradients vanish",
+    "high_rates": "large learning rates",
+    "few_steps": "few training steps",
+    "single_example": "time of a training step with one example",
+    "training_time": "time of a training step",
+    "inference_time": "time of inference",
+    "memory": "memory that training keeps for the backward pass",
+}
+
+
+class Advice(Strict):
+    """One entry of a finding's `advice`: a cell of the matrix model by condition, and the contrast that fills it."""
+
+    model: Model
+    when: When
+    contrast: str | None = None  # as the verdict names it; None: rule=exact, all bounds together
+    plus: str  # the norm that is to be preferred where the contrast is positive, or the bounds hold
+    minus: str  # where it is negative

@@ -1,0 +1,174 @@
+"""The report: a page that stands alone, its figures and its tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from normlab.findings.finding import Finding, read_finding
+from normlab.findings.rows import read_rows
+from normlab.findings.verdict import Verdict
+from normlab.report.charts import charts_of
+from normlab.report.figure import Chart, drawing
+from normlab.report.latex import write_tables
+from normlab.report.matrix import Matrix, matrix_of
+from normlab.report.page import write_page
+from normlab.report.sources import Look, Source, look_of, read_sources
+from normlab.schema import InputError
+from normlab.study.compose import CONF
+from normlab.study.engine import REFERENCE
+from normlab.study.scale import read_study
+
+STUDIES = ("textbook", "beyond", "paper")  # in the order of the page
+MOST_BYTES = 5_000_000  # of the page
+
+
+@dataclass
+class Section:
+    """What the page says of one finding.
+
+    looks   the one that it is about, then the other one to compare with: your study before the reference
+    charts  their SVG is made once, on the page
+    """
+
+    finding: Finding
+    looks: list[Look]
+    charts: list[Chart] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """That the section is about."""
+        return self.looks[0].verdict if self.looks else None
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a page is made of.
+
+    problems  what could not be read, in words
+    missing   names of findings that a study of the user's has still to do, by study
+    """
+
+    own: list[Source]
+    reference: list[Source]
+    sections: list[Section]
+    matrix: Matrix
+    problems: list[str]
+    missing: dict[str, list[str]]
+
+
+def gather(own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE) -> Report:
+    """Read the user's studies and the committed ones.
+
+    Args:
+        own: folders of studies.
+        conf: folder that holds `finding` and `study`.
+        reference: folder of committed studies, with tuning.csv.
+    """
+    problems: list[str] = []
+    mine = read_sources(own, own=True)
+    committed = read_sources(sorted(path for path in reference.glob("*") if path.is_dir()), own=False)
+    for source in [*mine, *committed]:
+        problems += source.problems
+    findings = _findings(conf, problems)
+    known = {finding.name for finding in findings}
+    for source in [*mine, *committed]:
+        problems += [
+            f"{source.folder} holds {name}, of which there is no file in conf/finding; it is left out."
+            for name in source.findings
+            if name not in known
+        ]
+    sections = []
+    for finding in findings:
+        looks = [look for sources in (mine, committed) if (look := look_of(finding, sources)) is not None]
+        sections.append(Section(finding, looks))
+        problems += [
+            f"conf/finding/{finding.name}.yaml has another rule now than {look.source.name} was judged by."
+            for look in looks
+            if look.changed
+        ]
+    looks_of = {section.finding.name: section.looks for section in sections}
+    missing = {source.folder.name: left for source in mine if (left := _missing(source, conf))}
+    return Report(mine, committed, sections, matrix_of(findings, looks_of), problems, missing)
+
+
+def build(output: Path, own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE) -> tuple[Path, list[str]]:
+    """Write `index.html`, `figures` and `tables` into `output`; the page, and what is wrong with what was read.
+
+    Raises:
+        OSError: the folder can't be written.
+    """
+    report = gather(own, conf, reference)
+    figures, tables = output / "figures", output / "tables"
+    for folder in (figures, tables):
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.iterdir():  # of an earlier report, which may have had more
+            if old.suffix in (".svg", ".pdf", ".tex"):
+                old.unlink()
+    committed = _tuning(reference, report.problems)
+    with drawing():
+        for section in report.sections:
+            if section.looks:
+                section.charts = charts_of(section.finding, section.looks, committed)
+                section.pictures = [chart.svg() for chart in section.charts]
+                for chart in section.charts:
+                    chart.save(figures)
+                    chart.figure.clear()
+    write_tables(tables, [(s.finding, s.verdict) for s in report.sections if s.verdict is not None])
+    page = output / "index.html"
+    write_page(page, _context(report, page))
+    return page, report.problems
+
+
+def _context(report: Report, page: Path) -> dict[str, Any]:
+    return {"report": report, "link": lambda path: Path(os.path.relpath(path, page.parent)).as_posix()}
+
+
+def _findings(conf: Path, problems: list[str]) -> list[Finding]:
+    """Every finding that can be read, in the order of the studies."""
+    found = {}
+    for path in sorted((conf / "finding").glob("*.yaml")):
+        try:
+            found[path.stem] = read_finding(path)
+        except InputError as error:
+            problems.append(f"{error}. The finding is left out.")
+    order: list[str] = []
+    for name in STUDIES:
+        if (conf / "study" / f"{name}.yaml").exists():
+            try:
+                order += read_study(conf, name)[0].findings
+            except InputError as error:
+                problems.append(f"{error}. Its order is not kept.")
+    names = dict.fromkeys([*(name for name in order if name in found), *found])
+    return [found[name] for name in names]
+
+
+def _missing(source: Source, conf: Path) -> list[str]:
+    """Findings of the study that it will do at its scale and has no verdict of."""
+    study = source.folder.name.rpartition("-")[0]
+    if not (conf / "study" / f"{study}.yaml").exists():
+        return [name for name in source.findings if name not in source.verdicts]
+    try:
+        findings = read_study(conf, study)[1]
+    except InputError:
+        return []
+    scale = source.folder.name.rpartition("-")[2]
+    only = scale == "quick"  # which runs the primaries alone
+    return [
+        f.name for f in findings if scale in f.scales and (f.primary or not only) and f.name not in source.verdicts
+    ]
+
+
+def _tuning(reference: Path, problems: list[str]) -> list[dict[str, Any]]:
+    path = reference / "tuning.csv"
+    if not path.exists():
+        return []
+    try:
+        return read_rows(path)
+    except InputError as error:
+        problems.append(f"{error}. The reference's tuning is left out.")
+        return []

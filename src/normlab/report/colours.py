@@ -1,0 +1,46 @@
+"""One colour a norm everywhere, told apart also by the colour-blind (Okabe and Ito 2008; Tol 2021), and light and dark.
+
+Charts are drawn in the colours of the light theme. On the page each becomes a CSS variable of the same name, whose
+value the theme chooses.
+"""
+
+from __future__ import annotations
+
+NORMS: dict[str, tuple[str, str]] = {  # norm → on light, on dark
+    "batch": ("#c14a00", "#ff8a4c"),
+    "layer": ("#0067a5", "#58b4f5"),
+    "none": ("#6a6a6a", "#a9adb3"),
+    "rms": ("#00795a", "#2ec79c"),
+    "group": ("#a3477f", "#e88fc6"),
+    "instance": ("#00798c", "#4fd0e2"),
+    "dyt": ("#8a6d00", "#e3c440"),
+    "layer_channel": ("#3d3a9c", "#a29ff5"),
+    "detached_layer": ("#8c3140", "#f08a99"),
+}
+INKS: dict[str, tuple[str, str]] = {
+    "ink": ("#1b1f26", "#e8eaee"),
+    "muted": ("#565e69", "#a7aeb9"),
+    "grid": ("#dfe2e7", "#343a44"),
+    "band": ("#eceff3", "#282e37"),
+}
+OTHER = INKS["ink"][0]
+
+
+def colour_of(norm: str) -> str:
+    """On light; ink for what is no norm, or one of the user's."""
+    return NORMS[norm][0] if norm in NORMS else OTHER
+
+
+def variables(dark: bool) -> str:
+    """The CSS variables of a theme."""
+    named = {f"norm-{norm}".replace("_", "-"): pair for norm, pair in NORMS.items()} | INKS
+    return " ".join(f"--{name}: {pair[dark]};" for name, pair in named.items())
+
+
+def themed(svg: str) -> str:
+    """An SVG's colours as variables."""
+    named = {pair[0]: f"norm-{norm}".replace("_", "-") for norm, pair in NORMS.items()}
+    named |= {pair[0]: name for name, pair in INKS.items()}
+    for colour, name in named.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    return svg

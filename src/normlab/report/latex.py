@@ -1,0 +1,105 @@
+r"""Tables as LaTeX, for papers: `\input` them with the package booktabs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from normlab.findings.finding import Finding
+from normlab.findings.verdict import Verdict
+from normlab.report.words import is_ratio, metric_words, shown_formula
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "±": r"$\pm$", "×": r"$\times$", "≥": r"$\geq$",
+    "≤": r"$\leq$", "…": r"\dots{}", "√": r"$\surd$", "π": r"$\pi$", "σ": r"$\sigma$",
+}  # fmt: skip
+
+
+def escaped(text: str) -> str:
+    """Text that LaTeX prints as it is."""
+    return "".join(_SPECIAL.get(letter, letter) for letter in text)
+
+
+def table(columns: str, header: Sequence[str], rows: Sequence[Sequence[str]], note: str) -> str:
+    r"""A tabular with booktabs' rules; cells are LaTeX already."""
+    lines = [
+        f"% {note}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        " & ".join(header) + r" \\",
+        r"\midrule",
+        *(" & ".join(row) + r" \\" for row in rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def verdicts_table(found: Sequence[tuple[Finding, Verdict]]) -> str:
+    """Every primary: claim, verdict, the number that decides."""
+    rows = []
+    for finding, verdict in found:
+        estimate = verdict.deciding
+        shown = _numbers(finding, verdict, verdict.decides) if estimate is not None else escaped(verdict.reason)
+        n = len(estimate.seeds) if estimate is not None else min((arm.n for arm in verdict.arms), default=0)
+        rows.append([str(finding.claim), escaped(finding.title), verdict.state, shown, str(n)])
+    header = ["Claim", "", "Verdict", r"Estimate [99.2\,\% interval]", "$n$"]
+    return table("clllr", header, rows, "verdicts; the estimate is signed so that positive favours the claim")
+
+
+def finding_table(finding: Finding, verdict: Verdict) -> str:
+    """A finding's arms and contrasts."""
+    rows = [
+        [
+            escaped(arm.cell),
+            _spread(arm.mean, arm.sd),
+            f"{arm.point:g}" if arm.point is not None else "",
+            str(arm.diverged),
+            str(arm.n),
+        ]
+        for arm in verdict.arms
+        if arm.mean is not None
+    ]
+    header = ["", escaped(metric_words(finding.metric)), "Rate", "Diverged", "$n$"]
+    parts = [table("lrrrr", header, rows, f"{finding.name} at {verdict.scale}: mean and deviation")] if rows else []
+    contrasts = [
+        [escaped(e.name), escaped(shown_formula(finding, e)), _numbers(finding, verdict, e.name), str(len(e.seeds))]
+        for e in verdict.estimates
+    ]
+    if contrasts:
+        level = f"{100 * verdict.level:.1f}".removesuffix(".0")
+        header = ["Contrast", "", rf"Estimate [{level}\,\% interval]", "$n$"]
+        parts.append(table("lllr", header, contrasts, f"{finding.name} at {verdict.scale}: contrasts"))
+    checks = [[escaped(check)] for check in verdict.checks]
+    if checks:
+        parts.append(table("l", ["Bound"], checks, f"{finding.name} at {verdict.scale}: bounds"))
+    return "\n".join(parts)
+
+
+def write_tables(folder: Path, found: Sequence[tuple[Finding, Verdict]]) -> None:
+    """`verdicts.tex`, and a file a finding."""
+    primaries = [(finding, verdict) for finding, verdict in found if verdict.primary]
+    if primaries:
+        (folder / "verdicts.tex").write_text(verdicts_table(primaries), encoding="utf-8")
+    for finding, verdict in found:
+        text = finding_table(finding, verdict)
+        if text:
+            (folder / f"{finding.name}.tex").write_text(text, encoding="utf-8")
+
+
+def _numbers(finding: Finding, verdict: Verdict, name: str) -> str:
+    estimate = next(e for e in verdict.estimates if e.name == name)
+    values = [estimate.mean, estimate.interval.low, estimate.interval.high]
+    if is_ratio(finding, estimate):
+        mean, low, high = (f"{math.exp(value):.3g}" for value in values)
+    else:
+        mean, low, high = (f"{value:+.3g}" for value in values)
+    return f"${mean}$ [${low}$, ${high}$]"
+
+
+def _spread(mean: float | None, sd: float | None) -> str:
+    if mean is None:
+        return ""
+    return f"${mean:.4g}$" + (rf" $\pm$ ${sd:.2g}$" if sd is not None else "")

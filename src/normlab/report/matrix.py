@@ -1,0 +1,192 @@
+"""Which norm for which network: the contrasts that findings name as advice, looked up, never concluded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from normlab.findings.advice import CONDITIONS, Advice, Model, When
+from normlab.findings.finding import Finding
+from normlab.findings.verdict import Estimate, Verdict, margin_of
+from normlab.report.sources import Look
+from normlab.report.words import measured, number, run_phrase
+from normlab.schema import InputError
+
+MODELS: tuple[Model, ...] = get_args(Model)
+FEW = 16  # examples a set of statistics; from MANY on they are many, and between nothing was tested
+MANY = 64
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one contrast says to one cell of the matrix.
+
+    outcome  plus: the norm `plus` is to be preferred; minus: the other; equal: by less than the margin; open: not decided
+    words    `layer rather than batch`
+    value    the number with its interval, or the bounds
+    runs     ids of the runs behind it
+    """
+
+    advice: Advice
+    finding: Finding
+    look: Look
+    outcome: str
+    words: str
+    value: str
+    runs: list[str]
+
+    @property
+    def cited(self) -> str:
+        """`lstm_batch_size, the reference quick, n = 8 seeds, verdict supported`."""
+        verdict = self.look.verdict
+        said = f", verdict {verdict.state}" if verdict is not None and verdict.primary else ", an estimate"
+        return f"{self.finding.name}, {self.look.source.name}, {run_phrase(self.look)}{said}"
+
+
+Matrix = dict[tuple[When, Model], list[Evidence]]
+
+
+def matrix_of(findings: Iterable[Finding], looks: Mapping[str, Sequence[Look]]) -> Matrix:
+    """Evidence for each condition and model; smoke studies, whose numbers mean nothing, are none.
+
+    Args:
+        looks: finding → what there is of it, the user's own study first.
+    """
+    matrix: Matrix = {}
+    for finding in findings:
+        for entry in finding.advice:
+            for look in looks.get(finding.name, []):
+                found = None if look.changed else _evidence(entry, finding, look)
+                if found is not None:
+                    matrix.setdefault((entry.when, entry.model), []).append(found)
+    return matrix
+
+
+def conditions(choices: Sequence[str]) -> tuple[Model, list[When], list[str]]:
+    """What is asked for: the model, the conditions to look up (none named: all), and remarks.
+
+    Args:
+        choices: such as `model=lstm`, `batch=4`, `lengths=variable`.
+
+    Raises:
+        InputError: a choice that there is not, or no model.
+    """
+    asked: dict[str, str] = {}
+    for choice in choices:
+        key, equals, value = choice.partition("=")
+        if not equals or not value or key not in {"model", "batch", *_KEYS}:
+            raise InputError(f"{choice}: choose {_usage()}")
+        if key in asked:
+            raise InputError(f"{key} is chosen twice: {key}={asked[key]} and {choice}")
+        asked[key] = value
+    model = next((known for known in MODELS if known == asked.get("model")), None)
+    if model is None:
+        said = f"there is no model={asked['model']}" if "model" in asked else "say which model"
+        raise InputError(f"{said}: {', '.join(f'model={name}' for name in MODELS)}")
+    chosen: list[When] = []
+    remarks = []
+    if "batch" in asked:
+        found, remark = _by_batch(asked["batch"])
+        chosen += found
+        remarks += [remark] if remark else []
+    for key, values in _KEYS.items():
+        if key not in asked:
+            continue
+        if asked[key] not in values:
+            raise InputError(f"there is no {key}={asked[key]}; there are {', '.join(values)}")
+        when = values[asked[key]]
+        chosen += [when] if when else []
+    if len(chosen) > 1:
+        remarks.append("Each condition was tested by itself; nothing here tells how they act together.")
+    return model, chosen, remarks
+
+
+_KEYS: dict[str, dict[str, When | None]] = {
+    "lengths": {"fixed": None, "variable": "variable_lengths", "unseen": "unseen_lengths"},
+    "order": {"shuffled": None, "sorted": "sorted_batches"},
+    "task": {"classification": None, "language_model": "causal"},
+    "depth": {"shallow": None, "deep": "depth"},
+    "want": {
+        "independence": "independence",
+        "high_rates": "high_rates",
+        "few_steps": "few_steps",
+        "training_time": "training_time",
+        "inference_time": "inference_time",
+        "memory": "memory",
+    },
+}
+
+
+def _usage() -> str:
+    keys = [f"{key}={'|'.join(values)}" for key, values in _KEYS.items()]
+    return f"model={'|'.join(MODELS)}, and as you like batch=<examples>, {', '.join(keys)}"
+
+
+def _by_batch(text: str) -> tuple[list[When], str]:
+    if not text.isdigit() or int(text) < 1:
+        raise InputError(f"batch={text} must be a whole number of examples of at least 1, such as batch=4")
+    size = int(text)
+    if size == 1:
+        return ["single_example"], "Batch norm can't train an MLP or an LSTM on one example a step, and is refused."
+    if size <= FEW:
+        return ["few_examples"], ""
+    if size >= MANY:
+        return ["many_examples"], ""
+    return (
+        ["few_examples", "many_examples"],
+        f"Between {FEW} and {MANY} examples nothing was tested; the evidence at either side follows.",
+    )
+
+
+def _evidence(advice: Advice, finding: Finding, look: Look) -> Evidence | None:
+    verdict = look.verdict
+    if verdict is None or verdict.scale == "smoke":
+        return None
+    if advice.contrast is None:
+        outcome, value = _of_bounds(verdict)
+        runs = [str(row["id"]) for row in look.rows]
+    else:
+        estimate = next((e for e in verdict.estimates if e.name == advice.contrast), None)
+        if estimate is None:
+            return None
+        outcome = _outcome(finding, verdict, estimate)
+        value = f"{measured(finding, estimate)} {number(finding, estimate)}"
+        arms = {(cell.arm, cell.condition) for cell in finding.formulas[advice.contrast].weights}
+        runs = [str(row["id"]) for row in look.rows if (row["arm"], row["condition"]) in arms]
+    return Evidence(advice, finding, look, outcome, _words(advice, outcome), value, runs)
+
+
+def _of_bounds(verdict: Verdict) -> tuple[str, str]:
+    if not verdict.checks:
+        return "open", verdict.reason
+    return ("minus" if "broken" in verdict.reason else "plus"), f"exact: {verdict.reason}"
+
+
+def _outcome(finding: Finding, verdict: Verdict, estimate: Estimate) -> str:
+    """By the interval and the margin alone, unless the verdict says that nothing can be decided from these runs."""
+    if verdict.state == "undecided" and verdict.reason.startswith(("incomplete", "edge")) or "too few" in verdict.reason:
+        return "open"
+    margin, low, high = margin_of(finding), estimate.interval.low, estimate.interval.high
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "open"
+    if low > margin:
+        return "plus"
+    if high < -margin:
+        return "minus"
+    return "equal" if -margin < low and high < margin else "open"
+
+
+def _words(advice: Advice, outcome: str) -> str:
+    return {
+        "plus": f"{advice.plus} rather than {advice.minus}",
+        "minus": f"{advice.minus} rather than {advice.plus}",
+        "equal": f"{advice.plus} or {advice.minus}: no difference that matters",
+        "open": f"{advice.plus} or {advice.minus}: not decided",
+    }[outcome]
+
+
+def condition_words(when: When) -> str:
+    """`statistics over few examples (2 to 16)`."""
+    return CONDITIONS[when]

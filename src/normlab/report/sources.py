@@ -1,0 +1,201 @@
+"""The folders of studies as a report reads them: what can't be read is said, and the rest is shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from normlab.findings.finding import Finding
+from normlab.findings.rows import read_rows
+from normlab.findings.verdict import ArmSummary, Estimate, Row, Verdict
+from normlab.jsonfile import read_json
+from normlab.schema import InputError
+from normlab.stats.paired import Interval
+
+SCALES = ("smoke", "quick", "full", "paper")  # by what they spend; a smoke study's verdicts mean nothing
+
+
+@dataclass(frozen=True)
+class Source:
+    """One folder: a study at a scale.
+
+    own       the user's; else of the committed reference
+    verdicts  finding → what the study said of it
+    rows      of runs.csv
+    curves    of curves.csv
+    manifest  command, commit, machine, versions; empty if there is none
+    problems  what could not be read, in words
+    """
+
+    folder: Path
+    own: bool
+    verdicts: dict[str, Verdict]
+    rows: list[dict[str, Any]]
+    curves: list[dict[str, Any]]
+    manifest: dict[str, Any]
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """`your study textbook-quick`, `the reference quick`."""
+        return f"{'your study' if self.own else 'the reference'} {self.folder.name}"
+
+    @property
+    def scale(self) -> str:
+        """By its verdicts, else by the folder's name."""
+        named = {verdict.scale for verdict in self.verdicts.values()}
+        return next(iter(named)) if len(named) == 1 else self.folder.name.rpartition("-")[2]
+
+    @property
+    def findings(self) -> list[str]:
+        """Names of those it has anything of, in the order of its table."""
+        return list(dict.fromkeys([*(row["finding"] for row in self.rows), *self.verdicts]))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one study has of one finding.
+
+    verdict  None: it has not come that far
+    tuned    rows of the first stage
+    rows     of the reporting runs
+    changed  the finding's rule is another now
+    """
+
+    source: Source
+    verdict: Verdict | None
+    tuned: list[Row]
+    rows: list[Row]
+    curves: list[Row]
+    changed: bool = False
+
+    @property
+    def seeds(self) -> int:
+        """That the reporting runs have."""
+        return len({row["seed"] for row in self.rows})
+
+
+def read_sources(folders: Iterable[Path], *, own: bool) -> list[Source]:
+    """The studies in these folders; one without runs.csv and verdicts.json is none."""
+    found = []
+    for folder in folders:
+        if (folder / "runs.csv").exists() or (folder / "verdicts.json").exists():
+            found.append(read_source(folder, own=own))
+    return found
+
+
+def read_source(folder: Path, *, own: bool) -> Source:
+    """A study's folder; every file that is missing or damaged is a problem in words."""
+    problems: list[str] = []
+    rows: list[dict[str, Any]] = []
+    if (folder / "runs.csv").exists():
+        try:
+            rows = read_rows(folder / "runs.csv")
+        except InputError as error:
+            problems.append(f"{error}. Its runs are left out.")
+    else:
+        problems.append(f"{folder} has no runs.csv: only its verdicts can be shown.")
+    curves = _curves(folder / "curves.csv", problems)
+    verdicts = _verdicts(folder / "verdicts.json", problems)
+    manifest = read_json(folder / "manifest.json")
+    if verdicts and not manifest:
+        problems.append(f"{folder}/manifest.json is missing or damaged: what made these tables is not known.")
+    return Source(folder, own, verdicts, rows, curves, manifest, problems)
+
+
+def look_of(finding: Finding, sources: Sequence[Source]) -> Look | None:
+    """The best that these studies have of a finding: with a verdict, of the largest scale, the newest."""
+    with_any = [source for source in sources if finding.name in source.findings]
+    if not with_any:
+        return None
+    best = max(with_any, key=lambda source: _rank(source, finding.name))
+    rows = [row for row in best.rows if row["finding"] == finding.name]
+    rule = best.manifest.get("rules", {}).get(finding.name)
+    known = {(cell.arm, cell.condition) for cell in finding.cells}
+    return Look(
+        source=best,
+        verdict=best.verdicts.get(finding.name),
+        tuned=[row for row in rows if row["stage"] == "tune" and (row["arm"], row["condition"]) in known],
+        rows=[row for row in rows if row["stage"] == "report" and (row["arm"], row["condition"]) in known],
+        curves=[row for row in best.curves if row["finding"] == finding.name],
+        changed=rule is not None and rule != finding.rule_hash,
+    )
+
+
+def _rank(source: Source, name: str) -> tuple[bool, int, bool, str]:
+    verdict = source.verdicts.get(name)
+    scale = verdict.scale if verdict else source.scale
+    size = SCALES.index(scale) if scale in SCALES else 0
+    return size > 0, size, verdict is not None, str(source.manifest.get("time", ""))
+
+
+def _curves(path: Path, problems: list[str]) -> list[dict[str, Any]]:
+    import pandas
+
+    if not path.exists():
+        return []
+    try:
+        frame = pandas.read_csv(path, dtype={"condition": str, "arm": str, "id": str})
+    except (OSError, ValueError) as error:
+        problems.append(f"{path}: {str(error).splitlines()[0]}. Its curves are left out.")
+        return []
+    if not len(frame):
+        return []
+    missing = [name for name in ("finding", "arm", "condition", "seed", "step") if name not in frame.columns]
+    if missing:
+        problems.append(f"{path} has no column {missing[0]}. Its curves are left out.")
+        return []
+    whole = frame[frame[["finding", "arm", "seed", "step"]].notna().all(axis=1)]
+    if len(whole) < len(frame):
+        problems.append(f"{path}: {len(frame) - len(whole)} damaged rows are left out.")
+    rows = [{str(k): v for k, v in row.items() if v == v} for row in whole.to_dict("records")]
+    return [{**row, "condition": row.get("condition", "")} for row in rows]
+
+
+def _verdicts(path: Path, problems: list[str]) -> dict[str, Verdict]:
+    if not path.exists():
+        problems.append(f"{path.parent} has no verdicts.json yet: the study has not come so far.")
+        return {}
+    values = read_json(path)
+    if not values:
+        problems.append(f"{path} is damaged: it is no JSON. The same command as before writes it anew.")
+    found = {}
+    for number, entry in enumerate(values.get("verdicts", []), 1):
+        try:
+            verdict = _verdict(entry)
+        except (TypeError, KeyError, ValueError, AttributeError):
+            name = entry.get("finding", f"number {number}") if isinstance(entry, dict) else f"number {number}"
+            problems.append(f"{path}: the verdict of {name} is damaged or of another version, and left out.")
+            continue
+        found[verdict.finding] = verdict
+    return found
+
+
+def _verdict(values: Mapping[str, Any]) -> Verdict:
+    known = {name: values[name] for name in _names(Verdict) if name in values}
+    lists = {
+        "estimates": [_estimate(entry) for entry in values["estimates"]],
+        "also": [_estimate(entry) for entry in values["also"]],
+        "arms": [ArmSummary(**{k: v for k, v in arm.items() if k in _names(ArmSummary)}) for arm in values["arms"]],
+    }
+    verdict = Verdict(**{**known, **lists})
+    if verdict.state not in ("supported", "contradicted", "undecided", "estimate"):
+        raise ValueError(verdict.state)
+    return verdict
+
+
+def _estimate(values: Mapping[str, Any]) -> Estimate:
+    known = {name: values[name] for name in _names(Estimate) if name in values}
+    intervals = {
+        name: Interval(**{k: float(v) for k, v in values[name].items()}) for name in ("interval", "bootstrap")
+    }
+    if not all(math.isfinite(float(value)) for value in (values["mean"], *values["values"])):
+        raise ValueError(values["mean"])
+    return Estimate(**{**known, **intervals})
+
+
+def _names(kind: type) -> list[str]:
+    return [f.name for f in fields(kind)]
