@@ -1,7 +1,11 @@
-"""Sites to try norms at, and every norm found by its YAML."""
+"""Sites to try norms at, and every norm found by its YAML.
+
+`NORMLAB_NORM=FILE` chooses one YAML alone, which may lie anywhere: a norm of one's own, its module on the path.
+"""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,10 @@ from torch import Tensor
 from normlab.norms.base import Norm
 
 CONF = Path(__file__).parents[1] / "conf" / "norm"
-NORMS = sorted(path.stem for path in CONF.glob("*.yaml"))
+OURS = {path.stem: path for path in sorted(CONF.glob("*.yaml"))}
+CHOSEN = os.environ.get("NORMLAB_NORM")
+FILES = {Path(CHOSEN).stem: Path(CHOSEN)} if CHOSEN else OURS
+NORMS = list(FILES)
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ SITES = [
 
 
 def config(name: str) -> Any:
-    return OmegaConf.load(CONF / f"{name}.yaml")
+    return OmegaConf.load((OURS | FILES)[name])
 
 
 def legal(name: str, site: Site) -> bool:

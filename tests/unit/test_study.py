@@ -145,6 +145,16 @@ def test_a_failed_run_leaves_its_finding_undecided_and_the_others_go_on(world, c
     assert [v["state"] for v in verdicts] == ["undecided", "estimate"]
 
 
+def test_a_run_without_the_metric_leaves_its_finding_undecided(world):
+    world.behaviour = lambda c, e: {
+        "validation/accuracy": 1 - abs(math.log10(c.optim.lr / 0.01)),
+        "test/accuracy": None,
+    }
+    (verdict,) = world()
+    assert verdict.state == "undecided"
+    assert "has no test/accuracy" in verdict.reason
+
+
 def test_findings_share_runs(world):
     write(world.conf, finding(name="other", primary=False, claim=None), "other")
     write(world.conf, finding(name="third", primary=False, claim=None), "third")

@@ -159,6 +159,26 @@ def judge(finding: Finding, rows: Sequence[Row], planned: int, scale: str, edges
     )
 
 
+def undecided(finding: Finding, scale: str, reason: str) -> Verdict:
+    """The verdict where the rule can't be applied to what the runs gave."""
+    return Verdict(
+        finding=finding.name,
+        claim=finding.claim,
+        primary=finding.primary,
+        title=finding.title,
+        scale=scale,
+        rule=finding.rule,
+        margin=finding.margin,
+        level=1 - ALPHA / PRIMARIES if finding.primary else 1 - ALPHA,
+        state="undecided",
+        reason=reason,
+        decides="",
+        estimates=[],
+        also=[],
+        arms=[],
+    )
+
+
 def with_holm(verdicts: Sequence[Verdict]) -> dict[str, float]:
     """Holm's p of each primary in the family of six; what has no p counts as 1, which is never to its favour."""
     known = [v for v in verdicts if v.primary and v.p is not None]

@@ -157,10 +157,16 @@ def _missing(source: Source, conf: Path) -> list[str]:
     except InputError:
         return []
     scale = source.folder.name.rpartition("-")[2]
-    only = scale == "quick"  # which runs the primaries alone
-    return [
-        f.name for f in findings if scale in f.scales and (f.primary or not only) and f.name not in source.verdicts
-    ]
+    every = _runs_all(conf, scale)
+    return [f.name for f in findings if scale in f.scales and (f.primary or every) and f.name not in source.verdicts]
+
+
+def _runs_all(conf: Path, scale: str) -> bool:
+    """Does the scale run exploratory findings too?"""
+    from omegaconf import OmegaConf
+
+    path = conf / "scale" / f"{scale}.yaml"
+    return path.exists() and bool(OmegaConf.load(path).get("findings") == "all")
 
 
 def _tuning(reference: Path, problems: list[str]) -> list[dict[str, Any]]:

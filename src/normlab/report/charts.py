@@ -128,8 +128,9 @@ def rates(finding: Finding, look: Look, committed: Sequence[Mapping[str, Any]]) 
         ax.set_xlabel("learning rate" if finding.tune.option == "optim.lr" else finding.tune.option)
     axes[0].set_ylabel(_wrapped(with_unit(metric), 24))
     _legend(chart, axes)
-    chart.caption = f"Dots: one tuning seed each, n = {len(seeds)}, never a reporting seed. Ring: the rate that was taken." + (
-        f" {lost} tuning runs diverged and are not drawn; a rate at which one did has no mean." if lost else ""
+    chart.caption = (
+        f"Dots: one tuning seed each, n = {len(seeds)}, never a reporting seed. Ring: the rate that was taken."
+        + (f" {lost} tuning runs diverged and are not drawn; a rate at which one did has no mean." if lost else "")
     )
     chart.alt = f"{with_unit(metric)} against learning rate, for {', '.join(map(str, cells))}."
     return chart
@@ -178,7 +179,9 @@ def inside(finding: Finding, look: Look) -> Chart | None:
     """What the probes saw at the checkpoint that was reported: a panel a quantity, a dot a seed."""
     names = [f"inside/{name}" for name in (*_INSIDE, *_INSIDE_MORE)]
     found = [name for name in names if any(_value(row, name) is not None for row in look.rows)][:MOST_INSIDE]
-    cells = [cell for cell in finding.cells if any(_value(row, n) is not None for row in _of(look.rows, cell) for n in found)]
+    cells = [
+        cell for cell in finding.cells if any(_value(row, n) is not None for row in _of(look.rows, cell) for n in found)
+    ]
     if not found:
         return None
     columns = 2
@@ -195,7 +198,15 @@ def inside(finding: Finding, look: Look) -> Chart | None:
                     continue
                 values.append(value)
                 text = f"{metric_words(name)}, {cell}, seed {row['seed']}: {compact(value)}; run {row['id']}"
-                ax.plot([value], [row_number], style["marker"], color=style["color"], ms=4.5, alpha=0.8, gid=chart.mark(text))
+                ax.plot(
+                    [value],
+                    [row_number],
+                    style["marker"],
+                    color=style["color"],
+                    ms=4.5,
+                    alpha=0.8,
+                    gid=chart.mark(text),
+                )
             if values:
                 ax.plot([float(np.mean(values))] * 2, [row_number - 0.3, row_number + 0.3], color=style["color"], lw=2)
         ax.set_title(metric_words(name), fontsize=9)
@@ -273,9 +284,7 @@ def _plus_colour(finding: Finding, estimate: Estimate) -> str:
     """Of the norm that the contrast favours if it is positive; ink where that is no single norm."""
     formula = parse(estimate.formula)
     sign = -1 if finding.better == "lower" else 1
-    norms = {
-        norm_of(finding, cell) for cell in _cells(finding, formula, sign) if cell.arm in finding.arms
-    }
+    norms = {norm_of(finding, cell) for cell in _cells(finding, formula, sign) if cell.arm in finding.arms}
     return colour_of(next(iter(norms))) if len(norms) == 1 else OTHER
 
 
@@ -352,8 +361,17 @@ def _seed_lines(ax: Axes, chart: Chart, look: Look, cell: Cell, metric: str, sty
         own = sorted((r for r in _of(look.curves, cell) if r["seed"] == seed), key=lambda r: r["step"])
         points = [(int(row["step"]), v) for row in own if (v := _value(row, metric)) is not None]
         if points:
-            text = f"{cell}, seed {seed}: {compact(points[-1][1])} at step {points[-1][0]:,}; run {own[0].get('id', '')}"
-            ax.plot(*zip(*points, strict=True), style["dash"], color=style["color"], lw=0.7, alpha=0.45, gid=chart.mark(text))
+            text = (
+                f"{cell}, seed {seed}: {compact(points[-1][1])} at step {points[-1][0]:,}; run {own[0].get('id', '')}"
+            )
+            ax.plot(
+                *zip(*points, strict=True),
+                style["dash"],
+                color=style["color"],
+                lw=0.7,
+                alpha=0.45,
+                gid=chart.mark(text),
+            )
 
 
 def _counted(look: Look, cells: Sequence[Cell]) -> str:

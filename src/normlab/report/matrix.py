@@ -166,7 +166,11 @@ def _of_bounds(verdict: Verdict) -> tuple[str, str]:
 
 def _outcome(finding: Finding, verdict: Verdict, estimate: Estimate) -> str:
     """By the interval and the margin alone, unless the verdict says that nothing can be decided from these runs."""
-    if verdict.state == "undecided" and verdict.reason.startswith(("incomplete", "edge")) or "too few" in verdict.reason:
+    if (
+        verdict.state == "undecided"
+        and verdict.reason.startswith(("incomplete", "edge"))
+        or "too few" in verdict.reason
+    ):
         return "open"
     margin, low, high = margin_of(finding), estimate.interval.low, estimate.interval.high
     if not (math.isfinite(low) and math.isfinite(high)):

@@ -189,9 +189,7 @@ def _verdict(values: Mapping[str, Any]) -> Verdict:
 
 def _estimate(values: Mapping[str, Any]) -> Estimate:
     known = {name: values[name] for name in _names(Estimate) if name in values}
-    intervals = {
-        name: Interval(**{k: float(v) for k, v in values[name].items()}) for name in ("interval", "bootstrap")
-    }
+    intervals = {name: Interval(**{k: float(v) for k, v in values[name].items()}) for name in ("interval", "bootstrap")}
     if not all(math.isfinite(float(value)) for value in (values["mean"], *values["values"])):
         raise ValueError(values["mean"])
     return Estimate(**{**known, **intervals})

@@ -166,7 +166,9 @@ def rule_words(finding: Finding) -> str:
         "equivalence": f"must lie within ±{finding.margin:g}",
     }[finding.rule]
     claim = "support the claim" if finding.primary else "speak for it (an estimate, no verdict)"
-    return f"Rule, fixed in advance: to {claim}, the {level} interval of {contrasts} of {name}, paired by seed, {where}."
+    return (
+        f"Rule, fixed in advance: to {claim}, the {level} interval of {contrasts} of {name}, paired by seed, {where}."
+    )
 
 
 def cells_words(finding: Finding) -> str:

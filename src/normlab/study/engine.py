@@ -18,7 +18,7 @@ from normlab.findings.formula import Cell
 from normlab.findings.logged import check_metrics
 from normlab.findings.rows import read_rows
 from normlab.findings.tuning import Curve, widened
-from normlab.findings.verdict import Verdict, judge, with_holm
+from normlab.findings.verdict import Verdict, judge, undecided, with_holm
 from normlab.schema import InputError, RunConfig
 from normlab.study.compose import CONF, own_folders
 from normlab.study.estimate import estimate
@@ -201,7 +201,11 @@ class Conductor:
         jobs, outcomes = self._run(finding, "report", trials)
         rows = rows_of(trials, jobs, outcomes)
         self.records.keep(finding, [*tuned, *rows], training_curves(trials, jobs))
-        verdict = judge(finding, rows, len(self.scale.reporting(finding)), self.scale.name, edges)
+        planned_seeds = len(self.scale.reporting(finding))
+        try:
+            verdict = judge(finding, rows, planned_seeds, self.scale.name, edges)
+        except InputError as error:  # a run without the number: the other findings don't wait for that
+            verdict = undecided(finding, self.scale.name, str(error))
         verdict = replace(verdict, first=self.records.first_look(finding, verdict))
         print_finding(self.console, verdict, time.monotonic() - started, finding.published)
         return verdict

@@ -52,7 +52,7 @@ class Records:
     def first_look(self, finding: Finding, verdict: Verdict) -> dict[str, Any] | None:
         """The verdict before the study was extended, and a note of this one."""
         n = min((arm.n for arm in verdict.arms), default=0)
-        if verdict.reason.startswith("incomplete"):
+        if verdict.reason.startswith("incomplete") or not verdict.arms:
             return None
         looks = self.looks.setdefault(finding.name, [])
         if all(look["n"] != n for look in looks):

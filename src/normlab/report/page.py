@@ -1,0 +1,169 @@
+"""The page: one HTML file with its style, script and charts inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from normlab.findings.advice import CONDITIONS
+from normlab.findings.finding import Finding
+from normlab.findings.verdict import Verdict
+from normlab.report import words
+from normlab.report.colours import NORMS, variables
+from normlab.report.matrix import MODELS
+from normlab.report.sources import Look, Source
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_page(path: Path, context: Mapping[str, Any]) -> None:
+    """Fill the template; a reader sees the old page or the new one."""
+    text = (
+        _environment()
+        .get_template("page.html")
+        .render(
+            **context,
+            style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
+            script=(TEMPLATES / "page.js").read_text(encoding="utf-8"),
+            light=variables(dark=False),
+            dark=variables(dark=True),
+        )
+    )
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for name in (
+        "number",
+        "deciding",
+        "to_decide",
+        "run_phrase",
+        "metric_words",
+        "with_unit",
+        "compact",
+        "margin_words",
+    ):
+        made.globals[name] = getattr(words, name)
+    made.globals |= {
+        "rule_words": words.rule_words,
+        "cells_words": words.cells_words,
+        "budget_words": words.budget_words,
+        "shown_formula": words.shown_formula,
+        "colour_name": colour_name,
+        "command": command,
+        "diverged": diverged,
+        "seed_table": seed_table,
+        "agreement": agreement,
+        "made_by": made_by,
+        "marks": words.MARKS,
+        "models": MODELS,
+        "conditions": CONDITIONS,
+    }
+    return made
+
+
+def command(finding: Finding, look: Look | None) -> str:
+    """That repeats what is shown, or does what is not there yet."""
+    scale = look.verdict.scale if look and look.verdict else look.source.scale if look else ""
+    if scale not in finding.scales:
+        scale = next((name for name in ("quick", "full", "paper") if name in finding.scales), "full")
+    own = " scale.tuning=own" if look and look.tuned and scale == "quick" else ""
+    return f"python train.py finding={finding.name} scale={scale}{own}"
+
+
+def colour_name(finding: Finding, cell: str) -> str:
+    """The CSS variable of a cell's norm."""
+    found = next((known for known in finding.cells if str(known) == cell), None)
+    norm = words.norm_of(finding, found) if found else ""
+    return f"--norm-{norm.replace('_', '-')}" if norm in NORMS else "--ink"
+
+
+def diverged(look: Look, cell: str) -> list[tuple[str, int, int]]:
+    """Stage, runs that diverged, runs."""
+    stages = []
+    for stage, rows in (("tuning", look.tuned), ("reporting", look.rows)):
+        own = [row for row in rows if _cell(row) == cell]
+        if own:
+            stages.append((stage, words.diverged_of(own), len(own)))
+    return stages
+
+
+def seed_table(finding: Finding, look: Look) -> dict[str, Any]:
+    """Every seed's value of the metric: cells, and a row a seed of (value, run, folder of the run if it is there)."""
+    cells = [str(cell) for cell in finding.cells]
+    metrics = [finding.metric]
+    if finding.rule == "exact":
+        metrics = list(dict.fromkeys(name for bounds in finding.bounds.values() for name in bounds))
+    tables = []
+    for metric in metrics:
+        rows = []
+        for seed in sorted({row["seed"] for row in look.rows}):
+            found = {_cell(row): row for row in look.rows if row["seed"] == seed}
+            rows.append((seed, [_entry(found.get(cell), metric, look.source) for cell in cells]))
+        tables.append({"metric": metric, "rows": rows})
+    return {"cells": cells, "tables": tables}
+
+
+def agreement(finding: Finding, looks: Sequence[Look]) -> Iterable[dict[str, Any]]:
+    """Contrasts that both studies have: do their intervals overlap, and are the verdicts the same?"""
+    if len(looks) < 2 or looks[0].verdict is None or looks[1].verdict is None:
+        return
+    others = {e.name: e for e in looks[1].verdict.estimates}
+    for estimate in looks[0].verdict.estimates:
+        other = others.get(estimate.name)
+        if other is None:
+            continue
+        low, high = max(estimate.interval.low, other.interval.low), min(estimate.interval.high, other.interval.high)
+        yield {"name": estimate.name, "own": estimate, "other": other, "agrees": low <= high}
+    if finding.rule == "exact":
+        same = _held(looks[0].verdict) == _held(looks[1].verdict)
+        yield {"name": "bounds", "own": None, "other": None, "agrees": same}
+
+
+def made_by(source: Source) -> str:
+    """Command, commit, machine and time in a sentence; what is not known is left out."""
+    manifest = source.manifest
+    machine = manifest.get("machine", {})
+    commit = str(manifest.get("commit") or "")[:10]
+    parts = [
+        f"by `{manifest['command']}`" if manifest.get("command") else "",
+        f"at commit {commit}{' with changes' if manifest.get('edited') else ''}" if commit else "",
+        f"on {machine['cores']} cores of {machine.get('processor', 'a processor')}" if machine.get("cores") else "",
+        f"with torch {manifest['packages']['torch']}" if manifest.get("packages", {}).get("torch") else "",
+        f"on {str(manifest['time'])[:16].replace('T', ' at ')} UTC" if manifest.get("time") else "",
+    ]
+    return ", ".join(part for part in parts if part) or "nothing is known of how it was made"
+
+
+def _held(verdict: Verdict) -> str:
+    return verdict.reason
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    return f"{row['arm']}@{row['condition']}" if row["condition"] else str(row["arm"])
+
+
+def _entry(row: Mapping[str, Any] | None, metric: str, source: Source) -> dict[str, str]:
+    if row is None:
+        return {"value": "", "run": "", "folder": ""}
+    value = row.get(metric)
+    shown = words.compact(float(value)) if isinstance(value, int | float) else ""
+    if row.get("diverged") is True:
+        shown = f"{shown} (diverged)".strip()
+    folder = source.folder.parent.parent / "runs" / str(row["id"])
+    return {"value": shown, "run": str(row["id"]), "folder": str(folder) if source.own and folder.is_dir() else ""}
