@@ -1,16 +1,21 @@
-"""What a study says, from its folder alone: python scripts/report.py --sensitivity [--study FOLDER] [--output FILE]
+"""The report: what the studies say, as a page, figures and tables: python scripts/report.py [--study FOLDER …]
 
---sensitivity  would a verdict be another with another margin, or with fewer seeds?
+Reads the studies in outputs/studies and the committed reference, and writes outputs/report: index.html, which opens
+from disk, figures (SVG, PDF) and tables (LaTeX). While a study runs it shows what is there.
 
-    python scripts/report.py --sensitivity --study outputs/studies/textbook-quick
+    python scripts/report.py
+    python scripts/report.py --study outputs/studies/textbook-full --output /tmp/report
+
+--sensitivity  prints instead: would a verdict be another with another margin, or with fewer seeds? Without --study the
+               folder is outputs/studies/textbook-quick, or results/reference/quick if that is not there.
+
     python scripts/report.py --sensitivity --output sensitivity.md
-
-Without --study the folder is outputs/studies/textbook-quick, or results/reference/quick if that is not there.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +29,7 @@ from normlab.study.engine import REFERENCE
 from normlab.study.rejudge import read_evidence
 
 OWN = Path("outputs/studies/textbook-quick")
+REPORT = Path("outputs/report")
 WIDTH = 170  # columns of a table that goes into a pipe
 _COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow"}
 
@@ -31,14 +37,33 @@ _COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow"}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sensitivity", action="store_true", help="how verdicts move with margin and seeds")
-    parser.add_argument("--study", metavar="FOLDER", type=Path, help=f"default: {OWN}, else the reference")
-    parser.add_argument("--output", metavar="FILE", type=Path, help="write Markdown instead of printing")
+    parser.add_argument("--study", metavar="FOLDER", type=Path, action="append", help="default: all in outputs/studies")
+    parser.add_argument("--output", metavar="PATH", type=Path, help=f"folder of the report; default: {REPORT}")
+    parser.add_argument("--page-only", action="store_true", help="without figures and tables for papers: faster")
     asked = parser.parse_args()
-    if not asked.sensitivity:
-        parser.error("say what to report: --sensitivity")
     with guard():
-        folder = asked.study or (OWN if (OWN / "runs.csv").exists() else REFERENCE / "quick")
+        if not asked.sensitivity:
+            page(asked.study, asked.output or REPORT, not asked.page_only)
+            return
+        if asked.study and len(asked.study) > 1:
+            parser.error("--sensitivity looks at one --study")
+        own = OWN if (OWN / "runs.csv").exists() else REFERENCE / "quick"
+        folder = asked.study[0] if asked.study else own
         show(f"Sensitivity of {folder}", sheets(folder), asked.output)
+
+
+def page(studies: Sequence[Path] | None, output: Path, papers: bool) -> None:
+    """Write the report and say where it is, and what could not be read."""
+    from normlab.report.build import build, own_studies
+    from normlab.report.sources import holds_study
+
+    for folder in studies or []:
+        if not holds_study(folder):
+            raise InputError(f"{folder} holds no study: there is no runs.csv in it")
+    written, problems = build(output, studies or own_studies(Path("outputs")), papers=papers)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    print(f"{written}: {written.stat().st_size / 1e6:.1f} MB{'; figures and tables beside it' if papers else ''}")
 
 
 def sheets(folder: Path) -> list[Sheet]:

@@ -24,8 +24,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stats": set(),
     "findings": {"runs", "stats"},
     "study": {"runs", "measures", "data", "findings", "checks"},
+    "report": {"runs", "stats", "findings", "study"},
 }
-TORCH_FREE = ["runs", "stats", "findings", "study", *SHARED]
+TORCH_FREE = ["runs", "stats", "findings", "study", "report", *SHARED]
 HEAVY = ("torch", "pytorch_lightning", "torchmetrics", "lightning_fabric", "wandb", "datasets")
 
 

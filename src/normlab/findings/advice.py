@@ -23,7 +23,7 @@ When = Literal[
     "inference_time",
     "memory",
 ]
-CONDITIONS: dict[str, str] = {  # in the order of the matrix
+CONDITIONS: dict[When, str] = {  # in the order of the matrix
     "many_examples": "statistics over many examples (64 or more)",
     "few_examples": "statistics over few examples (2 to 16)",
     "variable_lengths": "padded sequences of varying length",

@@ -30,7 +30,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     import pandas
 
     try:
-        frame = pandas.read_csv(path, dtype={"condition": str, "cell": str, "arm": str, "id": str})
+        frame = pandas.read_csv(path, dtype={"condition": str, "cell": str, "arm": str, "id": str}, low_memory=False)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
     missing = [name for name in KEYS if name not in frame.columns]

@@ -172,23 +172,28 @@ class BatchNorm(Norm):
         )
 
     def _fused(self, x: Tensor, start: int, length: int) -> Tensor:
-        """Every set of statistics becomes a channel of its own."""
+        """By PyTorch's kernel."""
         chunks = max(1, len(x) // (self.nbs or len(x)))
+        if chunks == 1 and not self.per_position:
+            return self._one_set(x.flatten(0, -2)).view_as(x) if self.layout == "BTC" else self._one_set(x)
+        return self._many_sets(x, start, length, chunks)
+
+    def _one_set(self, x: Tensor) -> Tensor:
+        """The kernel updates the buffers themselves: copies of them cost as much as the statistics."""
+        mean, var = (self.running_mean, self.running_var) if self.training else (None, None)
+        return functional.batch_norm(x, mean, var, self.gain, self.bias, True, self.momentum or 0.0, self.eps)
+
+    def _many_sets(self, x: Tensor, start: int, length: int, chunks: int) -> Tensor:
+        """Every set of statistics, of a chunk or a position, becomes a channel of its own."""
         beside = 1 if self.layout == "BCHW" else -2  # where chunks stand beside the channels
         wide = x if chunks == 1 else x.unflatten(0, (chunks, -1)).movedim(0, beside).flatten(beside, beside + 1)
         flat = wide.flatten(1) if self.per_position else wide.flatten(0, -2) if self.layout == "BTC" else wide
-        sets = length * chunks
-        gain, bias = (p if p is None or sets == 1 else p.repeat(sets) for p in (self.gain, self.bias))
-        if not self.training:
-            y = functional.batch_norm(flat, None, None, gain, bias, True, eps=self.eps)
-        elif sets == 1 and not self.per_position:
-            buffers = (self.running_mean, self.running_var)
-            y = functional.batch_norm(flat, *buffers, gain, bias, True, self.momentum or 0.0, self.eps)
-        else:
-            # The kernel gets copies: what it writes into views of buffers that vmap has stacked is lost.
-            running = self.running(start, length)
-            mean, var = (rows.repeat(1, chunks).flatten() for rows in running)
-            y = functional.batch_norm(flat, mean, var, gain, bias, True, self.momentum or 0.0, self.eps)
+        gain, bias = (p if p is None else p.repeat(length * chunks) for p in (self.gain, self.bias))
+        # The kernel gets copies: what it writes into views of buffers that vmap has stacked is lost.
+        running = self.running(start, length)
+        mean, var = (rows.repeat(1, chunks).flatten() for rows in running)
+        y = functional.batch_norm(flat, mean, var, gain, bias, True, self.momentum or 0.0, self.eps)
+        if self.training:
             for rows, new in zip(running, (mean, var), strict=True):
                 rows.copy_(new.view(rows.shape) if chunks == 1 else new.view(length, chunks, -1).mean(1))
         y = y.view_as(wide)

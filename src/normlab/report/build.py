@@ -31,7 +31,7 @@ class Section:
     """What the page says of one finding.
 
     looks   the one that it is about, then the other one to compare with: your study before the reference
-    charts  their SVG is made once, on the page
+    charts  with their pictures, for the page
     """
 
     finding: Finding
@@ -59,6 +59,11 @@ class Report:
     matrix: Matrix
     problems: list[str]
     missing: dict[str, list[str]]
+
+
+def own_studies(output: Path) -> list[Path]:
+    """Folders of the user's studies, by name."""
+    return sorted(path.parent for path in (output / "studies").glob("*/runs.csv"))
 
 
 def gather(own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE) -> Report:
@@ -96,29 +101,33 @@ def gather(own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE) 
     return Report(mine, committed, sections, matrix_of(findings, looks_of), problems, missing)
 
 
-def build(output: Path, own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE) -> tuple[Path, list[str]]:
-    """Write `index.html`, `figures` and `tables` into `output`; the page, and what is wrong with what was read.
+def build(
+    output: Path, own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE, *, papers: bool = True
+) -> tuple[Path, list[str]]:
+    """Write `index.html` into `output`; the page, and what is wrong with what was read.
+
+    Args:
+        papers: `figures` and `tables` too, which takes longer.
 
     Raises:
         OSError: the folder can't be written.
     """
     report = gather(own, conf, reference)
     figures, tables = output / "figures", output / "tables"
-    for folder in (figures, tables):
+    for folder in (output, *((figures, tables) if papers else ())):
         folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.iterdir():  # of an earlier report, which may have had more
-            if old.suffix in (".svg", ".pdf", ".tex"):
-                old.unlink()
     committed = _tuning(reference, report.problems)
     with drawing():
         for section in report.sections:
             if section.looks:
                 section.charts = charts_of(section.finding, section.looks, committed)
-                section.pictures = [chart.svg() for chart in section.charts]
-                for chart in section.charts:
-                    chart.save(figures)
-                    chart.figure.clear()
-    write_tables(tables, [(s.finding, s.verdict) for s in report.sections if s.verdict is not None])
+                section.pictures = [chart.finish(figures if papers else None) for chart in section.charts]
+    if papers:
+        write_tables(tables, [(s.finding, s.verdict) for s in report.sections if s.verdict is not None])
+        made = {chart.name for section in report.sections for chart in section.charts}
+        for old in figures.iterdir():  # of an earlier report, which had more
+            if old.suffix in (".svg", ".pdf") and old.stem not in made:
+                old.unlink()
     page = output / "index.html"
     write_page(page, _context(report, page))
     return page, report.problems
@@ -157,6 +166,8 @@ def _missing(source: Source, conf: Path) -> list[str]:
     except InputError:
         return []
     scale = source.folder.name.rpartition("-")[2]
+    if scale == "smoke":
+        return []  # it only tries whether all runs
     every = _runs_all(conf, scale)
     return [f.name for f in findings if scale in f.scales and (f.primary or every) and f.name not in source.verdicts]
 
@@ -166,7 +177,7 @@ def _runs_all(conf: Path, scale: str) -> bool:
     from omegaconf import OmegaConf
 
     path = conf / "scale" / f"{scale}.yaml"
-    return path.exists() and bool(OmegaConf.load(path).get("findings") == "all")
+    return path.exists() and OmegaConf.select(OmegaConf.load(path), "findings") == "all"
 
 
 def _tuning(reference: Path, problems: list[str]) -> list[dict[str, Any]]:

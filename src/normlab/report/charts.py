@@ -29,12 +29,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK, MUTED, BAND = INKS["ink"][0], INKS["muted"][0], INKS["band"][0]
-MOST_INSIDE = 8  # quantities that are drawn
 MOST_SEEDS = 12  # a condition has at most that many seed lines a cell
 _DASHES = ["-", "--", ":", "-."]
 _MARKERS = ["o", "s", "^", "D", "v", "P"]
-_INSIDE = ("gradient", "activation", "tid_mean", "tid_mean_iid", "tid_var", "tid_var_iid", "cosine", "stable_rank")
-_INSIDE_MORE = ("gain_drift", "dead")
+_INSIDE = ("gradient", "activation", "tid_mean", "tid_var", "cosine", "stable_rank", "gain_drift", "dead")
+_BY_CHANCE = {"inside/tid_mean": "inside/tid_mean_iid", "inside/tid_var": "inside/tid_var_iid"}
 
 
 def charts_of(finding: Finding, looks: Sequence[Look], committed: Sequence[Mapping[str, Any]]) -> list[Chart]:
@@ -66,8 +65,8 @@ def deciding(finding: Finding, looks: Sequence[Look]) -> Chart | None:
         name=f"{finding.name}-contrasts",
         title="What decides",
         alt="",
-        caption=f"Dots: one seed each. Diamond and bar: mean and {level} interval, paired by seed; {run_phrase(looks[0])}. "
-        + _margin_caption(finding)
+        caption=f"Dots: one seed each. Diamond and bar: mean and {level} % interval, paired by seed; "
+        + f"{run_phrase(looks[0])}. {_margin_caption(finding)}"
         + (f" Hollow square and thin bar: {looks[1].source.name}." if len(looks) > 1 else ""),
         figure=fig,
     )
@@ -81,7 +80,8 @@ def deciding(finding: Finding, looks: Sequence[Look]) -> Chart | None:
     ax.set_ylim(-0.6, len(estimates) - 0.4)
     ax.grid(axis="y", visible=False)
     ratio = finding.rule == "ratio"
-    ax.set_xlabel(f"{with_unit(finding.metric)}: {'factor' if ratio else 'difference'}, in favour of the claim →")
+    unit = "factor" if ratio else "difference"
+    ax.set_xlabel(_wrapped(f"{with_unit(finding.metric)}: {unit}, in favour of the claim →", 70))
     if ratio:
         _factor_ticks(ax)
     chart.alt = "Contrasts of the finding. " + "; ".join(f"{e.name}: {number(finding, e)}" for e in estimates) + "."
@@ -177,8 +177,8 @@ def curves(finding: Finding, look: Look) -> Chart | None:
 
 def inside(finding: Finding, look: Look) -> Chart | None:
     """What the probes saw at the checkpoint that was reported: a panel a quantity, a dot a seed."""
-    names = [f"inside/{name}" for name in (*_INSIDE, *_INSIDE_MORE)]
-    found = [name for name in names if any(_value(row, name) is not None for row in look.rows)][:MOST_INSIDE]
+    names = [f"inside/{name}" for name in _INSIDE]
+    found = [name for name in names if any(_value(row, name) is not None for row in look.rows)]
     cells = [
         cell for cell in finding.cells if any(_value(row, n) is not None for row in _of(look.rows, cell) for n in found)
     ]
@@ -207,6 +207,11 @@ def inside(finding: Finding, look: Look) -> Chart | None:
                     alpha=0.8,
                     gid=chart.mark(text),
                 )
+            chance = [v for row in _of(look.rows, cell) if (v := _value(row, _BY_CHANCE.get(name, ""))) is not None]
+            if chance:
+                mean = float(np.mean(chance))
+                text = f"{metric_words(name)}, {cell}: {compact(mean)} would be chance alone, n = {len(chance)}"
+                ax.plot([mean], [row_number], "D", mfc="none", mec=INK, ms=5, mew=1.2, gid=chart.mark(text))
             if values:
                 ax.plot([float(np.mean(values))] * 2, [row_number - 0.3, row_number + 0.3], color=style["color"], lw=2)
         ax.set_title(metric_words(name), fontsize=9)
@@ -218,8 +223,13 @@ def inside(finding: Finding, look: Look) -> Chart | None:
     for ax in axes[len(found) :]:
         ax.remove()
     axes[0].set_yticks(range(len(cells)), [str(cell) for cell in reversed(cells)])
-    chart.caption = f"Dots: one seed each, {_counted(look, cells)}. Bar: their mean. Exploratory: it tells what goes with what, not why."
-    chart.alt = f"Probes inside the networks: {', '.join(metric_words(name) for name in found)}, for {', '.join(map(str, cells))}."
+    chance = " Hollow diamond: what chance alone would give." if set(found) & set(_BY_CHANCE) else ""
+    chart.caption = (
+        f"Dots: one seed each, {_counted(look, cells)}. Bar: their mean.{chance} "
+        "Exploratory: it tells what goes with what, not why."
+    )
+    seen = ", ".join(metric_words(name) for name in found)
+    chart.alt = f"Probes inside the networks: {seen}, for {', '.join(map(str, cells))}."
     return chart
 
 
@@ -231,7 +241,7 @@ def _contrast(ax: Axes, finding: Finding, look: Look, estimate: Estimate, y: flo
         runs = ", ".join(
             str(row["id"])
             for row in look.rows
-            if row["seed"] == seed and _cell_of(row) in _cells(finding, parse(estimate.formula))
+            if row["seed"] == seed and _cell_of(row) in parse(estimate.formula).weights
         )
         shown = f"{math.exp(value):.4g} times" if is_ratio(finding, estimate) else f"{value:+.4g}"
         text = f"{estimate.name}, seed {seed}: {shown}; runs {runs}"
@@ -276,7 +286,7 @@ def _factor_ticks(ax: Axes) -> None:
     )
     shown = [float(tick) for tick in ticks if low <= tick <= high and tick > 0]
     limits = ax.get_xlim()
-    ax.set_xticks([math.log(tick) for tick in shown], [f"{tick:g}×" for tick in shown])
+    ax.set_xticks([math.log(tick) for tick in shown], [f"{tick:g}\N{MULTIPLICATION SIGN}" for tick in shown])
     ax.set_xlim(*limits)
 
 
@@ -284,12 +294,12 @@ def _plus_colour(finding: Finding, estimate: Estimate) -> str:
     """Of the norm that the contrast favours if it is positive; ink where that is no single norm."""
     formula = parse(estimate.formula)
     sign = -1 if finding.better == "lower" else 1
-    norms = {norm_of(finding, cell) for cell in _cells(finding, formula, sign) if cell.arm in finding.arms}
+    norms = {norm_of(finding, cell) for cell in _cells(formula, sign) if cell.arm in finding.arms}
     return colour_of(next(iter(norms))) if len(norms) == 1 else OTHER
 
 
-def _cells(finding: Finding, formula: Formula, sign: int = 0) -> list[Cell]:
-    return [cell for cell, weight in formula.weights.items() if sign == 0 or weight == sign]
+def _cells(formula: Formula, sign: int) -> list[Cell]:
+    return [cell for cell, weight in formula.weights.items() if weight == sign]
 
 
 def _cell_of(row: Mapping[str, Any]) -> Cell:
@@ -340,11 +350,13 @@ def _style(finding: Finding, cell: Cell) -> dict[str, str]:
 
 
 def _legend(chart: Chart, axes: Sequence[Axes]) -> None:
-    named = {}
+    named: dict[str, Any] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             named.setdefault(label, handle)
-    chart.figure.legend(named.values(), named.keys(), loc="outside upper left", ncols=min(len(named), 6), fontsize=9)
+    chart.figure.legend(
+        list(named.values()), list(named), loc="outside upper left", ncols=min(len(named), 6), fontsize=9
+    )
 
 
 def _curve_metric(finding: Finding, rows: Sequence[Mapping[str, Any]]) -> str:

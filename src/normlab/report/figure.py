@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+from xml.etree import ElementTree
 
 from normlab.report.colours import INKS, themed
 
@@ -70,14 +72,20 @@ class Chart:
         self.marks[gid] = text
         return gid
 
-    def svg(self) -> str:
-        """For the page: themed, small, with its marks told."""
-        return _for_page(_saved(self.figure, "svg").decode(), self)
-
-    def save(self, folder: Path) -> None:
-        """As SVG and PDF, for papers."""
-        for kind in ("svg", "pdf"):
-            (folder / f"{self.name}.{kind}").write_bytes(_saved(self.figure, kind))
+    def finish(self, folder: Path | None) -> str:
+        """Its SVG for the page: themed, small, with its marks told; and into `folder`, as SVG and PDF, for papers."""
+        engine = self.figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(self.figure)
+            self.figure.set_layout_engine("none")  # once is enough, and it takes long
+        svg = _saved(self.figure, "svg")
+        if folder is not None:
+            as_svg, as_pdf = (folder / f"{self.name}.{kind}" for kind in ("svg", "pdf"))
+            if not (as_svg.exists() and as_pdf.exists() and as_svg.read_bytes() == svg):  # a PDF takes long
+                as_pdf.write_bytes(_saved(self.figure, "pdf"))
+                as_svg.write_bytes(svg)
+        self.figure.clear()
+        return _Page(self).written(svg)
 
 
 @contextmanager
@@ -85,7 +93,7 @@ def drawing() -> Iterator[None]:
     """The look of all charts, within the block alone."""
     import matplotlib
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(cast("Any", _STYLE)):
         yield
 
 
@@ -99,44 +107,55 @@ def figure(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tu
 
 
 def _saved(figure: Figure, kind: str) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    if figure.canvas is None:
-        FigureCanvasAgg(figure)
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"CreationDate": None}
-    with drawing():
-        figure.savefig(buffer, format=kind, transparent=True, metadata=metadata)
+    figure.savefig(buffer, format=kind, transparent=True, metadata=metadata)
     return buffer.getvalue()
 
 
-def _for_page(svg: str, chart: Chart) -> str:
-    body = svg[svg.index("<svg") :]
-    head, _, body = body.partition(">")
-    box = re.search(r'viewBox="([^"]+)"', head)
-    assert box is not None
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
-    body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
-    body = re.sub(r"<defs>\s*</defs>", "", body)
-    body = re.sub(r"<[^>]+>", _small, body)
-    body = re.sub(r'\bid="([^"]+)"', rf'id="{chart.name}-\1"', body)
-    body = re.sub(r'href="#([^"]+)"', rf'href="#{chart.name}-\1"', body)
-    body = re.sub(r"url\(#([^)]+)\)", rf"url(#{chart.name}-\1)", body)
-    body = body.replace("xlink:href", "href")
-    for gid, text in chart.marks.items():
-        body = body.replace(
-            f'<g id="{chart.name}-{gid}">',
-            f'<g id="{chart.name}-{gid}" class="mark" role="img"><title>{escape(text)}</title>',
-        )
-    referred = set(re.findall(r"#([\w.-]+)", body))
-    body = re.sub(r'<g id="([^"]*)">', lambda m: m[0] if m[1] in referred else "<g>", body)
-    body = re.sub(r"\n\s*", "\n", body)
-    alt = escape(chart.alt)
-    return themed(f'<svg class="chart" viewBox="{box[1]}" role="group" tabindex="0" aria-label="{alt}">{body}')
+class _Page:
+    """Writes a chart's SVG as a part of the page: without what browsers don't need, with ids of its own."""
 
+    def __init__(self, chart: Chart) -> None:
+        self.chart = chart
+        self.prefix = "c" + hashlib.sha256(chart.name.encode()).hexdigest()[:6]
+        self.ids: dict[str, str] = {}
 
-def _small(tag: re.Match[str]) -> str:
-    """A tag with a tenth of a pixel, in the page's own font."""
-    text = re.sub(r"font-family:[^;\"]*;? ?", "", tag[0])
-    return re.sub(r"-?\d+\.\d\d+", lambda m: f"{float(m[0]):.1f}".removesuffix(".0"), text)
+    def written(self, svg: bytes) -> str:
+        root = ElementTree.fromstring(svg)
+        text = svg.decode()
+        own = set(re.findall(r'\bid="([^"]+)"', text))  # not all that stands after a # is one: colours don't
+        for number, name in enumerate(sorted(own & set(re.findall(r"#([\w.-]+)", text)))):
+            self.ids[name] = f"{self.prefix}-{number}"
+        body = "".join(map(self._element, root))
+        alt = escape(self.chart.alt)
+        box = root.get("viewBox")
+        return f'<svg class="chart" viewBox="{box}" role="group" tabindex="0" aria-label="{alt}">{body}</svg>'
+
+    def _element(self, node: ElementTree.Element) -> str:
+        tag = node.tag.rpartition("}")[2]
+        if tag in ("metadata", "style") or (tag == "defs" and not len(node)):
+            return ""
+        inner = escape(node.text or "", quote=False).strip() + "".join(map(self._element, node))
+        attributes = "".join(f' {k}="{escape(v)}"' for k, v in self._attributes(node))
+        if tag == "g":
+            told = self.chart.marks.get(node.get("id", ""))
+            if told is not None:
+                return f'<g class="mark" role="img"{attributes}><title>{escape(told, quote=False)}</title>{inner}</g>'
+            if not attributes:
+                return inner
+        return f"<{tag}{attributes}>{inner}</{tag}>" if inner else f"<{tag}{attributes}/>"
+
+    def _attributes(self, node: ElementTree.Element) -> Iterator[tuple[str, str]]:
+        for name, value in node.attrib.items():
+            key = name.rpartition("}")[2]
+            if key == "id":
+                if value in self.ids:
+                    yield key, self.ids[value]
+                continue
+            short = re.sub(r"-?\d+\.\d\d+", lambda m: f"{float(m[0]):.1f}".removesuffix(".0"), " ".join(value.split()))
+            short = re.sub(r"#([\w.-]+)", lambda m: "#" + self.ids[m[1]] if m[1] in self.ids else m[0], short)
+            if key == "style":
+                short = themed(re.sub(r"font-family:[^;]*;? ?", "", short)).replace(": ", ":").replace("; ", ";")
+            if key != "transform" or not short.startswith("rotate(-0 "):
+                yield key, short

@@ -11,10 +11,21 @@ from normlab.findings.verdict import Verdict
 from normlab.report.words import is_ratio, metric_words, shown_formula
 
 _SPECIAL = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "±": r"$\pm$", "×": r"$\times$", "≥": r"$\geq$",
-    "≤": r"$\leq$", "…": r"\dots{}", "√": r"$\surd$", "π": r"$\pi$", "σ": r"$\sigma$",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "\N{MINUS SIGN}": "$-$",
+    "\N{MULTIPLICATION SIGN}": r"$\times$",
+    "\N{GREEK SMALL LETTER SIGMA}": r"$\sigma$",
+    "π": r"$\pi$",
+    "√": r"$\surd$",
+    "±": r"$\pm$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "…": r"\dots{}",
+    "\N{NO-BREAK SPACE}": "~",
+}
 
 
 def escaped(text: str) -> str:
@@ -79,7 +90,9 @@ def finding_table(finding: Finding, verdict: Verdict) -> str:
 
 
 def write_tables(folder: Path, found: Sequence[tuple[Finding, Verdict]]) -> None:
-    """`verdicts.tex`, and a file a finding."""
+    """`verdicts.tex`, and a file a finding; those of an earlier report go."""
+    for old in folder.glob("*.tex"):
+        old.unlink()
     primaries = [(finding, verdict) for finding, verdict in found if verdict.primary]
     if primaries:
         (folder / "verdicts.tex").write_text(verdicts_table(primaries), encoding="utf-8")

@@ -11,7 +11,7 @@ from normlab.findings.advice import CONDITIONS, Advice, Model, When
 from normlab.findings.finding import Finding
 from normlab.findings.verdict import Estimate, Verdict, margin_of
 from normlab.report.sources import Look
-from normlab.report.words import measured, number, run_phrase
+from normlab.report.words import measured, metric_words, number, run_phrase
 from normlab.schema import InputError
 
 MODELS: tuple[Model, ...] = get_args(Model)
@@ -23,9 +23,11 @@ MANY = 64
 class Evidence:
     """What one contrast says to one cell of the matrix.
 
-    outcome  plus: the norm `plus` is to be preferred; minus: the other; equal: by less than the margin; open: not decided
+    outcome  plus: the norm `plus` is to be preferred; minus: the other; equal: they differ by less than the margin;
+             open: not decided
     words    `layer rather than batch`
     value    the number with its interval, or the bounds
+    short    for the page: the number and whose it is
     runs     ids of the runs behind it
     """
 
@@ -35,6 +37,7 @@ class Evidence:
     outcome: str
     words: str
     value: str
+    short: str
     runs: list[str]
 
     @property
@@ -146,6 +149,7 @@ def _evidence(advice: Advice, finding: Finding, look: Look) -> Evidence | None:
         return None
     if advice.contrast is None:
         outcome, value = _of_bounds(verdict)
+        short = verdict.reason
         runs = [str(row["id"]) for row in look.rows]
     else:
         estimate = next((e for e in verdict.estimates if e.name == advice.contrast), None)
@@ -153,9 +157,11 @@ def _evidence(advice: Advice, finding: Finding, look: Look) -> Evidence | None:
             return None
         outcome = _outcome(finding, verdict, estimate)
         value = f"{measured(finding, estimate)} {number(finding, estimate)}"
+        short = f"{metric_words(estimate.metric)} {number(finding, estimate)}"
         arms = {(cell.arm, cell.condition) for cell in finding.formulas[advice.contrast].weights}
         runs = [str(row["id"]) for row in look.rows if (row["arm"], row["condition"]) in arms]
-    return Evidence(advice, finding, look, outcome, _words(advice, outcome), value, runs)
+    short += f"; {'yours' if look.source.own else 'reference'}, {run_phrase(look)}"
+    return Evidence(advice, finding, look, outcome, _words(advice, outcome), value, short, runs)
 
 
 def _of_bounds(verdict: Verdict) -> tuple[str, str]:
@@ -166,11 +172,8 @@ def _of_bounds(verdict: Verdict) -> tuple[str, str]:
 
 def _outcome(finding: Finding, verdict: Verdict, estimate: Estimate) -> str:
     """By the interval and the margin alone, unless the verdict says that nothing can be decided from these runs."""
-    if (
-        verdict.state == "undecided"
-        and verdict.reason.startswith(("incomplete", "edge"))
-        or "too few" in verdict.reason
-    ):
+    nothing = verdict.state == "undecided" and verdict.reason.startswith(("incomplete", "edge"))
+    if nothing or "too few" in verdict.reason:
         return "open"
     margin, low, high = margin_of(finding), estimate.interval.low, estimate.interval.high
     if not (math.isfinite(low) and math.isfinite(high)):

@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
+_WORDS: tuple[str, ...] = (
+    "number",
+    "measured",
+    "deciding",
+    "to_decide",
+    "run_phrase",
+    "metric_words",
+    "with_unit",
+    "compact",
+)
+_WORDS += ("first_upper", "rule_words", "cells_words", "budget_words", "shown_formula")
 
 
 def write_page(path: Path, context: Mapping[str, Any]) -> None:
@@ -48,22 +59,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for name in (
-        "number",
-        "deciding",
-        "to_decide",
-        "run_phrase",
-        "metric_words",
-        "with_unit",
-        "compact",
-        "margin_words",
-    ):
+    for name in _WORDS:
         made.globals[name] = getattr(words, name)
     made.globals |= {
-        "rule_words": words.rule_words,
-        "cells_words": words.cells_words,
-        "budget_words": words.budget_words,
-        "shown_formula": words.shown_formula,
         "colour_name": colour_name,
         "command": command,
         "diverged": diverged,

@@ -80,11 +80,12 @@ class Look:
 
 def read_sources(folders: Iterable[Path], *, own: bool) -> list[Source]:
     """The studies in these folders; one without runs.csv and verdicts.json is none."""
-    found = []
-    for folder in folders:
-        if (folder / "runs.csv").exists() or (folder / "verdicts.json").exists():
-            found.append(read_source(folder, own=own))
-    return found
+    return [read_source(folder, own=own) for folder in folders if holds_study(folder)]
+
+
+def holds_study(folder: Path) -> bool:
+    """Is there anything of a study in it?"""
+    return (folder / "runs.csv").exists() or (folder / "verdicts.json").exists()
 
 
 def read_source(folder: Path, *, own: bool) -> Source:

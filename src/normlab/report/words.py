@@ -11,14 +11,13 @@ from normlab.findings.formula import Cell, parse
 from normlab.findings.verdict import Estimate, Verdict
 from normlab.report.sources import Look
 
-MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?", "estimate": "·", "none": "–"}
+MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?", "estimate": "·", "none": "\N{EN DASH}"}
 _SPLITS = {
     "test": "test",
     "last_test": "test, at the last step,",
     "validation": "validation",
     "last": "validation, at the last step,",
     "area": "mean over training of validation",
-    "gap": "training mode minus evaluation mode, of training batches:",
     "leak": "neighbour's class,",
 }
 _UNITS = {
@@ -29,6 +28,7 @@ _UNITS = {
     "ceiling": "learning rate",
 }
 _NAMES = {
+    "gap/accuracy": "accuracy in training mode minus in evaluation mode",
     "gradient_growth": "growth of the gradient, a factor a layer",
     "step_ratio": "time of a training step, over the other norm's",
     "inference_ratio": "time of inference, over the other norm's",
@@ -44,10 +44,8 @@ _INSIDE = {
     "stable_rank": "stable rank of the norms' output",
     "cosine": "cosine between two examples' outputs",
     "gain_drift": "how far the gains moved (RMS)",
-    "tid_mean": "batch against running mean (in σ)",
-    "tid_var": "batch against running σ (relative)",
-    "tid_mean_iid": "the same of the mean, by chance alone",
-    "tid_var_iid": "the same of σ, by chance alone",
+    "tid_mean": "batch against running mean (in \N{GREEK SMALL LETTER SIGMA})",
+    "tid_var": "batch against running \N{GREEK SMALL LETTER SIGMA} (relative)",
     "dead": "share of dead units",
 }
 
@@ -75,7 +73,7 @@ def number(finding: Finding | None, estimate: Estimate) -> str:
     if is_ratio(finding, estimate):
         mean, low, high = (math.exp(value) if value < 700 else math.inf for value in values)
         return f"{mean:.3g} times [{low:.3g}, {high:.3g}]"
-    return "{:+.3g} [{:+.3g}, {:+.3g}]".format(*values)
+    return "{:+.3g} [{:+.3g}, {:+.3g}]".format(*values).replace("-", "\N{MINUS SIGN}")
 
 
 def is_ratio(finding: Finding | None, estimate: Estimate) -> bool:
@@ -98,8 +96,9 @@ def shown_formula(finding: Finding, estimate: Estimate) -> str:
         terms.append((-1 if (formula.constant < 0) != flipped else 1, f"{abs(formula.constant):g}"))
     first, second = ([name for weight, name in terms if weight * sign > 0] for sign in (1, -1))
     if ratio:
-        return " × ".join(first or ["1"]) + (f" over {' × '.join(second)}" if second else "")
-    return (" + ".join(first) + "".join(f" − {name}" for name in second)).strip()
+        times = " \N{MULTIPLICATION SIGN} "
+        return times.join(first or ["1"]) + (f" over {times.join(second)}" if second else "")
+    return (" + ".join(first) + "".join(f" \N{MINUS SIGN} {name}" for name in second)).strip()
 
 
 def margin_words(verdict: Verdict) -> str:
@@ -113,7 +112,8 @@ def run_phrase(look: Look) -> str:
     """`n = 8 seeds`."""
     counts = {arm.n for arm in look.verdict.arms} if look.verdict else {look.seeds}
     low, high = min(counts, default=0), max(counts, default=0)
-    return f"n = {low} seeds" if low == high else f"n = {low} to {high} seeds"
+    shown = f"n = {low} seeds" if low == high else f"n = {low} to {high} seeds"
+    return shown.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def deciding(verdict: Verdict, finding: Finding | None) -> str:
@@ -122,10 +122,11 @@ def deciding(verdict: Verdict, finding: Finding | None) -> str:
     if estimate is None:
         return verdict.reason if verdict.rule == "exact" else "no number yet"
     level = f"{100 * estimate.interval.level:.1f}".removesuffix(".0")
-    return f"{number(finding, estimate)}, {level} % interval, {margin_words(verdict)}"
+    said = f"{level}\N{NO-BREAK SPACE}% interval, {margin_words(verdict)}"
+    return f"{number(finding, estimate)} ({said})"
 
 
-def to_decide(verdict: Verdict, finding: Finding | None) -> str:
+def to_decide(verdict: Verdict) -> str:
     """What it would take to decide, from the spread and the margin alone."""
     if verdict.scale == "smoke":
         return "A smoke study decides nothing: run it at scale=quick or full."
@@ -190,9 +191,10 @@ def budget_words(finding: Finding, look: Look | None) -> str:
         return f"At scale {scale} ({spent}): {seeds}, nothing tuned."
     points = sorted({row["point"] for row in look.tuned if "point" in row})
     tried = ", ".join(f"{point:g}" for point in points or finding.tune.points)
-    at = f" under {finding.tune.at}" if finding.tune.at else ""
-    here = "tuned here, each cell alone" if look.tuned else "as tuned for the reference"
-    return f"At scale {scale} ({spent}): {seeds}; {finding.tune.option} {here}{at}, by {finding.tune.by} over {tried}."
+    each = f"each arm under {finding.tune.at}" if finding.tune.at else "each cell alone"
+    here = "tuned here" if look.tuned else "as tuned for the reference"
+    by = f"{each}, by {metric_words(finding.tune.by)} over {tried}"
+    return f"At scale {scale} ({spent}): {seeds}; {finding.tune.option} {here}, {by}."
 
 
 def norm_of(finding: Finding, cell: Cell) -> str:
@@ -209,3 +211,8 @@ def norm_of(finding: Finding, cell: Cell) -> str:
 def diverged_of(rows: list[Mapping[str, object]]) -> int:
     """How many."""
     return sum(row.get("diverged") is True for row in rows)
+
+
+def first_upper(text: str) -> str:
+    """As a sentence begins; the rest as it is."""
+    return text[:1].upper() + text[1:]

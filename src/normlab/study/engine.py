@@ -29,6 +29,7 @@ from normlab.study.stages import (
     Trial,
     curve_of,
     key_of,
+    rates_of,
     reporting_trials,
     rows_of,
     training_curves,
@@ -259,9 +260,7 @@ class Conductor:
         rows = read_rows(path) if path.exists() else []
         curves = {}
         for cell in tuned_cells(finding):
-            key = key_of(finding, cell, self.scale)
-            own = [row for row in rows if row["cell"] == key and row["finding"] == finding.name]
-            own = own or [row for row in rows if row["cell"] == key]
+            own = rates_of(rows, finding, key_of(finding, cell, self.scale))
             if not own:
                 raise InputError(
                     f"results/reference/tuning.csv has no rates for {cell} of {finding.name} at "

@@ -111,7 +111,8 @@ def _trial(config: RunConfig) -> Cost:
     data = importlib.import_module("normlab.data.load").load(config.task, Path(config.cache))
     order = importlib.import_module("normlab.data.loader").loader
     options = config.trainer
-    epoch = min(len(order(data.split("train"), config.task.batch_size)), options.batches or 10**9)
+    batches = order(data.split("train"), config.task.batch_size, classes_per_batch=config.task.classes_per_batch)
+    epoch = min(len(batches), options.batches or 10**9)
     steps = min(epoch * options.epochs, options.steps or 10**9)
     validations = options.validations * max(1, round(steps / epoch))
     short = options.model_copy(update={"steps": min(TRIAL_STEPS, steps), "validations": 1, "progress": False})
@@ -120,7 +121,7 @@ def _trial(config: RunConfig) -> Cost:
         done = do(config.model_copy(update=update))
         size = megabytes(done.folder)
     summary = done.summary
-    if config.measure.name != "training":  # nothing of it depends on how long it trains
+    if config.measure.name not in ("training", "lengths"):  # nothing of it depends on how long it trains
         return Cost(summary["seconds"], size)
     once = max(0.0, summary["fit_seconds"] - summary["train_seconds"])
     return Cost(summary["train_seconds"] / summary["steps"] * steps + once * validations, size)

@@ -17,7 +17,7 @@ from normlab.jsonfile import read_json
 from normlab.schema import InputError
 from normlab.study.compose import CONF
 from normlab.study.engine import REFERENCE
-from normlab.study.stages import curve_of
+from normlab.study.stages import curve_of, rates_of
 
 CLOSE = 1e-6  # relative; a bootstrap and the digits of a CSV file allow no more
 HISTORY = ("first",)  # of a verdict, which the table doesn't know
@@ -98,7 +98,7 @@ def _evidence(
             raise InputError(f"{folder}/runs.csv: {finding.name} has no cell {cell}; its file has changed since")
     edges = {}
     for cell in finding.cells if finding.tune is not None else []:
-        edges[cell] = _edge(folder, finding, cell, own, tuned, committed)
+        edges[cell] = _edge(folder, finding, finding.tuned_at(cell), own, tuned, committed)
     return Evidence(finding, own, len({row["seed"] for row in own}), edges)
 
 
@@ -108,9 +108,7 @@ def _edge(
     """Was the cell's best point at an end, by the study's own tuning or else by the committed one?"""
     here = [row for row in tuned if row["finding"] == finding.name and _is(row, cell)]
     if not here:
-        keys = {row["cell"] for row in own if _is(row, cell)}
-        there = [row for row in committed if row["cell"] in keys]
-        here = [row for row in there if row["finding"] == finding.name] or there
+        here = [row for key in {r["cell"] for r in own if _is(r, cell)} for row in rates_of(committed, finding, key)]
     if here:
         return curve_of(finding, here).edge != 0
     if not any(_is(row, cell) for row in own):

@@ -116,6 +116,12 @@ def rows_of(
     return rows
 
 
+def rates_of(rows: Sequence[Row], finding: Finding, key: str) -> list[Row]:
+    """A cell's rows in a table of tuning runs: the finding's own, or those of another that has the same cell."""
+    same = [row for row in rows if row["cell"] == key]
+    return [row for row in same if row["finding"] == finding.name] or same
+
+
 def training_curves(trials: Sequence[Trial], jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """Every validation of the trials' runs: step, examples, seconds and metrics."""
     rows = []

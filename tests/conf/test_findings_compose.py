@@ -1,0 +1,52 @@
+"""Every finding of every study: each cell has a meaning, and logs what the finding looks at."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from normlab.checks import checked
+from normlab.findings.finding import read_finding
+from normlab.findings.logged import check_metrics
+from normlab.study.scale import read_scale, read_study
+from normlab.study.stages import reporting_trials, tuned_cells
+
+CONF = Path(__file__).parents[2] / "conf"
+FINDINGS = sorted(path.stem for path in (CONF / "finding").glob("*.yaml") if not path.stem.startswith("paper_"))
+
+
+@pytest.fixture(scope="module")
+def composed():
+    """`composed(overrides)`: the config; a module's tests share Hydra's start."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield lambda overrides: compose("train", overrides=overrides)
+
+
+@pytest.mark.parametrize("name", FINDINGS)
+def test_every_cell_composes_and_logs_the_metrics(composed, name):
+    finding = read_finding(CONF / "finding" / f"{name}.yaml")
+    assert "full" in finding.scales
+    assert not finding.primary or {"smoke", "quick"} <= set(finding.scales)
+    scale = read_scale(composed(["scale=full"]))
+    point = finding.tune.points[2] if finding.tune is not None else None
+    trials = reporting_trials(finding, scale, dict.fromkeys(finding.cells, point), [])
+    first = {trial.cell: trial for trial in trials}
+    configs = {cell: checked(composed(trial.choices), trial.choices) for cell, trial in first.items()}
+    check_metrics(finding, configs)
+    assert set(tuned_cells(finding)) <= set(finding.cells)
+    keys = [trial.key for trial in first.values()]
+    assert len(set(keys)) == len(keys), "two cells are the same"
+
+
+def test_every_finding_stands_in_a_study():
+    listed = [name for path in (CONF / "study").glob("*.yaml") for name in read_study(CONF, path.stem)[0].findings]
+    assert sorted(listed) == sorted(path.stem for path in (CONF / "finding").glob("*.yaml"))
+
+
+def test_the_first_finding_of_each_claim_in_the_textbook_is_its_primary():
+    _, findings = read_study(CONF, "textbook")
+    for claim in range(1, 7):
+        own = [finding for finding in findings if finding.claim == claim]
+        assert [finding.primary for finding in own] == [True] + [False] * (len(own) - 1)

@@ -1,0 +1,317 @@
+"""The report: what is on the page, what is said where something is missing, and that nothing is invented."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas
+import pytest
+from made_up_studies import reported, tuned
+
+from finding_files import finding, write
+from normlab.findings.finding import Finding, read_finding
+from normlab.findings.rows import write_rows
+from normlab.findings.verdict import judge
+from normlab.jsonfile import read_json, write_json
+from normlab.report.build import MOST_BYTES, build, gather
+from normlab.report.figure import Chart, drawing, figure
+from normlab.report.latex import escaped
+from normlab.report.words import number, shown_formula
+
+ADVICE = [{"model": "lstm", "when": "few_examples", "contrast": "main", "plus": "layer", "minus": "batch"}]
+
+
+def save(folder: Path, fixed: Finding, effect: float, scale: str = "quick", n: int = 8, **manifest) -> Path:
+    """A study of the planted finding, as an engine leaves it."""
+    folder.mkdir(parents=True)
+    rows = [row for row in reported(effect, max(n, 2)) if row["seed"] < n]
+    rows = [{**row, "inside/tid_mean": 0.1 + row["seed"] / 100, "inside/tid_mean_iid": 0.05} for row in rows]
+    write_rows(folder / "runs.csv", [*tuned(), *rows])
+    curves = [
+        {"finding": "planted", "arm": row["arm"], "condition": "", "seed": row["seed"], "id": row["id"], "step": step,
+         "validation/accuracy": row["test/accuracy"] - 1 / step}
+        for row in rows
+        for step in (10, 20, 30)
+    ]  # fmt: skip
+    pandas.DataFrame(curves).to_csv(folder / "curves.csv", index=False)
+    verdict = judge(fixed, rows, n, scale, {})
+    write_json(folder / "verdicts.json", {"verdicts": [asdict(verdict)], "looks": {}})
+    rules = {"planted": fixed.rule_hash}
+    write_json(folder / "manifest.json", {"command": "python train.py finding=planted", "rules": rules, **manifest})
+    return folder
+
+
+@pytest.fixture
+def conf(tmp_path):
+    write(tmp_path / "conf", finding(advice=ADVICE))
+    return tmp_path / "conf"
+
+
+@pytest.fixture
+def fixed(conf):
+    return read_finding(conf / "finding" / "planted.yaml")
+
+
+@pytest.fixture
+def made(tmp_path, conf, fixed):
+    """Builds the page of some studies; its text."""
+
+    def page(*own: Path, reference: Path = tmp_path / "reference", papers: bool = False) -> str:
+        written, page.problems = build(tmp_path / "report", own, conf, reference, papers=papers)
+        return written.read_text(encoding="utf-8")
+
+    return page
+
+
+class Outline(HTMLParser):
+    """What a screen reader goes by."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.headings: list[int] = []
+        self.ids: list[str] = []
+        self.hrefs: list[str] = []
+        self.tags: dict[str, list[dict[str, str | None]]] = {}
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.tags.setdefault(tag, []).append(values)
+        if re.fullmatch(r"h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if "id" in values:
+            self.ids.append(values["id"])
+        if "href" in values:
+            self.hrefs.append(values["href"])
+
+
+def test_the_page_gives_the_verdict_and_the_number_that_decides(made, tmp_path, fixed):
+    page = made(save(tmp_path / "outputs/studies/planted-quick", fixed, 0.05))
+    assert made.problems == []
+    shown = number(fixed, judge(fixed, reported(0.05, 8), 8, "quick", {}).estimates[0])
+    assert shown.startswith("+0.05 [")
+    assert shown in page
+    assert "supported</span>" in page
+    assert "margin 0.01" in page
+    assert "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}8\N{NO-BREAK SPACE}seeds" in page
+    assert "python train.py finding=planted scale=quick" in page
+    for row in reported(0.05, 8):
+        assert row["id"] in page  # each seed's run can be told
+    assert "layer rather than batch" in page
+    assert len(page.encode()) < MOST_BYTES
+
+
+def test_the_page_needs_nothing_from_outside_and_has_no_dead_links(made, tmp_path, fixed):
+    folder = save(tmp_path / "outputs/studies/planted-quick", fixed, 0.05)
+    outline = Outline(made(folder, reference=save(tmp_path / "reference/quick", fixed, 0.04).parent))
+    for href in outline.hrefs:
+        assert not re.match(r"[a-z]+:", href) or href == "data:,"
+        if href.startswith("#"):
+            assert href[1:] in outline.ids, href
+        elif href != "data:,":
+            assert (tmp_path / "report" / href).exists(), href
+    assert not any("src" in values for entries in outline.tags.values() for values in entries)
+    assert len(outline.ids) == len(set(outline.ids))
+
+
+def test_the_page_can_be_read_without_seeing_it(made, tmp_path, fixed):
+    page = made(save(tmp_path / "outputs/studies/planted-quick", fixed, 0.05))
+    outline = Outline(page)
+    assert outline.headings.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(outline.headings, outline.headings[1:], strict=False))
+    assert len(outline.tags["caption"]) == len(outline.tags["table"])
+    assert all("scope" in values for values in outline.tags["th"])
+    charts = outline.tags["svg"]
+    assert len(charts) == 4  # what decides, rates, curves, inside
+    assert all(len(values["aria-label"]) > 40 for values in charts)
+    assert page.count('class="mark"') == page.count('role="img"><title>') > 50
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page.replace("\N{NO-BREAK SPACE}", " "))
+    assert len(captions) == 4
+    assert all("n = " in caption for caption in captions)
+
+
+def test_figures_and_tables_are_saved_for_papers(made, tmp_path, fixed):
+    made(save(tmp_path / "outputs/studies/planted-quick", fixed, 0.05), papers=True)
+    names = {
+        f"planted-{chart}.{kind}" for chart in ("contrasts", "rates", "curves", "inside") for kind in ("svg", "pdf")
+    }
+    assert {path.name for path in (tmp_path / "report/figures").iterdir()} == names
+    assert (tmp_path / "report/figures/planted-rates.pdf").read_bytes().startswith(b"%PDF")
+    table = (tmp_path / "report/tables/planted.tex").read_text()
+    assert table.count(r"\toprule") == table.count(r"\bottomrule") == 2
+    assert r"layer $-$ batch & $+0.05$ [" in table
+    assert "supported" in (tmp_path / "report/tables/verdicts.tex").read_text()
+
+
+def test_a_report_again_keeps_pdfs_of_charts_that_have_not_changed(made, tmp_path, fixed):
+    folder = save(tmp_path / "outputs/studies/planted-quick", fixed, 0.05)
+    made(folder, papers=True)
+    files = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "report/figures").iterdir()}
+    assert made(folder, papers=True) == made(folder, papers=True)
+    assert files == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "report/figures").iterdir()}
+
+
+@pytest.mark.parametrize(("mine", "agrees"), [(0.05, "✓ agree"), (0.2, "✗ do not agree")])
+def test_your_study_and_the_reference_side_by_side(made, tmp_path, fixed, mine, agrees):
+    reference = save(tmp_path / "reference/quick", fixed, 0.051).parent
+    page = made(save(tmp_path / "outputs/studies/planted-quick", fixed, mine), reference=reference)
+    assert agrees in page
+    assert "your study planted-quick" in page
+    assert "the reference quick" in page
+
+
+def test_the_reference_alone(made, tmp_path, fixed):
+    page = made(reference=save(tmp_path / "reference/quick", fixed, 0.05).parent)
+    assert "your study" not in page.lower().replace("which norm", "")
+    assert "the reference quick" in page
+
+
+def test_without_results_the_page_says_what_to_run(made):
+    page = made()
+    assert "No results yet" in page
+    assert "python train.py study=textbook scale=quick launcher=joblib" in page
+    assert "python train.py finding=planted scale=quick" in page
+    assert "<svg" not in page
+
+
+def test_a_half_done_study_shows_what_is_there(made, tmp_path, fixed):
+    folder = save(tmp_path / "outputs/studies/planted-quick", fixed, 0.05)
+    (folder / "verdicts.json").unlink()
+    page = made(folder)
+    assert "planted-quick is half-done" in page
+    assert "has 16 runs of it and no verdict yet" in page
+    assert "supported</span> <span>" not in page  # no verdict that the study has not given
+
+
+def test_a_study_with_one_seed(made, tmp_path, fixed):
+    page = made(save(tmp_path / "outputs/studies/planted-quick", fixed, 0.05, n=1))
+    assert "1 seeds are too few for a verdict" in page
+    assert "planted-contrasts" not in page  # no interval, no chart of it
+
+
+def test_a_smoke_study_gives_no_advice(conf, tmp_path, fixed):
+    folder = save(tmp_path / "outputs/studies/planted-smoke", fixed, 0.05, scale="smoke")
+    assert gather([folder], conf, tmp_path / "none").matrix == {}
+
+
+def test_the_largest_scale_is_shown(conf, tmp_path, fixed):
+    studies = tmp_path / "outputs/studies"
+    folders = [save(studies / f"planted-{scale}", fixed, 0.05, scale) for scale in ("full", "quick", "smoke")]
+    (section,) = gather(folders, conf, tmp_path / "none").sections
+    assert [look.source.folder.name for look in section.looks] == ["planted-full"]
+
+
+def spoil_runs(folder: Path) -> None:
+    text = (folder / "runs.csv").read_text().splitlines()
+    (folder / "runs.csv").write_text("\n".join([*text[:3], text[3].replace("planted,tune", ","), *text[4:]]))
+
+
+def spoil_header(folder: Path) -> None:
+    (folder / "runs.csv").write_text("a,b\n1,2\n")
+
+
+def spoil_verdicts(folder: Path) -> None:
+    (folder / "verdicts.json").write_text("{")
+
+
+def older_verdicts(folder: Path) -> None:
+    values = read_json(folder / "verdicts.json")
+    del values["verdicts"][0]["estimates"][0]["interval"]
+    write_json(folder / "verdicts.json", values)
+
+
+def spoil_curves(folder: Path) -> None:
+    (folder / "curves.csv").write_text("finding,seed\nplanted,1\n")
+
+
+def no_manifest(folder: Path) -> None:
+    (folder / "manifest.json").write_text("[]")
+
+
+def foreign(folder: Path) -> None:
+    text = (folder / "runs.csv").read_text()
+    (folder / "runs.csv").write_text(text + text.splitlines()[-1].replace("planted", "unheard") + "\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (spoil_runs, "line 4: finding, stage, arm or seed is missing"),
+        (spoil_header, "is no table of a study: it has no column finding"),
+        (spoil_verdicts, "verdicts.json is damaged"),
+        (older_verdicts, "the verdict of planted is damaged or of another version"),
+        (spoil_curves, "curves.csv has no column arm"),
+        (no_manifest, "what made these tables is not known"),
+        (foreign, "holds unheard, of which there is no file in conf/finding"),
+    ],
+)
+def test_what_cannot_be_read_is_said_and_the_rest_shown(made, tmp_path, fixed, spoil, said):
+    folder = save(tmp_path / "outputs/studies/planted-quick", fixed, 0.05)
+    spoil(folder)
+    page = made(folder)
+    assert any(said in problem for problem in made.problems), made.problems
+    assert "What could not be read" in page
+    assert said in page.replace("&#39;", "'")
+    assert 'id="planted"' in page
+
+
+def test_a_rule_that_has_changed_is_said_and_gives_no_advice(conf, tmp_path, fixed):
+    folder = save(tmp_path / "outputs/studies/planted-quick", fixed, 0.05)
+    write(conf, finding(advice=ADVICE, margin=0.02))
+    report = gather([folder], conf, tmp_path / "none")
+    assert "another rule now" in report.problems[0]
+    assert report.matrix == {}
+
+
+def test_what_a_study_names_is_text_on_the_page(made, tmp_path, conf, fixed):
+    write(conf, finding(advice=ADVICE, title="<script>alert(1)</script> & co"))
+    page = made(save(tmp_path / "outputs/studies/planted-quick", fixed, 0.05, commit="<b>"))
+    assert "<script>alert" not in page
+    assert "<b>" not in page
+
+
+def test_formulas_are_shown_as_their_numbers_are_signed(fixed):
+    (estimate,) = judge(fixed, reported(0.05, 8), 8, "quick", {}).estimates
+    assert shown_formula(fixed, estimate) == "layer \N{MINUS SIGN} batch"
+    lower = fixed.model_copy(update={"better": "lower"})
+    assert shown_formula(lower, estimate) == "batch \N{MINUS SIGN} layer"
+    ratio = fixed.model_copy(update={"rule": "ratio", "better": "lower"})
+    assert shown_formula(ratio, replace(estimate, formula="layer - 1")) == "1 over layer"
+    assert shown_formula(ratio, replace(estimate, formula="layer - batch")) == "batch over layer"
+
+
+def test_a_chart_keeps_its_text_its_numbers_and_its_colours():
+    with drawing():
+        fig, (ax,) = figure(2)
+        chart = Chart("x", "title", "alt & text", "caption", fig)
+        ax.plot([1.2345678], [0], "o", color="#0067a5", gid=chart.mark("seed 3: 0.123456 < 1"))
+        ax.set_xlabel("1.23456 of a thing")
+        svg = chart.finish(None)
+    assert "<title>seed 3: 0.123456 &lt; 1</title>" in svg
+    assert "1.23456 of a thing" in svg
+    assert "var(--norm-layer)" in svg
+    assert "#0067a5" not in svg
+    assert not re.search(r'(?:x|y)="-?\d+\.\d\d', svg)
+
+
+def test_latex_prints_text_as_it_is():
+    assert escaped("50 % of a_b & {c}") == r"50 \% of a\_b \& \{c\}"
+
+
+def test_the_report_imports_no_torch():
+    code = "import sys, normlab.report.build; print([m for m in ('torch', 'wandb', 'datasets') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_verdicts_are_taken_as_they_are(conf, tmp_path, fixed):
+    folder = save(tmp_path / "outputs/studies/planted-quick", fixed, 0.05)
+    values = read_json(folder / "verdicts.json")
+    values["verdicts"][0]["state"] = "contradicted"  # whatever the rows would say
+    (folder / "verdicts.json").write_text(json.dumps(values))
+    (section,) = gather([folder], conf, tmp_path / "none").sections
+    assert section.verdict.state == "contradicted"
