@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce train test test-all lint bench baselines data lock doctor faults report sync dashboard clean distclean
+.PHONY: help setup reproduce train test test-all lint bench baselines data lock doctor faults report notebooks sync dashboard clean distclean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -57,6 +57,9 @@ lock:  ## renew constraints.txt from what .venv holds
 
 doctor: $(STAMP)  ## what on this machine will fail, and why
 	$(BIN)/python scripts/doctor.py
+
+notebooks: $(STAMP)  ## run the four notebooks and make pages of them: outputs/notebooks/*.html (about six minutes)
+	$(BIN)/jupyter nbconvert --to html --execute --output-dir outputs/notebooks notebooks/*.ipynb
 
 report: $(STAMP)  ## what the studies say, as a page: outputs/report/index.html
 	@$(BIN)/python scripts/report.py

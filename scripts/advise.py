@@ -39,6 +39,8 @@ def main() -> None:
     with guard():
         model, chosen, remarks = conditions(asked.choices)
         report = gather(own_studies(asked.output))
+        if not report.matrix:
+            remarks = [*remarks, "There are no results to look up: python train.py study=textbook scale=quick"]
         show(Console(), report.matrix, model, chosen or list(CONDITIONS), [*remarks, *report.problems])
 
 

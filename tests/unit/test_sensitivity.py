@@ -153,7 +153,7 @@ class TestReport:
         [
             (("--sensitivity", "--study", "nowhere"), "nowhere holds no study"),
             (("--sensitivity",), "holds no study: there is no runs.csv in it"),
-            ((), "say what to report: --sensitivity"),
+            (("--study", "nowhere"), "nowhere holds no study"),
         ],
     )
     def test_what_is_not_there_is_said(self, report, arguments, words):

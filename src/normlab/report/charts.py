@@ -92,10 +92,7 @@ def rates(finding: Finding, look: Look, committed: Sequence[Mapping[str, Any]]) 
     """The score of each cell at each learning rate, and the rate that was taken."""
     if finding.tune is None:
         return None
-    tuned: Sequence[Mapping[str, Any]] = look.tuned
-    if not tuned:
-        keys = {row.get("cell") for row in look.rows}
-        tuned = [row for row in committed if row["finding"] == finding.name and row.get("cell") in keys]
+    tuned = look.tuned or _committed(finding, look, committed)
     tuned = [row for row in tuned if isinstance(row.get("point"), int | float)]
     cells = [cell for cell in finding.cells if _of(tuned, cell)]
     if not cells:
@@ -134,6 +131,14 @@ def rates(finding: Finding, look: Look, committed: Sequence[Mapping[str, Any]]) 
     )
     chart.alt = f"{with_unit(metric)} against learning rate, for {', '.join(map(str, cells))}."
     return chart
+
+
+def _committed(finding: Finding, look: Look, committed: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The reference's tuning of the same choices, by this finding if it did it, as cells of this finding."""
+    cells = {row.get("cell"): _cell_of(row) for row in look.rows}
+    found = [row for row in committed if row.get("cell") in cells]
+    found = [row for row in found if row["finding"] == finding.name] or found
+    return [{**row, "arm": cells[row["cell"]].arm, "condition": cells[row["cell"]].condition} for row in found]
 
 
 def curves(finding: Finding, look: Look) -> Chart | None:

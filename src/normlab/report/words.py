@@ -38,6 +38,7 @@ _NAMES = {
     "ceiling": "largest learning rate that still learns",
     "drift@50": "change of the state's size, of its mean size",
 }
+_TIMES = {"step_ratio": "time of a training step", "inference_ratio": "time of inference"}
 _INSIDE = {
     "gradient": "gradient at the norms (RMS)",
     "activation": "output of the norms (RMS)",
@@ -82,8 +83,24 @@ def is_ratio(finding: Finding | None, estimate: Estimate) -> bool:
 
 
 def measured(finding: Finding, estimate: Estimate) -> str:
-    """`test accuracy, layer - batch_4:`."""
-    return f"{with_unit(estimate.metric)}, {shown_formula(finding, estimate)}:"
+    """`test accuracy, layer - batch_4:`, `time of a training step, batch over layer, batches_of_8:`."""
+    pair = _timed(finding)
+    base = _TIMES.get(estimate.metric)
+    if pair is None or base is None or len(parse(estimate.formula).weights) != 1:
+        return f"{with_unit(estimate.metric)}, {shown_formula(finding, estimate)}:"
+    (cell,) = parse(estimate.formula).weights
+    first, second = reversed(pair) if finding.better == "lower" else pair
+    return f"{base}, {first} over {second}, {cell}:"
+
+
+def _timed(finding: Finding) -> tuple[str, str] | None:
+    """The two norms whose times each run compares, the same in all cells."""
+    found = set()
+    for cell in finding.cells:
+        choices = dict(c.split("=", 1) for c in [*finding.common, *finding.arms[cell.arm]] if "=" in c)
+        found.add((choices.get("norm", ""), choices.get("norm@measure.against", "")))
+    pair = next(iter(found))
+    return pair if len(found) == 1 and all(pair) else None
 
 
 def shown_formula(finding: Finding, estimate: Estimate) -> str:
@@ -116,14 +133,13 @@ def run_phrase(look: Look) -> str:
     return shown.replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def deciding(verdict: Verdict, finding: Finding | None) -> str:
-    """The one number that decides, with its interval; of rule=exact the bounds."""
+def deciding(verdict: Verdict, finding: Finding | None) -> tuple[str, str]:
+    """The one number that decides, and what to know of it; of rule=exact the bounds."""
     estimate = verdict.deciding
     if estimate is None:
-        return verdict.reason if verdict.rule == "exact" else "no number yet"
+        return (verdict.reason if verdict.rule == "exact" else "no number yet"), ""
     level = f"{100 * estimate.interval.level:.1f}".removesuffix(".0")
-    said = f"{level}\N{NO-BREAK SPACE}% interval, {margin_words(verdict)}"
-    return f"{number(finding, estimate)} ({said})"
+    return number(finding, estimate), f"{level}\N{NO-BREAK SPACE}% interval, {margin_words(verdict)}"
 
 
 def to_decide(verdict: Verdict) -> str:
@@ -131,7 +147,7 @@ def to_decide(verdict: Verdict) -> str:
     if verdict.scale == "smoke":
         return "A smoke study decides nothing: run it at scale=quick or full."
     if verdict.state in ("supported", "contradicted"):
-        return "Decided."
+        return ""
     reason = verdict.reason
     if reason.startswith("incomplete"):
         return "The same command again: it does what is missing."

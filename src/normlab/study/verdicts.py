@@ -41,8 +41,12 @@ def details(verdict: Verdict) -> list[str]:
     lines += verdict.checks
     lines += [arm_line(arm) for arm in verdict.arms if arm.mean is not None]
     lines += [f"{e.name}: {interval(e, verdict.rule)}" for e in verdict.also]
+    seeds = min((arm.n for arm in verdict.arms), default=0)
     if verdict.state == "undecided" and verdict.needed:
-        lines.append(f"from the spread seen, {verdict.needed} seeds would decide whether it is 0 or the margin")
+        if verdict.needed > seeds:
+            lines.append(f"from the spread seen, {verdict.needed} seeds would tell the margin from nothing")
+        else:
+            lines.append("the seeds would tell the margin from nothing; the difference seems to lie near the margin")
     if verdict.first is not None:
         first = verdict.first
         lines.append(f"extended: the first verdict, with n = {first['n']}, was {first['state']}")

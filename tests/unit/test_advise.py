@@ -1,0 +1,131 @@
+"""The advisor looks up what was measured, cites it, and says where there is nothing."""
+
+import importlib.util
+import io
+import sys
+
+import pytest
+from rich.console import Console
+from study_folders import ADVICE, save
+
+from finding_files import finding, write
+from normlab.findings.advice import CONDITIONS
+from normlab.findings.finding import read_finding
+from normlab.report.build import gather
+from normlab.report.matrix import conditions
+from normlab.schema import InputError
+from normlab.study.compose import CONF
+
+spec = importlib.util.spec_from_file_location("advise", CONF.parent / "scripts/advise.py")
+advise = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(advise)
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """What the script answers to choices, where the planted finding came out with an effect."""
+
+    def answer(effect: float, *choices: str, **changes) -> str:
+        fixed = read_finding(write(tmp_path / "conf", finding(advice=ADVICE, **changes)))
+        folder = save(tmp_path / "outputs/studies/planted-quick", fixed, effect)
+        report = gather([folder], tmp_path / "conf", tmp_path / "none")
+        model, chosen, remarks = conditions(choices)
+        output = io.StringIO()
+        advise.show(Console(file=output, width=200), report.matrix, model, chosen or CONDITIONS, remarks)
+        return output.getvalue()
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("effect", "words"),
+    [
+        (0.05, "layer rather than batch: "),
+        (-0.05, "batch rather than layer: "),
+        (0.0, "layer or batch: no difference that matters: "),
+        (0.01, "layer or batch: not decided: "),
+    ],
+)
+def test_a_preference_is_what_the_interval_says_of_the_margin(asked, effect, words):
+    said = asked(effect, "model=lstm", "batch=4")
+    assert words in said
+    assert "planted, your study planted-quick" in said
+    assert "runs layer-0, layer-1, layer-2 and 13 more in " in said
+
+
+def test_an_edge_or_a_missing_run_decides_nothing(asked):
+    said = asked(0.05, "model=lstm", "batch=4", seeds="init")  # which needs ten seeds
+    assert "layer or batch: not decided" in said
+
+
+def test_where_there_is_nothing_it_says_so(asked):
+    said = asked(0.05, "model=lstm", "batch=4", "lengths=variable")
+    assert "no evidence here" in said.partition("padded sequences")[2]
+    assert "nothing here tells how they act together" in said
+
+
+def test_without_conditions_all_of_them_are_shown(asked):
+    said = asked(0.05, "model=lstm")
+    assert said.count("lstm · ") == len(CONDITIONS)
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ([], "say which model: model=cnn"),
+        (["model=rnn"], "there is no model=rnn: model=cnn, model=lstm"),
+        (["model=lstm", "batch=many"], "batch=many must be a whole number"),
+        (["model=lstm", "batch=0"], "batch=0 must be a whole number"),
+        (["model=lstm", "length=long"], "length=long: choose model="),
+        (["model=lstm", "lengths=long"], "there is no lengths=long; there are fixed, variable, unseen"),
+        (["lstm"], "lstm: choose model="),
+        (["model=lstm", "model=cnn"], "model is chosen twice"),
+    ],
+)
+def test_a_wrong_choice_is_refused_in_words(choices, message):
+    with pytest.raises(InputError) as refused:
+        conditions(choices)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("batch", "chosen"),
+    [(1, ["single_example"]), (16, ["few_examples"]), (30, ["few_examples", "many_examples"]), (64, ["many_examples"])],
+)
+def test_the_batch_is_looked_up_where_it_was_tested(batch, chosen):
+    assert conditions(["model=cnn", f"batch={batch}"])[1] == chosen
+
+
+def test_the_script_refuses_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["advise.py", "model=rnn"])
+    with pytest.raises(SystemExit) as ended:
+        advise.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: there is no model=rnn")
+
+
+def test_advice_that_names_no_contrast_is_refused(tmp_path):
+    wrong = [{**ADVICE[0], "contrast": "other"}]
+    with pytest.raises(InputError, match="advice names the contrast other; there are main"):
+        read_finding(write(tmp_path / "conf", finding(advice=wrong)))
+
+
+def test_advice_is_no_part_of_the_rule(tmp_path):
+    with_it, without = (read_finding(write(tmp_path / n, finding(advice=a))) for n, a in (("a", ADVICE), ("b", None)))
+    assert with_it.rule_hash == without.rule_hash
+
+
+def test_a_norm_that_advice_names_is_in_the_contrast():
+    """`plus` and `minus` begin with the norms of the contrast's arms, and stand on the right sides of it."""
+    from normlab.report.words import norm_of
+
+    for path in sorted((CONF / "finding").glob("*.yaml")):
+        fixed = read_finding(path)
+        for entry in fixed.advice:
+            if entry.contrast is None or fixed.formulas[entry.contrast].constant is not None:
+                continue
+            formula = fixed.formulas[entry.contrast]
+            if len(formula.weights) != 2:
+                continue
+            norms = {weight: norm_of(fixed, cell) for cell, weight in formula.weights.items()}
+            assert (entry.plus.split()[0], entry.minus.split()[0]) == (norms[1], norms[-1]), f"{path.stem}: {entry}"

@@ -1,0 +1,124 @@
+"""A norm of one's own, outside the package: its module on the path, its YAML in a folder that --config-dir adds."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import open_dict
+
+from finding_files import finding, write
+from normlab.checks import checked
+from normlab.runs.code import code_hash
+from normlab.schema import InputError
+from normlab.signature import read
+from normlab.study.compose import CONF, Composer, _state, own_folders
+from normlab.study.engine import chosen
+
+NORM = """
+from normlab.norms.layer import LayerNorm
+
+from my_helper import FACTOR
+
+
+class MyNorm(LayerNorm):
+    def __init__(self, num_features, layout, parts=1, positions=None, bias=True, gain_init=None, *, eps: float = 1e-5):
+        super().__init__(num_features, layout, parts, positions, bias, gain_init, eps=eps)
+
+    def normalise(self, x, mask, step):
+        return FACTOR * super().normalise(x, mask, step)
+"""
+YAML = "_target_: my_norm.MyNorm\n_partial_: true\neps: 1.0e-5\n"
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch) -> Path:
+    """A folder with the norm, a module that it imports, and its YAML."""
+    folder = tmp_path / "own"
+    (folder / "conf" / "norm").mkdir(parents=True)
+    (folder / "my_norm.py").write_text(NORM)
+    (folder / "my_helper.py").write_text("FACTOR = 1\n")
+    (folder / "conf" / "norm" / "my_norm.yaml").write_text(YAML)
+    monkeypatch.syspath_prepend(str(folder))
+    read.cache_clear()  # the same module's name is another file in each test
+    yield folder
+    read.cache_clear()
+    for name in ("my_norm", "my_helper"):
+        sys.modules.pop(name, None)
+
+
+def composed(own: Path, *overrides: str):
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        path = f"hydra.searchpath=[file://{own / 'conf'}]"
+        return compose("train", overrides=[path, *overrides], return_hydra_config=True)
+
+
+def config(own: Path, *overrides: str):
+    cfg = composed(own, "norm=my_norm", "model=lstm", *overrides)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return checked(cfg)
+
+
+def test_it_is_checked_like_any_other(own):
+    assert config(own).norm_name == "my_norm"
+    with pytest.raises(InputError, match=r"norm\.eps=small"):
+        config(own, "norm.eps=small")
+
+
+@pytest.mark.parametrize("file", ["my_norm.py", "my_helper.py"])
+def test_its_code_is_part_of_the_evidence(own, file):
+    before = code_hash(config(own))
+    text = (own / file).read_text()
+    (own / file).write_text("# a comment\n" + text)
+    assert code_hash(config(own)) == before
+    (own / file).write_text(text.replace("FACTOR =", "FACTOR = 2 *").replace("return FACTOR", "return 2 * FACTOR"))
+    assert code_hash(config(own)) != before
+
+
+def test_modules_beside_it_that_it_doesnt_import_are_none(own):
+    before = code_hash(config(own))
+    (own / "other.py").write_text("FACTOR = 3\n")
+    assert code_hash(config(own)) == before
+
+
+def test_what_was_composed_with_it_is_not_remembered(own, tmp_path):
+    loads = []
+
+    def load(overrides):
+        loads.append(overrides)
+        return composed(own, *overrides)
+
+    composer = Composer(load, composed(own))
+    mine, theirs = (["model=lstm", f"norm={norm}", "seed=1"] for norm in ("my_norm", "layer"))
+    for _ in range(2):
+        composer([mine, theirs], tmp_path / "cache")
+    assert loads == [mine, theirs, mine]
+
+
+def test_its_yaml_decides_what_is_remembered(own):
+    base = composed(own)
+    assert own_folders(base) == [own / "conf"]
+    before = _state(base)
+    (own / "conf" / "norm" / "my_norm.yaml").write_text(YAML + "# longer\n")
+    assert _state(base) != before
+
+
+def test_a_finding_of_ones_own_is_found(own):
+    path = write(own / "conf", finding(name="mine", arms={"layer": ["norm=layer"], "batch": ["norm=my_norm"]}), "mine")
+    path.write_text("# @package _global_\n" + path.read_text())
+    study, findings = chosen(composed(own, "finding=mine"), CONF)
+    assert (study.name, findings[0].arms["batch"]) == ("mine", ["norm=my_norm"])
+
+
+def test_a_run_of_another_formula_is_stale(own, train):
+    choices = ("--config-dir", str(own / "conf"), "norm=my_norm", "model=lstm", "model.width=8", "trainer.steps=2")
+    small = ("trainer.batches=2", "logger=none", "trainer.progress=false")
+    assert train(*choices, *small).status == 0
+    assert "1 finished" in train(*choices, *small, "dry=true").out
+    (own / "my_norm.py").write_text(NORM.replace("return FACTOR", "return 2 * FACTOR"))
+    assert "made by other code" in train(*choices, *small, "dry=true").out

@@ -1,0 +1,127 @@
+"""The report in a real browser: silent, accessible, and usable at every width, in both themes, by keyboard."""
+
+import json
+import re
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+from study_folders import ADVICE, save
+
+from finding_files import finding, write
+from normlab.findings.finding import read_finding
+from normlab.report.build import build
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+)
+AXE = "axe-core@4.14.1"  # MPL-2.0; fetched for the test, not kept
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    fixed = read_finding(write(folder / "conf", finding(advice=ADVICE)))
+    own = save(folder / "outputs/studies/planted-full", fixed, 0.05, "full")
+    reference = save(folder / "reference/quick", fixed, 0.04).parent
+    return build(folder / "report", [own], folder / "conf", reference)[0]
+
+
+def opened(page: Path, script: str, width: int = 1280, theme: str = "light") -> tuple[dict, str]:
+    """What a script reports of the page once it has loaded, and what the browser's console says.
+
+    The page lies in a frame of that width, as windows can't be that narrow; the script answers by `tell(values)`.
+    """
+    inside = page.with_name(f"inside-{width}-{theme}.html")
+    tell = "const tell = (values) => parent.postMessage(JSON.stringify(values), '*');"
+    script = f"<script>addEventListener('load', async () => {{ {tell} {script} }});</script>"
+    inside.write_text(page.read_text(encoding="utf-8").replace("</body>", f"{script}</body>"), encoding="utf-8")
+    outside = page.with_name(f"outside-{width}-{theme}.html")
+    outside.write_text(
+        "<!doctype html><title>waiting</title><body><script>"
+        "addEventListener('message', (event) => { document.body.textContent = `TOLD ${event.data} DLOT`; });</script>"
+        f"<iframe src='{inside.name}?theme={theme}' width='{width}' height='900'></iframe></body>"
+    )
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
+    command += [f"--user-data-dir={page.parent / 'browser'}", "--window-size=1400,1000", "--virtual-time-budget=20000"]
+    done = subprocess.run([*command, outside.as_uri()], capture_output=True, text=True, timeout=120)
+    told = re.search(r"TOLD (.*) DLOT", done.stdout)
+    assert told is not None, done.stderr[-2000:]
+    text = told[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+    return json.loads(text), "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 820, 1280])
+def test_nothing_overflows_and_the_console_is_silent(page, width, theme):
+    script = """
+        const root = document.documentElement;
+        tell({wide: root.scrollWidth - root.clientWidth, theme: root.dataset.theme,
+              back: getComputedStyle(document.body).backgroundColor,
+              charts: [...document.querySelectorAll("svg.chart")].map((chart) => chart.getBoundingClientRect().width)});
+    """
+    told, console = opened(page, script, width, theme)
+    assert console == ""
+    assert told["wide"] <= 0
+    assert told["theme"] == theme
+    assert told["back"] == ("rgb(255, 255, 255)" if theme == "light" else "rgb(20, 23, 28)")
+    assert len(told["charts"]) == 4
+    assert min(told["charts"]) > 300
+
+
+def test_a_chart_is_read_by_keyboard_and_the_theme_is_switched(page):
+    script = """
+        const chart = document.querySelector("svg.chart"), tip = document.getElementById("tip"), said = [];
+        chart.focus();
+        const event = (key) => new KeyboardEvent("keydown", {key, bubbles: true, cancelable: true});
+        const press = (key) => chart.dispatchEvent(event(key));
+        for (const key of ["ArrowRight", "ArrowRight", "ArrowLeft"]) { press(key); said.push(tip.textContent); }
+        const box = tip.getBoundingClientRect(), shown = !tip.hidden;
+        press("Escape");
+        document.getElementById("theme").click();
+        tell({said, shown, hidden: tip.hidden, left: box.left, theme: document.documentElement.dataset.theme,
+              label: document.getElementById("theme").textContent});
+    """
+    told, console = opened(page, script)
+    assert console == ""
+    assert told["said"][0] == told["said"][2] != told["said"][1]
+    assert told["said"][0].startswith("main, seed 0: +0.0")
+    assert "runs layer-0, batch-0" in told["said"][0]
+    assert told["shown"]
+    assert told["hidden"]
+    assert told["left"] >= 0
+    assert told["theme"] == "dark"
+    assert told["label"] == "Light theme"
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("axe")
+    if shutil.which("npm") is None:
+        pytest.skip("axe-core comes by npm, which is not here")
+    done = subprocess.run(["npm", "pack", AXE, "--silent"], cwd=folder, capture_output=True, text=True, timeout=120)
+    if done.returncode:
+        pytest.skip(f"npm can't fetch {AXE}")
+    with tarfile.open(next(folder.glob("*.tgz"))) as archive:
+        file = archive.extractfile("package/axe.min.js")
+        assert file is not None
+        return file.read().decode()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_no_serious_fault(page, axe, theme):
+    script = (
+        axe.replace("</script>", "<\\/script>")
+        + """
+        for (const each of document.querySelectorAll("details")) each.open = true;
+        const found = await axe.run(document);
+        const faults = found.violations.map((fault) => [fault.impact, fault.id, fault.nodes[0].html]);
+        tell({passes: found.passes.length, faults});
+    """
+    )
+    told, _ = opened(page, script, theme=theme)
+    assert told["passes"] > 20
+    assert [fault for fault in told["faults"] if fault[0] in ("serious", "critical")] == []
