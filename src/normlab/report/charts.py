@@ -112,15 +112,15 @@ def rates(finding: Finding, look: Look, committed: Sequence[Mapping[str, Any]]) 
                 if values and len(values) == len(rows):
                     means[point] = float(np.mean(values))
                 for row in rows:
-                    value = _value(row, metric)
-                    if value is not None:
-                        text = f"{cell}, rate {point:g}, seed {row['seed']}: {compact(value)}; run {row['id']}"
-                        ax.plot([point], [value], style["marker"], color=style["color"], ms=4, gid=chart.mark(text))
+                    score = _value(row, metric)
+                    if score is not None:
+                        text = f"{cell}, rate {point:g}, seed {row['seed']}: {compact(score)}; run {row['id']}"
+                        ax.plot([point], [score], style["marker"], color=style["color"], ms=4, gid=chart.mark(text))
             ax.plot(list(means), list(means.values()), style["dash"], color=style["color"], lw=1.6, label=str(cell.arm))
-            taken = {row.get("point") for row in _of(look.rows, cell)}
-            for point in taken & set(means):
-                text = f"{cell}: rate {point:g} was taken, mean {compact(means[point])}"
-                ax.plot([point], [means[point]], "o", mfc="none", mec=INK, ms=11, mew=1.4, gid=chart.mark(text))
+            taken = {float(row["point"]) for row in _of(look.rows, cell) if _value(row, "point") is not None}
+            for chosen in taken & set(means):
+                text = f"{cell}: rate {chosen:g} was taken, mean {compact(means[chosen])}"
+                ax.plot([chosen], [means[chosen]], "o", mfc="none", mec=INK, ms=11, mew=1.4, gid=chart.mark(text))
         ax.set_xscale("log")
         ax.set_xlabel("learning rate" if finding.tune.option == "optim.lr" else finding.tune.option)
     axes[0].set_ylabel(_wrapped(with_unit(metric), 24))
@@ -212,10 +212,10 @@ def inside(finding: Finding, look: Look) -> Chart | None:
                     alpha=0.8,
                     gid=chart.mark(text),
                 )
-            chance = [v for row in _of(look.rows, cell) if (v := _value(row, _BY_CHANCE.get(name, ""))) is not None]
-            if chance:
-                mean = float(np.mean(chance))
-                text = f"{metric_words(name)}, {cell}: {compact(mean)} would be chance alone, n = {len(chance)}"
+            by_chance = [v for row in _of(look.rows, cell) if (v := _value(row, _BY_CHANCE.get(name, ""))) is not None]
+            if by_chance:
+                mean = float(np.mean(by_chance))
+                text = f"{metric_words(name)}, {cell}: {compact(mean)} would be chance alone, n = {len(by_chance)}"
                 ax.plot([mean], [row_number], "D", mfc="none", mec=INK, ms=5, mew=1.2, gid=chart.mark(text))
             if values:
                 ax.plot([float(np.mean(values))] * 2, [row_number - 0.3, row_number + 0.3], color=style["color"], lw=2)

@@ -155,6 +155,11 @@ def to_decide(verdict: Verdict) -> str:
         return "Rates beyond the grid that was tried: tune again at scale=full, which widens it."
     if "too few" in reason:
         return f"A scale with more seeds, such as full{_seeds_more(verdict)}."
+    n = min((arm.n for arm in verdict.arms), default=0)
+    if verdict.state == "undecided" and verdict.needed and verdict.needed <= n:
+        return (
+            f"{n} seeds tell 0 from the margin; what is there lies near the margin itself, and only more can part them."
+        )
     if verdict.needed:
         return f"From the spread that was seen, {verdict.needed} seeds would tell 0 from the margin."
     return "An estimate: it belongs to no verdict." if verdict.state == "estimate" else reason
