@@ -137,7 +137,7 @@ def judge(finding: Finding, rows: Sequence[Row], planned: int, scale: str, edges
         edge = next(arm for arm in arms if arm.edge)
         state, reason = "undecided", f"edge: {edge.cell} is best at an end of the rates tried, {edge.point:g}"
     if not finding.primary and not short:
-        state = "estimate"
+        state, reason = "estimate", reason if finding.rule == "exact" else ""
     needed = max((_needed(finding, e, alpha) for e in estimates), default=None)
     return Verdict(
         finding=finding.name,
