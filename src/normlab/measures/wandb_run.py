@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -26,6 +27,8 @@ from normlab.schema import WandbConfig
 STEP = "trainer/global_step"  # as Lightning calls it: optimiser steps, the x axis unless another is chosen
 # which value of a curve sums it up while the run is going on; at its end the run's own summary takes their place
 BEST = {"accuracy": "max", "f1": "max", "loss": "min", "perplexity": "min", "bits_per_character": "min"}
+
+TRIES = 3  # of beginning an offline run
 
 Rows = list[dict[str, Any]]
 
@@ -49,6 +52,11 @@ class WandbRun(WandbLogger):
         self._extras: list[Callable[[Any], None]] = []
         self.do(_define)
         self.do(lambda run: _save_files(run, place))
+
+    @property
+    def experiment(self) -> Any:
+        """The run; None where W&B could not begin one, which Lightning would otherwise try again."""
+        return self._experiment
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -169,11 +177,15 @@ def _online(client: Any, arguments: dict[str, Any], seconds: float) -> Any:
 def _offline(client: Any, arguments: dict[str, Any]) -> Any:
     """A run in the run's folder, or None and one warning."""
     off = os.environ.get("WANDB_MODE") == "disabled"
-    try:
-        return client.init(mode="disabled" if off else "offline", **arguments)
-    except Exception as error:
-        warn(f"can't log, not even offline ({_one_line(error)}); the run goes on without it")
-        return None
+    for left in reversed(range(TRIES)):
+        try:
+            return client.init(mode="disabled" if off else "offline", **arguments)
+        except Exception as error:
+            if left == 0:
+                warn(f"can't log, not even offline ({_one_line(error)}); the run goes on without it")
+            client.teardown()
+            time.sleep(1.0)  # on a busy machine its service ends, and forgets the run's id, after it said so
+    return None
 
 
 def _worded(error: BaseException, arguments: dict[str, Any]) -> str:
