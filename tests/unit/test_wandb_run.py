@@ -69,3 +69,10 @@ def test_a_run_that_was_never_begun_is_no_trouble(tmp_path, capsys):
 
 def test_an_address_without_a_server_is_said_at_once():
     assert "can't be reached" in unreachable("http://127.0.0.1:9", 5)
+
+
+def test_where_no_run_could_begin_lightning_does_not_begin_one(tmp_path):
+    mirror = logger(None, tmp_path)
+    assert mirror.experiment is None
+    mirror.log_metrics({"x": 1.0}, 1)
+    mirror.close({"y": 2})

@@ -90,7 +90,8 @@ def planned(combinations: Sequence[Sequence[str]], configs: Iterable[RunConfig])
         data = config.task.model_dump_json()
         if data not in fingerprints:
             fingerprints[data] = prepare(config.task, Path(config.cache))[1]
-        parts = (config.measure.name, config.norm["_target_"], config.model["_target_"])
+        against = getattr(config.measure, "against", None) or {}  # the second norm of a timing
+        parts = (config.measure.name, config.norm["_target_"], config.model["_target_"], against.get("_target_"))
         if parts not in codes:
             codes[parts] = code_hash(config)
         names.append(run_id(config, fingerprints[data]))
