@@ -35,6 +35,14 @@ def test_every_norm_has_its_file_and_says_its_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NORMS)
+def test_whole_numbers_do_for_real_options(name: str) -> None:
+    listed = dict(config(name))
+    whole = {key: 1 for key, value in listed.items() if isinstance(value, float) and key != "momentum"}
+    norm = instantiate({**listed, **whole})(16, "BTC", positions=3, gain_init=2)
+    assert all(parameter.is_floating_point() for parameter in norm.parameters())
+
+
+@pytest.mark.parametrize("name", NORMS)
 @pytest.mark.parametrize("site", SITES, ids=lambda s: s.name)
 def test_a_refusal_names_a_norm_that_works(name: str, site: Site) -> None:
     if legal(name, site):

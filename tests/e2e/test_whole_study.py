@@ -54,7 +54,7 @@ def test_a_whole_study_runs_at_the_smallest_scale(name, tmp_path):
 
 @pytest.mark.slow
 def test_a_study_that_is_killed_goes_on(tmp_path):
-    options = ("finding=gradient_growth_conditions", "scale=smoke", "scale.seeds.init=4")
+    options = ("finding=gradient_growth_conditions", "scale=quick", "scale.seeds.init=2")
     process = start(tmp_path, *options)
     while len(list(tmp_path.glob("runs/*/summary.json"))) < 10:
         assert process.poll() is None, process.stdout.read()
@@ -66,10 +66,10 @@ def test_a_study_that_is_killed_goes_on(tmp_path):
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 0, out[-3000:]
     after = {path.parent.name: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/summary.json")}
-    assert len(after) == 28 * 4
+    assert len(after) == 28 * 2
     assert {name: after[name] for name in before} == before
-    rows = read_rows(tmp_path / "studies" / "gradient_growth_conditions-smoke" / "runs.csv")
-    assert len(rows) == 28 * 4
+    rows = read_rows(tmp_path / "studies" / "gradient_growth_conditions-quick" / "runs.csv")
+    assert len(rows) == 28 * 2
 
 
 def test_a_dry_study_says_what_it_would_cost(train, tmp_path):

@@ -155,6 +155,19 @@ def test_a_run_without_the_metric_leaves_its_finding_undecided(world):
     assert "has no test/accuracy" in verdict.reason
 
 
+def test_a_cell_whose_tuning_fails_leaves_its_finding_undecided(world):
+    def failing(config, effect):
+        if config.norm_name == "batch":
+            raise RuntimeError("the machine is on fire")
+        return accuracy(config, effect)
+
+    world.behaviour = failing
+    with pytest.raises(SystemExit):
+        world()
+    (verdict,) = read_json(world.output / "studies" / "planted-quick" / "verdicts.json")["verdicts"]
+    assert (verdict["state"], verdict["reason"]) == ("undecided", "no tuning run of a cell has a result")
+
+
 def test_findings_share_runs(world):
     write(world.conf, finding(name="other", primary=False, claim=None), "other")
     write(world.conf, finding(name="third", primary=False, claim=None), "third")

@@ -86,7 +86,7 @@ class Norm(nn.Module, ABC):
         self.layout = layout
         self.parts = parts
         self.positions = positions
-        initial = torch.full((num_features,), 1.0 if gain_init is None else gain_init)
+        initial = torch.full((num_features,), 1.0 if gain_init is None else float(gain_init))
         self.register_parameter("gain", nn.Parameter(initial) if affine else None)
         self.register_parameter("bias", nn.Parameter(torch.zeros(num_features)) if affine and bias else None)
 

@@ -30,7 +30,7 @@ class DynamicTanh(Norm):
         alpha_init: float = 0.5,
     ) -> None:
         super().__init__(num_features, layout, parts, positions, bias, gain_init)
-        self.alpha = nn.Parameter(torch.full((1,), alpha_init))
+        self.alpha = nn.Parameter(torch.full((1,), float(alpha_init)))
 
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
         """Elementwise."""

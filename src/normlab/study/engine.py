@@ -187,7 +187,21 @@ class Conductor:
         estimate(self.console, jobs, todo, side_by_side(self.cfg, jobs[0].config.trainer.threads))
 
     def carry_out(self, finding: Finding, started: float) -> Verdict:
-        """Tune, run, judge, print."""
+        """Tune, run, judge, print; what keeps one finding from a verdict doesn't keep the others."""
+        try:
+            verdict = self._judged(finding)
+        except InputError as error:
+            verdict = undecided(finding, self.scale.name, str(error))
+        verdict = replace(verdict, first=self.records.first_look(finding, verdict))
+        print_finding(self.console, verdict, time.monotonic() - started, finding.published)
+        return verdict
+
+    def _judged(self, finding: Finding) -> Verdict:
+        """Both stages, and the rule.
+
+        Raises:
+            InputError: no tuning run of a cell has a result, or a run lacks the metric.
+        """
         tuned: list[dict[str, Any]] = []
         points: dict[Cell, float | None] = dict.fromkeys(finding.cells)
         edges: dict[Cell, bool] = {}
@@ -202,14 +216,7 @@ class Conductor:
         jobs, outcomes = self._run(finding, "report", trials)
         rows = rows_of(trials, jobs, outcomes)
         self.records.keep(finding, [*tuned, *rows], training_curves(trials, jobs))
-        planned_seeds = len(self.scale.reporting(finding))
-        try:
-            verdict = judge(finding, rows, planned_seeds, self.scale.name, edges)
-        except InputError as error:  # a run without the number: the other findings don't wait for that
-            verdict = undecided(finding, self.scale.name, str(error))
-        verdict = replace(verdict, first=self.records.first_look(finding, verdict))
-        print_finding(self.console, verdict, time.monotonic() - started, finding.published)
-        return verdict
+        return judge(finding, rows, len(self.scale.reporting(finding)), self.scale.name, edges)
 
     def _tuned(self, finding: Finding) -> tuple[dict[Cell, Curve], list[dict[str, Any]]]:
         """The scores of every cell at every point, the grid widened for all where one is best at its end."""
@@ -221,7 +228,7 @@ class Conductor:
             rows = rows_of(trials, jobs, outcomes, keep=[finding.tune.by])
             curves = {cell: curve_of(finding, [r for r in rows if _is(r, cell)]) for cell in tuned_cells(finding)}
             if any(not curve.scores for curve in curves.values()):
-                raise InputError(f"{finding.name}: no tuning run of a cell has a result; see the failures above")
+                raise InputError("no tuning run of a cell has a result")
             added = widened(finding.tune, points, list(curves.values())) if self.scale.widen else []
             if not added:
                 return curves, rows

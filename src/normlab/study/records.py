@@ -71,6 +71,7 @@ class Records:
 
     def save(self, verdicts: Sequence[Verdict]) -> None:
         """Write the verdicts so far."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         git = git_state()
         manifest = {
