@@ -9,6 +9,8 @@ from wandb_server import Fault
 
 from normlab.jsonfile import read_json
 
+pytestmark = pytest.mark.slow  # each starts a training or two
+
 QUICK = "logger.wandb.timeout=3"  # seconds instead of half a minute
 
 
