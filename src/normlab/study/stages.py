@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from normlab.findings.verdict import Row
 from normlab.jsonfile import read_json
 from normlab.study.plan import Job, Outcome
 from normlab.study.scale import Scale
+
+_AXES = ("step", "train/examples", "train/seconds")  # what a curve can be drawn against
 
 
 @dataclass(frozen=True)
@@ -129,8 +132,8 @@ def training_curves(trials: Sequence[Trial], jobs: Sequence[Job]) -> list[dict[s
         path = job.folder / "metrics.jsonl"
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
             values = _parsed(line)
-            shown = {k: v for k, v in values.items() if k.startswith("validation/") or k == "step"}
-            if len(shown) > 1:
+            shown = {k: v for k, v in values.items() if k.startswith("validation/") or k in _AXES}
+            if any(k.startswith("validation/") for k in shown):
                 where = {"finding": trial.finding, "arm": trial.cell.arm, "condition": trial.cell.condition}
                 rows.append({**where, "seed": trial.seed, "id": job.id, **shown})
     return rows
@@ -149,8 +152,6 @@ def curve_of(finding: Finding, rows: Sequence[Row]) -> Curve:
 
 
 def _parsed(line: str) -> dict[str, Any]:
-    import json
-
     try:
         values = json.loads(line)
     except ValueError:
