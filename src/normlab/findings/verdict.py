@@ -139,17 +139,9 @@ def judge(finding: Finding, rows: Sequence[Row], planned: int, scale: str, edges
     if not finding.primary and not short:
         state, reason = "estimate", reason if finding.rule == "exact" else ""
     needed = max((_needed(finding, e, alpha) for e in estimates), default=None)
-    return Verdict(
-        finding=finding.name,
-        claim=finding.claim,
-        primary=finding.primary,
-        title=finding.title,
-        scale=scale,
-        rule=finding.rule,
-        margin=finding.margin,
-        level=1 - alpha,
+    return replace(
+        undecided(finding, scale, reason),
         state=state,
-        reason=reason,
         decides=decides,
         estimates=estimates,
         also=also,
