@@ -32,7 +32,7 @@ test: $(STAMP)  ## the quick tests (under five minutes on two cores, no network)
 	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
 test-all: test  ## every test, slow ones too: a SLURM of its own, random faults, launchers (about fifteen minutes)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -vv --durations=15
 
 faults: $(STAMP)  ## two hundred random faults: nothing lost, wrong or done twice (about 14 minutes)
 	$(BIN)/python tests/faults/campaign.py --trials 200 --seed 0

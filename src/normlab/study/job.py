@@ -12,6 +12,7 @@ from normlab.runs.code import code_hash
 from normlab.runs.run import do, rank, recalled
 from normlab.schema import InputError, RunConfig
 from normlab.study.plan import Outcome, changes, write_outcome
+from normlab.study.worker import ending_with_its_multirun
 
 
 def job(plan_file: Path, compose: Callable[[], RunConfig]) -> Outcome:
@@ -21,10 +22,11 @@ def job(plan_file: Path, compose: Callable[[], RunConfig]) -> Outcome:
         plan_file: the frozen plan.
         compose: the config as it composes now, which must be the planned one.
     """
-    outcome = _ended(plan_file, compose)
-    if rank() == 0:
-        write_outcome(plan_file, outcome)
-    return outcome
+    with ending_with_its_multirun():
+        outcome = _ended(plan_file, compose)
+        if rank() == 0:
+            write_outcome(plan_file, outcome)
+        return outcome
 
 
 def _ended(plan_file: Path, compose: Callable[[], RunConfig]) -> Outcome:
