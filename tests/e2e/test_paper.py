@@ -177,6 +177,6 @@ def test_published_numbers_stand_beside_the_verdict():
     ]
     shown = io.StringIO()
     verdict = judge(finding, rows, 5, "paper", {})
-    print_finding(Console(file=shown, width=160), verdict, 1.0, finding.published)
+    print_finding(Console(file=shown, width=160), verdict, finding, 1.0)
     assert "estimate" in shown.getvalue()
     assert "published of batch: 0.954, Cooijmans et al. 2017" in shown.getvalue()

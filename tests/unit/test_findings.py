@@ -35,6 +35,21 @@ class TestFormula:
         assert formula.constant == -1.211
         assert str(formula.at("plain")) == "layer@sorted - batch@plain - 1.211"
 
+    @pytest.mark.parametrize(
+        ("text", "flipped", "ratio", "shown"),
+        [
+            ("layer - batch", False, False, "layer − batch"),
+            ("layer - batch", True, False, "batch − layer"),
+            ("layer - batch", True, True, "batch over layer"),
+            ("two - 1", True, True, "1 over two"),
+            ("two - 1", False, True, "two"),
+            ("batch - 1.211", True, False, "1.211 − batch"),
+            ("a@x - a@y - b@x + b@y", False, True, "a@x × b@y over a@y × b@x"),
+        ],
+    )
+    def test_it_is_shown_as_its_values_are_signed(self, text, flipped, ratio, shown):
+        assert parse(text).signed(flipped=flipped, ratio=ratio) == shown
+
     @pytest.mark.parametrize("text", ["", "layer batch", "layer * batch", "layer - layer", "layer -", "3"])
     def test_what_is_no_sum_of_arms_is_refused(self, text):
         with pytest.raises(InputError):

@@ -39,6 +39,20 @@ class Formula:
             terms.append(f"{'+' if self.constant > 0 else '-'} {abs(self.constant):g}")
         return " ".join(terms).removeprefix("+ ")
 
+    def signed(self, *, flipped: bool, ratio: bool) -> str:
+        """As its values are signed where a lower metric is better (`flipped`); of a ratio as a quotient.
+
+        `layer - batch` flipped is `batch - layer`, and of a ratio `batch over layer`; `a - 1` of a ratio is `a`.
+        """
+        terms = [(-weight if flipped else weight, str(cell)) for cell, weight in self.weights.items()]
+        if self.constant is not None and abs(self.constant) != (1 if ratio else 0):
+            terms.append((-1 if (self.constant < 0) != flipped else 1, f"{abs(self.constant):g}"))
+        first, second = ([name for weight, name in terms if weight * sign > 0] for sign in (1, -1))
+        if ratio:
+            times = " \N{MULTIPLICATION SIGN} "
+            return times.join(first or ["1"]) + (f" over {times.join(second)}" if second else "")
+        return (" + ".join(first) + "".join(f" \N{MINUS SIGN} {name}" for name in second)).strip()
+
 
 def parse(text: str) -> Formula:
     """The formula in a finding's YAML.

@@ -105,17 +105,8 @@ def _timed(finding: Finding) -> tuple[str, str] | None:
 
 def shown_formula(finding: Finding, estimate: Estimate) -> str:
     """The contrast as its numbers are signed, positive in favour of the claim; of a ratio as a quotient."""
-    formula = parse(estimate.formula)
     flipped = finding.better == "lower" and estimate.metric == finding.metric
-    terms = [(-weight if flipped else weight, str(cell)) for cell, weight in formula.weights.items()]
-    ratio = is_ratio(finding, estimate)
-    if formula.constant is not None and abs(formula.constant) != (1 if ratio else 0):
-        terms.append((-1 if (formula.constant < 0) != flipped else 1, f"{abs(formula.constant):g}"))
-    first, second = ([name for weight, name in terms if weight * sign > 0] for sign in (1, -1))
-    if ratio:
-        times = " \N{MULTIPLICATION SIGN} "
-        return times.join(first or ["1"]) + (f" over {times.join(second)}" if second else "")
-    return (" + ".join(first) + "".join(f" \N{MINUS SIGN} {name}" for name in second)).strip()
+    return parse(estimate.formula).signed(flipped=flipped, ratio=is_ratio(finding, estimate))
 
 
 def margin_words(verdict: Verdict) -> str:

@@ -193,7 +193,7 @@ class Conductor:
         except InputError as error:
             verdict = undecided(finding, self.scale.name, str(error))
         verdict = replace(verdict, first=self.records.first_look(finding, verdict))
-        print_finding(self.console, verdict, time.monotonic() - started, finding.published)
+        print_finding(self.console, verdict, finding, time.monotonic() - started)
         return verdict
 
     def _judged(self, finding: Finding) -> Verdict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from normlab.findings.finding import Finding
+from normlab.findings.formula import parse
 from normlab.findings.verdict import ArmSummary, Estimate, Verdict
 from normlab.jsonfile import read_json
 from normlab.study.board import duration
@@ -19,7 +20,7 @@ _COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow", 
 _MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?", "estimate": "·"}
 
 
-def print_finding(console: Console, verdict: Verdict, since: float, published: Mapping[str, str]) -> None:
+def print_finding(console: Console, verdict: Verdict, finding: Finding, since: float) -> None:
     """A verdict with its numbers, as soon as it stands, and what others have published of its cells."""
     claim = f"claim {verdict.claim} · " if verdict.claim else ""
     reason = f" ({verdict.reason})" if verdict.reason else ""
@@ -30,14 +31,15 @@ def print_finding(console: Console, verdict: Verdict, since: float, published: M
         highlight=False,
         soft_wrap=True,
     )
-    lines = [*details(verdict), *(f"published of {cell}: {number}" for cell, number in published.items())]
+    lines = details(verdict, finding)
+    lines += [f"published of {cell}: {number}" for cell, number in finding.published.items()]
     for line in lines:
         console.print(f"    {escape(line)}", highlight=False, soft_wrap=True)
 
 
-def details(verdict: Verdict) -> list[str]:
+def details(verdict: Verdict, finding: Finding) -> list[str]:
     """What each contrast, bound and arm gave, a line each."""
-    lines = [shown(verdict, e) for e in verdict.estimates]
+    lines = [shown(verdict, e, finding.better == "lower") for e in verdict.estimates]
     lines += verdict.checks
     lines += [arm_line(arm) for arm in verdict.arms if arm.mean is not None]
     lines += [f"{e.name}: {interval(e, verdict.rule)}" for e in verdict.also]
@@ -53,13 +55,13 @@ def details(verdict: Verdict) -> list[str]:
     return lines
 
 
-def shown(verdict: Verdict, estimate: Estimate) -> str:
-    """`small batches: layer - batch_4 = +0.034 [+0.021, +0.047], 99.2 % interval, n = 8, margin 0.01`."""
+def shown(verdict: Verdict, estimate: Estimate, flipped: bool) -> str:
+    """`small batches: layer − batch_4 = +0.034 [+0.021, +0.047], 99.2 % interval, n = 8, margin 0.01`."""
+    formula = parse(estimate.formula).signed(flipped=flipped, ratio=verdict.rule == "ratio")
     margin = f", margin {verdict.margin:g}" if verdict.margin is not None else ""
     level = f"{100 * estimate.interval.level:.1f} % interval"
     return (
-        f"{estimate.name}: {estimate.formula} = {interval(estimate, verdict.rule)}, {level}, "
-        f"n = {len(estimate.seeds)}{margin}"
+        f"{estimate.name}: {formula} = {interval(estimate, verdict.rule)}, {level}, n = {len(estimate.seeds)}{margin}"
     )
 
 
