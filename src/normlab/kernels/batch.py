@@ -38,7 +38,7 @@ def run(
     if first.training:
         for norm, found in zip(norms, done.moments, strict=True):
             if isinstance(norm, BatchNorm) and found is not None:
-                norm.update(_counted(found, early, len(x), norm.nbs), 0)
+                _update(norm, found, early, len(x))
     if own == steps:
         return done.h
     late = None if mask is None else mask[:, own:]
@@ -87,9 +87,16 @@ def _with_running(
     return recurrence(x, weight_x, weight_h, gates, (at_x, at_h, at_c), state, mask)
 
 
-def _counted(found: Moments, mask: Tensor | None, examples: int, nbs: int | None) -> moments.Moments:
-    """Moments [K, T, C] with the number of real examples in each chunk."""
-    size = min(nbs or examples, examples)
+def _update(norm: BatchNorm, found: Moments, mask: Tensor | None, examples: int) -> None:
+    size = min(norm.nbs or examples, examples)
+    if mask is None and size > 1 and examples % size == 0:
+        norm.update_full(found.mean, found.var, size)
+    else:
+        norm.update(_counted(found, mask, examples, size), 0)
+
+
+def _counted(found: Moments, mask: Tensor | None, examples: int, size: int) -> moments.Moments:
+    """Moments [K, T, C] with the number of real examples in each chunk of at most `size`."""
     real = found.mean.new_ones(examples, found.mean.shape[1]) if mask is None else mask.to(found.mean.dtype)
     chunks = torch.nn.functional.pad(real, (0, 0, 0, -examples % size)).unflatten(0, (-1, size))
     n = chunks.sum(1)[..., None]  # [K, T, 1]

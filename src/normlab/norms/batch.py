@@ -146,8 +146,7 @@ class BatchNorm(Norm):
         """Scale and shift that the running statistics of `length` steps from `start` make, [length, C]."""
         mean, var = self.running(start, length)
         scale = self.gain * torch.rsqrt(at_least_float32(var) + self.eps)
-        shift = -mean * scale
-        return scale, shift if self.bias is None else shift + self.bias
+        return scale, -mean * scale if self.bias is None else torch.addcmul(self.bias, mean, scale, value=-1)
 
     def _with_running(self, x: Tensor, start: int, length: int) -> Tensor:
         scale, shift = self.running_affine(start, length)
@@ -259,6 +258,14 @@ class BatchNorm(Norm):
         for buffer, new in ((self.running_mean, mean), (self.running_var, var)):
             old = self._rows(buffer)[live]
             old.copy_(old + weight * (new - old))
+
+    @torch.no_grad()
+    def update_full(self, mean: Tensor, var: Tensor, n: int) -> None:
+        """`update` from the first row on, where all sets [K, length, C] have n entries, two at least: far fewer steps."""
+        live = slice(mean.shape[1])
+        weight = self.momentum if self.momentum is not None else self._weight(torch.ones_like(mean[0]), live)
+        for buffer, new in ((self.running_mean, mean), (self.running_var, var * (n / (n - 1)))):
+            self._rows(buffer)[live].lerp_(new.mean(0), weight)
 
     def _weight(self, updated: Tensor, live: slice) -> Tensor:
         """Weight of the newest statistics, given 1 where there are any and 0 elsewhere."""

@@ -1,5 +1,7 @@
 // Biases and gains, and the sums of their gradients, as rows in the order in which the loops read them.
 #pragma once
+#include <algorithm>
+
 #include "problem.h"
 
 // One step's; an absent gain is 1, an absent bias 0.
@@ -12,9 +14,8 @@ template <class real> struct ParameterRows {
     ParameterRows(const Problem& p, real gain)
         : units(p.units), width(padded<real>(p.units)), steps(p.per_step ? p.steps : 1), bias(steps * 4 * width),
           gain_x(steps * 4 * width), gain_h(steps * 4 * width), gain_c(steps * width), bias_c(steps * width) {
-        for (Buffer<real>* b : {&bias, &gain_x, &gain_h, &gain_c, &bias_c}) b->zero();
-        for (Buffer<real>* b : {&gain_x, &gain_h, &gain_c})
-            for (int64_t j = 0; j < b->size; ++j) b->data[j] = gain;
+        bias.zero(), bias_c.zero();
+        for (Buffer<real>* b : {&gain_x, &gain_h, &gain_c}) std::fill_n(b->data, b->size, gain);
     }
 
     Rows<real> at(int64_t t) const {
@@ -42,26 +43,35 @@ template <class real> struct ParameterRows {
 
   private:
     // padding of a given gain or bias is 0, so that nothing beyond the real units ever counts
+    void clear(Buffer<real>& to) const {
+        if (units < width) to.zero();
+    }
     void put(const real* from, Buffer<real>& to) {
         if (!from) return;
-        to.zero();
+        clear(to);
         copy(to.data, width, from, units, steps, units);
     }
     void put_gates(const real* from, Buffer<real>& to) {
         if (!from) return;
-        to.zero();
-        for (int64_t j = 0; j < steps * 4 * units; ++j) to[place_of(j)] = from[j];
+        clear(to);
+        each_vector([&](int64_t at, int64_t padded_at, int64_t size) {
+            std::memcpy(to + padded_at, from + at, sizeof(real) * size);
+        });
     }
     void take(real* to, const Buffer<real>& from) const {
         if (to) copy(to, units, from.data, width, steps, units);
     }
     void take_gates(real* to, const Buffer<real>& from) const {
-        if (to)
-            for (int64_t j = 0; j < steps * 4 * units; ++j) to[j] = from[place_of(j)];
+        if (!to) return;
+        each_vector([&](int64_t at, int64_t padded_at, int64_t size) {
+            std::memcpy(to + at, from + padded_at, sizeof(real) * size);
+        });
     }
-    // of entry j of [steps, 4, units]
-    int64_t place_of(int64_t j) const {
-        return j / (4 * units) * 4 * width + place<real>(j / units % 4, j % units);
+    // Where a gate's next vector of units stands in [steps, 4, units] and in padded rows, and how many are real
+    template <class Move> void each_vector(Move move) const {
+        for (int64_t row = 0; row < steps * 4; ++row)
+            for (int64_t u = 0; u < units; u += lanes<real>)
+                move(row * units + u, row / 4 * 4 * width + place<real>(row % 4, u), std::min(lanes<real>, units - u));
     }
 
     const int64_t units, width, steps;
