@@ -11,7 +11,6 @@ from normlab.jsonfile import read_json
 
 ROOT = Path(__file__).parents[2]
 COMMON = (
-    "norm=batch",
     # AdamW would blow up gradients that are 0 but for rounding, such as those of a bias before batch norm
     "optim=sgd",
     "trainer.precision=64-true",
@@ -23,8 +22,13 @@ COMMON = (
     "task.eval_batch_size=50",
     "logger=none",
 )
-# variable lengths, masks and per-step statistics; images
-MODELS = {"lstm": ("model=lstm", "model.width=16"), "cnn": ("model=cnn", "model.width=8")}
+BATCH = ("norm=batch", "norm.sync=true")
+# variable lengths, masks and per-step statistics; images; the fused recurrence
+MODELS = {
+    "lstm": ("model=lstm", "model.width=16", *BATCH),
+    "cnn": ("model=cnn", "model.width=8", *BATCH),
+    "fused": ("model=lstm", "model.width=16", "norm=layer", "model.kernel=fused"),
+}
 
 
 def weights(output: Path) -> dict[str, torch.Tensor]:
@@ -43,10 +47,12 @@ def run(output: Path, cache: Path, *options: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("model", ["lstm", pytest.param("cnn", marks=pytest.mark.slow)])
-def test_synchronised_batch_norm_equals_one_process(model, tmp_path, cache, train):
-    run(tmp_path / "two", cache, *MODELS[model], "trainer=ddp", "norm.sync=true")
-    answer = train(*COMMON, *MODELS[model], "norm.sync=true", output=tmp_path / "one")
+@pytest.mark.parametrize(
+    "model", ["lstm", pytest.param("cnn", marks=pytest.mark.slow), pytest.param("fused", marks=pytest.mark.slow)]
+)
+def test_two_processes_equal_one(model, tmp_path, cache, train):
+    run(tmp_path / "two", cache, *MODELS[model], "trainer=ddp")
+    answer = train(*COMMON, *MODELS[model], output=tmp_path / "one")
     assert answer.status == 0, answer.err
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert one.keys() == two.keys()
@@ -54,13 +60,15 @@ def test_synchronised_batch_norm_equals_one_process(model, tmp_path, cache, trai
         torch.testing.assert_close(two[name], value, rtol=1e-9, atol=1e-11, msg=name)
     for name in ("validation/accuracy", "validation/loss", "validation/f1", "examples"):
         assert summary(tmp_path / "two")[name] == pytest.approx(summary(tmp_path / "one")[name], rel=1e-6), name
-    assert summary(tmp_path / "two")["normalisation_batch_size"] == 16
+    if model != "fused":
+        assert summary(tmp_path / "two")["normalisation_batch_size"] == 16
 
 
 @pytest.mark.slow
 def test_without_synchronisation_a_process_pools_its_own_share(tmp_path, cache, train):
-    run(tmp_path / "two", cache, *MODELS["cnn"], "trainer=ddp")
-    train(*COMMON, *MODELS["cnn"], output=tmp_path / "one")
+    alone = ("model=cnn", "model.width=8", "norm=batch")
+    run(tmp_path / "two", cache, *alone, "trainer=ddp")
+    train(*COMMON, *alone, output=tmp_path / "one")
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert any(not torch.allclose(two[name], value) for name, value in one.items())
     assert summary(tmp_path / "two")["normalisation_batch_size"] == 8

@@ -261,7 +261,7 @@ class BatchNorm(Norm):
 
     @torch.no_grad()
     def update_full(self, mean: Tensor, var: Tensor, n: int) -> None:
-        """`update` from the first row on, where all sets [K, length, C] have n entries, two at least: far fewer steps."""
+        """`update` from the first row on with sets [K, length, C] of n entries each, two at least: far fewer steps."""
         live = slice(mean.shape[1])
         weight = self.momentum if self.momentum is not None else self._weight(torch.ones_like(mean[0]), live)
         for buffer, new in ((self.running_mean, mean), (self.running_var, var * (n / (n - 1)))):
