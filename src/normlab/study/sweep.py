@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -93,6 +94,8 @@ def carry_out(
     threads = jobs[0].config.trainer.threads
     size = at_once or cfg.hydra.sweeper.get("max_batch_size") or _at_once(launcher_of(cfg.hydra), threads)
     saving = _saving_when_stopped(todo, invocation, launcher_of(cfg.hydra))
+    # joblib starts a worker anew when its memory has grown by 300 MB, as that of one that has seen large models has
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
     with Board(console, jobs, outcomes, invocation) as board, saving:
         try:
             outcomes |= _launched(todo, launch, invocation, size, retries)
