@@ -88,6 +88,7 @@ class TaskConfig(Strict):
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of train (random; of a text its end) if none is given
     bucket: bool = False  # batches of similar lengths: less padding
     classes_per_batch: PositiveInt | None = None  # classes that a training batch holds; None: whatever comes
+    augment: bool = False  # shift training images by up to 4 pixels and mirror them at random
     batch_size: PositiveInt  # SGD batch, over all processes
     eval_batch_size: PositiveInt = 500
     epochs: PositiveInt  # passes over the training split
@@ -110,6 +111,8 @@ class TaskConfig(Strict):
             raise InputError("classification needs task.target, the column of the label")
         if self.view == "subwords" and self.vocabulary is None:
             raise InputError("task.view=subwords needs task.vocabulary, the number of token ids")
+        if self.augment and self.view != "images":
+            raise InputError(f"task.augment=true shifts and mirrors images, not task.view={self.view}")
         if self.classes_per_batch is not None:
             self._check_classes(self.classes_per_batch)
         return self
@@ -127,14 +130,17 @@ class TaskConfig(Strict):
 class OptimConfig(Strict):
     """The optimiser and the course of its learning rate. Norm parameters and biases are never decayed."""
 
-    name: Literal["adamw", "sgd"]
+    name: Literal["adamw", "sgd", "rmsprop"]
     lr: PositiveFloat  # peak learning rate
     weight_decay: NonNegativeFloat  # of weight matrices and convolutions only
     betas: tuple[Share, Share] = (0.9, 0.999)  # adamw
-    momentum: Share = 0.9  # sgd
+    momentum: Share = 0.9  # sgd, rmsprop
+    alpha: Share = 0.99  # rmsprop: decay of the running mean of the squared gradient
     warmup: Share = 0.0  # share of all steps in which the rate rises linearly from 0
-    schedule: Literal["constant", "cosine"] = "cosine"
+    schedule: Literal["constant", "cosine", "step"] = "cosine"
     final: Share = 0.0  # cosine ends at this share of lr
+    milestones: tuple[Share, ...] = (0.5, 0.75)  # step: shares of all steps after which the rate falls
+    drop: Annotated[float, Field(gt=0, lt=1)] = 0.1  # to that share of what it was
     clip: PositiveFloat | None = None  # largest gradient norm
 
 
@@ -172,7 +178,7 @@ class WandbConfig(Strict):
     project: str
     entity: str | None = None
     group: str | None = None  # None: the cell, norm-model-task and a hash of all choices but the seed
-    tags: list[str] = []  # beside norm, model and task
+    tags: list[str] = []  # beside norm, model, task, and what a study's run is evidence for
     mode: Literal["auto", "online", "offline"] = "auto"
     timeout: PositiveFloat = 30.0  # seconds to wait for W&B when a run begins and when it ends
     artifacts: bool = False  # upload the checkpoints, as `best` and `latest`
@@ -386,6 +392,7 @@ class RunConfig(Strict):
     dry: bool  # say what would be run, and stop
     on_error: str  # when a run of a multirun fails: continue, stop, or retry:N
     plan: str | None  # set by a multirun: the frozen plan of this run
+    serves: list[str] = []  # set by a study: finding:NAME and arm:NAME of all that this run is evidence for
     debug: bool  # show tracebacks of input errors
 
     @field_validator("on_error")

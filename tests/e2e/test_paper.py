@@ -106,9 +106,12 @@ def test_recipes_are_the_papers():
     assert [6 * depth + 2 for depth in depths] == [20, 56]
     optim, trainer = resnet.optim, resnet.trainer
     assert (optim.name, optim.momentum, optim.weight_decay, resnet.task.batch_size) == ("sgd", 0.9, 1e-4, 128)
+    assert (optim.schedule, optim.milestones, optim.drop, resnet.task.augment) == ("step", (0.5, 0.75), 0.1, True)
     assert trainer.steps == 64000 <= trainer.epochs * (45000 // 128)
     noise = [recipe(f"experiment=paper_{o}_mnist").model["state_noise"] for o in ("sequential", "permuted")]
     assert noise == [0.1, 0.0]
+    pixels = recipe("experiment=paper_sequential_mnist").optim
+    assert (pixels.name, pixels.lr, pixels.momentum, pixels.schedule) == ("rmsprop", 1e-3, 0.9, "constant")
     words = recipe("experiment=paper_wikitext103")
     assert words.trainer.steps == 30000 <= words.trainer.epochs * (103_000_000 // (16 * 256))
 

@@ -56,3 +56,23 @@ def test_schedule_steps_the_optimiser():
     optimiser.step()
     schedule.step()
     assert optimiser.param_groups[0]["lr"] == pytest.approx(0.05)
+
+
+def test_steps_fall_at_their_shares():
+    stepwise = config(schedule="step", warmup=0.0, milestones=(0.5, 0.75), drop=0.1)
+    factors = [rate_factor(step, stepwise, 64000) for step in (0, 31999, 32000, 47999, 48000, 63999)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_rmsprop_is_its_formula():
+    layer = nn.Linear(2, 1, bias=False)
+    weight = layer.weight.detach().clone()
+    optimiser = build_optimiser(layer, config(name="rmsprop", weight_decay=0.0, momentum=0.9, alpha=0.8))
+    square, velocity = torch.zeros(1, 2), torch.zeros(1, 2)
+    for gradient in (torch.tensor([[1.0, -2.0]]), torch.tensor([[0.5, 3.0]])):
+        layer.weight.grad = gradient
+        optimiser.step()
+        square = 0.8 * square + 0.2 * gradient**2
+        velocity = 0.9 * velocity + gradient / (square.sqrt() + 1e-8)
+        weight = weight - 0.1 * velocity
+    torch.testing.assert_close(layer.weight.detach(), weight)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from normlab.data.augment import draw, shift_flip
 from normlab.data.batch import Batch
 from normlab.data.few_classes import FewClasses
 from normlab.data.splits import Examples, Split
@@ -27,6 +28,7 @@ def loader(
     seed: int | None = None,
     bucket: bool = False,
     classes_per_batch: int | None = None,
+    augment: bool = False,
     rank: int = 0,
     world_size: int = 1,
 ) -> DataLoader[Batch]:
@@ -39,6 +41,8 @@ def loader(
             data, for evaluation.
         bucket: batches of similar lengths.
         classes_per_batch: each batch holds that many classes, see `FewClasses`; only for labelled examples.
+        augment: shift and flip images at random, see `shift_flip`; what happens to each is a function of the seed, the
+            epoch and its place.
         rank, world_size: this process among all.
 
     Each process takes a contiguous share of every batch, and all processes have the same number of batches. What is
@@ -61,7 +65,7 @@ def loader(
     if classes_per_batch is not None and seed is not None:
         assert isinstance(split, Examples)
         composition = FewClasses(split.targets, batch_size, classes_per_batch, world_size)
-    batches: Any = Shares(order, batch_size, rank, world_size, composition)
+    batches: Any = Shares(order, batch_size, rank, world_size, composition, augment and seed is not None)
     if len(order) < world_size:
         raise InputError(f"{world_size} processes can't share {len(order)} examples; use trainer.devices=1")
     # With a generator of its own the loader draws nothing from torch's global one.
@@ -72,10 +76,11 @@ def loader(
 
 @dataclass(frozen=True)
 class Share:
-    """One process's indices of a batch, and those of the whole batch."""
+    """One process's indices of a batch, those of the whole batch, and what `shift_flip` does to the own ones."""
 
     index: Tensor
     whole: Tensor
+    draws: Tensor | None = None
 
 
 class Order(Sampler[int]):
@@ -100,10 +105,10 @@ class Order(Sampler[int]):
         index = self.split.shuffled(generator)
         return index if self.bucket is None else by_length(index, self.split.lengths_at(index), self.bucket, generator)
 
-    def generator(self, purpose: str) -> torch.Generator:
+    def generator(self, *purpose: str | int) -> torch.Generator:
         """The random numbers of this epoch for one purpose."""
         assert self.seed is not None
-        return torch.Generator().manual_seed(derive(self.seed, purpose, self.epoch))
+        return torch.Generator().manual_seed(derive(self.seed, *purpose, self.epoch))
 
     def __len__(self) -> int:
         return self._count
@@ -131,10 +136,17 @@ class Shares(Sampler[Share]):
     """One process's share of every batch."""
 
     def __init__(
-        self, sampler: Order, batch_size: int, rank: int, world_size: int, composition: FewClasses | None = None
+        self,
+        sampler: Order,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        composition: FewClasses | None = None,
+        augment: bool = False,
     ) -> None:
         self.sampler = sampler  # where Lightning finds set_epoch
         self.composition = composition
+        self.augment = augment
         self.batch_size = batch_size
         self.rank = rank
         self.world_size = world_size
@@ -148,9 +160,10 @@ class Shares(Sampler[Share]):
 
     def __iter__(self) -> Iterator[Share]:
         first, self.skip = self.skip, 0
-        for batch in islice(self._batches(), first, None):
+        for number, batch in islice(enumerate(self._batches()), first, None):
             low, high = (len(batch) * r // self.world_size for r in (self.rank, self.rank + 1))
-            yield Share(batch[low:high], batch)
+            draws = draw(len(batch), self.sampler.generator("augment", number)) if self.augment else None
+            yield Share(batch[low:high], batch, None if draws is None else draws[low:high])
 
     def _batches(self) -> Iterator[Tensor]:
         index = self.sampler.index()
@@ -172,7 +185,8 @@ class _Gathered(Dataset[Batch]):
         return len(self.split)
 
     def __getitems__(self, share: Share) -> Batch:
-        return self.split.gather(share.index, share.whole)
+        batch = self.split.gather(share.index, share.whole)
+        return batch if share.draws is None else replace(batch, inputs=shift_flip(batch.inputs, share.draws))
 
 
 def _as_is(batch: Any) -> Any:

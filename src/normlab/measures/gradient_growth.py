@@ -168,6 +168,7 @@ def _train_a_step(task: Task, config: RunConfig, data: Data) -> None:
         seed=order,
         bucket=config.task.bucket,
         classes_per_batch=config.task.classes_per_batch,
+        augment=config.task.augment,
     )
     batch = next(iter(batches))
     batch = batch.to(next(task.model.parameters()).device)

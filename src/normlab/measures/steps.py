@@ -32,6 +32,7 @@ def training_batches(config: RunConfig, data: Data) -> Iterator[Batch]:
         seed=order,
         bucket=config.task.bucket,
         classes_per_batch=config.task.classes_per_batch,
+        augment=config.task.augment,
     )
     for epoch in itertools.count():
         batches.batch_sampler.sampler.set_epoch(epoch)

@@ -194,6 +194,7 @@ def _batches(config: RunConfig, examples: Split, seed: int, rank: int = 0, world
         seed=seed,
         bucket=config.task.bucket,
         classes_per_batch=config.task.classes_per_batch,
+        augment=config.task.augment,
         rank=rank,
         world_size=world_size,
     )

@@ -7,14 +7,14 @@ from functools import partial
 from typing import Any
 
 from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR
 
 from normlab.schema import OptimConfig
 
 
 def build_optimiser(model: nn.Module, config: OptimConfig) -> Optimizer:
-    """AdamW or SGD over two groups: weights, which decay, and the rest, which doesn't.
+    """AdamW, SGD or RMSProp over two groups: weights, which decay, and the rest, which doesn't.
 
     Gains, biases and DyT's alpha are vectors or scalars in every norm, as are all biases; whatever has two
     dimensions or more is a weight.
@@ -28,11 +28,13 @@ def build_optimiser(model: nn.Module, config: OptimConfig) -> Optimizer:
     if config.name == "adamw":
         # on the CPU one fused pass is several times faster than PyTorch's default
         return AdamW(groups, lr=config.lr, betas=config.betas, fused=parameters[0].device.type == "cpu")
+    if config.name == "rmsprop":
+        return RMSprop(groups, lr=config.lr, alpha=config.alpha, momentum=config.momentum)
     return SGD(groups, lr=config.lr, momentum=config.momentum)
 
 
 def build_schedule(optimiser: Optimizer, config: OptimConfig, steps: int) -> LambdaLR:
-    """The factor on `config.lr` at each of `steps` optimiser steps: linear warm-up, then constant or cosine."""
+    """The factor on `config.lr` at each of `steps` optimiser steps: linear warm-up, then constant, cosine or steps."""
     return LambdaLR(optimiser, partial(rate_factor, config=config, steps=steps))
 
 
@@ -43,5 +45,7 @@ def rate_factor(step: int, config: OptimConfig, steps: int) -> float:
         return (step + 1) / (warm + 1)
     if config.schedule == "constant":
         return 1.0
+    if config.schedule == "step":
+        return float(config.drop ** sum(step >= round(share * steps) for share in config.milestones))
     done = min(1.0, (step - warm) / max(1, steps - warm))
     return config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * done))

@@ -1,0 +1,32 @@
+"""Images shifted and flipped at random, as He et al. 2016 (arXiv:1512.03385) train on CIFAR-10."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+SHIFT = 4  # pixels, in each direction
+
+
+def draw(count: int, generator: torch.Generator) -> Tensor:
+    """What happens to each of `count` images: int64 [count, 3], rows and columns cut off, and whether mirrored."""
+    cuts = torch.randint(2 * SHIFT + 1, (count, 2), generator=generator)
+    return torch.cat([cuts, torch.randint(2, (count, 1), generator=generator)], 1)
+
+
+def shift_flip(images: Tensor, draws: Tensor) -> Tensor:
+    """Standardised images [B, C, H, W] with a border of `SHIFT` zeros, cut to their size again, and mirrored or not.
+
+    Args:
+        images: where 0 is the mean pixel.
+        draws: as `draw` gives them; (4, 4, 0) leaves an image as it is.
+    """
+    height, width = images.shape[-2:]
+    draws = draws.to(images.device)
+    rows = draws[:, :1] + torch.arange(height, device=images.device)
+    columns = torch.arange(width, device=images.device).expand(len(images), width)
+    columns = draws[:, 1:2] + torch.where(draws[:, 2:] == 1, columns.flip(1), columns)
+    wide = functional.pad(images, (SHIFT,) * 4)
+    each = torch.arange(len(images), device=images.device)[:, None, None]
+    return wide.movedim(1, -1)[each, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
