@@ -69,6 +69,13 @@ def test_torch_free_rooms_import_nothing_heavy(room: str):
         assert not heavy, f"{path.relative_to(PACKAGE)} imports {heavy}"
 
 
+def test_triton_is_imported_only_where_a_gpu_asks_for_it():
+    for path in PACKAGE.glob("**/*.py"):
+        if path.parent != PACKAGE / "kernels" / "gpu":
+            for name in imports(path, top_level=True):
+                assert not name.startswith(("triton", "normlab.kernels.gpu")), f"{path.relative_to(PACKAGE)}: {name}"
+
+
 def test_heavy_libraries_that_may_be_missing_are_imported_lazily():
     for path in PACKAGE.glob("**/*.py"):
         heavy = {name.split(".")[0] for name in imports(path, top_level=True)} & {

@@ -66,6 +66,16 @@ def test_more_threads_than_cores_are_warned_of(monkeypatch):
     assert "trainer.threads=2" in found["threads"].advice
 
 
+@pytest.mark.parametrize(("there", "verdict"), [(True, "ok"), (False, "warn")])
+def test_a_gpu_without_triton_is_warned_of(monkeypatch, there, verdict):
+    told = '{"version": "2", "cuda": "13", "threads": 1, "gpus": ["H"], "simd": "AVX2", "gloo": true, "sum": 262144.0}'
+    monkeypatch.setattr(doctor, "_ASK_TORCH", f"print('''{told}''')")
+    monkeypatch.setattr(doctor, "_is_importable", lambda module: there)
+    found = checks(doctor._torch())
+    assert (found["gpu"].found, found["triton"].verdict) == ("H", verdict)
+    assert ("pip install triton" in found["triton"].advice) != there
+
+
 def test_a_damaged_pack_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "PACKS", tmp_path)
     (check,) = doctor._packs()

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from normlab.kernels.recurrence import Pool, Site, recurrence
+from normlab.kernels.arguments import Pool, Site
+from normlab.kernels.recurrence import recurrence
 from normlab.models.lstm import LSTM, Cell
 from normlab.norms.batch import BatchNorm
 from normlab.norms.detached_layer import DetachedLayerNorm
@@ -60,7 +61,7 @@ def results(cell: Cell, x: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
     y = cell(x, mask)
     torch.manual_seed(1)
     wanted = {"x": x, **dict(cell.named_parameters())}
-    weights = torch.randn(y.shape, dtype=torch.float64).to(y.dtype)
+    weights = torch.randn(y.shape, dtype=torch.float64).to(y)
     gradients = torch.autograd.grad((y * weights).sum(), list(wanted.values()))
     return {
         "y": y.detach(),
@@ -272,7 +273,8 @@ GOOD = {
         ({"bias": torch.zeros(4, 8)}, "bias must have the shape"),
         ({"x": torch.zeros(3, 5, 4, dtype=torch.float64)}, "all float64"),
         ({"x": torch.zeros(3, 5, 4, dtype=torch.float16)}, "must be float32"),
-        ({"x": torch.zeros(3, 5, 4, device="meta")}, "runs on the CPU"),
+        ({"x": torch.zeros(3, 5, 4, device="meta")}, "runs on the CPU or a GPU"),
+        ({"bias": torch.zeros(8, device="meta")}, "must lie on one device"),
         ({"mask": torch.ones(5, 3, dtype=torch.bool)}, "mask must be bool"),
         ({"mask": torch.ones(3, 5)}, "mask must be bool"),
         ({"state": (torch.zeros(2, 3), None)}, "h0 must have the shape"),

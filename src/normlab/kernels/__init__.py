@@ -1,1 +1,1 @@
-"""Fused recurrences: the whole time loop of a normed LSTM in compiled C++, forward and backward."""
+"""Fused recurrences: the time loop of a normed LSTM, forward and backward, in C++ on CPUs and in Triton on GPUs."""

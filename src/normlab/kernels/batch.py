@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from normlab.kernels.recurrence import Moments, Pool, Result, Site, recurrence
+from normlab.kernels.arguments import Moments, Pool, Result, Site
+from normlab.kernels.recurrence import recurrence
 from normlab.norms import moments
 from normlab.norms.base import Norm
 from normlab.norms.batch import BatchNorm

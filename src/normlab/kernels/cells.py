@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from normlab.kernels import batch, build
+from normlab.kernels.arguments import Site
 from normlab.kernels.batch import Norms
-from normlab.kernels.recurrence import Site, recurrence
+from normlab.kernels.recurrence import recurrence
 from normlab.norms.base import Norm
 from normlab.norms.batch import BatchNorm
 from normlab.norms.layer import LayerNorm
@@ -26,6 +27,9 @@ _KNOWN = {NoNorm: "none", RMSNorm: "rms", LayerNorm: "layer", BatchNorm: "batch"
 
 def choose(kernel: Kernel, norms: Norms) -> Literal["plain", "fused"]:
     """What a cell with these norms uses: `auto` takes the fused recurrence wherever it can serve.
+
+    On a GPU `auto` keeps to the plain cell (`serves`): the Triton kernel was never timed on one. kernel=fused takes it,
+    but not for batch norm, whose statistics of each step it doesn't have.
 
     A library that can't be built is said once, on stderr; norms that it does not know need no word.
 
@@ -50,7 +54,7 @@ def choose(kernel: Kernel, norms: Norms) -> Literal["plain", "fused"]:
 
 
 def serves(x: Tensor) -> bool:
-    """Whether the fused recurrence takes inputs like these, now."""
+    """Whether kernel=auto takes the fused recurrence for inputs like these, now."""
     raised = torch.is_autocast_enabled("cpu") or x.dtype in (torch.float32, torch.float64)
     return x.device.type == "cpu" and raised
 

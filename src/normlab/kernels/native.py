@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from normlab.kernels.arguments import ARGUMENTS
 from normlab.kernels.build import load
 
 NORMS = ("none", "rms", "layer", "batch")  # their numbers in C++
-ARGUMENTS = ("x", "h0", "c0", "weight_x", "weight_h", "bias", "gain_x", "gain_h", "gain_c", "bias_c")
 BUFFERS = ("mask", "y", "c_last", "saved", "running", "statistics")
 SIZES = ("examples", "steps", "inputs", "units", "parts", "chunk", "threads")
 CHOICES = ("norm_x", "norm_h", "norm_c", "per_step", "keep_x")

@@ -3,64 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor
 
 from normlab.kernels import native
+from normlab.kernels.arguments import ARGUMENTS, DEVICES, Moments, Pool, Result, Site, check, refuse_second_derivative
 from normlab.kernels.native import Problem
 from normlab.schema import InputError
-
-GATES = 4
-
-
-class Site(NamedTuple):
-    """A norm inside the cell, which computes gain · x̂ + bias.
-
-    norm  what x̂ is: x itself (`none`), or x normalised by `rms`, `layer` or the statistics of a `batch`
-    gain  [C], or [T, C] where each step has its own; None: 1
-    bias  the same; None: 0. Only for c: the gates' bias is the cell's
-    """
-
-    norm: str = "none"
-    gain: Tensor | None = None
-    bias: Tensor | None = None
-
-
-class Moments(NamedTuple):
-    """Per-step statistics of a site with C channels.
-
-    mean  [K, T, C], for each chunk of examples; or the running ones, [T, C]
-    var   the same, biased
-    """
-
-    mean: Tensor
-    var: Tensor
-
-
-class Pool(NamedTuple):
-    """How sites with `batch` pool.
-
-    examples  consecutive examples that share statistics; the last chunk may have fewer
-    running   of x, h and c, each absent if not `batch`: what sets of fewer than two real examples take
-    """
-
-    examples: int
-    running: tuple[Moments | None, Moments | None, Moments | None]
-
-
-class Result(NamedTuple):
-    """What a recurrence gives.
-
-    h        after each step, [B, T, H]
-    c        after the last step, [B, H]
-    moments  that `batch` sites took, of x, h and c, [K, T, C]; without gradient
-    """
-
-    h: Tensor
-    c: Tensor
-    moments: tuple[Moments | None, Moments | None, Moments | None]
 
 
 def recurrence(
@@ -85,8 +36,10 @@ def recurrence(
     Padded steps leave h and c as they are. Equal to `normlab.models.lstm.Cell` up to rounding; the same bits for
     the same number of threads. Under autocast x is raised to float32. Differentiable once.
 
+    On CPUs C++, compiled for this one; on GPUs Triton, for all but `batch` and rows for each step.
+
     Args:
-        x: float32 or float64 [B, T, I], on the CPU like everything else.
+        x: float32 or float64 [B, T, I], on a CPU or GPU like everything else.
         weight_x: [4H, I], gates in the order forget, input, output, candidate.
         weight_h: [4H, H].
         bias: [4H], or [T, 4H] where each step has its own.
@@ -98,13 +51,51 @@ def recurrence(
         pool: for `batch`, which is all sites' norm or none's.
 
     Raises:
-        InputError: shapes, dtypes or devices that don't fit.
+        InputError: shapes, dtypes or devices that don't fit; on a GPU also what it doesn't do, or no Triton.
         BuildError: the C++ can't be built.
     """
-    if torch.is_autocast_enabled("cpu"):
+    if x.device.type in DEVICES and torch.is_autocast_enabled(x.device.type):
         x, state = _raised(x), (_raised(state[0]), _raised(state[1]))
     arguments = (x, *state, weight_x, weight_h, bias, *(site.gain for site in sites), sites[2].bias)
     check(arguments, sites, mask, parts, pool)
+    if x.device.type == "cuda":
+        return _on_gpu(arguments, sites, mask, parts, eps, pool)
+    return _on_cpu(arguments, sites, mask, parts, eps, pool)
+
+
+def _on_gpu(
+    arguments: tuple[Tensor | None, ...],
+    sites: tuple[Site, Site, Site],
+    mask: Tensor | None,
+    parts: int,
+    eps: float,
+    pool: Pool | None,
+) -> Result:
+    bias = arguments[ARGUMENTS.index("bias")]
+    assert bias is not None
+    if pool is not None or bias.ndim == 2:
+        raise InputError("the fused LSTM has batch norm on CPUs only; model.kernel=plain works on a GPU")
+    try:
+        from normlab.kernels.gpu import loop  # here, because most machines have no Triton and need none
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"the fused LSTM needs Triton on a GPU ({error}): pip install triton, or model.kernel=plain"
+        ) from error
+    return Result(*loop.run(arguments, sites, mask, parts, eps), (None, None, None))
+
+
+def _on_cpu(
+    arguments: tuple[Tensor | None, ...],
+    sites: tuple[Site, Site, Site],
+    mask: Tensor | None,
+    parts: int,
+    eps: float,
+    pool: Pool | None,
+) -> Result:
+    x, _, _, _, weight_h, bias, *_ = arguments
+    assert x is not None
+    assert weight_h is not None
+    assert bias is not None
     problem = _problem(x, weight_h, bias, sites, parts, eps, pool)
     running = None
     if pool is not None and _may_run_short(problem, mask):
@@ -184,8 +175,7 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor, dc_last: Tensor, _: Tensor) -> Any:
-        if torch.is_grad_enabled():  # create_graph=True
-            raise InputError("the fused LSTM has no second derivative; model.kernel=plain has one")
+        refuse_second_derivative()
         number = len(native.BUFFERS)
         buffers = dict(zip(native.BUFFERS, ctx.saved_tensors[:number], strict=True))
         tensors = ctx.saved_tensors[number:]
@@ -202,7 +192,7 @@ class _Recurrence(torch.autograd.Function):
 
 
 def _named(arguments: Sequence[Tensor | None], **others: Tensor | None) -> dict[str, Tensor | None]:
-    return {**dict(zip(native.ARGUMENTS, arguments, strict=True)), **others}
+    return {**dict(zip(ARGUMENTS, arguments, strict=True)), **others}
 
 
 def _problem(
@@ -235,56 +225,3 @@ def _problem(
 
 # W_x x is saved for the backward pass if x has more features than this; computing it again costs less before
 KEEP_FROM = 32
-
-
-def check(
-    arguments: tuple[Tensor | None, ...],
-    sites: tuple[Site, Site, Site],
-    mask: Tensor | None,
-    parts: int,
-    pool: Pool | None,
-) -> None:
-    """Raise InputError unless the arguments fit one another: C++ trusts them."""
-    x, _, _, _, weight_h, bias, *_ = arguments
-    assert x is not None
-    assert weight_h is not None
-    assert bias is not None
-    if x.ndim != 3 or 0 in x.shape:
-        raise InputError(f"x must be [examples, steps, features] with at least one of each, not {list(x.shape)}")
-    if weight_h.ndim != 2:
-        raise InputError(f"weight_h must be [4H, H], not {list(weight_h.shape)}")
-    pooled = any(site.norm == "batch" for site in sites)
-    if pooled != (pool is not None) or any(site.norm in ("rms", "layer") for site in sites if pooled):
-        raise InputError("batch norm takes a pool, which no other norm does, and no other norm beside it")
-    if pool is not None and pool.examples < 1:
-        raise InputError(f"a pool has at least one example, not {pool.examples}")
-    if parts not in (1, GATES):
-        raise InputError(f"parts={parts}: a norm sees all gates together (1) or each alone ({GATES})")
-    (batch, steps, features), units = x.shape, weight_h.shape[1]
-    rows = (steps,) if bias.ndim == 2 else ()
-    gates, cells = (*rows, GATES * units), (*rows, units)
-    shapes = (
-        (batch, steps, features),
-        (batch, units),
-        (batch, units),
-        (GATES * units, features),
-        (GATES * units, units),
-        *(gates, gates, gates, cells, cells),
-    )
-    for name, tensor, shape in zip(native.ARGUMENTS, arguments, shapes, strict=True):
-        if tensor is None:
-            continue
-        if tensor.shape != shape:
-            raise InputError(f"{name} must have the shape {list(shape)}, not {list(tensor.shape)}")
-        if tensor.dtype != x.dtype or tensor.dtype not in (torch.float32, torch.float64):
-            raise InputError(f"all tensors must be float32, or all float64: x is {x.dtype}, {name} {tensor.dtype}")
-        if tensor.device.type != "cpu":
-            raise InputError(f"{name} lies on {tensor.device}, and this kernel runs on the CPU")
-    if mask is not None and (mask.shape != (batch, steps) or mask.dtype != torch.bool or mask.device.type != "cpu"):
-        raise InputError(
-            f"mask must be bool [examples, steps] = {[batch, steps]} on the CPU, "
-            f"not {mask.dtype} {list(mask.shape)} on {mask.device}"
-        )
-    for site, size in zip(sites, (GATES * units // parts, GATES * units // parts, units), strict=True):
-        if site.norm == "layer" and size == 1:
-            raise InputError("layer norm over one value is always 0; take at least two units")

@@ -51,8 +51,8 @@ class LSTM(nn.Module):
         dropout: share of each layer's outputs set to 0 in training.
         state_noise: standard deviation of the initial h in training. Batch norm needs some where all examples
             begin alike, because their variance is 0 there (Cooijmans's released code: 0.1).
-        kernel: of the recurrence: `fused` is compiled for this CPU, `plain` is the tensor code below, and equal
-            up to rounding; `auto` takes the fused one where it can serve.
+        kernel: of the recurrence: `fused` is compiled for this CPU or GPU, `plain` is the tensor code below, and
+            equal up to rounding; `auto` takes the fused one where it can serve, but on a GPU the plain one.
 
     Raises:
         InputError: a bidirectional model would see later positions in language modelling, or kernel=fused can't

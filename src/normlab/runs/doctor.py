@@ -119,6 +119,9 @@ def _torch() -> Iterator[Check]:
     yield Check("ok" if right else "fail", "torch", f"{told['version']}, {build}, {told['simd']}", advice)
     if told["gpus"]:
         yield Check("ok", "gpu", ", ".join(told["gpus"]))
+        there = _is_importable("triton")
+        advice = "" if there else "model.kernel=fused is refused on the GPU: pip install triton"
+        yield Check("ok" if there else "warn", "triton", "there" if there else "missing", advice)
     elif told["cuda"] and shutil.which("nvidia-smi"):
         yield Check(
             "warn", "gpu", "torch sees none, though there is an NVIDIA driver", "compare nvidia-smi's CUDA version"
@@ -204,7 +207,7 @@ def _wandb() -> Iterator[Check]:
     elif os.environ.get("WANDB_API_KEY") or (_netrc().exists() and "wandb" in _netrc().read_text(encoding="utf-8")):
         yield Check("ok", "wandb", "an API key is configured: runs log online")
     else:
-        yield Check("ok", "wandb", "no API key: runs log offline, `wandb sync` uploads them")
+        yield Check("ok", "wandb", "no API key: runs log offline, `make sync` uploads them")
 
 
 def _netrc() -> Path:
