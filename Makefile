@@ -59,7 +59,7 @@ doctor: $(STAMP)  ## what on this machine will fail, and why
 	$(BIN)/python scripts/doctor.py
 
 notebooks: $(STAMP)  ## run the four notebooks and make pages of them: outputs/notebooks/*.html (about six minutes)
-	$(BIN)/jupyter nbconvert --to html --execute --output-dir outputs/notebooks notebooks/*.ipynb
+	$(BIN)/jupyter nbconvert --to html --template classic --execute --output-dir outputs/notebooks notebooks/*.ipynb
 
 report: $(STAMP)  ## what the studies say, as a page: outputs/report/index.html
 	@$(BIN)/python scripts/report.py

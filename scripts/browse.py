@@ -33,7 +33,7 @@ def browse(output: Path) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         count = gather(output, Path(scratch))
         if not count:
-            raise InputError(f"no W&B runs below {output / 'runs'}: train with logger=wandb")
+            raise InputError(f"no W&B runs below {output}: train with logger=wandb")
         if not sys.stdout.isatty():
             raise InputError(f"{count} W&B runs: showing them needs a terminal")
         return subprocess.run([sys.executable, "-m", "wandb", "leet", scratch], check=False).returncode

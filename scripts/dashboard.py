@@ -11,17 +11,17 @@ With --offline it talks to no server and writes what it would send.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from normlab.cli import CONF, guard
-from normlab.findings.finding import Finding, read_findings
-from normlab.findings.rows import read_rows
+from normlab.findings.finding import read_findings
 from normlab.jsonfile import read_json, write_json
 from normlab.schema import InputError
+from normlab.study.mirror import Told, table_of, tell
+from normlab.study.progress import finding_of
 
 HINT = "pip install 'normlab[dashboard]'"
 
@@ -38,57 +38,34 @@ def main() -> None:
             import dashboard_panels
         except ModuleNotFoundError as error:
             raise InputError(f"the dashboard needs {error.name}: {HINT}") from None
-        findings = told(dashboard_panels.Told, asked.study)
+        findings = told(asked.study)
         if asked.offline:
             write(dashboard_panels, asked, findings)
         else:
             save(dashboard_panels, asked, findings)
 
 
-def told(make: Any, study: Path | None) -> list[Any]:
-    """The findings of a study, primaries first; all that `conf` holds, without verdicts, where no study is given.
+def told(study: Path | None) -> list[Told]:
+    """The findings of a study, or all that `conf` holds, without verdicts.
 
     Raises:
         InputError: the folder holds no study.
     """
     if study is not None and not (study / "verdicts.json").exists():
         raise InputError(f"--study {study}: there is no verdicts.json; studies lie in outputs/studies")
-    verdicts = {v["finding"]: v for v in read_json(study / "verdicts.json").get("verdicts", [])} if study else {}
-    names = list(verdicts) if study else [path.stem for path in sorted((CONF / "finding").glob("*.yaml"))]
-    rows = read_rows(study / "runs.csv") if study and (study / "runs.csv").exists() else []
-    findings = sorted(read_findings(CONF, names), key=lambda f: (not f.primary, f.claim or 99, f.name))
-    return [_told(make, finding, verdicts.get(finding.name), rows) for finding in findings]
+    if study is not None:
+        names = [verdict["finding"] for verdict in read_json(study / "verdicts.json").get("verdicts", [])]
+        return tell([finding_of(study, name, CONF) for name in names], study)
+    names = [path.stem for path in sorted((CONF / "finding").glob("*.yaml"))]
+    return tell(read_findings(CONF, names), study)
 
 
-def _told(make: Any, finding: Finding, verdict: dict[str, Any] | None, rows: list[dict[str, Any]]) -> Any:
-    runs = sorted({str(row["id"]) for row in rows if row["finding"] == finding.name and "id" in row})
-    return make(
-        name=finding.name,
-        claim=finding.claim,
-        title=finding.title,
-        statement=finding.statement,
-        source=finding.source,
-        expect=finding.expect,
-        metric=finding.metric,
-        verdict=verdict["state"] if verdict else None,
-        numbers=[_number(estimate) for estimate in verdict["estimates"]] + list(verdict["checks"]) if verdict else [],
-        runs=runs,
-    )
-
-
-def _number(estimate: dict[str, Any]) -> str:
-    interval = estimate["interval"]
-    return (
-        f"{estimate['name']}: {estimate['formula']} = {estimate['mean']:+.4g} "
-        f"[{interval['low']:+.4g}, {interval['high']:+.4g}], n = {len(estimate['seeds'])}"
-    )
-
-
-def write(panels: Any, asked: argparse.Namespace, findings: list[Any]) -> None:
+def write(panels: Any, asked: argparse.Namespace, findings: list[Told]) -> None:
     os.environ["WANDB_MODE"] = "offline"
-    entity = asked.entity or "entity"
+    entity, chart = asked.entity or "entity", panels.dashboard_chart
     content = {
-        "workspace": panels.spec_of_workspace(panels.workspace(entity, asked.project)),
+        "workspace": panels.spec_of_workspace(panels.workspace(entity, asked.project, chart.name_for(entity))),
+        "chart": chart.SPEC,
         "report": panels.spec_of_report(panels.report(entity, asked.project, findings)),
     }
     write_json(asked.offline, content)
@@ -97,7 +74,7 @@ def write(panels: Any, asked: argparse.Namespace, findings: list[Any]) -> None:
     print(f"{asked.offline}: a workspace of {count} panels and a report of {len(findings)} findings")
 
 
-def save(panels: Any, asked: argparse.Namespace, findings: list[Any]) -> None:
+def save(panels: Any, asked: argparse.Namespace, findings: list[Told]) -> None:
     os.environ.setdefault("WANDB_SILENT", "true")
     from normlab.measures.wandb_access import check_access
     from normlab.schema import WandbConfig
@@ -111,8 +88,8 @@ def save(panels: Any, asked: argparse.Namespace, findings: list[Any]) -> None:
         if asked.project not in [project.name for project in api.projects(entity)]:
             api.create_project(asked.project, entity)
         if asked.study is not None:
-            tell(entity, asked.project, asked.study, findings)
-        view = panels.workspace(entity, asked.project)
+            show(WandbConfig(project=asked.project, entity=entity, mode="online"), asked.study, findings)
+        view = panels.workspace(entity, asked.project, panels.dashboard_chart.keep(api, entity))
         panels.spec_of_workspace(view)
         view.save()
         text = panels.report(entity, asked.project, findings, {"entity": entity, "project": asked.project})
@@ -125,32 +102,17 @@ def save(panels: Any, asked: argparse.Namespace, findings: list[Any]) -> None:
     print(f"workspace: {view.url}\nreport:    {text.url}")
 
 
-def tell(entity: str, project: str, study: Path, findings: list[Any]) -> None:
-    """The study as a run of its own: its verdicts as a table, and each in the summary."""
-    import wandb
+def show(options: Any, study: Path, findings: list[Told]) -> None:
+    """The study as a run of its own.
 
-    columns: list[str | int] = ["claim", "finding", "title", "verdict", "numbers", "expected"]
-    rows = [[f.claim, f.name, f.title, f.verdict, "\n".join(f.numbers), f.expect] for f in findings]
+    Raises:
+        InputError: it did not arrive.
+    """
+    from normlab.measures.wandb_study import show_study
+
     with tempfile.TemporaryDirectory() as scratch:
-        settings = wandb.Settings(console="off", silent=True, x_disable_stats=True, save_code=False)
-        identity: dict[str, Any] = {
-            "id": f"study-{study.name}",
-            "name": study.name,
-            "job_type": "study",
-            "group": "studies",
-        }
-        run = wandb.init(
-            entity=entity,
-            project=project,
-            dir=scratch,
-            resume="allow",
-            settings=settings,
-            config=json.loads(json.dumps(read_json(study / "manifest.json"))),
-            **identity,
-        )
-        run.log({"verdicts": wandb.Table(columns=columns, data=rows)})
-        run.summary.update({f"verdict/{f.name}": f.verdict for f in findings})
-        run.finish()
+        if not show_study(options, Path(scratch), table_of(study, findings)):
+            raise InputError(f"the verdicts of {study} did not arrive")
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
+import dashboard_chart
 from normlab.schema import InputError
+from normlab.study.mirror import Told
 
 STEP, EXAMPLES, SECONDS = "trainer/global_step", "train/examples", "train/seconds"
 QUANTITIES = ("gradient", "activation", "dead", "stable_rank", "cosine", "gain_drift", "tid_mean", "tid_var")
@@ -25,34 +26,17 @@ COLUMNS = (
 SHOWN_RUNS = 20  # lines a panel
 
 
-@dataclass(frozen=True)
-class Told:
-    """One finding in the report.
+def workspace(entity: str, project: str, chart: str | None = None) -> ws.Workspace:
+    """All runs, a line a cell.
 
-    verdict  supported, contradicted, …; None: it has not been run
-    numbers  a line each
-    runs     names of its runs
+    Args:
+        chart: W&B's name of the chart of learning rates; None where it keeps none.
     """
-
-    name: str
-    claim: int | None
-    title: str
-    statement: str
-    source: str
-    expect: str
-    metric: str
-    verdict: str | None
-    numbers: Sequence[str]
-    runs: Sequence[str]
-
-
-def workspace(entity: str, project: str) -> ws.Workspace:
-    """All runs, a line a cell."""
     return ws.Workspace(
         entity=entity,
         project=project,
         name="normlab",
-        sections=_sections(),
+        sections=_sections(chart),
         settings=ws.WorkspaceSettings(x_axis=STEP, max_runs=SHOWN_RUNS, smoothing_weight=0, smoothing_type="none"),
         runset_settings=ws.RunsetSettings(
             filters="Metric('JobType') != 'study'",
@@ -62,7 +46,7 @@ def workspace(entity: str, project: str) -> ws.Workspace:
     )
 
 
-def _sections() -> list[ws.Section]:
+def _sections(chart: str | None) -> list[ws.Section]:
     accuracy, bits = "validation/accuracy", "validation/bits_per_character"
     return [
         ws.Section(
@@ -87,7 +71,7 @@ def _sections() -> list[ws.Section]:
             name="Sensitivity: learning rate, batch size, normalisation batch size",
             is_open=True,
             panels=[
-                *(scatter("optim.lr", f"validation/{m}") for m in _METRICS),
+                *(_by_learning_rate(chart, f"validation/{m}") for m in _METRICS),
                 *(scatter("task_options.batch_size", f"validation/{m}") for m in _METRICS),
                 wr.ScatterPlot(
                     title="accuracy by normalisation batch size",
@@ -135,6 +119,10 @@ def bar(metric: str) -> wr.BarPlot:
 def scatter(option: str, metric: str) -> wr.ScatterPlot:
     """A point a run."""
     return wr.ScatterPlot(title=f"{metric} by {option}", x=wr.Config(option), y=wr.SummaryMetric(metric), log_x=True)
+
+
+def _by_learning_rate(chart: str | None, metric: str) -> Any:
+    return dashboard_chart.by_learning_rate(chart, metric) if chart else scatter("optim.lr", metric)
 
 
 def parallel() -> wr.ParallelCoordinatesPlot:

@@ -1,6 +1,7 @@
 """Upload to W&B what was logged offline or did not arrive: python scripts/sync.py [--runs FOLDER]
 
-Each run is uploaded once, however often this is called; a run that the server has a part of is completed.
+Each run is uploaded once, however often this is called; a run that the server has a part of is completed, and one
+that a later study shares gets the tags of its findings.
 Exit status 1 if something could not be uploaded.
 """
 
@@ -14,7 +15,13 @@ from pathlib import Path
 
 from normlab.cli import guard
 
-WORDS = {"uploaded": "uploaded", "completed": "completed", "there": "complete there already", "failed": "not uploaded"}
+WORDS = {
+    "uploaded": "uploaded",
+    "completed": "completed",
+    "there": "complete there already",
+    "failed": "not uploaded",
+    "tagged": "given the tags of findings that they serve too",
+}
 
 
 def main() -> None:
@@ -29,21 +36,25 @@ def main() -> None:
 def sync(output: Path) -> int:
     """The number of runs that could not be uploaded."""
     os.environ.setdefault("WANDB_SILENT", "true")  # a line a run is enough
-    from normlab.measures.upload import find, upload
+    from normlab.measures.upload import add_tags, find, lacking, upload
     from normlab.measures.wandb_access import check_access
     from normlab.schema import WandbConfig
+    from normlab.study.serving import read_serving
 
     fragments = find(output)
     waiting = [fragment for fragment in fragments if not fragment.mark.exists()]
-    if not waiting:
-        print(f"nothing to upload: {len(fragments)} W&B runs below {output / 'runs'}, all of them uploaded before")
-        return 0
-    check_access(WandbConfig(project="normlab", mode="online"))
+    untagged = lacking(output, read_serving(output))
+    if waiting or untagged:
+        check_access(WandbConfig(project="normlab", mode="online"))
     counts: Counter[str] = Counter()
     for result in upload(waiting):
         counts[result.how] += 1
         print(f"{WORDS[result.how]:22} {result.fragment.id}{f': {result.why}' if result.why else ''}", flush=True)
-    print(", ".join(f"{count} {WORDS[how]}" for how, count in sorted(counts.items())))
+    counts["tagged"] = add_tags(untagged)
+    if waiting or counts["tagged"]:
+        print(", ".join(f"{count} {WORDS[how]}" for how, count in sorted(counts.items()) if count))
+    else:
+        print(f"nothing to upload: {len(fragments)} W&B runs below {output}, all of them uploaded before")
     return counts["failed"]
 
 

@@ -57,7 +57,7 @@ def test_the_gesture(model, metric, worst, tmp_path, cache):
     assert made["command"].startswith("python train.py model=")
     assert made["packages"]["torch"]
     assert len(list((folder / "wandb").glob("offline-run-*/*.wandb"))) == 1
-    for words in (f"layer · {model}", "parameters", "best validation", str(folder), "wandb leet", "wandb sync"):
+    for words in (f"layer · {model}", "parameters", "best validation", str(folder), "wandb leet", "sync.py --runs"):
         assert words in done.stdout, done.stdout
     assert "\x1b[" not in done.stdout  # plain in a pipe
     assert "Warning" not in done.stderr

@@ -82,3 +82,4 @@ def test_it_runs(path, tmp_path, cache, monkeypatch):
     NotebookClient(book, timeout=600, kernel_name="python3", resources=where).execute()
     figures = [o for cell in book.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
     assert len(figures) >= 2
+    assert all(figure["metadata"].get("image/png", {}).get("alt") for figure in figures)  # for who can't see it

@@ -70,7 +70,8 @@ def test_an_offline_run_holds_what_a_dashboard_groups_by(train, tmp_path):
 def test_all_loggers_tell_the_same_names_and_the_same_cell(train, tmp_path):
     seeds = [("seed=0",), ("seed=1",)]
     for seed in seeds:
-        answer = train("model=lstm", "norm=layer", "logger=[csv,tensorboard]", *seed, *SHORT)
+        serves = "serves=['finding:one','arm:layer']"
+        answer = train("model=lstm", "norm=layer", "logger=[csv,tensorboard]", serves, *seed, *SHORT)
         assert answer.status == 0, answer.err
     cells, rows = set(), []
     for folder in (tmp_path / "outputs" / "runs").iterdir():
@@ -78,6 +79,8 @@ def test_all_loggers_tell_the_same_names_and_the_same_cell(train, tmp_path):
         assert labels == yaml.safe_load((folder / "tensorboard" / "hparams.yaml").read_text())
         assert (labels["norm"], labels["model"], labels["task"]) == ("layer", "lstm", "word_stress")
         assert labels["norm_options"]["eps"] == 1e-5
+        assert labels["lr"] == labels["optim"]["lr"]
+        assert labels["serves"] == ["finding:one", "arm:layer"]
         cells.add(labels["cell"])
         events = EventAccumulator(str(folder / "tensorboard"))
         events.Reload()

@@ -1,12 +1,15 @@
 """The report: what is on the page, what is said where something is missing, and that nothing is invented."""
 
+import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from made_up_studies import reported
@@ -16,10 +19,13 @@ from finding_files import finding, write
 from normlab.findings.finding import read_finding
 from normlab.findings.verdict import judge
 from normlab.jsonfile import read_json, write_json
-from normlab.report.build import MOST_BYTES, build, gather
+from normlab.report.build import MOST_BYTES, build, gather, own_studies
+from normlab.report.colours import colour_of
+from normlab.report.contrasts import favoured_colour, round_factors
 from normlab.report.figure import Chart, drawing, figure
 from normlab.report.latex import escaped
 from normlab.report.words import number, shown_formula
+from normlab.study.progress import PlanRecord
 
 
 @pytest.fixture
@@ -160,7 +166,7 @@ def test_a_half_done_study_shows_what_is_there(made, tmp_path, fixed):
     (folder / "verdicts.json").unlink()
     page = made(folder)
     assert "planted-quick is half-done" in page
-    assert "has 16 runs of it and no verdict yet" in page
+    assert "has 16 reporting runs of it and no verdict yet" in page
     assert "supported</span> <span>" not in page  # no verdict that the study has not given
 
 
@@ -292,3 +298,58 @@ def test_verdicts_are_taken_as_they_are(conf, tmp_path, fixed):
     (folder / "verdicts.json").write_text(json.dumps(values))
     (section,) = gather([folder], conf, tmp_path / "none").sections
     assert section.verdict.state == "contradicted"
+
+
+def test_a_running_study_shows_how_far_each_finding_is(made, tmp_path, conf, fixed):
+    write(conf, finding(name="later", primary=False, claim=None, title="What comes later"), "later")
+    later = read_finding(conf / "finding" / "later.yaml")
+    folder = tmp_path / "outputs/studies/s-quick"
+    record = PlanRecord(folder)
+    record.plan([fixed, later], {"planted": {"tune": 20, "report": 16}, "later": {"report": 8}})
+    record.begin(fixed, "tune", [SimpleNamespace(id=f"run-{n}", code="c") for n in range(20)])
+    for n in range(3):
+        content = b'{"x": 1}'
+        run = tmp_path / "outputs/runs" / f"run-{n}"
+        run.mkdir(parents=True)
+        (run / "summary.json").write_bytes(content)
+        state = {"state": "finished", "code": "c", "summary": hashlib.sha256(content).hexdigest()}
+        write_json(run / "status.json", state if n else {"state": "failed", "code": "c"})
+    page = made(*own_studies(tmp_path / "outputs"), reference=save(tmp_path / "reference/quick", fixed, 0.05).parent)
+    assert made.problems == []
+    assert "s-quick is half-done" in page
+    assert page.count("tuning 2 of 20 runs (1 failed), reporting 0 of 16 runs") == 3  # on top, its claim, its section
+    assert "later: reporting 0 of 8 runs" in page
+    assert "supported</span>" in page  # by the reference
+
+
+def test_runs_on_wandb_are_linked_and_offline_ones_named(made, tmp_path, fixed):
+    folder = save(tmp_path / "outputs/studies/planted-quick", fixed, 0.05)
+    runs = tmp_path / "outputs/runs"
+    for name in ("layer-0", "layer-1", "layer-2", "layer-3"):
+        fragment = runs / name / "wandb/offline-run-20260101_000000-x"
+        fragment.mkdir(parents=True)
+        (fragment / "run-x.wandb").touch()
+    shutil.rmtree(runs / "layer-2/wandb")
+    (runs / "layer-3/wandb/offline-run-20260101_000000-x/run-x.wandb.synced").touch()
+    write_json(runs / "layer-0/links.json", {"wandb": "https://wandb.ai/me/p/runs/layer-0-1"})
+    write_json(runs / "layer-3/links.json", {"wandb": "javascript:alert(1)"})
+    page = made(folder)
+    assert page.count('<a href="https://wandb.ai/me/p/runs/layer-0-1"') == 1
+    assert page.count("W&amp;B: offline") == 1  # layer-1
+    assert page.count("W&amp;B</a>") == 1
+    assert "javascript:" not in page
+    assert page.count("../outputs/runs/layer-") == 4
+
+
+@pytest.mark.parametrize("better", ["higher", "lower"])
+def test_seeds_have_the_colour_of_the_norm_that_a_contrast_favours(fixed, better):
+    (estimate,) = judge(fixed, reported(0.05, 8), 8, "quick", {}).estimates
+    assert favoured_colour(fixed.model_copy(update={"better": better}), estimate) == colour_of("layer")
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.95, 1.1), (0.6, 7), (0.4, 60), (1e-6, 1e6), (1e-130, 1e130)])
+def test_factors_on_an_axis_are_few_and_1_is_among_them(low, high):
+    ticks = round_factors(low, high)
+    assert 2 < len(ticks) <= 8
+    assert any(tick == pytest.approx(1) for tick in ticks)
+    assert all(low <= tick <= high for tick in ticks)

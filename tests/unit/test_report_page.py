@@ -8,11 +8,12 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from made_up_textbook import save_textbook
 from study_folders import ADVICE, save
 
 from finding_files import finding, write
 from normlab.findings.finding import read_finding
-from normlab.report.build import build
+from normlab.report.build import MOST_BYTES, build
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
@@ -54,8 +55,45 @@ def opened(page: Path, script: str, width: int = 1280, theme: str = "light") -> 
     return json.loads(text), "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
 
 
+def test_the_whole_textbook_is_small_and_opens_at_once(tmp_path):
+    study = save_textbook(tmp_path / "outputs/studies/textbook-full")
+    page, problems = build(tmp_path / "report", [study], papers=False)
+    assert problems == []
+    assert page.stat().st_size < MOST_BYTES
+    assert page.read_text(encoding="utf-8").count('<svg class="chart"') > 60
+    script = "addEventListener('load', () => { document.body.textContent = `TOLD ${performance.now()} DLOT`; });"
+    timed = page.with_name("timed.html")
+    timed.write_text(page.read_text(encoding="utf-8").replace("</body>", f"<script>{script}</script></body>"))
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'browser'}"]
+    seconds = []
+    for _ in range(3):  # the machine may be busy with something else
+        done = subprocess.run([*command, "--dump-dom", timed.as_uri()], capture_output=True, text=True, timeout=120)
+        told = re.search(r"TOLD (.*) DLOT", done.stdout)
+        assert told is not None, done.stderr[-2000:]
+        seconds.append(float(told[1]) / 1000)
+    assert min(seconds) < 2, seconds
+
+
+def test_links_into_a_long_page_lead_to_their_heading(tmp_path):
+    study = save_textbook(tmp_path / "outputs/studies/textbook-quick", "quick")
+    page = build(tmp_path / "report", [study], papers=False)[0]
+    script = """
+        const far = [];
+        for (const link of document.querySelectorAll(".toc a")) {
+            link.click();
+            await new Promise((done) => setTimeout(done, 100));
+            far.push(document.querySelector(link.getAttribute("href")).getBoundingClientRect().top);
+        }
+        tell({far});
+    """
+    told, console = opened(page, script)
+    assert console == ""
+    assert len(told["far"]) > 20
+    assert all(0 <= top < 40 for top in told["far"][:-3]), told["far"]  # the last ones may lie at the end of the page
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 820, 1280])
+@pytest.mark.parametrize("width", [375, 768, 1280])
 def test_nothing_overflows_and_the_console_is_silent(page, width, theme):
     script = """
         const root = document.documentElement;

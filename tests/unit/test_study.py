@@ -20,6 +20,7 @@ from normlab.study import job as jobs_module
 from normlab.study.compose import Composer
 from normlab.study.engine import conduct, users_choices
 from normlab.study.scale import read_study
+from normlab.study.serving import read_serving
 
 CONF = Path(__file__).parents[2] / "conf"
 TINY = ("scale.seeds.training=8", "scale.tuning_seeds=2")
@@ -175,6 +176,33 @@ def test_findings_share_runs(world):
     verdicts = world("scale.findings=all", study="s")
     assert len(world.done) == 2 * 5 * 2 + 2 * 8
     assert verdicts[0].deciding.values == verdicts[1].deciding.values
+
+
+def test_a_run_tells_from_the_start_all_the_findings_that_it_serves(world):
+    renamed = {"arms": {"ln": ["norm=layer"], "batch": ["norm=batch"]}, "contrasts": {"main": "ln - batch"}}
+    for name, changes in (("other", {}), ("third", renamed)):
+        write(world.conf, finding(name=name, primary=False, claim=None, tune=None, **changes), name)
+    OmegaConf.save({"study": {"name": "s", "title": "Two", "findings": ["other", "third"]}}, _study(world, "s"))
+    world("scale.findings=all", study="s")
+    assert len(world.done) == 2 * 8
+    expected = {
+        "layer": ["finding:other", "arm:layer", "finding:third", "arm:ln"],
+        "batch": ["finding:other", "arm:batch", "finding:third"],
+    }
+    assert read_serving(world.output)
+    for name, tags in read_serving(world.output).items():
+        assert tags == expected[name.split("-")[1]]
+        assert read_json(world.output / "runs" / name / "config.json")["serves"] == tags
+
+
+def test_what_a_run_serves_is_no_part_of_it(world):
+    write(world.conf, finding(name="other", primary=False, claim=None), "other")
+    world()
+    OmegaConf.save({"study": {"name": "s", "title": "One", "findings": ["other"]}}, _study(world, "s"))
+    world("scale.findings=all", study="s")
+    assert world.done == []
+    found = read_serving(world.output)
+    assert {"finding:planted", "finding:other"} == set.intersection(*map(set, found.values()))
 
 
 def test_a_study_extended_after_a_look_keeps_its_first_verdict(world):

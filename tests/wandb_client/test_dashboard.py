@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
+import dashboard_chart
 import dashboard_panels
 from commands import ROOT, Ended
 from normlab.cli import CONF
@@ -64,6 +66,34 @@ def test_every_panel_shows_a_column_that_runs_have():
     assert '"config:optim.value.lr"' in spec
 
 
+def sensitivity(spec):
+    return [p["config"] for p in panels_of(spec) if p["viewType"] == "Vega2"]
+
+
+def test_learning_rates_are_a_point_a_run_coloured_by_norm():
+    """What the chart draws are columns that the panel asks for, and those are flat ones of every run."""
+    accuracy, _ = sensitivity(dashboard_panels.spec_of_workspace(dashboard_panels.workspace("e", "p", "e/chart")))
+    assert accuracy["panelDefId"] == "e/chart"
+    (runs,) = accuracy["userQuery"]["queryFields"]
+    asked = {field["name"]: field["args"][0]["value"] for field in runs["fields"] if field.get("args")}
+    assert asked == {"config": ["lr", "norm", "model", "task"], "summary": ["validation/accuracy"]}
+    fields = accuracy["fieldSettings"]
+    assert set(fields.values()) == {*asked["config"], *asked["summary"]}
+    used = set(re.findall(r"\$\{field:(\w+)\}", json.dumps(dashboard_chart.SPEC)))
+    assert used == set(fields)
+    points = dashboard_chart.SPEC["encoding"]
+    assert points["color"]["field"] == "${field:norm}"
+    assert (points["x"]["field"], points["x"]["scale"]) == ("${field:rate}", {"type": "log"})
+    assert {layer["encoding"]["y"]["field"] for layer in dashboard_chart.SPEC["layer"]} == {"${field:score}"}
+
+
+def test_where_wandb_keeps_no_chart_they_are_a_scatter():
+    spec = dashboard_panels.spec_of_workspace(dashboard_panels.workspace("e", "p", None))
+    assert sensitivity(spec) == []
+    titles = [panel["config"].get("chartTitle") for panel in panels_of(spec)]
+    assert "validation/accuracy by optim.lr" in titles
+
+
 def test_filters_arrive():
     spec = dashboard_panels.spec_of_workspace(dashboard_panels.workspace("e", "p"))
     (runs,) = spec["section"]["runSets"]
@@ -86,7 +116,7 @@ def test_offline_it_writes_both_and_talks_to_nobody(dashboard, server, tmp_path)
     done = dashboard("--study", str(tmp_path / "study"), "--offline", str(tmp_path / "d.json"))
     assert done.status == 0, done.err
     content = read_json(tmp_path / "d.json")
-    assert set(content) == {"workspace", "report"}
+    assert set(content) == {"workspace", "chart", "report"}
     text = json.dumps(content["report"])
     assert "supported" in text
     assert json.dumps(finding.title)[1:-1] in text
@@ -104,11 +134,24 @@ def test_saved_to_a_project_it_arrives_with_the_verdicts(dashboard, server, tmp_
     assert len(panels_of(views["project-view"]["spec"])) > 20
     assert "supported" in json.dumps(views["runs"]["spec"])
     assert server.state.projects == {"trials"}  # which was not there before
+    (chart,) = server.state.charts
+    assert json.loads(server.state.charts[chart]) == dashboard_chart.SPEC
+    assert {panel["panelDefId"] for panel in sensitivity(views["project-view"]["spec"])} == {chart}
     (run,) = server.state.runs.values()
     assert (run.job_type, run.exit_code) == ("study", 0)
     assert run.summary[f"verdict/{finding.name}"] == "supported"
     (table,) = (json.loads(content) for name, content in run.files.items() if name.endswith("table.json"))
     assert table["data"][0][3] == "supported"
+
+
+@pytest.mark.slow
+def test_saved_again_it_shows_the_chart_that_is_there(dashboard, server):
+    for _ in range(2):
+        done = dashboard("--project", "trials")
+        assert done.status == 0, done.err
+    (chart,) = server.state.charts
+    shown = [sensitivity(v["spec"]) for v in server.state.views.values() if v["type"] == "project-view"]
+    assert [{panel["panelDefId"] for panel in panels} for panels in shown] == [{chart}, {chart}]
 
 
 @pytest.mark.parametrize(

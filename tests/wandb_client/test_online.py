@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from wandb_state import Run
+from wandb_state import ENTITY, Run
 
 from normlab.jsonfile import read_json
 from normlab.measures.loggers import read_rows
+from normlab.runs.links import on_wandb
 
 TABLES = {"samples", "confusion", "confusion_table"}
 
@@ -49,6 +50,7 @@ def test_a_run_arrives_whole(run, server, folder):
     assert {name: sent.values[name] for name in names} == names
     assert sent.values["norm_options"]["momentum"] == 0.1
     assert sent.values["optim"]["lr"] > 0
+    assert on_wandb(folder()) == f"{server.address}/{ENTITY}/trials/runs/{sent.name}"
     assert json.loads(sent.files["config.json"]) == read_json(folder() / "config.json")
     assert {"provenance.json", "requirements.txt", "wandb-metadata.json"} <= set(sent.files)
     assert any(name.startswith("code/") for name in sent.files)

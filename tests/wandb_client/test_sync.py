@@ -6,6 +6,7 @@ import pytest
 from test_online import mirrors, only
 
 from normlab.jsonfile import read_json, write_json
+from normlab.runs.links import on_wandb
 
 OFFLINE = {"WANDB_MODE": "offline"}
 
@@ -18,9 +19,11 @@ def fragments(folder):
 def test_offline_runs_are_uploaded_once(run, server, folder, sync):
     assert run(environment=OFFLINE).status == 0
     assert not server.state.runs
+    assert on_wandb(folder()) == "offline"
     done = sync()
     assert done.status == 0, done.err
     assert done.out.startswith("uploaded")
+    assert on_wandb(folder()).endswith(f"/runs/{only(server).name}")
     mirrors(only(server), folder())
     assert only(server).group.startswith("batch-lstm-word_stress-")
     assert only(server).values["norm"] == "batch"

@@ -109,6 +109,7 @@ class State:
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     sweeps: dict[str, Sweep] = field(default_factory=dict)
     views: dict[str, dict[str, Any]] = field(default_factory=dict)
+    charts: dict[str, str] = field(default_factory=dict)  # entity/name → Vega-Lite
     operations: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     entities: set[str] = field(default_factory=lambda: {ENTITY})
@@ -193,7 +194,13 @@ class State:
 
     def _listed(self, run: Run) -> Answer:
         state = {None: "crashed", 0: "finished"}.get(run.exit_code, "failed")
-        return {**_LISTED, **self._bucket(run), "projectId": "1", "state": state, "tags": run.tags}
+        facts = {
+            "group": run.group,
+            "jobType": run.job_type,
+            "tags": run.tags,
+            "summaryMetrics": json.dumps(run.summary),
+        }
+        return {**_LISTED, **self._bucket(run), **facts, "projectId": "1", "state": state}
 
     def on_UpsertBucket(self, **sent: Any) -> Answer:  # noqa: N802
         entity, project = sent.get("entity") or ENTITY, sent.get("project") or "uncategorized"
@@ -392,6 +399,13 @@ class State:
         }
         return {"upsertView": {"view": view, "inserted": inserted}}
 
+    def on_CreateCustomChart(self, entity: str, chartName: str, spec: str, **_: Any) -> Answer:  # noqa: N802
+        chart = f"{entity}/{chartName}"
+        if chart in self.charts:
+            raise GraphQLError(f"a chart {chart} exists already")
+        self.charts[chart] = spec
+        return {"createCustomChart": {"chart": {"id": chart}}}
+
 
 def _grid(parameters: dict[str, Any]) -> list[dict[str, Any]]:
     """Every combination, the last parameter fastest."""
@@ -412,8 +426,8 @@ _UPSERTED = {
     "sweep": "sweep",
 }
 _LISTED = {
-    "group": None,
-    "jobType": None,
+    "systemMetrics": None,
+    "historyKeys": None,
     "commit": None,
     "readOnly": False,
     "createdAt": "2026-01-01T00:00:00",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -172,13 +172,32 @@ class Finding(Strict):
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def read_findings(conf: Path, names: Iterable[str]) -> list[Finding]:
+def read_findings(conf: Path, names: Iterable[str], own: Sequence[Path] = ()) -> list[Finding]:
     """Read findings by name.
 
+    Args:
+        conf: our folder, that holds `finding`.
+        own: the user's folders beside it.
+
     Raises:
-        InputError: there is none of that name, or a key of its file is wrong or missing.
+        InputError: there is none of that name or there are two, or a key of its file is wrong or missing.
     """
-    return [read_finding(conf / "finding" / f"{name}.yaml") for name in names]
+    return [read_finding(find_file("finding", name, conf, own)) for name in names]
+
+
+def find_file(group: str, name: str, conf: Path, own: Sequence[Path] = ()) -> Path:
+    """A finding's or a study's file, in our folder or one of the user's.
+
+    Raises:
+        InputError: there is none of that name, or there are two.
+    """
+    found = [path for folder in (conf, *own) if (path := folder / group / f"{name}.yaml").exists()]
+    if not found:
+        known = sorted(path.stem for folder in (conf, *own) for path in (folder / group).glob("*.yaml"))
+        raise InputError(f"there is no {group} {name!r}; there are {', '.join(known)}")
+    if len(found) > 1:
+        raise InputError(f"{found[0]} and {found[1]} are two of one name: rename the {group} that is yours")
+    return found[0]
 
 
 def read_finding(path: Path) -> Finding:

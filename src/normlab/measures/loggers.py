@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shutil
 import time
 from argparse import Namespace
@@ -16,7 +17,8 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from normlab.measures.place import Place
 from normlab.measures.wandb_access import is_online
-from normlab.measures.wandb_run import WandbRun, begin
+from normlab.measures.wandb_begin import begin, fragments
+from normlab.measures.wandb_run import WandbRun
 from normlab.schema import ELSEWHERE, SHOWN_OR_SAVED, InputError, RunConfig, WandbConfig
 
 
@@ -132,7 +134,11 @@ def _tensorboard(place: Place, labels: dict[str, Any]) -> Logger:
 
 
 def _wandb(wandb: WandbConfig, place: Place, record: RunRecord, labels: dict[str, Any]) -> Logger:
-    run = rank_zero_only(begin)(wandb, is_online(wandb), place, facts_of(wandb, labels))
+    name = f"{place.id}-{place.attempt}"
+    named = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None  # by the agent of a W&B sweep
+    facts = {"id": named or name, "name": place.id, **facts_of(wandb, labels)}
+    older = fragments(place.folder, name) if place.resume else []  # a run that begins has none
+    run = rank_zero_only(begin)(wandb, is_online(wandb), place.folder, facts, older)
     logger = WandbRun(run, wandb, lambda: record.rows, place)
     logger.resend(record.kept())
     return logger
@@ -140,10 +146,11 @@ def _wandb(wandb: WandbConfig, place: Place, record: RunRecord, labels: dict[str
 
 def facts_of(wandb: WandbConfig, labels: dict[str, Any]) -> dict[str, Any]:
     """What W&B's dashboard groups and filters by: group, tags, job type and the whole config."""
+    names = [labels["norm"], labels["model"], labels["task"]]
     return {
         "group": wandb.group or labels["cell"],
         "job_type": labels["measure"],
-        "tags": list(dict.fromkeys([labels["norm"], labels["model"], labels["task"], *wandb.tags])),
+        "tags": list(dict.fromkeys([*names, *labels["serves"], *wandb.tags])),
         "config": labels,
     }
 
@@ -158,6 +165,8 @@ def labels_of(config: RunConfig, place: Place) -> dict[str, Any]:
         **names,
         "measure": measure.pop("name"),
         "measure_options": measure,
+        "serves": config.serves,
+        "lr": config.optim.lr,  # also by itself, as charts in W&B reach no deeper
         "cell": f"{'-'.join(names.values())}-{_digest(config)}",
         "run": place.id,
         "attempt": place.attempt,

@@ -2,7 +2,8 @@
 
 A run that the server does not know is uploaded whole by `wandb sync`. That would repeat the rows of a run that the
 server has a part of; such a run is completed from its record, of which W&B's client leaves out what is there already.
-What was uploaded gets the mark that `wandb sync` leaves, `<file>.wandb.synced`.
+A study's run is shown again from what is kept of it. What was uploaded gets the mark that `wandb sync` leaves,
+`<file>.wandb.synced`.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pydantic
 
 from normlab.jsonfile import read_json
 from normlab.measures.place import Place
+from normlab.measures.wandb_begin import note_address, one_line
+from normlab.measures.wandb_study import KEPT, show_again
 from normlab.schema import InputError, RunConfig, WandbConfig
 
 _FRAGMENT = re.compile(r"(?:offline-)?run-\d{8}_\d{6}-(?P<id>.+)")
@@ -31,7 +36,8 @@ class Fragment:
 
     file   of the records
     id     W&B's of the run
-    state  of the run's status.json
+    state  of the run's status.json; `study` if it is a study
+    tags   finding:… and arm:… that it was given
     """
 
     file: Path
@@ -40,6 +46,7 @@ class Fragment:
     project: str
     entity: str | None
     state: str
+    tags: tuple[str, ...] = ()
 
     @property
     def mark(self) -> Path:
@@ -61,30 +68,48 @@ class Result:
 
 
 def find(output: Path) -> list[Fragment]:
-    """The newest fragment of every run below `output`, attempts that were set aside included."""
-    found: dict[tuple[Path, str], Fragment] = {}
-    for path in sorted(output.glob("runs/*/wandb/*run-*"), key=lambda path: path.name.removeprefix("offline-")):
-        known = _FRAGMENT.fullmatch(path.name)
-        folder = path.parents[1]
-        wandb = (read_json(folder / "config.json").get("logger") or {}).get("wandb")
+    """The newest fragment of every run below `output`, attempts that were set aside included, and of every study."""
+    folders = sorted({path.parent for path in output.glob("runs/*/wandb")})
+    return [*_of_runs(folders), *_of_studies(output)]
+
+
+def _of_runs(folders: Iterable[Path]) -> list[Fragment]:
+    found: list[Fragment] = []
+    for folder in folders:
+        config = read_json(folder / "config.json")
+        wandb = (config.get("logger") or {}).get("wandb")
         state = str(read_json(folder / "status.json").get("state"))
         replaced = "." in folder.name and state != "finished"  # another attempt was made instead
-        if known and wandb and not replaced:
-            file = path / f"run-{known['id']}.wandb"
-            found[folder, known["id"]] = Fragment(
-                file, known["id"], folder, wandb["project"], wandb.get("entity"), state
-            )
-    return list(found.values())
+        if wandb and not replaced:
+            tags = tuple(config.get("serves", []))
+            found += [
+                Fragment(path / f"run-{name}.wandb", name, folder, wandb["project"], wandb.get("entity"), state, tags)
+                for name, path in _newest(folder).items()
+            ]
+    return found
+
+
+def _of_studies(output: Path) -> list[Fragment]:
+    found = []
+    for path in sorted(output.glob(f"studies/*/{KEPT}")):
+        wandb = read_json(path).get("logger", {}).get("wandb")
+        for name, fragment in _newest(path.parent).items() if wandb else []:
+            file = fragment / f"run-{name}.wandb"
+            found.append(Fragment(file, name, path.parent, wandb["project"], wandb.get("entity"), "study"))
+    return found
+
+
+def _newest(folder: Path) -> dict[str, Path]:
+    """The newest fragment of each W&B run in a folder."""
+    paths = sorted(folder.glob("wandb/*run-*"), key=lambda path: path.name.removeprefix("offline-"))
+    return {known["id"]: path for path in paths if (known := _FRAGMENT.fullmatch(path.name))}
 
 
 def upload(fragments: Iterable[Fragment]) -> Iterator[Result]:
     """Upload what has no mark, run by run."""
-    groups: dict[tuple[str, str | None], list[Fragment]] = {}
-    for fragment in fragments:
-        if not fragment.mark.exists():
-            groups.setdefault((fragment.project, fragment.entity), []).append(fragment)
-    for (project, entity), group in groups.items():
-        states = _states(project, entity, [fragment.id for fragment in group])
+    waiting = [fragment for fragment in fragments if not fragment.mark.exists()]
+    for (project, entity), group in _by_project(f for f in waiting if f.state != "study").items():
+        states = {run.id: run.state for run in _known(project, entity, [fragment.id for fragment in group])}
         new = [fragment for fragment in group if fragment.id not in states]
         _sync(new)
         for fragment in group:
@@ -97,32 +122,88 @@ def upload(fragments: Iterable[Fragment]) -> Iterator[Result]:
                 yield _complete(fragment)
             else:
                 yield Result(fragment, "failed", _HALF)
+        _note_addresses(project, entity, {fragment.id: fragment for fragment in group if fragment.mark.exists()})
+    for fragment in waiting:
+        if fragment.state == "study":
+            yield Result(fragment, "uploaded" if show_again(fragment.folder) else "failed")
+
+
+def _note_addresses(project: str, entity: str | None, there: Mapping[str, Fragment]) -> None:
+    with suppress(InputError):  # they are there, whether we know where or not
+        for run in _known(project, entity, list(there)):
+            note_address(there[run.id].folder, run.url)
+
+
+def lacking(output: Path, wanted: Mapping[str, Sequence[str]]) -> dict[Fragment, list[str]]:
+    """Which tags the runs below `output` were not given, as what wants them came later.
+
+    Args:
+        wanted: tags by the run's id.
+    """
+    fragments = _of_runs(output / "runs" / name for name in wanted)
+    missing = {f: [tag for tag in wanted[f.folder.name] if tag not in f.tags] for f in fragments}
+    return {fragment: tags for fragment, tags in missing.items() if tags}
+
+
+def add_tags(missing: Mapping[Fragment, Sequence[str]]) -> int:
+    """Add tags to the runs that the server holds and that lack them; the number of such runs.
+
+    Raises:
+        InputError: it does not let us in.
+    """
+    changed = 0
+    for (project, entity), group in _by_project(missing).items():
+        tags = {fragment.id: missing[fragment] for fragment in group}
+        for run in _known(project, entity, list(tags), whole=True):
+            more = [tag for tag in tags[run.id] if tag not in run.tags]
+            if more and run.state == "finished":
+                run.tags = [*run.tags, *more]
+                _update(run)
+                changed += 1
+    return changed
+
+
+def _update(run: Any) -> None:
+    try:
+        run.update()
+    except Exception as error:  # the client raises errors of many kinds
+        raise InputError(f"W&B does not take the tags of {run.id}: {one_line(error)}") from None
+
+
+def _by_project(fragments: Iterable[Fragment]) -> dict[tuple[str, str | None], list[Fragment]]:
+    groups: dict[tuple[str, str | None], list[Fragment]] = {}
+    for fragment in fragments:
+        groups.setdefault((fragment.project, fragment.entity), []).append(fragment)
+    return groups
 
 
 _HALF = "half-written, as its process was killed: give the run's command again to finish it, then upload"
 
 
-def _states(project: str, entity: str | None, ids: list[str]) -> dict[str, str]:
-    """The state on the server of those runs that it knows.
+def _known(project: str, entity: str | None, ids: list[str], *, whole: bool = False) -> list[Any]:
+    """Those runs that the server knows.
+
+    Args:
+        whole: with config and summary, which a change sends back.
 
     Raises:
         InputError: it does not let us in.
     """
     import wandb as client
 
-    found: dict[str, str] = {}
+    found: list[Any] = []
     try:
         api = client.Api(timeout=30)
         path = f"{entity or api.default_entity}/{project}"
         for first in range(0, len(ids), ASKED_AT_ONCE):
             some = {"name": {"$in": ids[first : first + ASKED_AT_ONCE]}}
-            found |= {run.id: run.state for run in api.runs(path, filters=some, per_page=ASKED_AT_ONCE)}
+            found += api.runs(path, filters=some, per_page=ASKED_AT_ONCE, lazy=not whole)
     except Exception as error:  # the client raises errors of many kinds
         if str(error).startswith("Could not find project"):  # it is made with its first run
-            return {}
+            return []
         refused = any(word in str(error) for word in ("401", "403", "permission", "API key"))
-        why = "the API key is refused (`wandb login --relogin` sets another)" if refused else str(error)
-        raise InputError(f"W&B does not answer for {entity or 'your'}/{project}: {' '.join(why.split())}") from None
+        why = "the API key is refused (`wandb login --relogin` sets another)" if refused else one_line(error)
+        raise InputError(f"W&B does not answer for {entity or 'your'}/{project}: {why}") from None
     return found
 
 
@@ -175,6 +256,6 @@ def _complete(fragment: Fragment) -> Result:
             run.summary.update(summary)
             run.finish(exit_code=0 if summary else 1)
         except Exception as error:  # the client raises errors of many kinds
-            return Result(fragment, "failed", " ".join(str(error).split())[:200])
+            return Result(fragment, "failed", one_line(error))
     fragment.mark.touch()
     return Result(fragment, "completed")

@@ -8,12 +8,7 @@ whole run and takes the place of the older ones, of which the client may have lo
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import sys
-import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 from pytorch_lightning.loggers import WandbLogger
@@ -22,13 +17,12 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from normlab.measures.place import Place
 from normlab.measures.predictions import Confusion, Samples
 from normlab.measures.wandb_access import PROBE, unreachable
+from normlab.measures.wandb_begin import note_address, one_line, warn
 from normlab.schema import WandbConfig
 
 STEP = "trainer/global_step"  # as Lightning calls it: optimiser steps, the x axis unless another is chosen
 # which value of a curve sums it up while the run is going on; at its end the run's own summary takes their place
 BEST = {"accuracy": "max", "f1": "max", "loss": "min", "perplexity": "min", "bits_per_character": "min"}
-
-TRIES = 3  # of beginning an offline run
 
 Rows = list[dict[str, Any]]
 
@@ -52,6 +46,7 @@ class WandbRun(WandbLogger):
         self._extras: list[Callable[[Any], None]] = []
         self.do(_define)
         self.do(lambda run: _save_files(run, place))
+        self.do(lambda run: note_address(place.folder, None if run.offline or run.disabled else run.url))
 
     @property
     def experiment(self) -> Any:
@@ -104,7 +99,7 @@ class WandbRun(WandbLogger):
         except Exception as error:  # its client and its service raise errors of many kinds
             self._lost = True
             late = isinstance(error, TimeoutError)
-            why = f"not everything arrived within {self._options.timeout:g} s" if late else _one_line(error)
+            why = f"not everything arrived within {self._options.timeout:g} s" if late else one_line(error)
             if not self._warned:
                 warn(f"{why}; the run goes on, and `make sync` uploads what is missing")
             self._warned = True
@@ -117,100 +112,6 @@ def replay(run: Any, rows: Rows) -> None:
             values = {name: value for name, value in row.items() if name not in ("step", "time")}
             values = {name: float("nan") if value is None else value for name, value in values.items()}
             run.log({**values, STEP: row["step"], "_timestamp": row["time"]}, step=number, commit=True)
-
-
-def begin(options: WandbConfig, online: bool, place: Place, facts: dict[str, Any]) -> Any:
-    """W&B's run: online if that is asked for and works, otherwise offline.
-
-    Args:
-        facts: what `wandb.init` is told about the run.
-    """
-    import wandb as client
-
-    os.environ.setdefault("WANDB_SILENT", "true")  # our own lines say how to view and upload
-    if client.run is not None:  # an earlier run of a multirun failed
-        with suppress(Exception):
-            client.finish(exit_code=1)
-    older = _fragments(place)
-    settings = client.Settings(
-        console="off",
-        silent=True,
-        save_code=True,
-        init_timeout=options.timeout,
-        finish_timeout=options.timeout,
-        finish_timeout_raises=True,
-    )
-    named = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None  # by the agent of a W&B sweep
-    arguments = {
-        "project": options.project,
-        "entity": options.entity,
-        "id": named or f"{place.id}-{place.attempt}",
-        "name": place.id,
-        "dir": place.folder,
-        "resume": "allow",
-        "settings": settings,
-        **facts,
-    }
-    run = _online(client, arguments, min(PROBE, options.timeout)) if online else None
-    if run is None:
-        run = _offline(client, arguments)
-    for fragment in older if run is not None else []:
-        shutil.rmtree(fragment, ignore_errors=True)
-    return run
-
-
-def _online(client: Any, arguments: dict[str, Any], seconds: float) -> Any:
-    """An online run, or None and one warning."""
-    try:
-        why = unreachable(str(client.setup().settings.base_url), seconds)
-        if not why:
-            return client.init(mode="online", **arguments)
-    except Exception as error:  # its client and its service raise errors of many kinds
-        why = _worded(error, arguments)
-        client.teardown()  # its service holds that the run's id is in use
-    for failed in (arguments["dir"] / "wandb").glob(f"run-*-{arguments['id']}"):
-        shutil.rmtree(failed, ignore_errors=True)
-    warn(f"{why}: the run goes on and is logged offline; `make sync` uploads it later")
-    return None
-
-
-def _offline(client: Any, arguments: dict[str, Any]) -> Any:
-    """A run in the run's folder, or None and one warning."""
-    off = os.environ.get("WANDB_MODE") == "disabled"
-    for left in reversed(range(TRIES)):
-        try:
-            return client.init(mode="disabled" if off else "offline", **arguments)
-        except Exception as error:
-            if left == 0:
-                warn(f"can't log, not even offline ({_one_line(error)}); the run goes on without it")
-            client.teardown()
-            time.sleep(1.0)  # on a busy machine its service ends, and forgets the run's id, after it said so
-    return None
-
-
-def _worded(error: BaseException, arguments: dict[str, Any]) -> str:
-    text = str(error)
-    if "401" in text or type(error).__name__ == "AuthenticationError":
-        return "the API key is refused (`wandb login --relogin` sets another)"
-    if arguments["entity"] and str(arguments["entity"]) in text:
-        return f"logger.wandb.entity={arguments['entity']} is not known there"
-    return _one_line(error)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def warn(text: str) -> None:
-    """One line for the user."""
-    print(f"W&B: {text}", file=sys.stderr, flush=True)
-
-
-def _fragments(place: Place) -> list[Any]:
-    """What earlier processes of this attempt have left; a run that begins has none."""
-    if place.resume is None:
-        return []
-    return sorted((place.folder / "wandb").glob(f"*run-*-{place.id}-{place.attempt}"))
 
 
 def _define(run: Any) -> None:

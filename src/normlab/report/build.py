@@ -16,10 +16,11 @@ from normlab.report.figure import Chart, drawing
 from normlab.report.latex import write_tables
 from normlab.report.matrix import Matrix, matrix_of
 from normlab.report.page import write_page
-from normlab.report.sources import Look, Source, look_of, read_sources
+from normlab.report.sources import Look, Source, holds_study, look_of, read_sources
 from normlab.schema import InputError
 from normlab.study.compose import CONF
 from normlab.study.engine import REFERENCE
+from normlab.study.progress import Stage, planned_findings
 from normlab.study.scale import read_study
 
 STUDIES = ("textbook", "beyond", "paper")  # in the order of the page
@@ -30,12 +31,16 @@ MOST_BYTES = 5_000_000  # of the page
 class Section:
     """What the page says of one finding.
 
-    looks   the one that it is about, then the other one to compare with: your study before the reference
-    charts  with their pictures, for the page
+    looks     the one that it is about, then the other one to compare with: your study before the reference
+    progress  of the user's studies that have planned it and have no verdict yet
+    ours      its file is in our folder of findings
+    charts    with their pictures, for the page
     """
 
     finding: Finding
     looks: list[Look]
+    progress: list[tuple[Source, list[Stage]]]
+    ours: bool
     charts: list[Chart] = field(default_factory=list)
     pictures: list[str] = field(default_factory=list)
 
@@ -50,7 +55,6 @@ class Report:
     """All that a page is made of.
 
     problems  what could not be read, in words
-    missing   names of findings that a study of the user's has still to do, by study
     """
 
     own: list[Source]
@@ -58,12 +62,11 @@ class Report:
     sections: list[Section]
     matrix: Matrix
     problems: list[str]
-    missing: dict[str, list[str]]
 
 
 def own_studies(output: Path) -> list[Path]:
     """Folders of the user's studies, by name."""
-    return sorted(path.parent for path in (output / "studies").glob("*/runs.csv"))
+    return sorted(path for path in (output / "studies").glob("*") if holds_study(path))
 
 
 def gather(own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE) -> Report:
@@ -79,26 +82,27 @@ def gather(own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE) 
     committed = read_sources(sorted(path for path in reference.glob("*") if path.is_dir()), own=False)
     for source in [*mine, *committed]:
         problems += source.problems
-    findings = _findings(conf, problems)
+    ours = _findings(conf, problems)
+    findings = [*_users_own(mine, {finding.name for finding in ours}), *ours]
     known = {finding.name for finding in findings}
     for source in [*mine, *committed]:
         problems += [
             f"{source.folder} holds {name}, of which there is no file in conf/finding; it is left out."
-            for name in source.findings
+            for name in dict.fromkeys([*source.findings, *source.progress])
             if name not in known
         ]
     sections = []
     for finding in findings:
         looks = [look for sources in (mine, committed) if (look := look_of(finding, sources)) is not None]
-        sections.append(Section(finding, looks))
+        progress = [(source, source.progress[finding.name]) for source in mine if finding.name in source.progress]
+        sections.append(Section(finding, looks, progress, finding in ours))
         problems += [
             f"conf/finding/{finding.name}.yaml has another rule now than {look.source.name} was judged by."
             for look in looks
             if look.changed
         ]
     looks_of = {section.finding.name: section.looks for section in sections}
-    missing = {source.folder.name: left for source in mine if (left := _missing(source, conf))}
-    return Report(mine, committed, sections, matrix_of(findings, looks_of), problems, missing)
+    return Report(mine, committed, sections, matrix_of(findings, looks_of), problems)
 
 
 def build(
@@ -156,28 +160,13 @@ def _findings(conf: Path, problems: list[str]) -> list[Finding]:
     return [found[name] for name in names]
 
 
-def _missing(source: Source, conf: Path) -> list[str]:
-    """Findings of the study that it will do at its scale and has no verdict of."""
-    study = source.folder.name.rpartition("-")[0]
-    if not (conf / "study" / f"{study}.yaml").exists():
-        return [name for name in source.findings if name not in source.verdicts]
-    try:
-        findings = read_study(conf, study)[1]
-    except InputError:
-        return []
-    scale = source.folder.name.rpartition("-")[2]
-    if scale == "smoke":
-        return []  # it only tries whether all runs
-    every = _runs_all(conf, scale)
-    return [f.name for f in findings if scale in f.scales and (f.primary or every) and f.name not in source.verdicts]
-
-
-def _runs_all(conf: Path, scale: str) -> bool:
-    """Does the scale run exploratory findings too?"""
-    from omegaconf import OmegaConf
-
-    path = conf / "scale" / f"{scale}.yaml"
-    return path.exists() and OmegaConf.select(OmegaConf.load(path), "findings") == "all"
+def _users_own(sources: Sequence[Source], ours: set[str]) -> list[Finding]:
+    """Findings of which there is no file in our folder, as the user's studies have planned them."""
+    planned: dict[str, Finding] = {}
+    for source in sources:
+        planned |= planned_findings(source.folder)
+    wanted = {name for source in sources for name in (*source.findings, *source.progress)}
+    return [finding for name, finding in planned.items() if name in wanted - ours]
 
 
 def _tuning(reference: Path, problems: list[str]) -> list[dict[str, Any]]:

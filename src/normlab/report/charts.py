@@ -9,30 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normlab.findings.finding import Finding
-from normlab.findings.formula import Cell, Formula, parse
-from normlab.findings.verdict import Estimate, margin_of
-from normlab.report.colours import INKS, OTHER, colour_of
-from normlab.report.figure import Chart, figure
-from normlab.report.sources import Look
-from normlab.report.words import (
-    compact,
-    is_ratio,
-    metric_words,
-    norm_of,
-    number,
-    run_phrase,
-    shown_formula,
-    with_unit,
-)
+from normlab.findings.formula import Cell
+from normlab.report.colours import INKS, colour_of
+from normlab.report.contrasts import deciding
+from normlab.report.figure import Chart, figure, wrapped
+from normlab.report.sources import Look, cell_of
+from normlab.report.words import INSIDE, compact, metric_words, norm_of, with_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK, MUTED, BAND = INKS["ink"][0], INKS["muted"][0], INKS["band"][0]
+INK, MUTED = INKS["ink"][0], INKS["muted"][0]
 MOST_SEEDS = 12  # a condition has at most that many seed lines a cell
-_DASHES = ["-", "--", ":", "-."]
+_DASHES = ["-", "--", ":", "-.", (0, (7, 2, 1, 2, 1, 2)), (0, (9, 3))]
 _MARKERS = ["o", "s", "^", "D", "v", "P"]
-_INSIDE = ("gradient", "activation", "tid_mean", "tid_var", "cosine", "stable_rank", "gain_drift", "dead")
 _BY_CHANCE = {"inside/tid_mean": "inside/tid_mean_iid", "inside/tid_var": "inside/tid_var_iid"}
 
 
@@ -53,41 +43,6 @@ def charts_of(finding: Finding, looks: Sequence[Look], committed: Sequence[Mappi
     return [chart for chart in made if chart is not None]
 
 
-def deciding(finding: Finding, looks: Sequence[Look]) -> Chart | None:
-    """Each contrast: its seeds, its mean and interval, and the margin; the other study's interval beneath."""
-    verdict = looks[0].verdict
-    if verdict is None or not verdict.estimates:
-        return None
-    estimates = verdict.estimates
-    fig, (ax,) = figure(1.15 + 0.5 * len(estimates) + 0.2 * (len(looks) > 1))
-    level = f"{100 * estimates[0].interval.level:.1f}".removesuffix(".0")
-    chart = Chart(
-        name=f"{finding.name}-contrasts",
-        title="What decides",
-        alt="",
-        caption=f"Dots: one seed each. Diamond and bar: mean and {level} % interval, paired by seed; "
-        + f"{run_phrase(looks[0])}. {_margin_caption(finding)}"
-        + (f" Hollow square and thin bar: {looks[1].source.name}." if len(looks) > 1 else ""),
-        figure=fig,
-    )
-    others = {e.name: e for e in looks[1].verdict.estimates} if len(looks) > 1 and looks[1].verdict else {}
-    _margins(ax, finding)
-    for row, estimate in enumerate(estimates):
-        _contrast(ax, finding, looks[0], estimate, len(estimates) - 1 - row, chart)
-        if estimate.name in others:
-            _other(ax, finding, looks[1], others[estimate.name], len(estimates) - 1 - row, chart)
-    ax.set_yticks(range(len(estimates)), [_wrapped(e.name) for e in reversed(estimates)])
-    ax.set_ylim(-0.6, len(estimates) - 0.4)
-    ax.grid(axis="y", visible=False)
-    ratio = finding.rule == "ratio"
-    unit = "factor" if ratio else "difference"
-    ax.set_xlabel(_wrapped(f"{with_unit(finding.metric)}: {unit}, in favour of the claim →", 70))
-    if ratio:
-        _factor_ticks(ax)
-    chart.alt = "Contrasts of the finding. " + "; ".join(f"{e.name}: {number(finding, e)}" for e in estimates) + "."
-    return chart
-
-
 def rates(finding: Finding, look: Look, committed: Sequence[Mapping[str, Any]]) -> Chart | None:
     """The score of each cell at each learning rate, and the rate that was taken."""
     if finding.tune is None:
@@ -95,7 +50,8 @@ def rates(finding: Finding, look: Look, committed: Sequence[Mapping[str, Any]]) 
     tuned = look.tuned or _committed(finding, look, committed)
     tuned = [row for row in tuned if isinstance(row.get("point"), int | float)]
     cells = [cell for cell in finding.cells if _of(tuned, cell)]
-    if not cells:
+    tried = sorted({float(row["point"]) for row in tuned})
+    if not cells or len(tried) < 2:  # one rate alone is no tuning
         return None
     panels = _panels(cells)
     chart, axes = _small_multiples(f"{finding.name}-rates", "How it was tuned", panels)
@@ -115,15 +71,20 @@ def rates(finding: Finding, look: Look, committed: Sequence[Mapping[str, Any]]) 
                     score = _value(row, metric)
                     if score is not None:
                         text = f"{cell}, rate {point:g}, seed {row['seed']}: {compact(score)}; run {row['id']}"
-                        ax.plot([point], [score], style["marker"], color=style["color"], ms=4, gid=chart.mark(text))
-            ax.plot(list(means), list(means.values()), style["dash"], color=style["color"], lw=1.6, label=str(cell.arm))
+                        _dot(ax, point, score, style, gid=chart.mark(text))
+            ax.plot(list(means), list(means.values()), ls=style["dash"], color=style["color"], lw=1.6)
+            _key(ax, cell, style)
             taken = {float(row["point"]) for row in _of(look.rows, cell) if _value(row, "point") is not None}
             for chosen in taken & set(means):
                 text = f"{cell}: rate {chosen:g} was taken, mean {compact(means[chosen])}"
                 ax.plot([chosen], [means[chosen]], "o", mfc="none", mec=INK, ms=11, mew=1.4, gid=chart.mark(text))
         ax.set_xscale("log")
+        every = 1 if len(axes) == 1 or len(tried) < 5 else 2
+        ax.set_xticks(tried, [f"{point:g}" if n % every == 0 else "" for n, point in enumerate(tried)])
+        ax.minorticks_off()
+        ax.margins(x=0.1)  # so that the labels of neighbours don't touch
         ax.set_xlabel("learning rate" if finding.tune.option == "optim.lr" else finding.tune.option)
-    axes[0].set_ylabel(_wrapped(with_unit(metric), 24))
+    axes[0].set_ylabel(wrapped(with_unit(metric), 24))
     _legend(chart, axes)
     chart.caption = (
         f"Dots: one tuning seed each, n = {len(seeds)}, never a reporting seed. Ring: the rate that was taken."
@@ -135,7 +96,7 @@ def rates(finding: Finding, look: Look, committed: Sequence[Mapping[str, Any]]) 
 
 def _committed(finding: Finding, look: Look, committed: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The reference's tuning of the same choices, by this finding if it did it, as cells of this finding."""
-    cells = {row.get("cell"): _cell_of(row) for row in look.rows}
+    cells = {row.get("cell"): cell_of(row) for row in look.rows}
     found = [row for row in committed if row.get("cell") in cells]
     found = [row for row in found if row["finding"] == finding.name] or found
     return [{**row, "arm": cells[row["cell"]].arm, "condition": cells[row["cell"]].condition} for row in found]
@@ -162,15 +123,16 @@ def curves(finding: Finding, look: Look) -> Chart | None:
             steps = sorted(by_step)
             low, high, mean = ([float(f(by_step[step])) for step in steps] for f in (min, max, np.mean))
             ax.fill_between(steps, low, high, color=style["color"], alpha=0.14, lw=0)
-            ax.plot(steps, mean, style["dash"], color=style["color"], lw=1.6, label=str(cell.arm))
+            ax.plot(steps, mean, ls=style["dash"], color=style["color"], lw=1.6)
+            _key(ax, cell, style)
             for step, value in zip(steps, mean, strict=True):
                 n = len(by_step[step])
                 span = f", from {compact(min(by_step[step]))} to {compact(max(by_step[step]))}"
                 text = f"{cell}, step {step:,}: mean {compact(value)}{span}, n = {n}"
-                ax.plot([step], [value], style["marker"], color=style["color"], ms=3.5, gid=chart.mark(text))
+                _dot(ax, step, value, style, ms=3.5, gid=chart.mark(text))
             _seed_lines(ax, chart, look, cell, metric, style)
         ax.set_xlabel("training step")
-    axes[0].set_ylabel(_wrapped(with_unit(metric), 24))
+    axes[0].set_ylabel(wrapped(with_unit(metric), 24))
     _legend(chart, axes)
     chart.caption = (
         f"Line: mean of n = {len(seeds)} seeds. Thin lines: one seed each. Band: from the lowest to the highest. "
@@ -182,7 +144,7 @@ def curves(finding: Finding, look: Look) -> Chart | None:
 
 def inside(finding: Finding, look: Look) -> Chart | None:
     """What the probes saw at the checkpoint that was reported: a panel a quantity, a dot a seed."""
-    names = [f"inside/{name}" for name in _INSIDE]
+    names = [f"inside/{name}" for name in INSIDE]
     found = [name for name in names if any(_value(row, name) is not None for row in look.rows)]
     cells = [
         cell for cell in finding.cells if any(_value(row, n) is not None for row in _of(look.rows, cell) for n in found)
@@ -194,125 +156,62 @@ def inside(finding: Finding, look: Look) -> Chart | None:
     fig, axes = figure(height * math.ceil(len(found) / columns), math.ceil(len(found) / columns), columns, sharey=True)
     chart = Chart(f"{finding.name}-inside", "Why: what happened inside", "", "", fig)
     for ax, name in zip(axes, found, strict=False):
-        for row_number, cell in enumerate(reversed(cells)):
-            style = _style(finding, cell)
-            values = []
-            for row in _of(look.rows, cell):
-                value = _value(row, name)
-                if value is None:
-                    continue
-                values.append(value)
-                text = f"{metric_words(name)}, {cell}, seed {row['seed']}: {compact(value)}; run {row['id']}"
-                ax.plot(
-                    [value],
-                    [row_number],
-                    style["marker"],
-                    color=style["color"],
-                    ms=4.5,
-                    alpha=0.8,
-                    gid=chart.mark(text),
-                )
-            by_chance = [v for row in _of(look.rows, cell) if (v := _value(row, _BY_CHANCE.get(name, ""))) is not None]
-            if by_chance:
-                mean = float(np.mean(by_chance))
-                text = f"{metric_words(name)}, {cell}: {compact(mean)} would be chance alone, n = {len(by_chance)}"
-                ax.plot([mean], [row_number], "D", mfc="none", mec=INK, ms=5, mew=1.2, gid=chart.mark(text))
-            if values:
-                ax.plot([float(np.mean(values))] * 2, [row_number - 0.3, row_number + 0.3], color=style["color"], lw=2)
+        for place, cell in enumerate(reversed(cells)):
+            _seen(ax, chart, finding, look, cell, name, place)
         ax.set_title(metric_words(name), fontsize=9)
-        shown = [v for row in look.rows if (v := _value(row, name)) is not None]
-        if min(shown) > 0 and max(shown) / min(shown) > 30:
-            ax.set_xscale("log")
+        _few_ticks(ax, [v for row in look.rows if (v := _value(row, name)) is not None])
         ax.set_ylim(-0.7, len(cells) - 0.3)
         ax.grid(axis="y", visible=False)
     for ax in axes[len(found) :]:
         ax.remove()
     axes[0].set_yticks(range(len(cells)), [str(cell) for cell in reversed(cells)])
     chance = " Hollow diamond: what chance alone would give." if set(found) & set(_BY_CHANCE) else ""
+    lacking = any(all(_value(row, name) is None for row in _of(look.rows, cell)) for cell in cells for name in found)
     chart.caption = (
-        f"Dots: one seed each, {_counted(look, cells)}. Bar: their mean.{chance} "
-        "Exploratory: it tells what goes with what, not why."
+        f"Dots: one seed each, {_counted(look, cells)}. Bar: their median.{chance}{' Dash: there is none.' * lacking} "
+        "Exploratory: it shows what goes with the result, which need not be its reason."
     )
     seen = ", ".join(metric_words(name) for name in found)
     chart.alt = f"Probes inside the networks: {seen}, for {', '.join(map(str, cells))}."
     return chart
 
 
-def _contrast(ax: Axes, finding: Finding, look: Look, estimate: Estimate, y: float, chart: Chart) -> None:
-    colour = _plus_colour(finding, estimate)
-    seeds = estimate.seeds
-    for index, (seed, value) in enumerate(zip(seeds, estimate.values, strict=True)):
-        jitter = 0.17 + 0.05 * (index % 3)
-        runs = ", ".join(
-            str(row["id"])
-            for row in look.rows
-            if row["seed"] == seed and _cell_of(row) in parse(estimate.formula).weights
-        )
-        shown = f"{math.exp(value):.4g} times" if is_ratio(finding, estimate) else f"{value:+.4g}"
-        text = f"{estimate.name}, seed {seed}: {shown}; runs {runs}"
-        ax.plot([value], [y + jitter], "o", color=colour, ms=4.5, alpha=0.75, mew=0, gid=chart.mark(text))
-    low, high = estimate.interval.low, estimate.interval.high
-    text = f"{estimate.name}: {shown_formula(finding, estimate)} = {number(finding, estimate)}, n = {len(seeds)}"
-    ax.plot([low, high], [y, y], color=INK, lw=3, solid_capstyle="butt")
-    ax.plot([estimate.mean], [y], "D", color=INK, ms=6.5, gid=chart.mark(text))
+def _seen(ax: Axes, chart: Chart, finding: Finding, look: Look, cell: Cell, name: str, place: float) -> None:
+    """What a probe saw in a cell's runs, in a line."""
+    style = _style(finding, cell)
+    rows = _of(look.rows, cell)
+    values = [(row, v) for row in rows if (v := _value(row, name)) is not None]
+    for row, value in values:
+        text = f"{metric_words(name)}, {cell}, seed {row['seed']}: {compact(value)}; run {row['id']}"
+        _dot(ax, value, place, style, ms=4.5, alpha=0.8, gid=chart.mark(text))
+    by_chance = [v for row in rows if (v := _value(row, _BY_CHANCE.get(name, ""))) is not None]
+    if by_chance:
+        middle = float(np.median(by_chance))
+        text = f"{metric_words(name)}, {cell}: {compact(middle)} would be chance alone, n = {len(by_chance)}"
+        ax.plot([middle], [place], "D", mfc="none", mec=INK, ms=5, mew=1.2, gid=chart.mark(text))
+    if values:
+        middle = float(np.median([value for _, value in values]))
+        ax.plot([middle] * 2, [place - 0.3, place + 0.3], color=style["color"], lw=2)
+    else:
+        ax.text(0.02, place, "\N{EN DASH}", transform=ax.get_yaxis_transform(), color=MUTED, va="center")
 
 
-def _other(ax: Axes, finding: Finding, look: Look, estimate: Estimate, y: float, chart: Chart) -> None:
-    text = f"{look.source.name}, {estimate.name}: {number(finding, estimate)}, n = {len(estimate.seeds)}"
-    ax.plot([estimate.interval.low, estimate.interval.high], [y - 0.24] * 2, color=MUTED, lw=1.4)
-    ax.plot([estimate.mean], [y - 0.24], "s", mfc="none", mec=MUTED, ms=5.5, mew=1.4, gid=chart.mark(text))
+def _few_ticks(ax: Axes, values: Sequence[float]) -> None:
+    """So few and short that they stand apart in half the page's width."""
+    from matplotlib.ticker import LogLocator
 
-
-def _margins(ax: Axes, finding: Finding) -> None:
-    margin = margin_of(finding)
-    ax.axvline(0, color=MUTED, lw=1)
-    ax.axvspan(-margin, margin, color=BAND, lw=0, zorder=0)
-    ax.axvline(margin, color=MUTED, lw=1, ls=(0, (4, 3)))
-    ax.axvline(-margin, color=MUTED, lw=1, ls=(0, (4, 3)))
-
-
-def _margin_caption(finding: Finding) -> str:
-    if finding.rule == "equivalence":
-        return f"Shaded: ±{finding.margin:g}, within which the arms count as equal."
-    if finding.rule == "ratio":
-        return f"Shaded: differences too small to matter, a factor below {finding.margin:g} either way."
-    return f"Shaded: differences too small to matter, within ±{finding.margin:g}."
-
-
-def _factor_ticks(ax: Axes) -> None:
-    """Round factors on an axis of logarithms."""
-    from matplotlib.ticker import LogLocator, MaxNLocator
-
-    low, high = (math.exp(min(max(bound, -300), 300)) for bound in ax.get_xlim())
-    ticks = (
-        LogLocator(numticks=7).tick_values(low, high)
-        if high / low > 20
-        else MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    )
-    shown = [float(tick) for tick in ticks if low <= tick <= high and tick > 0]
-    limits = ax.get_xlim()
-    ax.set_xticks([math.log(tick) for tick in shown], [f"{tick:g}\N{MULTIPLICATION SIGN}" for tick in shown])
-    ax.set_xlim(*limits)
-
-
-def _plus_colour(finding: Finding, estimate: Estimate) -> str:
-    """Of the norm that the contrast favours if it is positive; ink where that is no single norm."""
-    formula = parse(estimate.formula)
-    sign = -1 if finding.better == "lower" else 1
-    norms = {norm_of(finding, cell) for cell in _cells(formula, sign) if cell.arm in finding.arms}
-    return colour_of(next(iter(norms))) if len(norms) == 1 else OTHER
-
-
-def _cells(formula: Formula, sign: int) -> list[Cell]:
-    return [cell for cell, weight in formula.weights.items() if weight == sign]
-
-
-def _cell_of(row: Mapping[str, Any]) -> Cell:
-    return Cell(row["arm"], row["condition"])
+    if min(values) > 0 and max(values) / min(values) > 30:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(numticks=5))
+    elif min(values) == max(values):
+        ax.set_xticks([values[0]], [f"{values[0]:g}"])
+    else:
+        ax.locator_params(axis="x", nbins=4)
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:.4g}".replace("-", "\N{MINUS SIGN}"))
 
 
 def _of(rows: Sequence[Mapping[str, Any]], cell: Cell) -> list[Mapping[str, Any]]:
-    return [row for row in rows if _cell_of(row) == cell]
+    return [row for row in rows if cell_of(row) == cell]
 
 
 def _value(row: Mapping[str, Any], metric: str) -> float | None:
@@ -341,7 +240,7 @@ def _small_multiples(name: str, title: str, panels: Mapping[str, Sequence[Cell]]
     return Chart(name, title, "", "", fig), axes[: len(panels)]
 
 
-def _style(finding: Finding, cell: Cell) -> dict[str, str]:
+def _style(finding: Finding, cell: Cell) -> dict[str, Any]:
     """Colour by norm; arms that share a norm differ by dash and marker."""
     arms = list(finding.arms)
     norm = norm_of(finding, cell)
@@ -354,13 +253,27 @@ def _style(finding: Finding, cell: Cell) -> dict[str, str]:
     }
 
 
+def _dot(ax: Axes, x: float, y: float, style: Mapping[str, Any], ms: float = 4, **options: Any) -> None:
+    ax.plot([x], [y], style["marker"], color=style["color"], ms=ms, **options)
+
+
+def _key(ax: Axes, cell: Cell, style: Mapping[str, Any]) -> None:
+    """What the legend shows of an arm: line and marker, which are drawn apart."""
+    ax.plot([], [], style["marker"], ls=style["dash"], color=style["color"], lw=1.6, ms=4, label=str(cell.arm))
+
+
 def _legend(chart: Chart, axes: Sequence[Axes]) -> None:
     named: dict[str, Any] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             named.setdefault(label, handle)
     chart.figure.legend(
-        list(named.values()), list(named), loc="outside upper left", ncols=min(len(named), 6), fontsize=9
+        list(named.values()),
+        list(named),
+        loc="outside upper left",
+        ncols=min(len(named), 5),
+        handlelength=3,
+        fontsize=9,
     )
 
 
@@ -383,7 +296,7 @@ def _seed_lines(ax: Axes, chart: Chart, look: Look, cell: Cell, metric: str, sty
             )
             ax.plot(
                 *zip(*points, strict=True),
-                style["dash"],
+                ls=style["dash"],
                 color=style["color"],
                 lw=0.7,
                 alpha=0.45,
@@ -394,9 +307,3 @@ def _seed_lines(ax: Axes, chart: Chart, look: Look, cell: Cell, metric: str, sty
 def _counted(look: Look, cells: Sequence[Cell]) -> str:
     counts = {len(_of(look.rows, cell)) for cell in cells}
     return f"n = {min(counts)}" if len(counts) == 1 else f"n = {min(counts)} to {max(counts)}"
-
-
-def _wrapped(text: str, width: int = 28) -> str:
-    import textwrap
-
-    return "\n".join(textwrap.wrap(text, width))

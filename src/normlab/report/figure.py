@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -106,6 +107,11 @@ def figure(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tu
     return made, [ax for row in axes for ax in row]
 
 
+def wrapped(text: str, width: int = 28) -> str:
+    """In lines of at most so many characters."""
+    return "\n".join(textwrap.wrap(text, width))
+
+
 def _saved(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"CreationDate": None}
@@ -129,8 +135,10 @@ class _Page:
             self.ids[name] = f"{self.prefix}-{number}"
         body = "".join(map(self._element, root))
         alt = escape(self.chart.alt)
-        box = root.get("viewBox")
-        return f'<svg class="chart" viewBox="{box}" role="group" tabindex="0" aria-label="{alt}">{body}</svg>'
+        box = root.get("viewBox", "")
+        _, _, width, height = box.split()
+        svg_tag = f'<svg class="chart" viewBox="{box}" role="group" tabindex="0" aria-label="{alt}">{body}</svg>'
+        return f'<div class="drawing" style="aspect-ratio: {width} / {height}">{svg_tag}</div>'
 
     def _element(self, node: ElementTree.Element) -> str:
         tag = node.tag.rpartition("}")[2]

@@ -12,7 +12,8 @@ from normlab.findings.verdict import Verdict
 from normlab.report import words
 from normlab.report.colours import NORMS, variables
 from normlab.report.matrix import MODELS
-from normlab.report.sources import Look, Source
+from normlab.report.sources import Look, Source, cell_of
+from normlab.runs.links import on_wandb
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -27,6 +28,7 @@ _WORDS: tuple[str, ...] = (
     "metric_words",
     "with_unit",
     "compact",
+    "progress_words",
 )
 _WORDS += ("first_upper", "rule_words", "cells_words", "budget_words", "shown_formula")
 
@@ -67,16 +69,19 @@ def _environment() -> Environment:
         "diverged": diverged,
         "seed_table": seed_table,
         "agreement": agreement,
-        "made_by": made_by,
+        "made_on": made_on,
         "marks": words.MARKS,
         "models": MODELS,
         "conditions": CONDITIONS,
+        "inside": words.INSIDE,
     }
     return made
 
 
-def command(finding: Finding, look: Look | None) -> str:
-    """That repeats what is shown, or does what is not there yet."""
+def command(finding: Finding, look: Look | None, ours: bool = True) -> str:
+    """That repeats what is shown, or does what is not there yet; of a user's own finding the command that ran it."""
+    if not ours and look and look.source.manifest.get("command"):
+        return str(look.source.manifest["command"])
     scale = look.verdict.scale if look and look.verdict else look.source.scale if look else ""
     if scale not in finding.scales:
         scale = next((name for name in ("quick", "full", "paper") if name in finding.scales), "full")
@@ -95,7 +100,7 @@ def diverged(look: Look, cell: str) -> list[tuple[str, int, int]]:
     """Stage, runs that diverged, runs."""
     stages = []
     for stage, rows in (("tuning", look.tuned), ("reporting", look.rows)):
-        own = [row for row in rows if _cell(row) == cell]
+        own = [row for row in rows if str(cell_of(row)) == cell]
         if own:
             stages.append((stage, words.diverged_of(own), len(own)))
     return stages
@@ -111,7 +116,7 @@ def seed_table(finding: Finding, look: Look) -> dict[str, Any]:
     for metric in metrics:
         rows = []
         for seed in sorted({row["seed"] for row in look.rows}):
-            found = {_cell(row): row for row in look.rows if row["seed"] == seed}
+            found = {str(cell_of(row)): row for row in look.rows if row["seed"] == seed}
             rows.append((seed, [_entry(found.get(cell), metric, look.source) for cell in cells]))
         tables.append({"metric": metric, "rows": rows})
     return {"cells": cells, "tables": tables}
@@ -133,35 +138,36 @@ def agreement(finding: Finding, looks: Sequence[Look]) -> Iterable[dict[str, Any
         yield {"name": "bounds", "own": None, "other": None, "agrees": same}
 
 
-def made_by(source: Source) -> str:
-    """Command, commit, machine and time in a sentence; what is not known is left out."""
+def made_on(source: Source) -> str:
+    """Commit, machine, versions and time; what is not known is left out."""
     manifest = source.manifest
     machine = manifest.get("machine", {})
     commit = str(manifest.get("commit") or "")[:10]
     parts = [
-        f"by `{manifest['command']}`" if manifest.get("command") else "",
         f"at commit {commit}{' with changes' if manifest.get('edited') else ''}" if commit else "",
         f"on {machine['cores']} cores of {machine.get('processor', 'a processor')}" if machine.get("cores") else "",
         f"with torch {manifest['packages']['torch']}" if manifest.get("packages", {}).get("torch") else "",
         f"on {str(manifest['time'])[:16].replace('T', ' at ')} UTC" if manifest.get("time") else "",
     ]
-    return ", ".join(part for part in parts if part) or "nothing is known of how it was made"
+    return ", ".join(part for part in parts if part)
 
 
 def _held(verdict: Verdict) -> str:
     return verdict.reason
 
 
-def _cell(row: Mapping[str, Any]) -> str:
-    return f"{row['arm']}@{row['condition']}" if row["condition"] else str(row["arm"])
-
-
 def _entry(row: Mapping[str, Any] | None, metric: str, source: Source) -> dict[str, str]:
     if row is None:
-        return {"value": "", "run": "", "folder": ""}
+        return {"value": "", "run": "", "folder": "", "wandb": ""}
     value = row.get(metric)
     shown = words.compact(float(value)) if isinstance(value, int | float) else ""
     if row.get("diverged") is True:
         shown = f"{shown} (diverged)".strip()
     folder = source.folder.parent.parent / "runs" / str(row["id"])
-    return {"value": shown, "run": str(row["id"]), "folder": str(folder) if source.own and folder.is_dir() else ""}
+    there = source.own and folder.is_dir()
+    return {
+        "value": shown,
+        "run": str(row["id"]),
+        "folder": str(folder) if there else "",
+        "wandb": on_wandb(folder) if there else "",
+    }

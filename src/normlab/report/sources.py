@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from normlab.findings.finding import Finding
+from normlab.findings.formula import Cell
 from normlab.findings.rows import read_rows
 from normlab.findings.verdict import ArmSummary, Estimate, Row, Verdict
 from normlab.jsonfile import read_json
 from normlab.schema import InputError
 from normlab.stats.paired import Interval
+from normlab.study.progress import PLAN, Stage, read_progress
 
 SCALES = ("smoke", "quick", "full", "paper")  # by what they spend; a smoke study's verdicts mean nothing
 
@@ -27,6 +29,7 @@ class Source:
     rows      of runs.csv
     curves    of curves.csv
     manifest  command, commit, machine, versions; empty if there is none
+    progress  finding without a verdict → how far its stages are, as far as that is known
     problems  what could not be read, in words
     """
 
@@ -36,6 +39,7 @@ class Source:
     rows: list[dict[str, Any]]
     curves: list[dict[str, Any]]
     manifest: dict[str, Any]
+    progress: dict[str, list[Stage]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -79,32 +83,39 @@ class Look:
 
 
 def read_sources(folders: Iterable[Path], *, own: bool) -> list[Source]:
-    """The studies in these folders; one without runs.csv and verdicts.json is none."""
+    """The studies in these folders; a folder without any of its files is none."""
     return [read_source(folder, own=own) for folder in folders if holds_study(folder)]
 
 
 def holds_study(folder: Path) -> bool:
     """Is there anything of a study in it?"""
-    return (folder / "runs.csv").exists() or (folder / "verdicts.json").exists()
+    return any((folder / name).exists() for name in ("runs.csv", "verdicts.json", PLAN))
 
 
 def read_source(folder: Path, *, own: bool) -> Source:
     """A study's folder; every file that is missing or damaged is a problem in words."""
     problems: list[str] = []
     rows: list[dict[str, Any]] = []
+    planned = read_progress(folder) if own else {}
     if (folder / "runs.csv").exists():
         try:
             rows = read_rows(folder / "runs.csv")
         except InputError as error:
             problems.append(f"{error}. Its runs are left out.")
-    else:
+    elif not planned:
         problems.append(f"{folder} has no runs.csv: only its verdicts can be shown.")
     curves = _curves(folder / "curves.csv", problems)
-    verdicts = _verdicts(folder / "verdicts.json", problems)
+    verdicts = {}
+    if (folder / "verdicts.json").exists():
+        verdicts = _verdicts(folder / "verdicts.json", problems)
+    elif not planned:
+        problems.append(f"{folder} has no verdicts.json yet: the study has not come so far.")
     manifest = read_json(folder / "manifest.json")
     if verdicts and not manifest:
         problems.append(f"{folder}/manifest.json is missing or damaged: what made these tables is not known.")
-    return Source(folder, own, verdicts, rows, curves, manifest, problems)
+    begun: dict[str, list[Stage]] = {row["finding"]: [] for row in rows if own}
+    progress = {name: stages for name, stages in (begun | planned).items() if name not in verdicts}
+    return Source(folder, own, verdicts, rows, curves, manifest, progress, problems)
 
 
 def look_of(finding: Finding, sources: Sequence[Source]) -> Look | None:
@@ -115,15 +126,20 @@ def look_of(finding: Finding, sources: Sequence[Source]) -> Look | None:
     best = max(with_any, key=lambda source: _rank(source, finding.name))
     rows = [row for row in best.rows if row["finding"] == finding.name]
     rule = best.manifest.get("rules", {}).get(finding.name)
-    known = {(cell.arm, cell.condition) for cell in finding.cells}
+    known = set(finding.cells)
     return Look(
         source=best,
         verdict=best.verdicts.get(finding.name),
-        tuned=[row for row in rows if row["stage"] == "tune" and (row["arm"], row["condition"]) in known],
-        rows=[row for row in rows if row["stage"] == "report" and (row["arm"], row["condition"]) in known],
+        tuned=[row for row in rows if row["stage"] == "tune" and cell_of(row) in known],
+        rows=[row for row in rows if row["stage"] == "report" and cell_of(row) in known],
         curves=[row for row in best.curves if row["finding"] == finding.name],
         changed=rule is not None and rule != finding.rule_hash,
     )
+
+
+def cell_of(row: Row) -> Cell:
+    """The cell that a row of a table belongs to."""
+    return Cell(row["arm"], row["condition"])
 
 
 def _rank(source: Source, name: str) -> tuple[bool, int, bool, str]:
@@ -157,9 +173,6 @@ def _curves(path: Path, problems: list[str]) -> list[dict[str, Any]]:
 
 
 def _verdicts(path: Path, problems: list[str]) -> dict[str, Verdict]:
-    if not path.exists():
-        problems.append(f"{path.parent} has no verdicts.json yet: the study has not come so far.")
-        return {}
     values = read_json(path)
     if not values:
         problems.append(f"{path} is damaged: it is no JSON. The same command as before writes it anew.")

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell, parse
 from normlab.findings.verdict import Estimate, Verdict
 from normlab.report.sources import Look
+from normlab.study.progress import Stage
 
-MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?", "estimate": "·", "none": "\N{EN DASH}"}
+MARKS = {
+    "supported": "✓",
+    "contradicted": "✗",
+    "undecided": "?",
+    "estimate": "·",
+    "half-done": "…",
+    "none": "\N{EN DASH}",
+}
 _SPLITS = {
     "test": "test",
     "last_test": "test, at the last step,",
@@ -39,15 +47,40 @@ _NAMES = {
     "drift@50": "change of the state's size, of its mean size",
 }
 _TIMES = {"step_ratio": "time of a training step", "inference_ratio": "time of inference"}
-_INSIDE = {
-    "gradient": "gradient at the norms (RMS)",
-    "activation": "output of the norms (RMS)",
-    "stable_rank": "stable rank of the norms' output",
-    "cosine": "cosine between two examples' outputs",
-    "gain_drift": "how far the gains moved (RMS)",
-    "tid_mean": "batch against running mean (in \N{GREEK SMALL LETTER SIGMA})",
-    "tid_var": "batch against running \N{GREEK SMALL LETTER SIGMA} (relative)",
-    "dead": "share of dead units",
+INSIDE = {  # what the probes see: its name, and what it tells
+    "gradient": (
+        "gradient at the norms (RMS)",
+        "How strong the training signal is where it comes back to the norms.",
+    ),
+    "activation": (
+        "output of the norms (RMS)",
+        "The size of what the norms hand on.",
+    ),
+    "tid_mean": (
+        "batch against running mean (in \N{GREEK SMALL LETTER SIGMA})",
+        "How far a batch's means lie from the running ones, which evaluation takes. Above what chance gives, the "
+        "network is trained on one thing and tested on another.",
+    ),
+    "tid_var": (
+        "batch against running \N{GREEK SMALL LETTER SIGMA} (relative)",
+        "The same of the deviations.",
+    ),
+    "cosine": (
+        "cosine between two examples' outputs",
+        "At 1 the network has lost what tells two examples apart.",
+    ),
+    "stable_rank": (
+        "stable rank of the norms' output",
+        "How many directions the examples of a batch spread over.",
+    ),
+    "gain_drift": (
+        "how far the gains moved (RMS)",
+        "How far the learnt gains have gone from their initial values.",
+    ),
+    "dead": (
+        "share of dead units",
+        "ReLU units that give 0 for the whole batch, and so learn nothing from it.",
+    ),
 }
 
 
@@ -57,7 +90,7 @@ def metric_words(metric: str) -> str:
         return _NAMES[metric]
     split, _, name = metric.partition("/")
     if split == "inside":
-        return _INSIDE.get(name, f"inside: {name}")
+        return INSIDE[name][0] if name in INSIDE else f"inside: {name}"
     words = re.sub(r"@(\d+)", r" at \1 steps", name or split).replace("_", " ")
     return f"{_SPLITS.get(split, split)} {words}" if name else words
 
@@ -207,6 +240,17 @@ def budget_words(finding: Finding, look: Look | None) -> str:
     here = "tuned here" if look.tuned else "as tuned for the reference"
     by = f"{each}, by {metric_words(finding.tune.by)} over {tried}"
     return f"At scale {scale} ({spent}): {seeds}; {finding.tune.option} {here}, {by}."
+
+
+def progress_words(stages: Sequence[Stage]) -> str:
+    """`tuning 30 of 30 runs, reporting 12 of 32 runs (2 running)`."""
+    parts = []
+    for stage in stages:
+        others = ((stage.running, "running"), (stage.failed, "failed"))
+        more = ", ".join(f"{count} {word}" for count, word in others if count)
+        name = {"tune": "tuning", "report": "reporting"}.get(stage.name, stage.name)
+        parts.append(f"{name} {stage.done} of {stage.planned} runs{f' ({more})' if more else ''}")
+    return ", ".join(parts) or "no verdict yet"
 
 
 def norm_of(finding: Finding, cell: Cell) -> str:

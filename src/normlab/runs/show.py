@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def _rows(config: RunConfig, folder: Path, summary: dict[str, Any], note: str) -
     if "seconds" in summary:
         rows.append(("time", _duration(summary["seconds"])))
     rows.append(("folder", str(folder)))
-    rows += _wandb_rows(folder)
+    rows += _wandb_rows(config, folder)
     rows.append(("repeat", _repeat()))
     if note:
         rows.append(("", note))
@@ -124,10 +125,11 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
-def _wandb_rows(folder: Path) -> list[tuple[str, str]]:
-    """How to look at an offline W&B run, and how to upload it."""
+def _wandb_rows(config: RunConfig, folder: Path) -> list[tuple[str, str]]:
+    """How to look at an offline W&B run, and how to upload it and all others."""
     runs = sorted((folder / "wandb").glob("offline-run-*"))
     if not runs:
         return []
     path = os.path.relpath(runs[-1])
-    return [("W&B, offline", f"view: wandb leet {path}"), ("", f"upload: wandb sync {path}")]
+    sync = "make sync" if config.output == "outputs" else f"python scripts/sync.py --runs {shlex.quote(config.output)}"
+    return [("W&B, offline", f"view: wandb leet {path}"), ("", f"upload: {sync}")]

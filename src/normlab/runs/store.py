@@ -8,6 +8,7 @@ outputs/runs/<id>/
     summary.json     the flat result
     provenance.json  what it was made with
     metrics.jsonl    every logged value
+    links.json       where it is on W&B, once it is there
     resume.json      until it has finished: where it can go on
     checkpoints/     best.ckpt, last.ckpt; until it has finished resume-<step>.ckpt
 What a new attempt replaces is kept as outputs/runs/<id>.attempt-<n>, a damaged folder as outputs/runs/<id>.damaged-<n>.

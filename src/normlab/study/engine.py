@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
 
-from normlab.findings.finding import Finding, read_finding
+from normlab.findings.finding import Finding, read_findings
 from normlab.findings.formula import Cell
 from normlab.findings.logged import check_metrics
 from normlab.findings.rows import read_rows
@@ -22,9 +22,11 @@ from normlab.findings.verdict import Verdict, judge, undecided, with_holm
 from normlab.schema import InputError, RunConfig
 from normlab.study.compose import CONF, own_folders
 from normlab.study.estimate import estimate
+from normlab.study.mirror import mirror
 from normlab.study.plan import Job, Outcome, planned
 from normlab.study.records import Records
 from normlab.study.scale import Scale, Study, read_scale, read_study, single
+from normlab.study.serving import Serving
 from normlab.study.stages import (
     Trial,
     curve_of,
@@ -68,13 +70,17 @@ def conduct(
     conductor = Conductor(cfg, study, scale, users_choices(arguments), composer, launch)
     run, left = to_run(findings, scale)
     if not run:
-        other = "full" if any("full" in finding.scales for finding in findings) else "paper"
-        raise InputError(f"nothing of {study.name} is run at scale={scale.name}; take scale={other}")
+        other = "scale=full" if any("full" in finding.scales for finding in findings) else "scale=paper"
+        if any(scale.name in finding.scales for finding in findings):
+            other = f"scale.findings=all, as only primaries are run at {scale.name}"
+        raise InputError(f"nothing of {study.name} is run at scale={scale.name}; take {other}")
     conductor.check(run)
     conductor.console.print(f"{study.title} · scale={scale.name}", highlight=False, soft_wrap=True)
     if cfg.dry:
         conductor.dry(run)
         return []
+    conductor.foresee(run)
+    conductor.records.planned.plan(run, {finding.name: conductor.sizes(finding) for finding in run})
     verdicts = []
     for finding in run:
         verdicts.append(conductor.carry_out(finding, started))
@@ -84,6 +90,7 @@ def conduct(
     conductor.records.save(verdicts)
     print_study(conductor.console, verdicts, scale.name, time.monotonic() - started)
     print_unrun(conductor.console, left, scale.name, REFERENCE)
+    conductor.show(run)
     conductor.console.print(f"all of it: {conductor.records.folder}", highlight=False, soft_wrap=True)
     if conductor.failed:
         print(f"{conductor.failed} runs failed; the same command tries them again", file=sys.stderr)
@@ -92,15 +99,13 @@ def conduct(
 
 
 def chosen(cfg: DictConfig, conf: Path) -> tuple[Study, list[Finding]]:
-    """The study, or the finding as one."""
+    """The study, or the finding as one; ours, or the user's."""
     if cfg.get("study") and cfg.get("finding"):
         raise InputError("choose study=... or finding=..., not both")
     if cfg.get("study"):
-        return read_study(conf, str(cfg.study.name))
-    file = Path("finding") / f"{cfg.finding.name}.yaml"
-    folder = next((own for own in own_folders(cfg) if (own / file).exists()), conf)
-    finding = read_finding(folder / file)
-    return single(finding), [finding]
+        return read_study(conf, str(cfg.study.name), own_folders(cfg))
+    findings = read_findings(conf, [str(cfg.finding.name)], own_folders(cfg))
+    return single(findings[0]), findings
 
 
 def users_choices(arguments: Iterable[str]) -> list[str]:
@@ -135,8 +140,9 @@ def to_run(findings: Sequence[Finding], scale: Scale) -> tuple[list[Finding], li
 class Conductor:
     """Carries out findings one after the other.
 
-    user    choices of the command line
-    failed  runs without a result so far
+    user     choices of the command line
+    failed   runs without a result so far
+    serving  which findings and arms each run is evidence for, as far as it is known
     """
 
     cfg: DictConfig
@@ -146,6 +152,7 @@ class Conductor:
     composer: Compose
     launch: Launch
     failed: int = 0
+    serving: Serving = field(default_factory=Serving)
     console: Console = field(default_factory=Console)
 
     def __post_init__(self) -> None:
@@ -186,6 +193,28 @@ class Conductor:
             self.console.print("a grid whose end is best is widened, by two points at either end at most")
         estimate(self.console, jobs, todo, side_by_side(self.cfg, jobs[0].config.trainer.threads))
 
+    def foresee(self, findings: Sequence[Finding]) -> None:
+        """Note all runs that are known before any is done: a finding may share those of a later one."""
+        for finding in findings:
+            trials = self._foreseen(finding)
+            self.serving.add(trials, self.composer([trial.choices for trial in trials], self._cache))
+
+    def _foreseen(self, finding: Finding) -> list[Trial]:
+        """All that don't wait for the finding's own tuning."""
+        if finding.tune is None:
+            return reporting_trials(finding, self.scale, dict.fromkeys(finding.cells), self.user)
+        if self.scale.tuning == "own":
+            return tuning_trials(finding, self.scale, self.scale.grid(finding), self.user)
+        points = _chosen(finding, self._reference_curves(finding))
+        return reporting_trials(finding, self.scale, points, self.user)
+
+    def sizes(self, finding: Finding) -> dict[str, int]:
+        """How many runs each stage will have."""
+        trials = {"report": reporting_trials(finding, self.scale, self._stand_in_points(finding), self.user)}
+        if finding.tune is not None and self.scale.tuning == "own":
+            trials = {"tune": tuning_trials(finding, self.scale, self.scale.grid(finding), self.user)} | trials
+        return {stage: len({tuple(sorted(t.choices)) for t in asked}) for stage, asked in trials.items()}
+
     def carry_out(self, finding: Finding, started: float) -> Verdict:
         """Tune, run, judge, print; what keeps one finding from a verdict doesn't keep the others."""
         try:
@@ -195,6 +224,13 @@ class Conductor:
         verdict = replace(verdict, first=self.records.first_look(finding, verdict))
         print_finding(self.console, verdict, finding, time.monotonic() - started)
         return verdict
+
+    def show(self, findings: Sequence[Finding]) -> None:
+        """The study in W&B, if its runs are shown there."""
+        trial = self._foreseen(findings[0])[0]
+        (config,) = self.composer([trial.choices], self._cache)
+        if config.logger.wandb is not None:
+            mirror(self.records.folder, findings, config.logger.wandb)
 
     def _judged(self, finding: Finding) -> Verdict:
         """Both stages, and the rule.
@@ -210,7 +246,7 @@ class Conductor:
                 curves = self._reference_curves(finding)
             else:
                 curves, tuned = self._tuned(finding)
-            points |= {cell: curves[finding.tuned_at(cell)].chosen for cell in finding.cells}
+            points |= _chosen(finding, curves)
             edges = {cell: curves[finding.tuned_at(cell)].edge != 0 for cell in finding.cells}
         trials = reporting_trials(finding, self.scale, points, self.user)
         jobs, outcomes = self._run(finding, "report", trials)
@@ -237,7 +273,10 @@ class Conductor:
     def _run(self, finding: Finding, stage: str, trials: Sequence[Trial]) -> tuple[list[Job], dict[int, Outcome]]:
         """Run what is missing of the trials; their jobs in order."""
         jobs = self._jobs(trials)
+        self.serving.add(trials, [job.config for job in jobs])
+        jobs = [replace(job, serves=self.serving.of(job.config)) for job in jobs]
         unique = list({job.id: job for job in jobs}.values())
+        self.records.planned.begin(finding, stage, unique)
         found = look_up(unique)
         todo = [job for job in unique if is_missing(job, found[job.number])]
         words = f"{len(unique)} runs, {len(unique) - len(todo)} finished before" if todo else "all runs finished before"
@@ -284,6 +323,10 @@ class Conductor:
     @property
     def _cache(self) -> Path:
         return Path(str(self.cfg.cache))
+
+
+def _chosen(finding: Finding, curves: Mapping[Cell, Curve]) -> dict[Cell, float | None]:
+    return {cell: curves[finding.tuned_at(cell)].chosen for cell in finding.cells}
 
 
 def _is(row: Mapping[str, Any], cell: Cell) -> bool:

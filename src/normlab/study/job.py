@@ -61,7 +61,8 @@ def _done(plan_file: Path, config: RunConfig) -> Outcome:
             f"not as planned: {'; '.join(changed[:2])}{more}. Give the command again to plan with what is there now"
         )
     quiet = config.trainer.model_copy(update={"progress": False})
-    done = do(recalled(config.model_copy(update={"trainer": quiet, "plan": None})))
+    update = {"trainer": quiet, "plan": None, "serves": planned["serves"]}
+    done = do(recalled(config.model_copy(update=update)))
     if not done.computed:
         return Outcome("skipped")
     return Outcome("diverged" if done.summary.get("diverged") else "finished", done.note)

@@ -1,6 +1,6 @@
 """What is to be run, frozen: one file a run, which the process that does it checks itself against.
 
-<invocation>/jobs/<number>.json          overrides, config, id and code of a run, as planned
+<invocation>/jobs/<number>.json          overrides, config, id and code of a run, as planned, and what it serves
 <invocation>/jobs/<number>.outcome.json  how it ended
 <invocation>/jobs/<number>.log           the traceback of a failure
 <invocation>/stop                        an earlier run failed, and no other is to begin
@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class Job:
     varied     those of them that are not the same for all jobs
     id         its identity, which includes the data
     code       hash of the code that it depends on
+    serves     finding:… and arm:… of a study that it is evidence for
     """
 
     number: int
@@ -38,6 +39,7 @@ class Job:
     config: RunConfig
     id: str
     code: str
+    serves: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
@@ -105,8 +107,8 @@ def freeze(job: Job, invocation: Path) -> Path:
     """Write a job's plan; the override `plan=FILE` leads its process there."""
     path = invocation / "jobs" / f"{job.number:04}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    values = {"id": job.id, "code": job.code, "overrides": job.overrides, "config": job.config.model_dump(mode="json")}
-    write_json(path, values, durable=False)
+    values = {"id": job.id, "code": job.code, "serves": job.serves, "overrides": job.overrides}
+    write_json(path, {**values, "config": job.config.model_dump(mode="json")}, durable=False)
     return path
 
 

@@ -3,6 +3,7 @@
 runs.csv       a row a finding and run: tuning and reporting
 curves.csv     every validation of the reporting runs
 verdicts.json  each finding's verdict, with the looks that it had before
+plan.json      the findings as they were planned, and their runs; see `progress`
 manifest.json  command, commit, machine, versions
 """
 
@@ -20,6 +21,7 @@ from normlab.findings.verdict import Verdict
 from normlab.jsonfile import read_json, write_json
 from normlab.runs.provenance import command, git_state, machine, packages
 from normlab.schema import InputError
+from normlab.study.progress import PlanRecord
 
 _PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy", "scipy", "pandas", "omegaconf")
 
@@ -29,6 +31,7 @@ class Records:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.planned = PlanRecord(folder)
         self.looks: dict[str, list[dict[str, Any]]] = read_json(folder / "verdicts.json").get("looks", {})
         self._rules: dict[str, str] = {}
         self._rows = _kept(folder / "runs.csv")

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from normlab.findings.finding import Finding, read_finding
+from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.rows import read_rows
 from normlab.findings.verdict import Row, Verdict, judge, with_holm
@@ -17,6 +17,7 @@ from normlab.jsonfile import read_json
 from normlab.schema import InputError
 from normlab.study.compose import CONF
 from normlab.study.engine import REFERENCE
+from normlab.study.progress import finding_of
 from normlab.study.stages import curve_of, rates_of
 
 CLOSE = 1e-6  # relative; a bootstrap and the digits of a CSV file allow no more
@@ -47,7 +48,7 @@ def read_evidence(folder: Path, conf: Path = CONF, reference: Path = REFERENCE) 
 
     Args:
         folder: with runs.csv.
-        conf: folder that holds `finding`.
+        conf: folder that holds `finding`; one that it lacks is the user's, and taken as it was planned.
         reference: folder with tuning.csv, for findings that took their rates from there.
 
     Raises:
@@ -60,9 +61,7 @@ def read_evidence(folder: Path, conf: Path = CONF, reference: Path = REFERENCE) 
     tuned = [row for row in rows if row["stage"] == "tune"]
     committed = read_rows(reference / "tuning.csv") if (reference / "tuning.csv").exists() else []
     names = list(dict.fromkeys(row["finding"] for row in rows))
-    return [
-        _evidence(folder, read_finding(conf / "finding" / f"{name}.yaml"), rows, tuned, committed) for name in names
-    ]
+    return [_evidence(folder, finding_of(folder, name, conf), rows, tuned, committed) for name in names]
 
 
 def rejudge(folder: Path, conf: Path = CONF, reference: Path = REFERENCE) -> list[Verdict]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -11,7 +12,7 @@ import pydantic
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, PositiveInt
 
-from normlab.findings.finding import Finding, Unit, read_findings, read_node
+from normlab.findings.finding import Finding, Unit, find_file, read_findings, read_node
 from normlab.findings.verdict import PRIMARIES
 from normlab.schema import InputError, Strict
 
@@ -67,14 +68,15 @@ def read_scale(cfg: DictConfig) -> Scale:
     return _validated(Scale, "scale", OmegaConf.to_container(cfg.scale, resolve=True))
 
 
-def read_study(conf: Path, name: str) -> tuple[Study, list[Finding]]:
-    """A study and its findings.
+def read_study(conf: Path, name: str, own: Sequence[Path] = ()) -> tuple[Study, list[Finding]]:
+    """A study and its findings, in our folder `conf` or in the user's own.
 
     Raises:
         InputError: there is no such study or finding, or a family is not of one primary a claim.
     """
-    study = _validated(Study, f"conf/study/{name}.yaml: study", read_node(conf / "study" / f"{name}.yaml", "study"))
-    findings = read_findings(conf, study.findings)
+    file = find_file("study", name, conf, own)
+    study = _validated(Study, f"conf/study/{name}.yaml: study", read_node(file, "study"))
+    findings = read_findings(conf, study.findings, own)
     twice = [name for name, count in Counter(study.findings).items() if count > 1]
     if twice:
         raise InputError(f"conf/study/{name}.yaml: study.findings holds {twice[0]} twice")

@@ -1,0 +1,81 @@
+"""Results by learning rate: a chart in Vega-Lite, as no panel of W&B's own colours runs by an option.
+
+W&B keeps such charts under the name of an entity, and a panel says which columns of the runs are its fields.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import wandb_workspaces.reports.v2 as wr
+
+_X = {"field": "${field:rate}", "type": "quantitative", "scale": {"type": "log"}, "title": "learning rate"}
+_Y = {"field": "${field:score}", "type": "quantitative", "scale": {"zero": False}, "title": "${string:score}"}
+SPEC: dict[str, Any] = {
+    "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+    "data": {"name": "wandb"},
+    "title": "${string:title}",
+    "transform": [
+        {"filter": "isValid(datum['${field:score}']) && datum['${field:rate}'] > 0"},
+        {"calculate": "datum['${field:model}'] + ' on ' + datum['${field:task}']", "as": "network"},
+    ],
+    "encoding": {
+        "x": _X,
+        "color": {"field": "${field:norm}", "type": "nominal", "title": "norm"},
+    },
+    "layer": [
+        {
+            "mark": {"type": "point", "filled": True, "opacity": 0.6},
+            "encoding": {
+                "y": _Y,
+                "shape": {"field": "network", "type": "nominal"},
+                "tooltip": [
+                    {"field": "name", "type": "nominal", "title": "run"},
+                    {"field": "${field:norm}", "type": "nominal", "title": "norm"},
+                    {"field": "network", "type": "nominal"},
+                    {"field": "${field:rate}", "type": "quantitative", "title": "learning rate", "format": ".3~g"},
+                    {"field": "${field:score}", "type": "quantitative", "title": "${string:score}", "format": ".4f"},
+                ],
+            },
+        },
+        {
+            "mark": {"type": "line"},
+            "encoding": {"y": {**_Y, "aggregate": "mean"}, "strokeDash": {"field": "network", "type": "nominal"}},
+        },
+    ],
+}
+NAME = f"normlab-learning-rate-{hashlib.sha256(json.dumps(SPEC).encode()).hexdigest()[:8]}"
+
+
+def keep(api: Any, entity: str) -> str | None:
+    """The chart's name at W&B, which keeps it from now on; None where it can't."""
+    try:
+        name: str = api.create_custom_chart(
+            entity=entity,
+            name=NAME,
+            display_name="normlab: results by learning rate",
+            spec_type="vega2",
+            access="private",
+            spec=SPEC,
+        )
+        return name
+    except Exception as error:  # W&B's client raises errors of many kinds
+        return name_for(entity) if "exist" in str(error) else None
+
+
+def name_for(entity: str) -> str:
+    """What a panel calls the chart."""
+    return f"{entity}/{NAME}"
+
+
+def by_learning_rate(chart: str, metric: str) -> wr.CustomChart:
+    """A point a run, and the mean of a norm's runs at each rate; a metric's summary is its best value on validation."""
+    options = {"rate": "lr", "norm": "norm", "model": "model", "task": "task"}
+    return wr.CustomChart(
+        query={"config": {"keys": list(options.values())}, "summary": {"keys": [metric]}},
+        chart_name=chart,
+        chart_fields={**options, "score": metric},
+        chart_strings={"title": f"{metric} by learning rate: a point a run, lines their mean", "score": metric},
+    )

@@ -1,0 +1,79 @@
+"""A study as a run of W&B: its verdicts as a table, and each in the summary.
+
+There is one such run a study, which every later end of the study brings up to date. What it shows is kept beside it,
+so that it can be shown again where it did not arrive. Imports neither torch nor Lightning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from normlab.jsonfile import read_json, write_json
+from normlab.measures.wandb_access import is_online
+from normlab.measures.wandb_begin import begin, fragments, one_line, warn
+from normlab.schema import WandbConfig
+
+KEPT = "wandb.json"  # the options and what was shown
+
+
+@dataclass(frozen=True)
+class StudyTable:
+    """What is shown of a study.
+
+    rows     of the verdicts, one a finding
+    summary  each verdict
+    config   command, commit, machine, versions
+    """
+
+    name: str
+    columns: list[str | int]
+    rows: list[list[Any]]
+    summary: dict[str, Any]
+    tags: list[str]
+    config: dict[str, Any]
+
+
+def show_study(options: WandbConfig, folder: Path, study: StudyTable) -> bool:
+    """Show it as far as W&B allows; whatever goes wrong there is one line.
+
+    Args:
+        folder: where W&B's client writes.
+
+    Returns:
+        Is all of it at the server?
+    """
+    name = f"study-{study.name}"
+    facts = {
+        "id": name,
+        "name": study.name,
+        "group": "studies",
+        "job_type": "study",
+        "tags": study.tags,
+        "config": study.config,
+    }
+    try:
+        import wandb as client
+
+        write_json(folder / KEPT, {"logger": {"wandb": options.model_dump(mode="json")}, "study": asdict(study)})
+        run = begin(options, is_online(options), folder, facts, fragments(folder, name))
+        if run is None:
+            return False
+        run.log({"verdicts": client.Table(columns=study.columns, data=study.rows)})
+        run.summary.update(study.summary)
+        run.finish(exit_code=0)
+    except Exception as error:  # W&B's client and its service raise errors of many kinds
+        warn(f"the verdicts did not arrive: {one_line(error)}; `make sync` tries again")
+        return False
+    arrived = not (run.offline or run.disabled)
+    if arrived:
+        (Path(run.dir).parent / f"run-{name}.wandb.synced").touch()  # the mark that `wandb sync` leaves
+    return arrived
+
+
+def show_again(folder: Path) -> bool:
+    """Show what is kept in a study's folder, online."""
+    kept = read_json(folder / KEPT)
+    options = WandbConfig.model_validate(kept["logger"]["wandb"])
+    return show_study(options.model_copy(update={"mode": "online"}), folder, StudyTable(**kept["study"]))

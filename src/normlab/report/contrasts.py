@@ -1,0 +1,136 @@
+"""The chart that decides: each contrast's seeds, mean and interval, against the margin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from normlab.findings.finding import Finding
+from normlab.findings.formula import parse
+from normlab.findings.verdict import Estimate, margin_of
+from normlab.report.colours import INKS, OTHER, colour_of
+from normlab.report.figure import Chart, figure, wrapped
+from normlab.report.sources import Look, cell_of
+from normlab.report.words import is_ratio, norm_of, number, run_phrase, shown_formula, with_unit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK, MUTED, BAND = INKS["ink"][0], INKS["muted"][0], INKS["band"][0]
+MOST_TICKS = 7
+_LEADING = ((1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,))  # digits of factors, from many to few
+
+
+def deciding(finding: Finding, looks: Sequence[Look]) -> Chart | None:
+    """Each contrast: its seeds, its mean and interval, and the margin; the other study's interval beneath."""
+    verdict = looks[0].verdict
+    if verdict is None or not verdict.estimates:
+        return None
+    estimates = verdict.estimates
+    fig, (ax,) = figure(1.15 + 0.5 * len(estimates) + 0.2 * (len(looks) > 1))
+    level = f"{100 * estimates[0].interval.level:.1f}".removesuffix(".0")
+    chart = Chart(
+        name=f"{finding.name}-contrasts",
+        title="What decides",
+        alt="",
+        caption=f"Dots: one seed each. Diamond and bar: mean and {level} % interval, paired by seed; "
+        + f"{run_phrase(looks[0])}. {_margin_caption(finding)}"
+        + (f" Hollow square and thin bar, cut at the edges: {looks[1].source.name}." if len(looks) > 1 else ""),
+        figure=fig,
+    )
+    others = {e.name: e for e in looks[1].verdict.estimates} if len(looks) > 1 and looks[1].verdict else {}
+    _margins(ax, finding)
+    for row, estimate in enumerate(estimates):
+        _contrast(ax, finding, looks[0], estimate, len(estimates) - 1 - row, chart)
+        if estimate.name in others:
+            _other(ax, finding, looks[1], others[estimate.name], len(estimates) - 1 - row, chart)
+    ax.set_xlim(*_within(ax.get_xlim(), finding, estimates, [e.mean for e in others.values()]))
+    ax.set_yticks(range(len(estimates)), [wrapped(e.name) for e in reversed(estimates)])
+    ax.set_ylim(-0.6, len(estimates) - 0.4)
+    ax.grid(axis="y", visible=False)
+    kind = "factor" if finding.rule == "ratio" else "difference"
+    ax.set_xlabel(f"{wrapped(with_unit(finding.metric), 70)}\n{kind}, in favour of the claim →")
+    if finding.rule == "ratio":
+        low, high = ax.get_xlim()
+        ticks = round_factors(*(math.exp(min(max(bound, -300), 300)) for bound in (low, high)))
+        ax.set_xticks([math.log(tick) for tick in ticks], [f"{tick:g}\N{MULTIPLICATION SIGN}" for tick in ticks])
+        ax.set_xlim(low, high)
+    chart.alt = "Contrasts of the finding. " + "; ".join(f"{e.name}: {number(finding, e)}" for e in estimates) + "."
+    return chart
+
+
+def _contrast(ax: Axes, finding: Finding, look: Look, estimate: Estimate, y: float, chart: Chart) -> None:
+    colour = favoured_colour(finding, estimate)
+    seeds = estimate.seeds
+    for index, (seed, value) in enumerate(zip(seeds, estimate.values, strict=True)):
+        jitter = 0.17 + 0.05 * (index % 3)
+        runs = ", ".join(
+            str(row["id"])
+            for row in look.rows
+            if row["seed"] == seed and cell_of(row) in parse(estimate.formula).weights
+        )
+        shown = f"{math.exp(value):.4g} times" if is_ratio(finding, estimate) else f"{value:+.4g}"
+        text = f"{estimate.name}, seed {seed}: {shown}; runs {runs}"
+        ax.plot([value], [y + jitter], "o", color=colour, ms=4.5, alpha=0.75, mew=0, gid=chart.mark(text))
+    low, high = estimate.interval.low, estimate.interval.high
+    text = f"{estimate.name}: {shown_formula(finding, estimate)} = {number(finding, estimate)}, n = {len(seeds)}"
+    ax.plot([low, high], [y, y], color=INK, lw=3, solid_capstyle="butt")
+    ax.plot([estimate.mean], [y], "D", color=INK, ms=6.5, gid=chart.mark(text))
+
+
+def _other(ax: Axes, finding: Finding, look: Look, estimate: Estimate, y: float, chart: Chart) -> None:
+    text = f"{look.source.name}, {estimate.name}: {number(finding, estimate)}, n = {len(estimate.seeds)}"
+    ax.plot([estimate.interval.low, estimate.interval.high], [y - 0.24] * 2, color=MUTED, lw=1.4)
+    ax.plot([estimate.mean], [y - 0.24], "s", mfc="none", mec=MUTED, ms=5.5, mew=1.4, gid=chart.mark(text))
+
+
+def _within(
+    limits: tuple[float, float], finding: Finding, estimates: Sequence[Estimate], others: Sequence[float]
+) -> tuple[float, float]:
+    """Limits in which this study can be read, however wide the other's intervals are."""
+    margin = margin_of(finding)
+    shown = [bound for e in estimates for bound in (*e.values, e.interval.low, e.interval.high)]
+    low, high = min(*shown, *others, -margin), max(*shown, *others, margin)
+    beside = 0.25 * (high - low)
+    return max(limits[0], low - beside), min(limits[1], high + beside)
+
+
+def _margins(ax: Axes, finding: Finding) -> None:
+    margin = margin_of(finding)
+    ax.axvline(0, color=MUTED, lw=1)
+    ax.axvspan(-margin, margin, color=BAND, lw=0, zorder=0)
+    ax.axvline(margin, color=MUTED, lw=1, ls=(0, (4, 3)))
+    ax.axvline(-margin, color=MUTED, lw=1, ls=(0, (4, 3)))
+
+
+def _margin_caption(finding: Finding) -> str:
+    if finding.rule == "equivalence":
+        return f"Shaded: ±{finding.margin:g}, within which the arms count as equal."
+    if finding.rule == "ratio":
+        return f"Shaded: differences too small to matter, a factor below {finding.margin:g} either way."
+    return f"Shaded: differences too small to matter, within ±{finding.margin:g}."
+
+
+def round_factors(low: float, high: float) -> list[float]:
+    """Round factors between two bounds, seven at most, 1 among them where it lies there."""
+    from matplotlib.ticker import MaxNLocator
+
+    if high / low < 2.5:
+        near = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        return [float(tick) for tick in near if low <= tick <= high]
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for leading in _LEADING:
+        ticks = [digit * 10.0**power for power in powers for digit in leading]
+        shown = [tick for tick in ticks if low <= tick <= high]
+        if len(shown) <= MOST_TICKS:
+            return shown
+    step = math.ceil(len(powers) / MOST_TICKS)
+    return [10.0**power for power in powers if power % step == 0 and low <= 10.0**power <= high]
+
+
+def favoured_colour(finding: Finding, estimate: Estimate) -> str:
+    """Of the norm that the contrast favours if it is positive; ink where that is no single norm."""
+    favoured = [cell for cell, weight in parse(estimate.formula).weights.items() if weight == 1]
+    norms = {norm_of(finding, cell) for cell in favoured if cell.arm in finding.arms}
+    return colour_of(next(iter(norms))) if len(norms) == 1 else OTHER

@@ -1,0 +1,93 @@
+"""A study as W&B shows it beside its runs: its verdicts, and on each run which findings it serves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from normlab.findings.finding import Finding
+from normlab.findings.rows import read_rows
+from normlab.jsonfile import read_json
+from normlab.measures.upload import add_tags, lacking
+from normlab.measures.wandb_begin import warn
+from normlab.measures.wandb_study import StudyTable, show_study
+from normlab.schema import InputError, WandbConfig
+from normlab.study.serving import read_serving, tags_of
+
+
+@dataclass(frozen=True)
+class Told:
+    """One finding as it is told.
+
+    verdict  supported, contradicted, …; None: it has not been run
+    numbers  a line each
+    runs     names of its runs
+    """
+
+    name: str
+    claim: int | None
+    title: str
+    statement: str
+    source: str
+    expect: str
+    metric: str
+    verdict: str | None
+    numbers: Sequence[str]
+    runs: Sequence[str]
+
+
+def mirror(folder: Path, findings: Iterable[Finding], options: WandbConfig) -> None:
+    """Show a study that has ended, and tag the runs that it shares with earlier ones. W&B that fails is a line."""
+    output = folder.parents[1]
+    if show_study(options, folder, table_of(folder, tell(findings, folder))):
+        try:
+            add_tags(lacking(output, read_serving(output)))
+        except InputError as error:
+            warn(f"{error}; `make sync` tries again")
+
+
+def tell(findings: Iterable[Finding], folder: Path | None) -> list[Told]:
+    """The findings, primaries first, with what a study's folder has of them; None: no study."""
+    verdicts = {v["finding"]: v for v in read_json(folder / "verdicts.json").get("verdicts", [])} if folder else {}
+    rows = read_rows(folder / "runs.csv") if folder and (folder / "runs.csv").exists() else []
+    ordered = sorted(findings, key=lambda f: (not f.primary, f.claim or 99, f.name))
+    return [_told(finding, verdicts.get(finding.name), rows) for finding in ordered]
+
+
+def table_of(folder: Path, told: Iterable[Told]) -> StudyTable:
+    """The verdicts of a study's folder as W&B shows them."""
+    given = [one for one in told if one.verdict]
+    return StudyTable(
+        name=folder.name,
+        columns=["claim", "finding", "title", "verdict", "numbers", "expected"],
+        rows=[[one.claim, one.name, one.title, one.verdict, "\n".join(one.numbers), one.expect] for one in given],
+        summary={f"verdict/{one.name}": one.verdict for one in given},
+        tags=tags_of(one.name for one in given),
+        config=read_json(folder / "manifest.json"),
+    )
+
+
+def _told(finding: Finding, verdict: dict[str, Any] | None, rows: Sequence[dict[str, Any]]) -> Told:
+    runs = sorted({str(row["id"]) for row in rows if row["finding"] == finding.name and "id" in row})
+    return Told(
+        name=finding.name,
+        claim=finding.claim,
+        title=finding.title,
+        statement=finding.statement,
+        source=finding.source,
+        expect=finding.expect,
+        metric=finding.metric,
+        verdict=verdict["state"] if verdict else None,
+        numbers=[_number(estimate) for estimate in verdict["estimates"]] + list(verdict["checks"]) if verdict else [],
+        runs=runs,
+    )
+
+
+def _number(estimate: dict[str, Any]) -> str:
+    interval = estimate["interval"]
+    return (
+        f"{estimate['name']}: {estimate['formula']} = {estimate['mean']:+.4g} "
+        f"[{interval['low']:+.4g}, {interval['high']:+.4g}], n = {len(estimate['seeds'])}"
+    )

@@ -1,0 +1,131 @@
+"""How far a study has come, read from its folder while it runs or after it was stopped. Imports no torch.
+
+plan.json, which the study writes before its first run:
+    findings  name → the finding as it was planned; a user's own has its file elsewhere
+    runs      name → stage → how many runs, and id → code of those that are known by now
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from normlab.findings.finding import Finding, read_finding
+from normlab.jsonfile import read_json, write_json
+from normlab.runs.store import folder_of, look
+from normlab.schema import InputError
+from normlab.study.plan import Job
+
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Of the runs of a finding's stage, how many are done.
+
+    name     tune or report
+    planned  as far as is known: a grid may be widened
+    """
+
+    name: str
+    planned: int
+    done: int = 0
+    running: int = 0
+    failed: int = 0
+
+
+class PlanRecord:
+    """Writes plan.json.
+
+    Args:
+        folder: of the study.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / PLAN
+        self._findings: dict[str, Any] = read_json(self.path).get("findings", {})
+        self._runs: dict[str, Any] = {}
+
+    def plan(self, findings: Sequence[Finding], sizes: Mapping[str, Mapping[str, int]]) -> None:
+        """Take down what will be done, in place of an earlier plan.
+
+        Args:
+            sizes: finding → stage → number of runs.
+        """
+        self._findings |= {finding.name: finding.model_dump(mode="json") for finding in findings}
+        self._runs = {
+            name: {stage: {"planned": count, "ids": {}} for stage, count in stages.items()}
+            for name, stages in sizes.items()
+        }
+        self._write()
+
+    def begin(self, finding: Finding, stage: str, jobs: Sequence[Job]) -> None:
+        """Take down which runs a stage has."""
+        ids = {job.id: job.code for job in jobs}
+        self._runs.setdefault(finding.name, {})[stage] = {"planned": len(ids), "ids": ids}
+        self._write()
+
+    def _write(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.path, {"findings": self._findings, "runs": self._runs}, durable=False)
+
+
+def read_progress(folder: Path) -> dict[str, list[Stage]]:
+    """Of each finding that a study has planned, how far its stages are.
+
+    Args:
+        folder: of the study, `<output>/studies/<name>`.
+    """
+    output = folder.absolute().parents[1]
+    found = {}
+    for name, stages in _mapping(read_json(folder / PLAN).get("runs")).items():
+        found[str(name)] = [_stage(output, str(stage), _mapping(v)) for stage, v in _mapping(stages).items()]
+    return found
+
+
+def planned_findings(folder: Path) -> dict[str, Finding]:
+    """The findings that a study has planned, as they were; what can't be read is left out."""
+    found = {}
+    for name, values in _mapping(read_json(folder / PLAN).get("findings")).items():
+        try:
+            found[str(name)] = Finding.model_validate_json(json.dumps(values), strict=True)
+        except (pydantic.ValidationError, InputError):  # of another version
+            continue
+    return found
+
+
+def finding_of(folder: Path, name: str, conf: Path) -> Finding:
+    """A finding of a study: its file in `conf`, or where there is none, as the study has planned it.
+
+    Raises:
+        InputError: neither can be read.
+    """
+    path = conf / "finding" / f"{name}.yaml"
+    recorded = {} if path.exists() else planned_findings(folder)
+    return recorded[name] if name in recorded else read_finding(path)
+
+
+def _stage(output: Path, name: str, values: Mapping[str, Any]) -> Stage:
+    planned = values.get("planned", 0)
+    states = []
+    for run, code in _mapping(values.get("ids")).items():
+        found = look(folder_of(output, run), str(code))
+        ended = found.status.get("state")
+        states.append("failed" if found.state in ("partial", "foreign") and ended == "failed" else found.state)
+    return Stage(
+        name,
+        planned if isinstance(planned, int) else 0,
+        states.count("finished"),
+        states.count("running"),
+        states.count("failed"),
+    )
+
+
+def _mapping(values: Any) -> Mapping[str, Any]:
+    """A part of a file that may be damaged."""
+    return values if isinstance(values, dict) else {}

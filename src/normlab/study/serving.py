@@ -1,0 +1,57 @@
+"""Which findings and arms a run is evidence for: what several ask for is done once, and serves them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from normlab.findings.rows import read_rows
+from normlab.runs.identity import run_id
+from normlab.schema import InputError, RunConfig
+from normlab.study.stages import Trial
+
+LONGEST = 64  # characters that W&B takes in a tag
+
+
+class Serving:
+    """The trials that are known so far, by the run that they ask for."""
+
+    def __init__(self) -> None:
+        self._tags: dict[str, list[str]] = {}
+
+    def add(self, trials: Sequence[Trial], configs: Iterable[RunConfig]) -> None:
+        """Note what trials with these configs ask for."""
+        for trial, config in zip(trials, configs, strict=True):
+            _extend(self._tags.setdefault(_run(config), []), tags_of([trial.finding], [trial.cell.arm]))
+
+    def of(self, config: RunConfig) -> list[str]:
+        """`finding:…` and `arm:…` of all that this run serves."""
+        return list(self._tags.get(_run(config), []))
+
+
+def read_serving(output: Path) -> dict[str, list[str]]:
+    """The same of every run in the tables of the studies below `output`, by the run's id."""
+    tags: dict[str, list[str]] = {}
+    for path in sorted(output.glob("studies/*/runs.csv")):
+        try:
+            rows = read_rows(path)
+        except InputError:
+            continue  # a damaged table is begun anew by its study
+        for row in rows:
+            if "id" in row:
+                _extend(tags.setdefault(row["id"], []), tags_of([row["finding"]], [row["arm"]]))
+    return tags
+
+
+def tags_of(findings: Iterable[str], arms: Iterable[str] = ()) -> list[str]:
+    """As W&B takes them."""
+    return [tag[:LONGEST] for tag in (*(f"finding:{name}" for name in findings), *(f"arm:{name}" for name in arms))]
+
+
+def _extend(tags: list[str], more: Iterable[str]) -> None:
+    tags += [tag for tag in more if tag not in tags]
+
+
+def _run(config: RunConfig) -> str:
+    """What equal runs have in common; without their data, which need not be read for it: equal choices share them."""
+    return run_id(config, "")
