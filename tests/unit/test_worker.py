@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from normlab.study.worker import MULTIRUN
+
 # The multirun: starts a worker, which inherits its number, and waits. The worker does a job, then waits for another.
-MULTIRUN = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', *sys.argv[1:]]).wait()"
+PROGRAM = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', *sys.argv[1:]]).wait()"
 WORKER = """
 import os, signal, sys, time
 from pathlib import Path
@@ -39,11 +41,10 @@ def wait_for(condition, seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
-def start(folder: Path, state: str, environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], int]:
+def start(folder: Path, state: str, variable: str = MULTIRUN) -> tuple[subprocess.Popen[bytes], int]:
     multirun = subprocess.Popen(
-        [sys.executable, "-c", f"import os; os.environ.setdefault('NORMLAB_PID', str(os.getpid())); {MULTIRUN}",
-         WORKER, str(folder), state],
-        env={**{name: value for name, value in os.environ.items() if name != "NORMLAB_PID"}, **environment},
+        [sys.executable, "-c", f"import os; os.environ['{variable}'] = str(os.getpid()); {PROGRAM}",
+         WORKER, str(folder), state]
     )  # fmt: skip
     wait_for(lambda: (folder / "pid").exists() and (folder / "pid").read_text())
     return multirun, int((folder / "pid").read_text())
@@ -60,7 +61,7 @@ def is_there(pid: int) -> bool:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("state", ["idle", "busy"])
 def test_it_ends_with_its_multirun(state, tmp_path):
-    multirun, worker = start(tmp_path, state, {})
+    multirun, worker = start(tmp_path, state)
     multirun.kill()
     multirun.wait()
     wait_for(lambda: not is_there(worker))
@@ -69,7 +70,7 @@ def test_it_ends_with_its_multirun(state, tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_process_that_something_else_started_stays(tmp_path):
-    multirun, worker = start(tmp_path, "idle", {"NORMLAB_PID": "1"})
+    multirun, worker = start(tmp_path, "idle", "ANOTHER")
     multirun.kill()
     multirun.wait()
     time.sleep(1.5)

@@ -27,6 +27,7 @@ from normlab.study.compose import Composer, launcher_of
 from normlab.study.estimate import estimate
 from normlab.study.plan import Job, Outcome, freeze, outcome_file, plan, read_outcome
 from normlab.study.table import print_table, write_table
+from normlab.study.worker import MULTIRUN
 
 Launch = Callable[..., Any]  # (overrides of each job, initial_job_idx=number of the first)
 GRACE = 60.0  # seconds that runs have to save when a multirun is stopped
@@ -94,6 +95,7 @@ def carry_out(
     threads = jobs[0].config.trainer.threads
     size = at_once or cfg.hydra.sweeper.get("max_batch_size") or _at_once(launcher_of(cfg.hydra), threads)
     saving = _saving_when_stopped(todo, invocation, launcher_of(cfg.hydra))
+    os.environ[MULTIRUN] = str(os.getpid())
     # joblib starts a worker anew when its memory has grown by 300 MB, as that of one that has seen large models has
     warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
     with Board(console, jobs, outcomes, invocation) as board, saving:

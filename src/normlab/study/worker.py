@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
+MULTIRUN = "NORMLAB_MULTIRUN"  # in the environment of all that a multirun starts: its process
 GRACE = 60.0  # seconds that a run has to save
 PAUSE = 0.5  # seconds between two looks at the parent
 
@@ -21,7 +22,7 @@ def ending_with_its_multirun() -> Iterator[None]:
     Nothing changes where the job runs in the multirun's own process, or was started by a cluster's queue.
     """
     parent = os.getppid()
-    if os.environ.get("NORMLAB_PID") != str(parent):  # which the multirun has set, for all that it starts
+    if os.environ.get(MULTIRUN) != str(parent):
         yield
         return
     try:
