@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from normlab.findings.finding import Finding
+from normlab.findings.formula import parse
 from normlab.findings.rows import read_rows
 from normlab.jsonfile import read_json
 from normlab.measures.upload import add_tags, lacking
@@ -80,14 +82,20 @@ def _told(finding: Finding, verdict: dict[str, Any] | None, rows: Sequence[dict[
         expect=finding.expect,
         metric=finding.metric,
         verdict=verdict["state"] if verdict else None,
-        numbers=[_number(estimate) for estimate in verdict["estimates"]] + list(verdict["checks"]) if verdict else [],
+        numbers=[_number(finding, estimate) for estimate in verdict["estimates"]] + list(verdict["checks"])
+        if verdict
+        else [],
         runs=runs,
     )
 
 
-def _number(estimate: dict[str, Any]) -> str:
-    interval = estimate["interval"]
-    return (
-        f"{estimate['name']}: {estimate['formula']} = {estimate['mean']:+.4g} "
-        f"[{interval['low']:+.4g}, {interval['high']:+.4g}], n = {len(estimate['seeds'])}"
-    )
+def _number(finding: Finding, estimate: dict[str, Any]) -> str:
+    """As on the terminal: signed in favour of the claim, of a ratio as factors."""
+    ratio = finding.rule == "ratio"
+    formula = parse(estimate["formula"]).signed(flipped=finding.better == "lower", ratio=ratio)
+    values = (estimate["mean"], estimate["interval"]["low"], estimate["interval"]["high"])
+    shown = "{:.4g} times [{:.4g}, {:.4g}]".format(*map(math.exp, values)) if ratio else _SIGNED.format(*values)
+    return f"{estimate['name']}: {formula} = {shown}, n = {len(estimate['seeds'])}"
+
+
+_SIGNED = "{:+.4g} [{:+.4g}, {:+.4g}]"
