@@ -28,6 +28,7 @@ class Zygote:
 
     def __init__(self) -> None:
         environment = {**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
+        environment.pop("WANDB_SERVICE", None)  # of a client in this process: runs of all tests would meet in it
         self._server = subprocess.Popen(
             [sys.executable, __file__],
             cwd=ROOT,

@@ -1,5 +1,7 @@
 """Tables of predictions, by models whose answers are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,7 @@ from torch import nn
 from normlab.data.load import Data
 from normlab.data.splits import Examples, Windows
 from normlab.data.text import Vocabulary
-from normlab.measures import predictions as module
-from normlab.measures.predictions import predictions
+from normlab.measures.predictions import SHOWN, class_names, sample_predictions
 from normlab.schema import Sizes
 
 
@@ -39,12 +40,9 @@ def images(count=30, channels=1):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_of_images(dtype):
     data = images()
-    confusion, samples = predictions(Fixed([0.0, 2.0, 1.0]).to(dtype), data)
-    assert confusion.actual == [n % 3 for n in range(30)]
-    assert confusion.predicted == [1] * 30
-    assert confusion.names == ["a", "b", "c"]
+    samples = sample_predictions(Fixed([0.0, 2.0, 1.0]).to(dtype), data)
     assert samples.columns == ["image", "actual", "predicted", "probability", "right"]
-    assert len(samples.rows) == module.SHOWN
+    assert len(samples.rows) == SHOWN
     picture, actual, predicted, probability, right = samples.rows[1]
     assert np.array_equal(picture, data.split("validation").inputs[1, 0].numpy())
     assert (actual, predicted, right) == ("b", "b", True)
@@ -53,16 +51,14 @@ def test_of_images(dtype):
 
 
 def test_colours_come_last():
-    _, samples = predictions(Fixed([0.0, 1.0, 2.0]), images(channels=3))
+    samples = sample_predictions(Fixed([0.0, 1.0, 2.0]), images(channels=3))
     assert samples.rows[0][0].shape == (4, 5, 3)
 
 
-def test_no_more_examples_than_are_worth_it_and_no_huge_matrix(monkeypatch):
-    monkeypatch.setattr(module, "COUNTED", 7)
-    confusion, _ = predictions(Fixed([0.0, 2.0, 1.0]), images())
-    assert len(confusion.actual) == 7
-    monkeypatch.setattr(module, "CLASSES", 2)
-    assert predictions(Fixed([0.0, 2.0, 1.0]), images())[0] is None
+def test_classes_without_names_are_numbers():
+    data = images()
+    assert class_names(data) == ["a", "b", "c"]
+    assert class_names(replace(data, classes=None)) == ["0", "1", "2"]
 
 
 VOCABULARY = Vocabulary(("", "?", "\n", "x", "y", "z"))
@@ -72,7 +68,7 @@ def test_of_texts_without_their_padding():
     inputs = torch.tensor([[3, 4, 5], [4, 4, 0]])
     split = Examples(inputs, torch.tensor([0, 1]), lengths=torch.tensor([3, 2]))
     data = Data("made up", Sizes("tokens", (3,), 2, 6), {"validation": split}, "", "", ("no", "yes"), VOCABULARY)
-    _, samples = predictions(Fixed([0.0, 1.0]), data)
+    samples = sample_predictions(Fixed([0.0, 1.0]), data)
     assert samples.columns[0] == "text"
     assert [row[:3] for row in samples.rows] == [["xyz", "no", "yes"], ["yy", "yes", "yes"]]
 
@@ -82,7 +78,6 @@ def test_of_a_language_model_the_last_token_of_each_window():
     sizes = Sizes("tokens", (4,), 6, 6, causal=True)
     data = Data("made up", sizes, {"validation": Windows(tokens, 4)}, "", "", vocabulary=VOCABULARY)
     logits = [0.0, 0.0, 0.0, 0.0, 3.0, 0.0]
-    confusion, samples = predictions(Fixed(logits, positions=True), data)
-    assert confusion is None
+    samples = sample_predictions(Fixed(logits, positions=True), data)
     assert [row[:3] for row in samples.rows] == [["xyzx", "y", "y"], ["yz", "y", "y"]]
     assert samples.rows[0][3] == samples.rows[0][4] == pytest.approx(float(torch.tensor(logits).softmax(0)[4]))

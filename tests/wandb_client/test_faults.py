@@ -99,7 +99,8 @@ def test_a_stream_that_stays_broken_is_completed_later(fault, run, server, folde
 @pytest.mark.slow
 def test_a_server_that_dies_mid_run(run, server, folder, sync):
     def die() -> None:
-        while not server.state.runs:
+        deadline = time.monotonic() + 60
+        while not server.state.runs and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(0.3)
         server.stop()

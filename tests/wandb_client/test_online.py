@@ -66,7 +66,7 @@ def test_predictions_are_tables(run, server):
     (confusion,) = (table for name, table in tables.items() if "confusion" in name)
     counts = {(row[0], row[1]): row[2] for row in confusion["data"]}
     right = sum(count for (actual, predicted), count in counts.items() if actual == predicted)
-    assert right / sum(counts.values()) == pytest.approx(sent.summary["validation/accuracy"], abs=0.1)
+    assert right / sum(counts.values()) == pytest.approx(sent.summary["validation/accuracy"])
 
 
 def test_curves_have_steps_examples_and_seconds_as_x_and_their_best_as_summary(run, server):

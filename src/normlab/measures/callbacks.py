@@ -118,11 +118,12 @@ class TrainingLog(pl.Callback):
 class Curve(pl.Callback):
     """The validation metrics of every validation, in order, with the step, examples and training seconds until then.
 
-    The best one's row is the run's result.
+    The best one's row is the run's result, beside the confusion matrix of that validation where the task has one.
     """
 
     def __init__(self) -> None:
         self.rows: list[dict[str, float]] = []
+        self.confusion: Tensor | None = None
 
     def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         """Keep the row; a loss that is not finite ends the run."""
@@ -130,16 +131,19 @@ class Curve(pl.Callback):
         row = {name: value for name, value in values.items() if name.startswith("validation/")}
         until = {"examples": int(values["train/examples"]), "seconds": values["train/seconds"]}
         self.rows.append({"step": trainer.global_step, **until, **row})
+        assert isinstance(task, Task)
+        if self.best(task) is self.rows[-1]:
+            self.confusion = task.confusion
         if not math.isfinite(row["validation/loss"]):
             stop_diverged(trainer, task)
 
     def state_dict(self) -> dict[str, Any]:
-        """All rows so far."""
-        return {"rows": self.rows}
+        """All rows so far, and the best one's confusion matrix."""
+        return {"rows": self.rows, "confusion": self.confusion}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on after them."""
-        self.rows = list(state["rows"])
+        self.rows, self.confusion = list(state["rows"]), state["confusion"]
 
     @property
     def last_step(self) -> int | None:

@@ -1,8 +1,7 @@
-"""What a trained network says about examples of the validation split, as tables to look at."""
+"""What a trained network says about examples of the validation split, as a table to look at."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,21 +10,10 @@ from torch import Tensor, nn
 
 from normlab.data.batch import Batch
 from normlab.data.load import Data
-from normlab.data.splits import Examples, Split
+from normlab.data.splits import Examples
 
-COUNTED = 2000  # examples of the confusion matrix, at most: a second pass over all would cost a visible share of a run
-CLASSES = 50  # a larger matrix nobody reads
 SHOWN = 24  # examples
 TAIL = 60  # characters of a window's text before the token to predict
-
-
-@dataclass(frozen=True)
-class Confusion:
-    """Classes of the first examples, as they are and as predicted: indices into `names`."""
-
-    actual: list[int]
-    predicted: list[int]
-    names: list[str]
 
 
 @dataclass(frozen=True)
@@ -39,23 +27,20 @@ class Samples:
     rows: list[list[Any]]
 
 
-def predictions(model: nn.Module, data: Data) -> tuple[Confusion | None, Samples]:
+def sample_predictions(model: nn.Module, data: Data) -> Samples:
     """Let the model, as it is, predict the first examples of the validation split. It is left in eval mode."""
     model.eval()
     split = data.split("validation")
+    batch = split.gather(split.in_order()[:SHOWN])
+    logits = _logits(model, batch)
     if isinstance(split, Examples):
-        chosen = split.in_order()[:COUNTED]
-        answers = [(_logits(model, batch).softmax(dim=1), batch) for batch in _batches(split, chosen)]
-        found = torch.cat([scores for scores, _ in answers]), torch.cat([batch.targets for _, batch in answers]).cpu()
-        return _labelled(split, data, *found)
-    chosen = split.in_order()[:SHOWN]
-    (batch,) = _batches(split, chosen)
-    return None, _continued(data, batch, _logits(model, batch))
+        return _labelled(split, data, logits.softmax(dim=1), batch.targets.cpu())
+    return _continued(data, batch, logits)
 
 
-def _batches(split: Split, chosen: Tensor) -> Iterator[Batch]:
-    for indices in chosen.split(500):
-        yield split.gather(indices)
+def class_names(data: Data) -> list[str]:
+    """Of the outputs of a classification; their numbers where the data has no names."""
+    return list(data.classes or map(str, range(data.sizes.outputs)))
 
 
 @torch.no_grad()
@@ -67,8 +52,8 @@ def _logits(model: nn.Module, batch: Batch) -> Tensor:
     return logits.float().cpu()
 
 
-def _labelled(split: Examples, data: Data, scores: Tensor, targets: Tensor) -> tuple[Confusion | None, Samples]:
-    names = list(data.classes or map(str, range(data.sizes.outputs)))
+def _labelled(split: Examples, data: Data, scores: Tensor, targets: Tensor) -> Samples:
+    names = class_names(data)
     best = scores.max(dim=1)
     predicted, actual = best.indices.tolist(), targets.tolist()
     rows = [
@@ -79,11 +64,10 @@ def _labelled(split: Examples, data: Data, scores: Tensor, targets: Tensor) -> t
             best.values[n].item(),
             actual[n] == predicted[n],
         ]
-        for n in range(min(SHOWN, len(actual)))
+        for n in range(len(actual))
     ]
     what = "image" if data.sizes.kind == "images" else "text" if data.vocabulary else "example"
-    samples = Samples([what, "actual", "predicted", "probability", "right"], rows)
-    return (Confusion(actual, predicted, names) if len(names) <= CLASSES else None), samples
+    return Samples([what, "actual", "predicted", "probability", "right"], rows)
 
 
 def _shown(split: Examples, data: Data, n: int) -> Any:

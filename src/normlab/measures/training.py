@@ -21,7 +21,7 @@ from normlab.data.splits import Split
 from normlab.measures.callbacks import Curve, Heartbeat, TrainingLog
 from normlab.measures.loggers import RunRecord, build_loggers, finish
 from normlab.measures.place import Place
-from normlab.measures.predictions import predictions
+from normlab.measures.predictions import class_names, sample_predictions
 from normlab.measures.progress import Bar
 from normlab.measures.resumption import Noise, Resumption
 from normlab.measures.session import build_task, build_trainer, interruptible, prepare
@@ -112,9 +112,11 @@ def _show(trainer: pl.Trainer, task: Task, data: Data, curve: Curve, place: Plac
     if not loggers or curve.best(task) is None or not trainer.is_global_zero:
         return
     task.load_state_dict(read_checkpoint(place.checkpoints / "best.ckpt")["state_dict"])
-    confusion, samples = predictions(task.model, data)
+    samples = sample_predictions(task.model, data)
     for logger in loggers:
-        logger.show(confusion, samples)
+        logger.show(samples)
+        if curve.confusion is not None:
+            logger.show_confusion(curve.confusion.tolist(), class_names(data))
 
 
 def _inside(config: RunConfig, task: Task, data: Data) -> Inside | None:

@@ -15,7 +15,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from normlab.measures.place import Place
-from normlab.measures.predictions import Confusion, Samples
+from normlab.measures.predictions import Samples
 from normlab.measures.wandb_access import PROBE, unreachable
 from normlab.measures.wandb_begin import note_address, one_line, warn
 from normlab.schema import WandbConfig
@@ -65,9 +65,14 @@ class WandbRun(WandbLogger):
         self.do(lambda run: replay(run, rows))
 
     @rank_zero_only
-    def show(self, confusion: Confusion | None, samples: Samples) -> None:
-        """Tables of a trained network's predictions, which are sent when the run ends."""
-        self._extras.append(lambda run: _show(run, confusion, samples))
+    def show(self, samples: Samples) -> None:
+        """A table of a trained network's predictions, which is sent when the run ends."""
+        self._extras.append(lambda run: _show_samples(run, samples))
+
+    @rank_zero_only
+    def show_confusion(self, counts: list[list[int]], names: list[str]) -> None:
+        """How often a class (row) was taken for another (column), which is sent when the run ends."""
+        self._extras.append(lambda run: _show_confusion(run, counts, names))
 
     @rank_zero_only
     def close(self, summary: dict[str, Any]) -> None:
@@ -122,7 +127,7 @@ def _define(run: Any) -> None:
         run.define_metric(f"test/{name}", step_metric=STEP, step_sync=True, summary="last")
 
 
-def _show(run: Any, confusion: Confusion | None, samples: Samples) -> None:
+def _show_samples(run: Any, samples: Samples) -> None:
     import wandb as client
 
     columns: list[str | int] = [*samples.columns]
@@ -130,12 +135,26 @@ def _show(run: Any, confusion: Confusion | None, samples: Samples) -> None:
         [client.Image(cell) if name == "image" else cell for name, cell in zip(columns, row, strict=True)]
         for row in samples.rows
     ]
-    run.log({"samples": client.Table(columns=columns, data=rows)}, commit=confusion is None)
-    if confusion is not None:
-        matrix = client.plot.confusion_matrix(
-            y_true=confusion.actual, preds=confusion.predicted, class_names=confusion.names, title="validation"
-        )
-        run.log({"confusion": matrix})
+    run.log({"samples": client.Table(columns=columns, data=rows)})
+
+
+def _show_confusion(run: Any, counts: list[list[int]], names: list[str]) -> None:
+    """As `wandb.plot.confusion_matrix` draws it, which takes single predictions and no counts."""
+    import wandb as client
+
+    columns: list[str | int] = ["Actual", "Predicted", "nPredictions"]
+    rows = [
+        [actual, predicted, count]
+        for actual, row in zip(names, counts, strict=True)
+        for predicted, count in zip(names, row, strict=True)
+    ]
+    matrix = client.plot_table(
+        "wandb/confusion_matrix/v1",
+        client.Table(columns=columns, data=rows),
+        fields={str(name): str(name) for name in columns},
+        string_fields={"title": "validation"},
+    )
+    run.log({"confusion": matrix})
 
 
 def _save_files(run: Any, place: Place) -> None:

@@ -8,17 +8,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassF1Score
 
 from normlab.data.batch import Batch
 from normlab.tasks.task import Task
+
+CLASSES = 50  # a larger confusion matrix nobody reads
 
 
 class Classification(Task):
     """Logits [B, outputs] against labels [B].
 
-    Metrics: `loss` (nats), `accuracy`, `f1` (the mean of the classes' F1). Predictions are kept as tensors
-    and reduced once an epoch: a torchmetrics update a batch was seen to cost more than a small network's step.
+    Metrics: `loss` (nats), `accuracy`, `f1` (the mean of the classes' F1), beside the confusion matrix. Predictions
+    are kept as tensors and reduced once an epoch: a torchmetrics update a batch was seen to cost more than a small
+    network's step.
     """
 
     metric = "accuracy"
@@ -50,4 +53,8 @@ class Classification(Task):
         for name, metric in (("accuracy", accuracy), ("f1", f1)):
             metric.to(self.device).update(predicted, targets)
             reduced[name] = metric.compute()
+        if self.sizes.outputs <= CLASSES:
+            confusion = MulticlassConfusionMatrix(self.sizes.outputs, validate_args=False).to(self.device)
+            confusion.update(predicted, targets)
+            self.confusion = confusion.compute()
         return reduced

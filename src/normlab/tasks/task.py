@@ -45,6 +45,7 @@ class Task(pl.LightningModule, ABC):
         self.optim = optim
         self.record = record
         self.diverged = False
+        self.confusion: Tensor | None = None  # of the last evaluation: [actual class, predicted class] counts
         self.tested_as = "test"  # what the metrics of a test are logged as
         # in a tuple, so that it is no submodule: a compiled model would repeat every parameter under another name
         self._forward = (forward or model,)
