@@ -17,23 +17,21 @@ from typing import Any
 import pydantic
 from omegaconf import DictConfig, OmegaConf
 
-from normlab.schema import (
+from normlab.measure_options import (
     Axes,
     GradientGrowth,
     InferenceTime,
-    InputError,
     Leakage,
     LearningRateCeiling,
     Lengths,
-    RunConfig,
     SampleCoupling,
     ScaleInvariance,
     SiteTime,
     SyncEquivalence,
-    TaskConfig,
     Timing,
     Training,
 )
+from normlab.schema import InputError, RunConfig, TaskConfig
 from normlab.signature import Signature, read, type_error
 
 _KIND_OF_VIEW = {"images": "images", "rows": "features", "pixels": "features", "permuted_pixels": "features"}

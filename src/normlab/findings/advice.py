@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from normlab.schema import Strict
+from normlab.strict import Strict
 
 Model = Literal["cnn", "lstm", "transformer", "mlp"]
 When = Literal[

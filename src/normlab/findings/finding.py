@@ -15,7 +15,8 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from normlab.findings.advice import Advice
 from normlab.findings.formula import Cell, Formula, parse
-from normlab.schema import InputError, Strict
+from normlab.schema import InputError
+from normlab.strict import Strict
 
 Rule = Literal["exact", "difference", "equivalence", "ratio"]
 Unit = Literal["training", "init", "process", "exact"]

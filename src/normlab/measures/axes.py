@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from normlab.measure_options import Axes
 from normlab.measures.loggers import build_loggers, finish
 from normlab.measures.place import Place
 from normlab.measures.sample_coupling import LENGTHS as STEPS
@@ -14,7 +15,7 @@ from normlab.measures.sample_coupling import SITES, norm_sites
 from normlab.measures.session import prepare
 from normlab.models.build import build_model
 from normlab.norms.base import Norm
-from normlab.schema import Axes, RunConfig
+from normlab.schema import RunConfig
 from normlab.seeds import derive
 
 LENGTHS = {"T": STEPS["T"], "H": 4, "W": 3}  # no step beyond those that a norm keeps statistics of

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from normlab.data.load import Data
 from normlab.data.loader import loader
+from normlab.measure_options import GradientGrowth
 from normlab.measures.loggers import build_loggers, finish
 from normlab.measures.place import Place
 from normlab.measures.session import build_task, prepare
 from normlab.models.build import build_model
 from normlab.models.mlp import MLP
 from normlab.probes.signals import cosine, rms
-from normlab.schema import GradientGrowth, InputError, RunConfig
+from normlab.schema import InputError, RunConfig
 from normlab.seeds import derive
 from normlab.tasks.optimiser import build_optimiser
 from normlab.tasks.task import Task

@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from normlab.data.batch import Batch
+from normlab.measure_options import InferenceTime
 from normlab.measures.blocks import Part, compared, rows
 from normlab.measures.fresh import Found, measure_fresh
 from normlab.measures.place import Place
 from normlab.measures.timing import Bench, described
 from normlab.models.fold import fold
-from normlab.schema import InferenceTime, InputError, RunConfig
+from normlab.schema import InputError, RunConfig
 from normlab.seeds import derive
 
 REHEARSALS = 10  # training batches that give running statistics something to hold

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from normlab.data.batch import Batch
 from normlab.data.load import Data
+from normlab.measure_options import Leakage
 from normlab.measures.loggers import build_loggers, finish
 from normlab.measures.place import Place
 from normlab.measures.session import build_task, prepare
 from normlab.measures.steps import device_of, step, training_batches
 from normlab.models.build import build_model
-from normlab.schema import Leakage, RunConfig
+from normlab.schema import RunConfig
 from normlab.seeds import derive
 from normlab.tasks.optimiser import build_optimiser, build_schedule
 

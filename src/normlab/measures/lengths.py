@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from normlab.data.batch import Batch
 from normlab.data.load import Data
 from normlab.data.splits import Windows
+from normlab.measure_options import Lengths
 from normlab.measures import training
 from normlab.measures.loggers import finish
 from normlab.measures.place import Place
@@ -21,7 +22,7 @@ from normlab.measures.session import prepare
 from normlab.measures.steps import device_of
 from normlab.models.checkpoint import load_checkpoint
 from normlab.models.lstm import LSTM
-from normlab.schema import InputError, Lengths, RunConfig
+from normlab.schema import InputError, RunConfig
 
 
 @dataclass(frozen=True)

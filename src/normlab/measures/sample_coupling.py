@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from normlab.data.batch import Batch
 from normlab.data.load import Data
+from normlab.measure_options import SampleCoupling
 from normlab.measures.loggers import build_loggers, finish
 from normlab.measures.place import Place
 from normlab.measures.session import prepare
 from normlab.models.build import build_model, factory
 from normlab.norms.base import Norm
-from normlab.schema import InputError, RunConfig, SampleCoupling
+from normlab.schema import InputError, RunConfig
 from normlab.seeds import derive
 
 # kind of site → its layout and the axes of its input; recurrent: all steps of a recurrence at once

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from normlab.measure_options import ScaleInvariance
 from normlab.measures.loggers import build_loggers, finish
 from normlab.measures.place import Place
 from normlab.measures.session import prepare
 from normlab.models.build import build_model
 from normlab.models.fold import HasSites
-from normlab.schema import InputError, RunConfig, ScaleInvariance
+from normlab.schema import InputError, RunConfig
 from normlab.seeds import derive
 
 RATE = 1e-6  # of the step: so small that the change of the outputs is linear in it, and far above float64's rounding

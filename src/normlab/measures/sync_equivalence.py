@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from normlab.measure_options import SyncEquivalence
 from normlab.measures.loggers import build_loggers, finish
 from normlab.measures.place import Place
 from normlab.measures.session import prepare
 from normlab.measures.shares import Problem, Solution, solve
-from normlab.schema import InputError, RunConfig, SyncEquivalence
+from normlab.schema import InputError, RunConfig
 from normlab.seeds import derive
 
 PATIENCE = 120  # seconds that the two processes may take, most of which is importing torch

@@ -18,6 +18,7 @@ from rich.console import Console
 from normlab.data.load import Data
 from normlab.data.loader import loader
 from normlab.data.splits import Split
+from normlab.measure_options import Training
 from normlab.measures.callbacks import Curve, Heartbeat, TrainingLog
 from normlab.measures.loggers import RunRecord, build_loggers, finish
 from normlab.measures.place import Place
@@ -33,7 +34,7 @@ from normlab.models.lstm import LSTM
 from normlab.probes.inside import Inside
 from normlab.probes.mode_gap import mode_gap
 from normlab.probes.precise_statistics import PreciseStatistics
-from normlab.schema import RunConfig, Training
+from normlab.schema import RunConfig
 from normlab.seeds import derive
 from normlab.tasks.task import Task
 
