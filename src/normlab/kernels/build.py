@@ -22,7 +22,7 @@ from pathlib import Path
 from filelock import FileLock
 
 SOURCES = Path(__file__).parent / "cpu"
-FLAGS = ("-O3", "-std=c++17", "-fno-math-errno", "-fPIC", "-shared", "-fopenmp")
+FLAGS = ("-O3", "-std=c++17", "-fno-math-errno", "-ffp-contract=fast", "-fPIC", "-shared", "-fopenmp")
 
 
 class BuildError(RuntimeError):

@@ -1,5 +1,6 @@
 // Vectors of as many numbers as a register of this CPU holds, in the notation that GCC and Clang share.
 #pragma once
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -12,13 +13,21 @@ constexpr int vector_bytes = 32, most_rows = 6;  // 16 registers: 12 sums
 constexpr int vector_bytes = 16, most_rows = 6;  // SSE, NEON
 #endif
 
+// 1/k! for k = 0 … terms, a table because Clang would call a function for each
+template <class real, int terms> constexpr std::array<real, terms + 1> inverse_factorials() {
+    std::array<real, terms + 1> table{};
+    table[0] = 1;
+    for (int k = 1; k <= terms; ++k) table[k] = table[k - 1] / k;
+    return table;
+}
+
 template <class real> struct Lanes;
 template <> struct Lanes<float> {
     typedef float type __attribute__((vector_size(vector_bytes)));
     typedef int32_t bits __attribute__((vector_size(vector_bytes)));
     static constexpr float magic = 12582912.f, largest = 87.f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
     static constexpr int mantissa = 23, terms = 7;
-    static constexpr float inverse_factorial(int k) { return k < 2 ? 1 : inverse_factorial(k - 1) / k; }
+    static constexpr auto inverse_factorial = inverse_factorials<float, terms>();
 };
 template <> struct Lanes<double> {
     typedef double type __attribute__((vector_size(vector_bytes)));
@@ -26,7 +35,7 @@ template <> struct Lanes<double> {
     static constexpr double magic = 6755399441055744., largest = 708., ln2_high = 6.93147180369123816490e-01,
                             ln2_low = 1.90821492927058770002e-10;
     static constexpr int mantissa = 52, terms = 13;
-    static constexpr double inverse_factorial(int k) { return k < 2 ? 1 : inverse_factorial(k - 1) / k; }
+    static constexpr auto inverse_factorial = inverse_factorials<double, terms>();
 };
 template <class real> using Vector = typename Lanes<real>::type;
 template <class real> constexpr int64_t lanes = vector_bytes / sizeof(real);
@@ -75,9 +84,9 @@ template <class real> [[gnu::always_inline]] inline Vector<real> exp_parts(Vecto
     std::memcpy(&one, &unit, sizeof one);
     bits = (bits << L::mantissa) + one;
     std::memcpy(&power, &bits, sizeof power);
-    Vector<real> series = Vector<real>{} + L::inverse_factorial(L::terms);
+    Vector<real> series = Vector<real>{} + L::inverse_factorial[L::terms];
 #pragma GCC unroll 16
-    for (int k = L::terms - 1; k > 0; --k) series = series * r + L::inverse_factorial(k);
+    for (int k = L::terms - 1; k > 0; --k) series = series * r + L::inverse_factorial[k];
     return series * r;
 }
 
