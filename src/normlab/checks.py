@@ -60,8 +60,9 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
         raise InputError(f"{missing[0]} has no value: set it with {missing[0]}=...")
     values = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(values, dict)
-    for beyond in ("scale", "finding", "study"):  # of a study, which no single run depends on
-        values.pop(beyond, None)
+    _, *beyond = (values.pop(key, None) for key in ("scale", "finding", "study"))  # which no single run depends on
+    if not any(beyond) and (scale := next((text for text in overrides if text.startswith("scale=")), None)):
+        raise InputError(f"{scale} says what a study spends: name one too, as study=textbook, or a finding=...")
     try:
         # in JSON a list may stand for a tuple, while nothing else is converted
         config = RunConfig.model_validate_json(json.dumps(values), strict=True)

@@ -19,7 +19,7 @@ from yaml import YAMLError
 def words(error: Exception, conf: Path) -> str | None:
     """What was wrong with the choices or with a file in `conf`; None if the error is of another kind."""
     if isinstance(error, MissingConfigException):
-        return _unknown_choice(error, conf)
+        return _unknown_choice(error)
     if isinstance(error, OverrideParseException):
         return f"{error.override!r} is not of the form key=value."
     if isinstance(error, ConfigCompositionException):
@@ -37,13 +37,13 @@ def _suggest(word: str, known: Iterable[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def _unknown_choice(error: MissingConfigException, conf: Path) -> str:
+def _unknown_choice(error: MissingConfigException) -> str:
     group, _, choice = str(error.missing_cfg_file or "").rpartition("/")
-    choices = sorted(path.stem for path in (conf / group).glob("*.yaml"))
+    # those of --config-dir are among them; for_cnn and the like stand for what a model takes by default
+    choices = sorted(name for name in error.options or [] if not name.startswith("for_"))
     if not group or not choices:
         return str(error).splitlines()[0]
-    shown = [name for name in choices if not name.startswith("for_")]
-    return f"there is no {group}={choice}.{_suggest(choice, choices)} Choices: {', '.join(shown)}."
+    return f"there is no {group}={choice}.{_suggest(choice, choices)} Choices: {', '.join(choices)}."
 
 
 def _unknown_key(error: ConfigCompositionException, conf: Path) -> str:

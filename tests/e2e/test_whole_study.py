@@ -90,9 +90,18 @@ def test_a_dry_study_says_what_it_would_cost(train, tmp_path):
         (("finding=axes", "model.width=3"), "model.width=3: what a study runs is fixed by its findings"),
         (("finding=axes", "scale.seeds.exact=1"), "scale.seeds.exact=1"),
         (("finding=axes", "scale.seed=3"), "there is no option scale.seed"),
+        (("scale=full", "norm=batch"), "scale=full says what a study spends: name one too"),
     ],
 )
 def test_what_cannot_be_asked_of_a_study(train, options, words):
     answer = train(*options)
     assert answer.status == 2
     assert words in answer.err
+
+
+def test_a_misspelt_finding_of_ones_own_is_recognised(train, tmp_path):
+    (tmp_path / "finding").mkdir()
+    (tmp_path / "finding" / "my_claim.yaml").touch()
+    answer = train("--config-dir", str(tmp_path), "finding=my_clam")
+    assert answer.status == 2
+    assert "there is no finding=my_clam. Did you mean 'my_claim'?" in answer.err
