@@ -42,7 +42,7 @@ lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## the README's speed figures, as ratios (about ten minutes, a quiet machine)
+bench: $(STAMP)  ## the README's speed figures, as ratios (some twenty minutes, a quiet machine)
 	$(BIN)/python scripts/bench.py
 
 baselines: $(STAMP)  ## classical baselines that the default runs are compared with
