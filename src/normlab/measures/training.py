@@ -115,7 +115,7 @@ def _show(trainer: pl.Trainer, task: Task, data: Data, curve: Curve, place: Plac
     task.load_state_dict(read_checkpoint(place.checkpoints / "best.ckpt")["state_dict"])
     samples = sample_predictions(task.model, data)
     for logger in loggers:
-        logger.show(samples)
+        logger.show_samples(samples)
         if curve.confusion is not None:
             logger.show_confusion(curve.confusion.tolist(), class_names(data))
 

@@ -65,7 +65,7 @@ class WandbRun(WandbLogger):
         self.do(lambda run: replay(run, rows))
 
     @rank_zero_only
-    def show(self, samples: Samples) -> None:
+    def show_samples(self, samples: Samples) -> None:
         """A table of a trained network's predictions, which is sent when the run ends."""
         self._extras.append(lambda run: _show_samples(run, samples))
 
