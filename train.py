@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from normlab.cli import CONF, guard, print_help
+from normlab.config.command_line import CONF, guard, print_help
 
 os.environ.setdefault("NORMLAB_PID", str(os.getpid()))  # names Hydra's own folder, one a process
 
@@ -22,7 +22,7 @@ os.environ.setdefault("NORMLAB_PID", str(os.getpid()))  # names Hydra's own fold
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def main(cfg: DictConfig) -> Any:
     """Check the composed config, then run it; of a multirun this is one run."""
-    from normlab.checks import checked
+    from normlab.config.checks import checked
     from normlab.runs.run import run
     from normlab.study.compose import launcher_of
     from normlab.study.job import job

@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from normlab.cli import guard
+from normlab.config.command_line import guard
 from normlab.findings.advice import CONDITIONS, Model, When
 from normlab.report.build import gather, own_studies
 from normlab.report.matrix import Evidence, Matrix, conditions

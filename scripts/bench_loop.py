@@ -61,8 +61,8 @@ def prepared(*overrides: str) -> tuple[Any, Any]:
     import torch
     from hydra import compose, initialize_config_dir
 
-    from normlab.checks import checked
-    from normlab.measures.session import prepare
+    from normlab.config.checks import checked
+    from normlab.session.session import prepare
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = checked(compose("train", overrides=list(overrides)))
@@ -118,13 +118,13 @@ def ours(config: Any, data: Any, steps: int) -> float:
     from rich.console import Console
 
     from normlab.data.loader import loader
-    from normlab.measures.callbacks import TrainingLog
-    from normlab.measures.loggers import build_loggers, finish
-    from normlab.measures.place import Place
-    from normlab.measures.progress import Bar
-    from normlab.measures.session import build_task, build_trainer
+    from normlab.folder.place import Place
+    from normlab.mirror.loggers import build_loggers, finish
     from normlab.models.build import build_model
     from normlab.probes.precise_statistics import PreciseStatistics
+    from normlab.session.callbacks import TrainingLog
+    from normlab.session.progress import Bar
+    from normlab.session.session import build_task, build_trainer
 
     torch.manual_seed(0)
     task = build_task(config, build_model(config.norm, config.model, data.sizes), data)

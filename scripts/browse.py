@@ -11,9 +11,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from normlab.cli import guard
-from normlab.measures.upload import find
-from normlab.schema import InputError
+from normlab.config.command_line import guard
+from normlab.config.schema import InputError
+from normlab.mirror.upload import find
 
 
 def main() -> None:

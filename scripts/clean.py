@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from normlab.cli import guard
+from normlab.config.command_line import guard
 from normlab.runs.clean import Leftover, find_leftovers, remove, sweep_out
 
 LISTED = 20  # runs of a kind; more are counted

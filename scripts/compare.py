@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 from statistics import fmean
 
-from normlab.cli import guard
+from normlab.config.command_line import guard
 from normlab.findings.contrast import Contrast, contrast
 from normlab.runs.table import read_runs
 from normlab.stats.paired import Comparison, Interval, compare

@@ -16,12 +16,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from normlab.cli import CONF, guard
+from normlab.config.command_line import CONF, guard
+from normlab.config.schema import InputError
 from normlab.findings.finding import read_findings
-from normlab.jsonfile import read_json, write_json
-from normlab.schema import InputError
-from normlab.study.mirror import Told, table_of, tell
+from normlab.folder.jsonfile import read_json, write_json
 from normlab.study.progress import finding_of
+from normlab.study.wandb import Told, table_of, tell
 
 HINT = "pip install 'normlab[dashboard]'"
 
@@ -76,8 +76,8 @@ def write(panels: Any, asked: argparse.Namespace, findings: list[Told]) -> None:
 
 def save(panels: Any, asked: argparse.Namespace, findings: list[Told]) -> None:
     os.environ.setdefault("WANDB_SILENT", "true")
-    from normlab.measures.wandb_access import check_access
-    from normlab.schema import WandbConfig
+    from normlab.config.schema import WandbConfig
+    from normlab.mirror.wandb_access import check_access
 
     check_access(WandbConfig(project=asked.project, entity=asked.entity, mode="online"))
     import wandb
@@ -108,7 +108,7 @@ def show(options: Any, study: Path, findings: list[Told]) -> None:
     Raises:
         InputError: it did not arrive.
     """
-    from normlab.measures.wandb_study import show_study
+    from normlab.mirror.wandb_study import show_study
 
     with tempfile.TemporaryDirectory() as scratch:
         if not show_study(options, Path(scratch), table_of(study, findings)):

@@ -10,8 +10,8 @@ import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
 import dashboard_chart
-from normlab.schema import InputError
-from normlab.study.mirror import Told
+from normlab.config.schema import InputError
+from normlab.study.wandb import Told
 
 STEP, EXAMPLES, SECONDS = "trainer/global_step", "train/examples", "train/seconds"
 QUANTITIES = ("gradient", "activation", "dead", "stable_rank", "cosine", "gain_drift", "tid_mean", "tid_var")

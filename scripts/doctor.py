@@ -12,9 +12,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from normlab.cli import guard
+from normlab.commands.doctor import Check, examine
+from normlab.config.command_line import guard
 from normlab.kernels import build
-from normlab.runs.doctor import Check, examine
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 

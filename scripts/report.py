@@ -22,9 +22,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from normlab.cli import guard
+from normlab.config.command_line import guard
+from normlab.config.schema import InputError
 from normlab.findings.sensitivity import Sheet, by_margin, by_seeds, sensitivity
-from normlab.schema import InputError
 from normlab.study.engine import REFERENCE
 from normlab.study.rejudge import read_evidence
 

@@ -12,9 +12,9 @@ import os
 import sys
 from pathlib import Path
 
-from normlab.cli import CONF, guard
+from normlab.config.command_line import CONF, guard
+from normlab.config.schema import InputError
 from normlab.findings.finding import read_findings
-from normlab.schema import InputError
 
 OWN = ("finding", "arm", "scale")
 TRAIN = Path(__file__).parents[1] / "train.py"

@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from normlab.cli import guard
+from normlab.config.command_line import guard
 
 WORDS = {
     "uploaded": "uploaded",
@@ -36,9 +36,9 @@ def main() -> None:
 def sync(output: Path) -> int:
     """The number of runs that could not be uploaded."""
     os.environ.setdefault("WANDB_SILENT", "true")  # a line a run is enough
-    from normlab.measures.upload import add_tags, find, lacking, upload
-    from normlab.measures.wandb_access import check_access
-    from normlab.schema import WandbConfig
+    from normlab.config.schema import WandbConfig
+    from normlab.mirror.upload import add_tags, find, lacking, upload
+    from normlab.mirror.wandb_access import check_access
     from normlab.study.serving import read_serving
 
     fragments = find(output)

@@ -14,7 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
-from normlab.cli import guard
+from normlab.config.command_line import guard
 from normlab.runs import table
 
 ROWS = 40

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from normlab.cli import CONF, guard
+from normlab.config.command_line import CONF, guard
 from normlab.findings.finding import Finding, read_findings
 from normlab.study.scale import Scale
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from normlab.jsonfile import read_json
+from normlab.folder.jsonfile import read_json
 
 # three epochs of five steps, two validations each; every kind of state that a step depends on
 TINY = (

@@ -135,7 +135,7 @@ def _fork(command: list[str], files: list[Any], inside: dict[str, Any], *, first
     try:
         import train
 
-        from normlab.cli import guard
+        from normlab.config.command_line import guard
 
         _arrange(inside, first)
         sys.argv = ["train.py", *command]

@@ -51,7 +51,7 @@ class _Patient(theirs.BaseSubmititLauncher):
         """In the job's process: one run. On a notice submitit requeues it, once all is recorded."""
         import signal
 
-        from normlab.measures.stopping import NOTICE, Stopped, end_when_asked
+        from normlab.stopping.request import NOTICE, Stopped, end_when_asked
 
         requeue = signal.getsignal(NOTICE)
         end_when_asked()
@@ -93,7 +93,7 @@ class SlurmLauncher(_Patient):
 
     def _have_ended(self, jobs: Sequence[Any]) -> bool:
         """By their results, and for those that died by the queue: submitit would ask sacct, which few clusters keep."""
-        from normlab.measures.slurm import job_states
+        from normlab.stopping.slurm import job_states
 
         if all(map(_has_result, jobs)):
             return True

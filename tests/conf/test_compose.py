@@ -7,8 +7,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from normlab.checks import checked
-from normlab.schema import InputError
+from normlab.config.checks import checked
+from normlab.config.schema import InputError
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = ("norm", "model", "task", "optim", "trainer", "logger")

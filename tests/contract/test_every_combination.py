@@ -7,12 +7,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from normlab.checks import checked
+from normlab.config.checks import checked
+from normlab.config.schema import InputError
 from normlab.data.load import load
 from normlab.data.loader import loader
-from normlab.measures.session import build_task
 from normlab.models.build import build_model
-from normlab.schema import InputError
+from normlab.session.session import build_task
 
 CONF = Path(__file__).parents[2] / "conf"
 NORMS = sorted(path.stem for path in (CONF / "norm").glob("*.yaml"))

@@ -9,9 +9,9 @@ import torch
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
+from normlab.config.schema import InputError, Sizes
 from normlab.models.build import build_model
 from normlab.norms.base import Norm
-from normlab.schema import InputError, Sizes
 
 CONF = Path(__file__).parents[2] / "conf"
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))

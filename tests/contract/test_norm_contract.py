@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
 from norm_sites import CASES, IDS, NORMS, SITES, Site, apply, build, config, legal, step_of
-from normlab.schema import InputError
+from normlab.config.schema import InputError
 
 MODES = pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 EVERYWHERE = pytest.mark.parametrize(("name", "site"), CASES, ids=IDS)

@@ -142,7 +142,7 @@ def answers(tmp_path_factory):
         from hydra.core.global_hydra import GlobalHydra
         sys.path.insert(0, sys.argv[1])
         import train
-        from normlab.cli import guard
+        from normlab.config.command_line import guard
         folder, answers = sys.argv[2], {}
         for name, arguments in json.loads(sys.argv[3]).items():
             GlobalHydra.instance().clear()
@@ -194,7 +194,7 @@ def test_before_torch_is_imported_and_without_a_trace(answers):
 
 
 def test_debug_shows_the_traceback(train):
-    from normlab.schema import InputError
+    from normlab.config.schema import InputError
 
     with pytest.raises(InputError):
         train("optim.lr=0", "debug=true")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from normlab.jsonfile import read_json
+from normlab.folder.jsonfile import read_json
 
 ROOT = Path(__file__).parents[2]
 COMMON = (

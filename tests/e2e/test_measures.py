@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from normlab.jsonfile import read_json
+from normlab.folder.jsonfile import read_json
 
 COMMON = ("trainer.threads=1", "logger=none", "trainer.progress=false")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from exactness import differences, options, result
-from normlab.jsonfile import read_json
+from normlab.folder.jsonfile import read_json
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -62,7 +62,7 @@ def test_a_stopped_multirun_saves_and_says_how_to_go_on(name, status, zygote, ca
 
 
 def test_a_failing_run_is_named_and_the_others_are_done(train, tmp_path, monkeypatch):
-    from normlab.measures.callbacks import Heartbeat
+    from normlab.session.callbacks import Heartbeat
 
     def fail(self, trainer, task, *_):
         if "batch" in self.path.parent.name.split("-") and trainer.global_step == 3:

@@ -11,12 +11,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from rich.console import Console
 
-from normlab.checks import checked
+from normlab.config.checks import checked
 from normlab.data import hub
 from normlab.findings.finding import read_finding
 from normlab.findings.logged import check_metrics
 from normlab.findings.verdict import judge
-from normlab.jsonfile import read_json
+from normlab.folder.jsonfile import read_json
 from normlab.study.compose import Composer
 from normlab.study.engine import to_run
 from normlab.study.scale import read_scale, read_study

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from normlab.jsonfile import read_json
+from normlab.folder.jsonfile import read_json
 
 SMALL = ("model=mlp", "model.width=32", "model.depth=6", "trainer.threads=1", "logger=none")
 GROWTH = ("measure=gradient_growth", "measure.batch_size=32", *SMALL)

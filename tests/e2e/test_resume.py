@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from exactness import KINDS, differences, options, result
-from normlab.jsonfile import read_json
-from normlab.measures.resume_points import list_points, newest_intact
+from normlab.folder.jsonfile import read_json
+from normlab.folder.resume_points import list_points, newest_intact
 
 
 def only_run(output: Path) -> Path:

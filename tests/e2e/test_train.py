@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import normlab
-from normlab.jsonfile import read_json
+from normlab.folder.jsonfile import read_json
 
 ROOT = Path(__file__).parents[2]
 SHORT = ("trainer.steps=3", "trainer.batches=3", "trainer.log_every=1", "trainer.threads=1", "task.batch_size=16")
@@ -180,7 +180,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_good(train, trained, monkeyp
     """The second checkpoint of a run meets a full disk."""
     import errno
 
-    from normlab.measures import checkpointing
+    from normlab.session import checkpointing
 
     written = []
 
@@ -202,7 +202,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_good(train, trained, monkeyp
 
 
 def test_ctrl_c_stops_the_run_and_says_so(train, tmp_path, monkeypatch):
-    from normlab.measures.callbacks import TrainingLog
+    from normlab.session.callbacks import TrainingLog
 
     def press(*_):
         raise KeyboardInterrupt
@@ -217,7 +217,7 @@ def test_ctrl_c_stops_the_run_and_says_so(train, tmp_path, monkeypatch):
 
 
 def test_a_failure_is_recorded_with_its_cause(train, tmp_path, monkeypatch):
-    from normlab.measures.callbacks import TrainingLog
+    from normlab.session.callbacks import TrainingLog
 
     def fail(*_):
         raise RuntimeError("the machine is on fire")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from exactness import differences, options, result
-from normlab.jsonfile import read_json
+from normlab.folder.jsonfile import read_json
 
 SHORT = ("trainer.threads=1", "trainer.batches=4", "trainer.epochs=3", "task.batch_size=16", "logger=none")
 LSTM = ("model=lstm", "model.width=16", "task.bucket=false")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from normlab.findings.rows import read_rows
-from normlab.jsonfile import read_json
+from normlab.folder.jsonfile import read_json
 from normlab.study.scale import read_study
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from typing import Any
 
 from trial import OTHER, Trial
 
-from normlab.measures.resume_points import list_points
+from normlab.folder.resume_points import list_points
 from zygote import Ended
 
 PAGE = os.sysconf("SC_PAGE_SIZE")

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from exactness import KINDS, differences, options, result
-from normlab.jsonfile import read_json
-from normlab.measures.resume_points import newest_intact
+from normlab.folder.jsonfile import read_json
+from normlab.folder.resume_points import newest_intact
 from zygote import Ended, Zygote
 
 LOST, WRONG, TWICE, OTHER = "finished runs lost", "wrong results", "runs done twice", "other complaints"

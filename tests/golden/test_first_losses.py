@@ -11,12 +11,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from normlab.checks import checked
+from normlab.config.checks import checked
+from normlab.config.seeds import derive
 from normlab.data.load import load
 from normlab.data.loader import loader
-from normlab.measures.session import build_task
 from normlab.models.build import build_model
-from normlab.seeds import derive
+from normlab.session.session import build_task
 
 CONF = Path(__file__).parents[2] / "conf"
 GOLDEN = Path(__file__).with_suffix(".json")

@@ -10,8 +10,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from normlab.config.schema import Sizes
 from normlab.models.build import build_model
-from normlab.schema import Sizes
 
 CONF = Path(__file__).parents[2] / "conf"
 GOLDEN = Path(__file__).with_suffix(".json")

@@ -10,8 +10,8 @@ import pytest
 
 from commands import Command, runs
 from exactness import LONG, differences, options, result
-from normlab.jsonfile import read_json
-from normlab.measures.resume_points import list_points
+from normlab.folder.jsonfile import read_json
+from normlab.folder.resume_points import list_points
 from normlab.runs.owner import read_owner
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from normlab.schema import TaskConfig
+from normlab.config.schema import TaskConfig
 
 
 def task(path: Path | None = None, **options: Any) -> TaskConfig:

@@ -8,12 +8,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from normlab.config.schema import InputError, RunConfig
 from normlab.data.store import prepare
 from normlab.runs.code import code_hash
 from normlab.runs.identity import run_id
 from normlab.runs.run import Done
 from normlab.runs.store import claim
-from normlab.schema import InputError, RunConfig
 from normlab.study.job import job
 
 
@@ -26,7 +26,7 @@ class Launcher:
         self.launched: list[list[str]] = []
 
     def __call__(self, batch, initial_job_idx):
-        from normlab.checks import checked
+        from normlab.config.checks import checked
 
         for number, overrides in enumerate(batch, start=initial_job_idx):
             self.launched.append([o for o in overrides if not o.startswith("plan=")])

@@ -17,7 +17,7 @@ from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.rows import write_rows
 from normlab.findings.verdict import judge
-from normlab.jsonfile import write_json
+from normlab.folder.jsonfile import write_json
 from normlab.study.compose import CONF
 from normlab.study.scale import Scale, read_study
 

@@ -9,11 +9,11 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from normlab.checks import checked
-from normlab.jsonfile import read_json, write_json
+from normlab.config.checks import checked
+from normlab.config.schema import RunConfig
+from normlab.folder.jsonfile import read_json, write_json
 from normlab.runs.code import code_hash
 from normlab.runs.store import Run, claim
-from normlab.schema import RunConfig
 
 ROOT = Path(__file__).parents[2]
 PRESENT = None  # the code as it is now

@@ -10,7 +10,7 @@ from made_up_studies import reported, tuned
 from normlab.findings.finding import Finding
 from normlab.findings.rows import write_rows
 from normlab.findings.verdict import judge
-from normlab.jsonfile import write_json
+from normlab.folder.jsonfile import write_json
 
 ADVICE = [{"model": "lstm", "when": "few_examples", "contrast": "main", "plus": "layer", "minus": "batch"}]
 

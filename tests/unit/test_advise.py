@@ -9,11 +9,11 @@ from rich.console import Console
 from study_folders import ADVICE, save
 
 from finding_files import finding, write
+from normlab.config.schema import InputError
 from normlab.findings.advice import CONDITIONS
 from normlab.findings.finding import read_finding
 from normlab.report.build import gather
 from normlab.report.matrix import conditions
-from normlab.schema import InputError
 from normlab.study.compose import CONF
 
 spec = importlib.util.spec_from_file_location("advise", CONF.parent / "scripts/advise.py")

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from normlab.config.schema import InputError
 from normlab.data.batch import Batch
 from normlab.data.loader import Order, Share, loader
 from normlab.data.splits import Examples, Split, Windows
-from normlab.schema import InputError
 
 
 def examples(count: int, longest: int = 1) -> Examples:

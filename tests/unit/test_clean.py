@@ -10,7 +10,7 @@ import pytest
 import torch
 from run_folders import begin, config_of, finish
 
-from normlab.measures.resume_points import ResumePoint, add_point
+from normlab.folder.resume_points import ResumePoint, add_point
 from normlab.runs.clean import find_leftovers, remove
 from normlab.runs.code import code_hash
 from normlab.runs.owner import this_process, write_owner

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from normlab.config.schema import Sizes
 from normlab.models.cnn import CNN
 from normlab.norms.layer import LayerNorm
 from normlab.norms.none import NoNorm
-from normlab.schema import Sizes
 
 SIZES = Sizes("images", (3, 9, 8), outputs=4)
 

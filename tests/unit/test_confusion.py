@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from normlab.config.schema import OptimConfig, Sizes
 from normlab.data.batch import Batch
-from normlab.measures.callbacks import Curve
-from normlab.schema import OptimConfig, Sizes
+from normlab.session.callbacks import Curve
 from normlab.tasks.classification import CLASSES, Classification
 
 OPTIM = OptimConfig(name="sgd", lr=0.1, weight_decay=0.0)

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
+from normlab.config.schema import InputError
 from normlab.findings.contrast import contrast
-from normlab.schema import InputError
 
 ROWS = [
     {

@@ -12,10 +12,10 @@ import torch
 from data_files import image_splits, images, language, parquet, raw_images, splits, task
 from PIL import Image
 
+from normlab.config.schema import Sizes
 from normlab.data.images import permutation
 from normlab.data.load import load
 from normlab.data.splits import Examples, Windows
-from normlab.schema import Sizes
 
 
 def png(pixels: np.ndarray) -> bytes:

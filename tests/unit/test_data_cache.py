@@ -12,11 +12,11 @@ import pytest
 import torch
 from data_files import image_splits, images, language, parquet, splits, task
 
+from normlab.config.schema import TaskConfig
 from normlab.data import material
 from normlab.data.load import load
 from normlab.data.splits import Examples
 from normlab.data.store import prepare
-from normlab.schema import TaskConfig
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_a_warm_cache_needs_no_reader(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from normlab.data.store import prepare
-from normlab.schema import TaskConfig
+from normlab.config.schema import TaskConfig
 for fields in {[each.model_dump() for each in own]!r}:
     prepare(TaskConfig(**fields), Path({str(tmp_path / "cache")!r}))
 print(sorted({{"torch", "datasets", "pyarrow", "tokenizers", "pandas", "PIL"}} & set(sys.modules)))

@@ -8,9 +8,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from normlab.config.schema import Sizes, TaskConfig
 from normlab.data.load import Data, load
 from normlab.data.splits import Examples
-from normlab.schema import Sizes, TaskConfig
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -11,8 +11,8 @@ import pytest
 from data_files import image_splits, images, language, parquet, raw_images, splits, task
 from PIL import Image
 
+from normlab.config.schema import InputError, TaskConfig
 from normlab.data.load import load
-from normlab.schema import InputError, TaskConfig
 
 
 def refused(own: TaskConfig, *expected: str) -> None:

@@ -14,9 +14,9 @@ import huggingface_hub.constants
 import pytest
 from data_files import parquet, task
 
+from normlab.config.schema import Hub, InputError, TaskConfig
 from normlab.data import hub
 from normlab.data.load import load
-from normlab.schema import Hub, InputError, TaskConfig
 
 
 def own(**options: Any) -> TaskConfig:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from run_folders import begin, finish
 
-from normlab.runs import doctor
-from normlab.runs.doctor import Check, examine
+from normlab.commands import doctor
+from normlab.commands.doctor import Check, examine
 
 
 def checks(found) -> dict[str, Check]:

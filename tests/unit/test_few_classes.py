@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from normlab.config.schema import InputError
 from normlab.data.batch import Batch
 from normlab.data.few_classes import FewClasses
 from normlab.data.loader import Share, loader
 from normlab.data.splits import Examples
-from normlab.schema import InputError
 
 
 def labelled(counts: list[int], seed: int = 0) -> Examples:

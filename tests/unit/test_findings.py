@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from finding_files import finding, write
+from normlab.config.schema import InputError
 from normlab.findings.finding import read_finding
 from normlab.findings.formula import Cell, parse
 from normlab.findings.tuning import Curve, half_decade, widened
 from normlab.findings.verdict import judge, state_of
-from normlab.schema import InputError
 
 
 def rows(values: dict[str, list[float]], metric: str = "test/accuracy", **more):

@@ -6,6 +6,7 @@ from itertools import product
 import pytest
 import torch
 
+from normlab.config.schema import InputError, Sizes
 from normlab.models.cnn import CNN
 from normlab.models.fold import fold
 from normlab.models.lstm import LSTM
@@ -15,7 +16,6 @@ from normlab.norms.base import Norm
 from normlab.norms.batch import BatchNorm
 from normlab.norms.layer import LayerNorm
 from normlab.norms.none import NoNorm
-from normlab.schema import InputError, Sizes
 
 IMAGES = Sizes("images", (1, 8, 8), outputs=3)
 TOKENS = Sizes("tokens", (5,), outputs=3, vocabulary=7, positions=5)

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from normlab.config.schema import InputError, OptimConfig, Sizes
 from normlab.data.batch import Batch
 from normlab.data.loader import loader
 from normlab.data.splits import Examples, Windows
@@ -29,7 +30,6 @@ from normlab.norms.none import NoNorm
 from normlab.probes.inside import Inside, look, sites, summarised
 from normlab.probes.mode_gap import mode_gap
 from normlab.probes.precise_statistics import PreciseStatistics
-from normlab.schema import InputError, OptimConfig, Sizes
 from normlab.tasks.classification import Classification
 from normlab.tasks.language_modelling import LanguageModelling
 from normlab.tasks.task import Task

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from normlab.config.schema import InputError, Sizes
 from normlab.kernels.arguments import Pool, Site
 from normlab.kernels.recurrence import recurrence
 from normlab.models.lstm import LSTM, Cell
@@ -19,7 +20,6 @@ from normlab.norms.detached_layer import DetachedLayerNorm
 from normlab.norms.layer import LayerNorm
 from normlab.norms.none import NoNorm
 from normlab.norms.rms import RMSNorm
-from normlab.schema import InputError, Sizes
 
 NORMS = {
     "none": partial(NoNorm),

@@ -11,7 +11,7 @@ USE = """
 from functools import partial
 from normlab.models.lstm import LSTM
 from normlab.norms.layer import LayerNorm
-from normlab.schema import InputError, Sizes
+from normlab.config.schema import InputError, Sizes
 sizes = Sizes("features", (5, 4), outputs=2, positions=5)
 for _ in range(2):
     print(LSTM(partial(LayerNorm), sizes, width=4, kernel="KERNEL").layers[0].forwards.kernel)

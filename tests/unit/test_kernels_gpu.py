@@ -14,11 +14,11 @@ import pytest
 import torch
 from test_kernels import assert_equal, padding, results, twins
 
+from normlab.config.schema import InputError
 from normlab.kernels import recurrence as module
 from normlab.kernels.arguments import Site
 from normlab.kernels.recurrence import recurrence
 from normlab.models.lstm import Cell
-from normlab.schema import InputError
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"

@@ -4,11 +4,11 @@ import torch
 from torch import nn
 
 from norm_sites import config
+from normlab.config.schema import Sizes
 from normlab.data.batch import Batch
 from normlab.measures.leakage import accuracy, of_partner
 from normlab.models.build import factory
 from normlab.models.cnn import CNN
-from normlab.schema import Sizes
 
 
 def batch(count: int = 6, seed: int = 0) -> Batch:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from normlab.config.schema import OptimConfig, Sizes
 from normlab.data.batch import Batch
 from normlab.data.load import Data
 from normlab.data.splits import Examples
 from normlab.measures.learning_rate_ceiling import entropy_of_targets, highest, last_loss
-from normlab.schema import OptimConfig, Sizes
 from normlab.tasks.task import Task
 
 CURVATURE = 8.0

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from norm_sites import config
+from normlab.config.schema import Sizes
 from normlab.data.splits import Windows
 from normlab.measures.lengths import bits, drift, first_scored, late_windows, score
 from normlab.models.build import factory
 from normlab.models.lstm import LSTM
 from normlab.models.transformer import Transformer
-from normlab.schema import Sizes
 
 VOCABULARY = 7
 

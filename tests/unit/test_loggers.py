@@ -9,9 +9,9 @@ import pytest
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from normlab.measures.loggers import RunRecord, read_rows
-from normlab.measures.wandb_access import is_online
-from normlab.schema import InputError, WandbConfig
+from normlab.config.schema import InputError, WandbConfig
+from normlab.mirror.loggers import RunRecord, read_rows
+from normlab.mirror.wandb_access import is_online
 
 SHORT = ("trainer.steps=2", "trainer.batches=2", "trainer.threads=1", "task.batch_size=16", "model.width=16")
 

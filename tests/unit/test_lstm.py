@@ -11,13 +11,13 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from normlab.config.schema import InputError, Sizes
 from normlab.models.lstm import LSTM
 from normlab.norms.batch import BatchNorm
 from normlab.norms.group import GroupNorm
 from normlab.norms.instance import InstanceNorm
 from normlab.norms.layer import LayerNorm
 from normlab.norms.none import NoNorm
-from normlab.schema import InputError, Sizes
 
 B, T, F, H = 6, 5, 3, 4
 LENGTHS = torch.tensor([5, 2, 4, 1, 5, 3])

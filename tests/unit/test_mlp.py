@@ -5,10 +5,10 @@ from functools import partial
 import pytest
 import torch
 
+from normlab.config.schema import InputError, Sizes
 from normlab.models.mlp import MLP
 from normlab.norms.layer import LayerNorm
 from normlab.norms.none import NoNorm
-from normlab.schema import InputError, Sizes
 
 SIZES = Sizes("images", (1, 4, 5), outputs=3)
 FORMULAS = {

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from norm_sites import SITES, Site, build
+from normlab.config.schema import InputError
 from normlab.norms.moments import Moments, merge, moments
 from normlab.norms.precise import needs_refreshing, refresh_statistics
-from normlab.schema import InputError
 
 BC, BCHW, BTC, RECURRENT, _ = SITES
 EXACT = {"rtol": 1e-12, "atol": 1e-12}

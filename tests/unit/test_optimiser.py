@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from normlab.config.schema import OptimConfig
 from normlab.norms.dyt import DynamicTanh
-from normlab.schema import OptimConfig
 from normlab.tasks.optimiser import build_optimiser, build_schedule, rate_factor
 
 

@@ -11,10 +11,10 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import open_dict
 
 from finding_files import finding, write
-from normlab.checks import checked
+from normlab.config.checks import checked
+from normlab.config.schema import InputError
+from normlab.config.signature import read
 from normlab.runs.code import code_hash
-from normlab.schema import InputError
-from normlab.signature import read
 from normlab.study.compose import CONF, Composer, _state, own_folders
 from normlab.study.engine import chosen
 

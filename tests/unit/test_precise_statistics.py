@@ -9,12 +9,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from normlab.config.schema import OptimConfig, Sizes
 from normlab.data.batch import Batch
 from normlab.data.loader import loader
 from normlab.data.splits import Examples
 from normlab.norms.batch import BatchNorm
 from normlab.probes.precise_statistics import PreciseStatistics
-from normlab.schema import OptimConfig, Sizes
 from normlab.tasks.classification import Classification
 
 EXAMPLES = Examples(

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from normlab.config.schema import Sizes
 from normlab.data.load import Data
 from normlab.data.splits import Examples, Windows
 from normlab.data.text import Vocabulary
-from normlab.measures.predictions import SHOWN, class_names, sample_predictions
-from normlab.schema import Sizes
+from normlab.mirror.predictions import SHOWN, class_names, sample_predictions
 
 
 class Fixed(nn.Module):

@@ -7,10 +7,10 @@ import test_study
 from omegaconf import OmegaConf
 
 from finding_files import finding, write
+from normlab.config.schema import InputError
 from normlab.findings.finding import Finding, read_finding
-from normlab.jsonfile import read_json, write_json
+from normlab.folder.jsonfile import read_json, write_json
 from normlab.report.build import build, gather
-from normlab.schema import InputError
 from normlab.study import engine
 from normlab.study.compose import CONF
 from normlab.study.progress import PLAN, PlanRecord, Stage, planned_findings, read_progress

@@ -18,7 +18,7 @@ from study_folders import ADVICE, save
 from finding_files import finding, write
 from normlab.findings.finding import read_finding
 from normlab.findings.verdict import judge
-from normlab.jsonfile import read_json, write_json
+from normlab.folder.jsonfile import read_json, write_json
 from normlab.report.build import MOST_BYTES, build, gather, own_studies
 from normlab.report.colours import colour_of
 from normlab.report.contrasts import favoured_colour, round_factors

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from norm_sites import CASES, NORMS, build, config
+from normlab.config.schema import InputError, Sizes
 from normlab.measures.sample_coupling import SITES, coupling, model_couplings, norm_sites, site_couplings
 from normlab.models.build import build_model
-from normlab.schema import InputError, Sizes
 
 # What gradients see of the statistics; detached_layer hides its own from them. Options as in the YAML.
 AXES = {

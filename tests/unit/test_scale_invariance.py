@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from norm_sites import config
+from normlab.config.schema import Sizes
 from normlab.measures.scale_invariance import before_norms, compare, scaled
 from normlab.models.build import factory
 from normlab.models.cnn import CNN
 from normlab.models.mlp import MLP
-from normlab.schema import Sizes
 
 SIZES = Sizes("images", (1, 4, 4), outputs=3)
 INVARIANT = [

@@ -9,7 +9,7 @@ import pytest
 from made_up_studies import reported
 
 from finding_files import finding, write
-from normlab.cli import guard
+from normlab.config.command_line import guard
 from normlab.findings.finding import read_finding
 from normlab.findings.formula import Cell
 from normlab.findings.rows import write_rows

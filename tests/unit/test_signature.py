@@ -5,8 +5,8 @@ import textwrap
 
 import pytest
 
-from normlab.schema import InputError
-from normlab.signature import read, type_error
+from normlab.config.schema import InputError
+from normlab.config.signature import read, type_error
 
 
 @pytest.fixture

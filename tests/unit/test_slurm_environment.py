@@ -7,13 +7,14 @@ import pytest
 from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from run_folders import config_of
 
-from normlab.measures import slurm, stopping
-from normlab.measures.place import Place
-from normlab.measures.session import build_trainer
-from normlab.measures.slurm import job_states, this_job
-from normlab.measures.stopping import NOTICE, Stopped, StopRequest, end_when_asked
+from normlab.config.schema import InputError
+from normlab.folder.place import Place
 from normlab.runs.run import do
-from normlab.schema import InputError
+from normlab.session.session import build_trainer
+from normlab.stopping import request as stopping
+from normlab.stopping import slurm
+from normlab.stopping.request import NOTICE, Stopped, StopRequest, end_when_asked
+from normlab.stopping.slurm import job_states, this_job
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from normlab.jsonfile import read_json, write_json
-from normlab.measures.resume_points import ResumePoint, add_point, is_intact, list_points, newest_intact
+from normlab.config.schema import InputError
+from normlab.folder.jsonfile import read_json, write_json
+from normlab.folder.resume_points import ResumePoint, add_point, is_intact, list_points, newest_intact
 from normlab.runs.owner import Owner, is_alive, read_owner, this_process, write_owner
 from normlab.runs.store import accept, claim, folder_of, look, tidy
-from normlab.schema import InputError
 
 
 def begin(tmp_path, code="code", **more):

@@ -14,9 +14,9 @@ from made_up_runs import Launcher, made_up
 from omegaconf import OmegaConf
 
 from finding_files import finding, write
+from normlab.config.schema import InputError, RunConfig
 from normlab.findings.rows import read_rows
-from normlab.jsonfile import read_json
-from normlab.schema import InputError, RunConfig
+from normlab.folder.jsonfile import read_json
 from normlab.study import engine
 from normlab.study import job as jobs_module
 from normlab.study.compose import Composer

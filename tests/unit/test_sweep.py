@@ -8,8 +8,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from made_up_runs import Launcher, made_up
 
-from normlab.jsonfile import read_json, write_json
-from normlab.schema import InputError
+from normlab.config.schema import InputError
+from normlab.folder.jsonfile import read_json, write_json
 from normlab.study import compose as composing
 from normlab.study import job as jobs_module
 from normlab.study.compose import Composer

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from norm_sites import config
+from normlab.config.schema import Sizes
 from normlab.measures.shares import Problem, solve
 from normlab.measures.sync_equivalence import differences, in_two_processes
-from normlab.schema import Sizes
 
 
 def problem() -> Problem:

@@ -9,11 +9,11 @@ import pandas
 import pytest
 from run_folders import begin, config_of, finish, set_status
 
-from normlab.jsonfile import write_json
+from normlab.config.schema import InputError
+from normlab.folder.jsonfile import write_json
 from normlab.runs.code import code_hash
 from normlab.runs.store import accept, claim, look
 from normlab.runs.table import IDENTITY, choose, differing, markdown, order, read_runs, write
-from normlab.schema import InputError
 
 LSTM = ("model=lstm", "norm=layer")
 

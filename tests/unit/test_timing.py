@@ -10,11 +10,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from torch.nn import functional as F
 
-from normlab.checks import checked
+from normlab.config.checks import checked
+from normlab.config.schema import InputError, RunConfig, Sizes
 from normlab.data.batch import Batch
+from normlab.folder.place import Place
 from normlab.measures import fresh, inference_time, site_time, step_time
 from normlab.measures.fresh import measure_fresh
-from normlab.measures.place import Place
 from normlab.measures.timing import Bench
 from normlab.models.mlp import MLP
 from normlab.norms.base import Norm
@@ -23,7 +24,6 @@ from normlab.norms.layer import LayerNorm
 from normlab.runs import identity
 from normlab.runs.code import code_hash
 from normlab.runs.identity import run_id, science
-from normlab.schema import InputError, RunConfig, Sizes
 from normlab.tasks.classification import Classification
 from normlab.tasks.language_modelling import LanguageModelling
 from normlab.tasks.task import Task

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.autograd.functional import jacobian
 
+from normlab.config.schema import InputError, Sizes
 from normlab.models.transformer import Transformer
 from normlab.norms.batch import BatchNorm
 from normlab.norms.detached_layer import DetachedLayerNorm
@@ -19,7 +20,6 @@ from normlab.norms.layer import LayerNorm
 from normlab.norms.layer_channel import LayerChannelNorm
 from normlab.norms.none import NoNorm
 from normlab.norms.rms import RMSNorm
-from normlab.schema import InputError, Sizes
 
 B, T, F, D = 4, 5, 3, 8
 LENGTHS = torch.tensor([5, 2, 4, 1])

@@ -2,9 +2,9 @@
 
 from types import SimpleNamespace
 
-from normlab.measures.place import Place
-from normlab.measures.wandb_run import WandbRun, unreachable
-from normlab.schema import WandbConfig
+from normlab.config.schema import WandbConfig
+from normlab.folder.place import Place
+from normlab.mirror.wandb_run import WandbRun, unreachable
 
 
 class Client:

@@ -11,10 +11,10 @@ import pytest
 import dashboard_chart
 import dashboard_panels
 from commands import ROOT, Ended
-from normlab.cli import CONF
+from normlab.config.command_line import CONF
+from normlab.config.schema import InputError
 from normlab.findings.finding import read_findings
-from normlab.jsonfile import read_json, write_json
-from normlab.schema import InputError
+from normlab.folder.jsonfile import read_json, write_json
 
 TOLD = dashboard_panels.Told("x", 1, "a title", "what", "who", "that", "test/accuracy", "supported", ["+1"], ["a", "b"])
 

@@ -7,7 +7,7 @@ import pytest
 from test_online import mirrors, only
 from wandb_server import Fault
 
-from normlab.jsonfile import read_json
+from normlab.folder.jsonfile import read_json
 
 pytestmark = pytest.mark.slow  # each starts a training or two
 

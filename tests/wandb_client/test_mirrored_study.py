@@ -5,7 +5,7 @@ import json
 import pytest
 
 from finding_files import finding, write
-from normlab.jsonfile import read_json
+from normlab.folder.jsonfile import read_json
 
 pytestmark = pytest.mark.slow  # each is a study of four runs, or two
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from wandb_state import ENTITY, Run
 
-from normlab.jsonfile import read_json
-from normlab.measures.loggers import read_rows
-from normlab.runs.links import on_wandb
+from normlab.folder.jsonfile import read_json
+from normlab.folder.links import on_wandb
+from normlab.mirror.loggers import read_rows
 
 TABLES = {"samples", "confusion", "confusion_table"}
 

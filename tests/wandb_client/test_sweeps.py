@@ -11,7 +11,7 @@ import yaml
 import sweep_run
 import wandb_sweeps
 from commands import ROOT
-from normlab.schema import InputError
+from normlab.config.schema import InputError
 
 TINY = ("trainer.threads=1", "logger=wandb")
 

@@ -5,8 +5,8 @@ import shutil
 import pytest
 from test_online import mirrors, only
 
-from normlab.jsonfile import read_json, write_json
-from normlab.runs.links import on_wandb
+from normlab.folder.jsonfile import read_json, write_json
+from normlab.folder.links import on_wandb
 
 OFFLINE = {"WANDB_MODE": "offline"}
 

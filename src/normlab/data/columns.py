@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from normlab.schema import InputError
+from normlab.config.schema import InputError
 
 if TYPE_CHECKING:
     from normlab.data.source import Part

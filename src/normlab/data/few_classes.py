@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from normlab.schema import InputError
+from normlab.config.schema import InputError
 
 
 class FewClasses:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from normlab.schema import Hub, InputError, TaskConfig
+from normlab.config.schema import Hub, InputError, TaskConfig
 
 if TYPE_CHECKING:
     from datasets import Dataset

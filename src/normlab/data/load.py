@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from normlab.config.schema import InputError, Sizes, TaskConfig
 from normlab.data.material import Material
 from normlab.data.splits import Examples, Split, Windows
 from normlab.data.store import prepare
 from normlab.data.text import Vocabulary
-from normlab.schema import InputError, Sizes, TaskConfig
 
 
 @dataclass(frozen=True)

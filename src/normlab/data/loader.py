@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from normlab.config.schema import InputError
+from normlab.config.seeds import derive
 from normlab.data.augment import draw, shift_flip
 from normlab.data.batch import Batch
 from normlab.data.few_classes import FewClasses
 from normlab.data.splits import Examples, Split
-from normlab.schema import InputError
-from normlab.seeds import derive
 
 POOL = 50  # batches that are sorted by length together: enough for little padding, few enough to stay random
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from normlab.config.schema import InputError, Sizes, TaskConfig
 from normlab.data import columns, images, source, text
 from normlab.data.columns import Column
-from normlab.schema import InputError, Sizes, TaskConfig
 
 SPLIT_SEED = 0  # one validation split for all runs
 REACHED_BY = 16  # training sequences a position must have to get its own batch statistics

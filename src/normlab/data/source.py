@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from normlab.config.schema import InputError, TaskConfig
 from normlab.data.hub import read_hub
-from normlab.schema import InputError, TaskConfig
 
 if TYPE_CHECKING:
     from datasets import Dataset

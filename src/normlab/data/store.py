@@ -20,10 +20,10 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from normlab.config.schema import InputError, Sizes, TaskConfig
 from normlab.data import material, source
 from normlab.data.material import Material
 from normlab.data.text import Vocabulary
-from normlab.schema import InputError, Sizes, TaskConfig
 
 VERSION = 1  # of what `material.build` makes of the same rows; a new number rebuilds every cache
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from normlab.strict import Strict
+from normlab.config.strict import Strict
 
 Model = Literal["cnn", "lstm", "transformer", "mlp"]
 When = Literal[

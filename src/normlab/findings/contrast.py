@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from normlab.config.schema import InputError
 from normlab.runs.table import select
-from normlab.schema import InputError
 
 _RESULTS = ("validation/", "test/", "last/", "last_test/", "area/", "gap/", "inside/")
 

@@ -13,10 +13,10 @@ import pydantic
 from omegaconf import OmegaConf
 from pydantic import Field, PositiveFloat, model_validator
 
+from normlab.config.schema import InputError
+from normlab.config.strict import Strict
 from normlab.findings.advice import Advice
 from normlab.findings.formula import Cell, Formula, parse
-from normlab.schema import InputError
-from normlab.strict import Strict
 
 Rule = Literal["exact", "difference", "equivalence", "ratio"]
 Unit = Literal["training", "init", "process", "exact"]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from normlab.schema import InputError
+from normlab.config.schema import InputError
 
 _TERM = re.compile(r"\s*(?P<sign>[+-]?)\s*(?P<name>[A-Za-z][\w]*(?:@[\w.]+)?|\d+(?:\.\d+)?)\s*")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
+from normlab.config.schema import InputError, RunConfig
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
-from normlab.schema import InputError, RunConfig
 
 _TASK = {"classification": ("accuracy", "loss"), "language_modelling": ("bits_per_character", "perplexity", "loss")}
 ALWAYS = ("seconds", "peak_memory_mb", "parameters")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from normlab.schema import InputError
+from normlab.config.schema import InputError
 
 KEYS = ["finding", "stage", "arm", "condition", "cell", "point", "seed", "id", "outcome", "diverged"]
 

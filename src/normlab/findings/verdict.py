@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from normlab.config.schema import InputError
 from normlab.findings.finding import LEAST, Finding
 from normlab.findings.formula import Cell, Formula
-from normlab.schema import InputError
 from normlab.stats.families import holm
 from normlab.stats.paired import Interval, compare
 from normlab.stats.power import MOST, seeds_for_equivalence, seeds_needed

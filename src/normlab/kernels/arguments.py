@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from normlab.schema import InputError
+from normlab.config.schema import InputError
 
 GATES = 4
 ARGUMENTS = ("x", "h0", "c0", "weight_x", "weight_h", "bias", "gain_x", "gain_h", "gain_c", "bias_c")

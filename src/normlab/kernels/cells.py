@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from normlab.config.schema import InputError
 from normlab.kernels import batch, build
 from normlab.kernels.arguments import Site
 from normlab.kernels.batch import Norms
@@ -18,7 +19,6 @@ from normlab.norms.batch import BatchNorm
 from normlab.norms.layer import LayerNorm
 from normlab.norms.none import NoNorm
 from normlab.norms.rms import RMSNorm
-from normlab.schema import InputError
 
 Kernel = Literal["auto", "plain", "fused"]
 

@@ -8,10 +8,10 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
+from normlab.config.schema import InputError
 from normlab.kernels import native
 from normlab.kernels.arguments import ARGUMENTS, DEVICES, Moments, Pool, Result, Site, check, refuse_second_derivative
 from normlab.kernels.native import Problem
-from normlab.schema import InputError
 
 
 def recurrence(

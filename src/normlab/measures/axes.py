@@ -7,16 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from normlab.measure_options import Axes
-from normlab.measures.loggers import build_loggers, finish
-from normlab.measures.place import Place
+from normlab.config.measure_options import Axes
+from normlab.config.schema import RunConfig
+from normlab.config.seeds import derive
+from normlab.folder.place import Place
 from normlab.measures.sample_coupling import LENGTHS as STEPS
 from normlab.measures.sample_coupling import SITES, norm_sites
-from normlab.measures.session import prepare
+from normlab.mirror.loggers import build_loggers, finish
 from normlab.models.build import build_model
 from normlab.norms.base import Norm
-from normlab.schema import RunConfig
-from normlab.seeds import derive
+from normlab.session.session import prepare
 
 LENGTHS = {"T": STEPS["T"], "H": 4, "W": 3}  # no step beyond those that a norm keeps statistics of
 # claim → kind of site → the axes that one set of statistics pools, if the claim is true; recurrent: one set a step

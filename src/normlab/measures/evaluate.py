@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
+from normlab.config.schema import RunConfig
 from normlab.data.loader import loader
-from normlab.measures.loggers import build_loggers, finish
-from normlab.measures.place import Place
-from normlab.measures.session import build_task, build_trainer, prepare
+from normlab.folder.place import Place
+from normlab.mirror.loggers import build_loggers, finish
 from normlab.models.checkpoint import load_checkpoint, read_checkpoint, recorded
-from normlab.schema import RunConfig
+from normlab.session.session import build_task, build_trainer, prepare
 
 
 def recall(config: RunConfig) -> RunConfig:

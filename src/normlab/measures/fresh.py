@@ -11,8 +11,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from normlab.measures.place import Place
-from normlab.schema import RunConfig
+from normlab.config.schema import RunConfig
+from normlab.folder.place import Place
 
 Found = tuple[dict[str, Any], list[dict[str, float]]]  # the summary, and the rows of the run's metrics
 
@@ -26,7 +26,7 @@ def measure_fresh(find: Callable[[RunConfig], Found], config: RunConfig, place: 
     """
     summary, rows = _in_fresh_process(find, config)
     # imports Lightning, which takes as long as the times themselves: here at least it does so once in a multirun
-    from normlab.measures.loggers import build_loggers, finish
+    from normlab.mirror.loggers import build_loggers, finish
 
     loggers = build_loggers(config, place)
     for logger in loggers:

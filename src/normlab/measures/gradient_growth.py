@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from normlab.config.measure_options import GradientGrowth
+from normlab.config.schema import InputError, RunConfig
+from normlab.config.seeds import derive
 from normlab.data.load import Data
 from normlab.data.loader import loader
-from normlab.measure_options import GradientGrowth
-from normlab.measures.loggers import build_loggers, finish
-from normlab.measures.place import Place
-from normlab.measures.session import build_task, prepare
+from normlab.folder.place import Place
+from normlab.mirror.loggers import build_loggers, finish
 from normlab.models.build import build_model
 from normlab.models.mlp import MLP
 from normlab.probes.signals import cosine, rms
-from normlab.schema import InputError, RunConfig
-from normlab.seeds import derive
+from normlab.session.session import build_task, prepare
 from normlab.tasks.optimiser import build_optimiser
 from normlab.tasks.task import Task
 

@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from normlab.config.measure_options import InferenceTime
+from normlab.config.schema import InputError, RunConfig
+from normlab.config.seeds import derive
 from normlab.data.batch import Batch
-from normlab.measure_options import InferenceTime
+from normlab.folder.place import Place
 from normlab.measures.blocks import Part, compared, rows
 from normlab.measures.fresh import Found, measure_fresh
-from normlab.measures.place import Place
 from normlab.measures.timing import Bench, described
 from normlab.models.fold import fold
-from normlab.schema import InputError, RunConfig
-from normlab.seeds import derive
 
 REHEARSALS = 10  # training batches that give running statistics something to hold
 

@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from normlab.config.measure_options import Leakage
+from normlab.config.schema import RunConfig
+from normlab.config.seeds import derive
 from normlab.data.batch import Batch
 from normlab.data.load import Data
-from normlab.measure_options import Leakage
-from normlab.measures.loggers import build_loggers, finish
-from normlab.measures.place import Place
-from normlab.measures.session import build_task, prepare
-from normlab.measures.steps import device_of, step, training_batches
+from normlab.folder.place import Place
+from normlab.mirror.loggers import build_loggers, finish
 from normlab.models.build import build_model
-from normlab.schema import RunConfig
-from normlab.seeds import derive
+from normlab.session.session import build_task, prepare
+from normlab.session.steps import device_of, step, training_batches
 from normlab.tasks.optimiser import build_optimiser, build_schedule
 
 

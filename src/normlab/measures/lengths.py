@@ -11,18 +11,18 @@ from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from normlab.config.measure_options import Lengths
+from normlab.config.schema import InputError, RunConfig
 from normlab.data.batch import Batch
 from normlab.data.load import Data
 from normlab.data.splits import Windows
-from normlab.measure_options import Lengths
+from normlab.folder.place import Place
 from normlab.measures import training
-from normlab.measures.loggers import finish
-from normlab.measures.place import Place
-from normlab.measures.session import prepare
-from normlab.measures.steps import device_of
+from normlab.mirror.loggers import finish
 from normlab.models.checkpoint import load_checkpoint
 from normlab.models.lstm import LSTM
-from normlab.schema import InputError, RunConfig
+from normlab.session.session import prepare
+from normlab.session.steps import device_of
 
 
 @dataclass(frozen=True)

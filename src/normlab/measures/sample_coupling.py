@@ -7,16 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from normlab.config.measure_options import SampleCoupling
+from normlab.config.schema import InputError, RunConfig
+from normlab.config.seeds import derive
 from normlab.data.batch import Batch
 from normlab.data.load import Data
-from normlab.measure_options import SampleCoupling
-from normlab.measures.loggers import build_loggers, finish
-from normlab.measures.place import Place
-from normlab.measures.session import prepare
+from normlab.folder.place import Place
+from normlab.mirror.loggers import build_loggers, finish
 from normlab.models.build import build_model, factory
 from normlab.norms.base import Norm
-from normlab.schema import InputError, RunConfig
-from normlab.seeds import derive
+from normlab.session.session import prepare
 
 # kind of site → its layout and the axes of its input; recurrent: all steps of a recurrence at once
 SITES = {"BC": ("BC", "BC"), "BCHW": ("BCHW", "BCHW"), "BTC": ("BTC", "BTC"), "recurrent": ("BC", "BTC")}

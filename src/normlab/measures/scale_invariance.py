@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from normlab.measure_options import ScaleInvariance
-from normlab.measures.loggers import build_loggers, finish
-from normlab.measures.place import Place
-from normlab.measures.session import prepare
+from normlab.config.measure_options import ScaleInvariance
+from normlab.config.schema import InputError, RunConfig
+from normlab.config.seeds import derive
+from normlab.folder.place import Place
+from normlab.mirror.loggers import build_loggers, finish
 from normlab.models.build import build_model
 from normlab.models.fold import HasSites
-from normlab.schema import InputError, RunConfig
-from normlab.seeds import derive
+from normlab.session.session import prepare
 
 RATE = 1e-6  # of the step: so small that the change of the outputs is linear in it, and far above float64's rounding
 

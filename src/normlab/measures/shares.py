@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from normlab.config.schema import Sizes
 from normlab.models.build import build_model
-from normlab.schema import Sizes
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from normlab.config.schema import RunConfig
+from normlab.config.seeds import derive
 from normlab.data.batch import Batch
+from normlab.folder.place import Place
 from normlab.measures.blocks import Part, compared, ratio, rows, totals
 from normlab.measures.fresh import Found, measure_fresh
-from normlab.measures.place import Place
 from normlab.measures.timing import Bench, described
 from normlab.norms.base import Norm
 from normlab.norms.batch import BatchNorm
-from normlab.schema import RunConfig
-from normlab.seeds import derive
 
 
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 
+from normlab.config.schema import RunConfig
+from normlab.config.seeds import derive
 from normlab.data.batch import Batch
+from normlab.folder.place import Place
 from normlab.measures.blocks import WARM_UP, Part, compared, rows
 from normlab.measures.fresh import Found, measure_fresh
-from normlab.measures.place import Place
 from normlab.measures.timing import Bench, described
-from normlab.schema import RunConfig
-from normlab.seeds import derive
 from normlab.tasks.optimiser import build_optimiser
 
 PARTS = ("forward", "backward", "optimiser")

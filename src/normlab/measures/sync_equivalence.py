@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from normlab.measure_options import SyncEquivalence
-from normlab.measures.loggers import build_loggers, finish
-from normlab.measures.place import Place
-from normlab.measures.session import prepare
+from normlab.config.measure_options import SyncEquivalence
+from normlab.config.schema import InputError, RunConfig
+from normlab.config.seeds import derive
+from normlab.folder.place import Place
 from normlab.measures.shares import Problem, Solution, solve
-from normlab.schema import InputError, RunConfig
-from normlab.seeds import derive
+from normlab.mirror.loggers import build_loggers, finish
+from normlab.session.session import prepare
 
 PATIENCE = 120  # seconds that the two processes may take, most of which is importing torch
 

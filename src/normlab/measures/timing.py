@@ -13,16 +13,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from normlab.config.measure_options import Timing
+from normlab.config.schema import InputError, RunConfig, component_name
+from normlab.config.seeds import derive
 from normlab.data.batch import Batch
 from normlab.data.load import Data, load
 from normlab.data.loader import loader
-from normlab.measure_options import Timing
 from normlab.measures.blocks import AGAINST, Part, Times, interleaved
-from normlab.measures.devices import check_devices
 from normlab.models.build import build_model
 from normlab.models.lstm import LSTM
-from normlab.schema import InputError, RunConfig, component_name
-from normlab.seeds import derive
+from normlab.session.devices import check_devices
 
 Clock = Literal["process", "wall"]
 

@@ -15,27 +15,27 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from rich.console import Console
 
+from normlab.config.measure_options import Training
+from normlab.config.schema import RunConfig
+from normlab.config.seeds import derive
 from normlab.data.load import Data
 from normlab.data.loader import loader
 from normlab.data.splits import Split
-from normlab.measure_options import Training
-from normlab.measures.callbacks import Curve, Heartbeat, TrainingLog
-from normlab.measures.loggers import RunRecord, build_loggers, finish
-from normlab.measures.place import Place
-from normlab.measures.predictions import class_names, sample_predictions
-from normlab.measures.progress import Bar
-from normlab.measures.resumption import Noise, Resumption
-from normlab.measures.session import build_task, build_trainer, interruptible, prepare
-from normlab.measures.stopping import Stopped
-from normlab.measures.wandb_run import WandbRun
+from normlab.folder.place import Place
+from normlab.mirror.loggers import RunRecord, build_loggers, finish
+from normlab.mirror.predictions import class_names, sample_predictions
+from normlab.mirror.wandb_run import WandbRun
 from normlab.models.build import build_model
 from normlab.models.checkpoint import read_checkpoint
 from normlab.models.lstm import LSTM
 from normlab.probes.inside import Inside
 from normlab.probes.mode_gap import mode_gap
 from normlab.probes.precise_statistics import PreciseStatistics
-from normlab.schema import RunConfig
-from normlab.seeds import derive
+from normlab.session.callbacks import Curve, Heartbeat, TrainingLog
+from normlab.session.progress import Bar
+from normlab.session.resumption import Noise, Resumption
+from normlab.session.session import build_task, build_trainer, interruptible, prepare
+from normlab.stopping.request import Stopped
 from normlab.tasks.task import Task
 
 GAP_BATCHES = 32  # at most, of the training split

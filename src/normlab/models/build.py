@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from normlab.schema import Sizes
+from normlab.config.schema import Sizes
 
 
 def build_model(norm: dict[str, Any], model: dict[str, Any], sizes: Sizes) -> nn.Module:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from normlab.config.schema import InputError, RunConfig, Sizes
 from normlab.models.build import build_model
-from normlab.schema import InputError, RunConfig, Sizes
 
 
 def describe(config: RunConfig, sizes: Sizes) -> dict[str, Any]:

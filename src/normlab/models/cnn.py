@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
+from normlab.config.schema import Sizes
 from normlab.models.activation import activation as make_activation
 from normlab.models.activation import initialise
 from normlab.models.fold import Site
 from normlab.norms.base import NormFactory
-from normlab.schema import Sizes
 
 _SUM = "it reads a sum of branches, not the output of one convolution"
 

@@ -9,8 +9,8 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from normlab.config.schema import InputError
 from normlab.norms.base import Norm
-from normlab.schema import InputError
 
 
 @dataclass(frozen=True)

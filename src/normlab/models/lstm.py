@@ -9,12 +9,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from normlab.config.schema import InputError, Sizes
 from normlab.kernels import cells
 from normlab.models.activation import initialise
 from normlab.models.fold import Site
 from normlab.models.padding import last_real, masked_mean, reverse
 from normlab.norms.base import Norm, NormFactory
-from normlab.schema import InputError, Sizes
 
 GATES = 4  # in this order: forget, input, output, candidate
 

@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
+from normlab.config.schema import InputError, Sizes
 from normlab.models.activation import activation as make_activation
 from normlab.models.activation import initialise
 from normlab.models.fold import Site
 from normlab.norms.base import NormFactory
-from normlab.schema import InputError, Sizes
 
 
 class MLP(nn.Module):

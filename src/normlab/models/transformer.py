@@ -12,12 +12,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from normlab.config.schema import InputError, Sizes
 from normlab.models.activation import activation as make_activation
 from normlab.models.activation import initialise
 from normlab.models.fold import Site
 from normlab.models.padding import masked_mean
 from normlab.norms.base import Norm, NormFactory
-from normlab.schema import InputError, Sizes
 
 Rotation = tuple[Tensor, Tensor]
 

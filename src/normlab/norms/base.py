@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from normlab.schema import InputError
+from normlab.config.schema import InputError
 
 Layout = Literal["BC", "BCHW", "BTC"]
 

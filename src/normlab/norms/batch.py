@@ -9,10 +9,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from normlab.config.schema import InputError
 from normlab.norms.base import Layout, Norm
 from normlab.norms.moments import Moments, at_least_float32, merge, moments
 from normlab.norms.processes import distributed, merge_processes
-from normlab.schema import InputError
 
 _AXES = {"BC": (1,), "BCHW": (1, 3, 4), "BTC": (1, 2)}  # of x in chunks, [K, B/K, ...]
 

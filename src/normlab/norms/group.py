@@ -8,9 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from normlab.config.schema import InputError
 from normlab.norms.base import Layout, Norm
 from normlab.norms.moments import standardise, standardise_blocks
-from normlab.schema import InputError
 
 
 class GroupNorm(Norm):

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+from normlab.config.schema import InputError
 from normlab.findings.advice import CONDITIONS, Advice, Model, When
 from normlab.findings.finding import Finding
 from normlab.findings.verdict import Estimate, Verdict, margin_of
 from normlab.report.sources import Look
 from normlab.report.words import measured, metric_words, number, run_phrase
-from normlab.schema import InputError
 
 MODELS: tuple[Model, ...] = get_args(Model)
 FEW = 16  # examples a set of statistics; from MANY on they are many, and between nothing was tested

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from normlab.findings.advice import CONDITIONS
 from normlab.findings.finding import Finding
 from normlab.findings.verdict import Verdict
+from normlab.folder.links import on_wandb
 from normlab.report import words
 from normlab.report.colours import NORMS, variables
 from normlab.report.matrix import MODELS
 from normlab.report.sources import Look, Source, cell_of
-from normlab.runs.links import on_wandb
 
 if TYPE_CHECKING:
     from jinja2 import Environment

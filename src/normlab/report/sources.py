@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from normlab.config.schema import InputError
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.rows import read_rows
 from normlab.findings.verdict import ArmSummary, Estimate, Row, Verdict
-from normlab.jsonfile import read_json
-from normlab.schema import InputError
+from normlab.folder.jsonfile import read_json
 from normlab.stats.paired import Interval
 from normlab.study.progress import PLAN, Stage, read_progress
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from normlab.jsonfile import read_json
-from normlab.measures.resume_points import newest_intact
+from normlab.folder.jsonfile import read_json
+from normlab.folder.resume_points import newest_intact
 from normlab.runs.records import Record, is_aside, read_record, read_records, set_aside
 from normlab.runs.store import all_claims
 

@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from normlab.schema import RunConfig
+from normlab.config.schema import RunConfig
 
 PACKAGE = Path(__file__).parents[1]
-ROOMS = ("norms", "kernels", "models", "data", "tasks", "probes", "measures", "seeds")
+# rooms in which results are computed; mirrors, progress and records decide nothing
+ROOMS = ("norms", "kernels", "models", "data", "tasks", "probes", "session", "measures")
 SOURCES = (".py", ".cpp", ".h")  # what may stand beside a module and be compiled for it
 
 

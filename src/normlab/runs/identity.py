@@ -8,8 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from normlab.config.schema import ELSEWHERE, SHOWN_OR_SAVED, RunConfig, TrainerConfig
 from normlab.runs.provenance import graphics, processor
-from normlab.schema import ELSEWHERE, SHOWN_OR_SAVED, RunConfig, TrainerConfig
 
 
 def science(config: RunConfig) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from normlab.jsonfile import read_json, write_json
-from normlab.measures.slurm import job_states, this_job
+from normlab.folder.jsonfile import read_json, write_json
+from normlab.stopping.slurm import job_states, this_job
 
 
 @dataclass(frozen=True)

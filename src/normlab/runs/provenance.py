@@ -14,9 +14,9 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from normlab.jsonfile import read_json, write_json
-from normlab.schema import RunConfig
-from normlab.seeds import derive
+from normlab.config.schema import RunConfig
+from normlab.config.seeds import derive
+from normlab.folder.jsonfile import read_json, write_json
 
 PROJECT = Path(__file__).parents[3]
 

@@ -11,9 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from normlab.config.schema import component_name
 from normlab.runs.code import code_of
 from normlab.runs.store import Found, look
-from normlab.schema import component_name
 
 _ASIDE = re.compile(r"\.(attempt|damaged)-\d+$")
 _SEED = re.compile(rb'\n "seed": (\d+),')  # as `write_json` lays out the outermost values

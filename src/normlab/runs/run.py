@@ -15,17 +15,17 @@ from typing import Any
 
 from rich.console import Console
 
+from normlab.config.schema import InputError, RunConfig
 from normlab.data.store import prepare
-from normlab.measures.place import Place
-from normlab.measures.resume_points import list_points
-from normlab.measures.stopping import Stopped
+from normlab.folder.place import Place
+from normlab.folder.resume_points import list_points
 from normlab.runs.code import code_hash
 from normlab.runs.identity import run_id
 from normlab.runs.owner import launch, read_owner
 from normlab.runs.provenance import command, peak_memory_mb, provenance
 from normlab.runs.show import show
 from normlab.runs.store import Run, accept, claim, folder_of, look, tidy
-from normlab.schema import InputError, RunConfig
+from normlab.stopping.request import Stopped
 
 OTHERS_WAIT = 300.0  # seconds that the other processes of a run wait for the first to take it
 

@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from normlab.config.schema import RunConfig
 from normlab.runs.provenance import command
-from normlab.schema import RunConfig
 
 _METRICS = ("accuracy", "f1", "bits_per_character", "perplexity", "loss")
 

@@ -30,11 +30,11 @@ from typing import Any, Literal
 
 from filelock import FileLock
 
-from normlab.jsonfile import read_json, write_json
-from normlab.measures.place import Place
-from normlab.measures.resume_points import forget_points, newest_intact
+from normlab.config.schema import InputError
+from normlab.folder.jsonfile import read_json, write_json
+from normlab.folder.place import Place
+from normlab.folder.resume_points import forget_points, newest_intact
 from normlab.runs.owner import is_alive, read_owner, this_process, write_owner
-from normlab.schema import InputError
 
 # missing   nothing there
 # finished  a result of this code, or of code that was accepted

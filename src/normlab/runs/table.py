@@ -19,9 +19,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from normlab.jsonfile import read_json
+from normlab.config.schema import InputError, component_name
+from normlab.folder.jsonfile import read_json
 from normlab.runs.records import Cell, Record, read_records
-from normlab.schema import InputError, component_name
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series

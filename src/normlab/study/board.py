@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from normlab.jsonfile import read_json
+from normlab.folder.jsonfile import read_json
 from normlab.study.plan import Job, Outcome, read_outcome
 from normlab.study.results import is_better, main_value, show_value, shown_value
 

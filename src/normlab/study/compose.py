@@ -17,9 +17,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from normlab.checks import checked
-from normlab.jsonfile import read_json, write_json
-from normlab.schema import RunConfig
+from normlab.config.checks import checked
+from normlab.config.schema import RunConfig
+from normlab.folder.jsonfile import read_json, write_json
 
 PACKAGE = Path(__file__).parents[1]
 CONF = PACKAGE.parents[1] / "conf"

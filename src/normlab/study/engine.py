@@ -13,18 +13,17 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
 
+from normlab.config.schema import InputError, RunConfig
 from normlab.findings.finding import Finding, read_findings
 from normlab.findings.formula import Cell
 from normlab.findings.logged import check_metrics
 from normlab.findings.rows import read_rows
 from normlab.findings.tuning import Curve, widened
 from normlab.findings.verdict import Verdict, judge, undecided, with_holm
-from normlab.schema import InputError, RunConfig
 from normlab.study.compose import CONF, own_folders
 from normlab.study.estimate import estimate
-from normlab.study.mirror import mirror
+from normlab.study.evidence_files import Records
 from normlab.study.plan import Job, Outcome, planned
-from normlab.study.records import Records
 from normlab.study.scale import Scale, Study, read_scale, read_study, single
 from normlab.study.serving import Serving
 from normlab.study.stages import (
@@ -40,6 +39,7 @@ from normlab.study.stages import (
 )
 from normlab.study.sweep import Launch, carry_out, is_missing, look_up, side_by_side
 from normlab.study.verdicts import print_finding, print_study, print_unrun
+from normlab.study.wandb import mirror
 
 Compose = Callable[[Sequence[Sequence[str]], Path], list[RunConfig]]  # as `Composer` does it
 REFERENCE = CONF.parent / "results" / "reference"

@@ -14,10 +14,10 @@ from statistics import fmean
 import pydantic
 from rich.console import Console
 
-from normlab.jsonfile import read_json
+from normlab.config.schema import LoggerConfig, RunConfig
+from normlab.folder.jsonfile import read_json
 from normlab.runs.identity import science
 from normlab.runs.run import do
-from normlab.schema import LoggerConfig, RunConfig
 from normlab.study.board import duration
 from normlab.study.plan import Job
 

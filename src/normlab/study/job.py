@@ -6,11 +6,11 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from normlab.jsonfile import read_json
-from normlab.measures.stopping import NOTICE, Stopped
+from normlab.config.schema import InputError, RunConfig
+from normlab.folder.jsonfile import read_json
 from normlab.runs.code import code_hash
 from normlab.runs.run import do, rank, recalled
-from normlab.schema import InputError, RunConfig
+from normlab.stopping.request import NOTICE, Stopped
 from normlab.study.plan import Outcome, changes, write_outcome
 from normlab.study.worker import ending_with_its_multirun
 

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from normlab.config.schema import RunConfig
 from normlab.data.store import prepare
-from normlab.jsonfile import read_json, write_json
+from normlab.folder.jsonfile import read_json, write_json
 from normlab.runs.code import code_hash
 from normlab.runs.identity import run_id
 from normlab.runs.run import recalled
 from normlab.runs.store import folder_of
-from normlab.schema import RunConfig
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from typing import Any
 
 import pydantic
 
+from normlab.config.schema import InputError
 from normlab.findings.finding import Finding, read_finding
-from normlab.jsonfile import read_json, write_json
+from normlab.folder.jsonfile import read_json, write_json
 from normlab.runs.store import folder_of, look
-from normlab.schema import InputError
 from normlab.study.plan import Job
 
 PLAN = "plan.json"

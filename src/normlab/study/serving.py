@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from normlab.config.schema import InputError, RunConfig
 from normlab.findings.rows import read_rows
 from normlab.runs.identity import run_id
-from normlab.schema import InputError, RunConfig
 from normlab.study.stages import Trial
 
 LONGEST = 64  # characters that W&B takes in a tag

@@ -12,7 +12,7 @@ from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.tuning import Curve
 from normlab.findings.verdict import Row
-from normlab.jsonfile import read_json
+from normlab.folder.jsonfile import read_json
 from normlab.study.plan import Job, Outcome
 from normlab.study.scale import Scale
 

@@ -17,16 +17,16 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from normlab.measures.stopping import Stopped
+from normlab.config.schema import InputError, RunConfig
 from normlab.runs.owner import Owner, is_alive, read_owner, this_process
 from normlab.runs.provenance import command
 from normlab.runs.store import Found, accept, look
-from normlab.schema import InputError, RunConfig
+from normlab.stopping.request import Stopped
 from normlab.study.board import Board
 from normlab.study.compose import Composer, launcher_of
 from normlab.study.estimate import estimate
+from normlab.study.outcomes import print_table, write_table
 from normlab.study.plan import Job, Outcome, freeze, outcome_file, plan, read_outcome
-from normlab.study.table import print_table, write_table
 from normlab.study.worker import MULTIRUN
 
 Launch = Callable[..., Any]  # (overrides of each job, initial_job_idx=number of the first)

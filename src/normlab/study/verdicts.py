@@ -13,7 +13,7 @@ from rich.markup import escape
 from normlab.findings.finding import Finding
 from normlab.findings.formula import parse
 from normlab.findings.verdict import ArmSummary, Estimate, Verdict
-from normlab.jsonfile import read_json
+from normlab.folder.jsonfile import read_json
 from normlab.study.board import duration
 
 _COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow", "estimate": "cyan"}

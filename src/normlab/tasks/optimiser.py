@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR
 
-from normlab.schema import OptimConfig
+from normlab.config.schema import OptimConfig
 
 
 def build_optimiser(model: nn.Module, config: OptimConfig) -> Optimizer:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
+from normlab.config.schema import OptimConfig, Sizes
 from normlab.data.batch import Batch
-from normlab.schema import OptimConfig, Sizes
 from normlab.tasks.optimiser import build_optimiser, build_schedule
 
 

@@ -14,12 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from normlab.jsonfile import write_json
-from normlab.measures.wandb_access import PROBE, unreachable
-from normlab.schema import WandbConfig
+from normlab.config.schema import WandbConfig
+from normlab.folder.jsonfile import write_json
+from normlab.folder.links import LINKS
+from normlab.mirror.wandb_access import PROBE, unreachable
 
 TRIES = 3  # of beginning an offline run
-LINKS = "links.json"  # in the run's folder
 
 
 def begin(options: WandbConfig, online: bool, folder: Path, facts: dict[str, Any], older: Iterable[Path] = ()) -> Any:

@@ -14,11 +14,11 @@ from typing import Any
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from normlab.measures.place import Place
-from normlab.measures.predictions import Samples
-from normlab.measures.wandb_access import PROBE, unreachable
-from normlab.measures.wandb_begin import note_address, one_line, warn
-from normlab.schema import WandbConfig
+from normlab.config.schema import WandbConfig
+from normlab.folder.place import Place
+from normlab.mirror.predictions import Samples
+from normlab.mirror.wandb_access import PROBE, unreachable
+from normlab.mirror.wandb_begin import note_address, one_line, warn
 
 STEP = "trainer/global_step"  # as Lightning calls it: optimiser steps, the x axis unless another is chosen
 # which value of a curve sums it up while the run is going on; at its end the run's own summary takes their place

@@ -17,7 +17,7 @@ from typing import Any
 import pydantic
 from omegaconf import DictConfig, OmegaConf
 
-from normlab.measure_options import (
+from normlab.config.measure_options import (
     Axes,
     GradientGrowth,
     InferenceTime,
@@ -31,8 +31,8 @@ from normlab.measure_options import (
     Timing,
     Training,
 )
-from normlab.schema import InputError, RunConfig, TaskConfig
-from normlab.signature import Signature, read, type_error
+from normlab.config.schema import InputError, RunConfig, TaskConfig
+from normlab.config.signature import Signature, read, type_error
 
 _KIND_OF_VIEW = {"images": "images", "rows": "features", "pixels": "features", "permuted_pixels": "features"}
 _TAKES = {"images": "images", "features": "sequences of features", "tokens": "sequences of tokens"}

@@ -12,7 +12,7 @@ import torch
 from lightning_fabric.utilities.types import _PATH
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from normlab.schema import InputError
+from normlab.config.schema import InputError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -14,13 +14,13 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from normlab.config.schema import TrainerConfig
+from normlab.config.seeds import derive
 from normlab.data.loader import Shares
-from normlab.measures.loggers import RunRecord
-from normlab.measures.place import Place
-from normlab.measures.resume_points import ResumePoint, add_point
-from normlab.measures.stopping import StopRequest
-from normlab.schema import TrainerConfig
-from normlab.seeds import derive
+from normlab.folder.place import Place
+from normlab.folder.resume_points import ResumePoint, add_point
+from normlab.mirror.loggers import RunRecord
+from normlab.stopping.request import StopRequest
 
 
 class Resumption(pl.Callback):

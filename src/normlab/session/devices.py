@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from normlab.schema import InputError, TrainerConfig
+from normlab.config.schema import InputError, TrainerConfig
 
 
 def check_devices(trainer: TrainerConfig) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from normlab.data.batch import Batch
-from normlab.jsonfile import write_json
+from normlab.folder.jsonfile import write_json
 from normlab.tasks.task import Task
 
 

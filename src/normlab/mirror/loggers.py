@@ -15,11 +15,11 @@ from typing import Any
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from normlab.measures.place import Place
-from normlab.measures.wandb_access import is_online
-from normlab.measures.wandb_begin import begin, fragments
-from normlab.measures.wandb_run import WandbRun
-from normlab.schema import ELSEWHERE, SHOWN_OR_SAVED, InputError, RunConfig, WandbConfig
+from normlab.config.schema import ELSEWHERE, SHOWN_OR_SAVED, InputError, RunConfig, WandbConfig
+from normlab.folder.place import Place
+from normlab.mirror.wandb_access import is_online
+from normlab.mirror.wandb_begin import begin, fragments
+from normlab.mirror.wandb_run import WandbRun
 
 
 class RunRecord(Logger):

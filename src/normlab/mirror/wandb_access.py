@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlparse
 
-from normlab.schema import InputError, WandbConfig
+from normlab.config.schema import InputError, WandbConfig
 
 PROBE = 5.0  # seconds in which a server that can be reached answers
 

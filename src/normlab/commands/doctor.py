@@ -25,7 +25,7 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from normlab.data.source import PACKS
-from normlab.jsonfile import read_json
+from normlab.folder.jsonfile import read_json
 from normlab.runs.provenance import PROJECT, git_state, machine
 from normlab.runs.records import read_records, set_aside
 

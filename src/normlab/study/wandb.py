@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from normlab.config.schema import InputError, WandbConfig
 from normlab.findings.finding import Finding
 from normlab.findings.formula import parse
 from normlab.findings.rows import read_rows
-from normlab.jsonfile import read_json
-from normlab.measures.upload import add_tags, lacking
-from normlab.measures.wandb_begin import warn
-from normlab.measures.wandb_study import StudyTable, show_study
-from normlab.schema import InputError, WandbConfig
+from normlab.folder.jsonfile import read_json
+from normlab.mirror.upload import add_tags, lacking
+from normlab.mirror.wandb_begin import warn
+from normlab.mirror.wandb_study import StudyTable, show_study
 from normlab.study.serving import read_serving, tags_of
 
 

@@ -20,11 +20,11 @@ from typing import Any
 
 import pydantic
 
-from normlab.jsonfile import read_json
-from normlab.measures.place import Place
-from normlab.measures.wandb_begin import note_address, one_line
-from normlab.measures.wandb_study import KEPT, show_again
-from normlab.schema import InputError, RunConfig, WandbConfig
+from normlab.config.schema import InputError, RunConfig, WandbConfig
+from normlab.folder.jsonfile import read_json
+from normlab.folder.place import Place
+from normlab.mirror.wandb_begin import note_address, one_line
+from normlab.mirror.wandb_study import KEPT, show_again
 
 _FRAGMENT = re.compile(r"(?:offline-)?run-\d{8}_\d{6}-(?P<id>.+)")
 ASKED_AT_ONCE = 200  # runs
@@ -227,8 +227,8 @@ def _complete(fragment: Fragment) -> Result:
     """Send what the server lacks, from the run's own record."""
     import wandb as client
 
-    from normlab.measures.loggers import facts_of, labels_of, read_rows
-    from normlab.measures.wandb_run import replay
+    from normlab.mirror.loggers import facts_of, labels_of, read_rows
+    from normlab.mirror.wandb_run import replay
 
     folder = fragment.folder
     try:

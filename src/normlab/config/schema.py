@@ -21,8 +21,8 @@ from pydantic import (
     model_validator,
 )
 
-from normlab.measure_options import MeasureConfig
-from normlab.strict import Strict
+from normlab.config.measure_options import MeasureConfig
+from normlab.config.strict import Strict
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 

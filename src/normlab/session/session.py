@@ -18,14 +18,14 @@ from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnv
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
+from normlab.config.schema import RunConfig
 from normlab.data.load import Data, load
 from normlab.data.splits import Windows
-from normlab.measures.checkpointing import AtomicCheckpointIO
-from normlab.measures.devices import check_devices
-from normlab.measures.place import Place
-from normlab.measures.stopping import Stopped
+from normlab.folder.place import Place
 from normlab.models.checkpoint import describe
-from normlab.schema import RunConfig
+from normlab.session.checkpointing import AtomicCheckpointIO
+from normlab.session.devices import check_devices
+from normlab.stopping.request import Stopped
 from normlab.tasks.classification import Classification
 from normlab.tasks.language_modelling import LanguageModelling
 from normlab.tasks.task import Task

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from normlab.measures.resume_points import ResumePoint
+from normlab.folder.resume_points import ResumePoint
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from normlab.config.schema import RunConfig
+from normlab.config.seeds import derive
 from normlab.data.batch import Batch
 from normlab.data.load import Data
 from normlab.data.loader import loader
-from normlab.schema import RunConfig
-from normlab.seeds import derive
 from normlab.tasks.task import Task
 
 

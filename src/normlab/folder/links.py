@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from normlab.jsonfile import read_json
-from normlab.measures.wandb_begin import LINKS
+from normlab.folder.jsonfile import read_json
+
+LINKS = "links.json"
 
 
 def on_wandb(folder: Path) -> str:

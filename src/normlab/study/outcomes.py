@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from normlab.jsonfile import read_json
+from normlab.folder.jsonfile import read_json
 from normlab.study.plan import Job, Outcome
 from normlab.study.results import show_value, shown_value
 

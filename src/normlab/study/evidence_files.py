@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from normlab.config.schema import InputError
 from normlab.findings.finding import Finding
 from normlab.findings.rows import read_rows, write_rows
 from normlab.findings.verdict import Verdict
-from normlab.jsonfile import read_json, write_json
+from normlab.folder.jsonfile import read_json, write_json
 from normlab.runs.provenance import command, git_state, machine, packages
-from normlab.schema import InputError
 from normlab.study.progress import PlanRecord
 
 _PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy", "scipy", "pandas", "omegaconf")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from normlab.strict import Strict
+from normlab.config.strict import Strict
 
 
 class Measure(Strict):

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from normlab.jsonfile import read_json, write_json
-from normlab.measures.wandb_access import is_online
-from normlab.measures.wandb_begin import begin, fragments, one_line, warn
-from normlab.schema import WandbConfig
+from normlab.config.schema import WandbConfig
+from normlab.folder.jsonfile import read_json, write_json
+from normlab.mirror.wandb_access import is_online
+from normlab.mirror.wandb_begin import begin, fragments, one_line, warn
 
 KEPT = "wandb.json"  # the options and what was shown
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pydantic
 
-from normlab.schema import InputError
+from normlab.config.schema import InputError
 
 _NAMES: dict[str, Any] = {
     "__builtins__": {kind.__name__: kind for kind in (int, float, bool, str, list, tuple, dict)},

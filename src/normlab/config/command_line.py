@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from normlab.schema import InputError
+from normlab.config.schema import InputError
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[3] / "conf"
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def _words(error: Exception) -> str | None:
         return f"{error.strerror}: {error.filename}. Choose another folder with output=..."
     if "hydra" not in sys.modules:  # nothing was composed
         return None
-    from normlab.composition import words
+    from normlab.config.composition import words
 
     return words(error, CONF)
 

@@ -7,7 +7,7 @@ import sys
 import threading
 from types import FrameType
 
-from normlab.measures.slurm import job_states, this_job
+from normlab.stopping.slurm import job_states, this_job
 
 # The signal by which submitit hears that its job will be preempted or run out of time.
 NOTICE = signal.SIGUSR2

@@ -1,0 +1,1 @@
+"""The typed config and everything that is checked before torch is imported."""

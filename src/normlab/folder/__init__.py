@@ -1,0 +1,1 @@
+"""A run's folder and a study's: the only place that knows their files and formats. Imports no torch."""

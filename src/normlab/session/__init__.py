@@ -1,0 +1,1 @@
+"""A run set up and driven: device, batches, task, trainer, callbacks, resuming."""

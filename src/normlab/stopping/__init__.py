@@ -1,0 +1,1 @@
+"""How a run is asked to stop: signals, and what SLURM says of its jobs. Imports no torch."""
