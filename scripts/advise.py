@@ -22,6 +22,7 @@ from rich.markup import escape
 
 from normlab.config.command_line import guard
 from normlab.findings.advice import CONDITIONS, Model, When
+from normlab.folder.study_folder import StudyFolder
 from normlab.report.build import gather, own_studies
 from normlab.report.matrix import Evidence, Matrix, conditions
 
@@ -60,7 +61,7 @@ def show(console: Console, matrix: Matrix, model: Model, chosen: Iterable[When],
 def lines(evidence: Evidence) -> list[str]:
     more = len(evidence.runs) - RUNS_SHOWN
     runs = ", ".join(evidence.runs[:RUNS_SHOWN]) + (f" and {more} more" if more > 0 else "")
-    table = evidence.look.source.folder / "runs.csv"
+    table = StudyFolder(evidence.look.source.folder).runs_file
     return [f"{evidence.words}: {evidence.value}", f"    {evidence.cited}; runs {runs or 'not recorded'} in {table}"]
 
 

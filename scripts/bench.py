@@ -14,7 +14,6 @@ Pairs are interleaved, so that a machine whose speed drifts slows both alike; me
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from pathlib import Path
 
 from bench_loop import loggers, loop
 from bench_runs import decide, launchers, record
+from normlab.folder.run_folder import run_folders
 
 ROOT = Path(__file__).parents[1]
 FIGURES = ["startup", "loop", "loggers", "lstm", "record", "decide", "launchers"]
@@ -92,8 +92,8 @@ def first_step(train: list[str], folder: str, logger: str, number: int) -> float
     ]
     started = time.time()
     subprocess.run([*train, *options, f"output={output}"], cwd=ROOT, check=True, capture_output=True)
-    (record,) = Path(output).glob("runs/*/metrics.jsonl")
-    first = json.loads(record.read_text(encoding="utf-8").splitlines()[0])
+    (run,) = run_folders(Path(output))
+    first = run.read_rows().rows[0]
     return float(first["time"]) - started
 
 

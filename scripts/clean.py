@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from normlab.config.command_line import guard
+from normlab.folder.run_folder import runs_folder
 from normlab.runs.clean import Leftover, find_leftovers, remove, sweep_out
 
 LISTED = 20  # runs of a kind; more are counted
@@ -29,7 +30,7 @@ def clean(output: Path, yes: bool) -> None:
     sweep_out(output)
     found = list(find_leftovers(output))
     if not found:
-        print(f"nothing to remove below {output / 'runs'}")
+        print(f"nothing to remove below {runs_folder(output)}")
         return
     for kind in ("failed", "stale", "damaged"):
         show(kind, [leftover for leftover in found if leftover.kind == kind])

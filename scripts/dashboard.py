@@ -19,7 +19,8 @@ from typing import Any
 from normlab.config.command_line import CONF, guard
 from normlab.config.schema import InputError
 from normlab.findings.finding import read_findings
-from normlab.folder.jsonfile import read_json, write_json
+from normlab.folder.jsonfile import write_json
+from normlab.folder.study_folder import StudyFolder
 from normlab.study.progress import finding_of
 from normlab.study.wandb import Told, table_of, tell
 
@@ -51,10 +52,10 @@ def told(study: Path | None) -> list[Told]:
     Raises:
         InputError: the folder holds no study.
     """
-    if study is not None and not (study / "verdicts.json").exists():
+    if study is not None and not StudyFolder(study).verdicts_file.exists():
         raise InputError(f"--study {study}: there is no verdicts.json; studies lie in outputs/studies")
     if study is not None:
-        names = [verdict["finding"] for verdict in read_json(study / "verdicts.json").get("verdicts", [])]
+        names = [verdict["finding"] for verdict in StudyFolder(study).read_verdicts()]
         return tell([finding_of(study, name, CONF) for name in names], study)
     names = [path.stem for path in sorted((CONF / "finding").glob("*.yaml"))]
     return tell(read_findings(CONF, names), study)

@@ -25,6 +25,7 @@ from rich.table import Table
 from normlab.config.command_line import guard
 from normlab.config.schema import InputError
 from normlab.findings.sensitivity import Sheet, by_margin, by_seeds, sensitivity
+from normlab.folder.study_folder import StudyFolder
 from normlab.study.engine import REFERENCE
 from normlab.study.rejudge import read_evidence
 
@@ -47,7 +48,7 @@ def main() -> None:
             return
         if asked.study and len(asked.study) > 1:
             parser.error("--sensitivity looks at one --study")
-        own = OWN if (OWN / "runs.csv").exists() else REFERENCE / "quick"
+        own = OWN if StudyFolder(OWN).runs_file.exists() else REFERENCE / "quick"
         folder = asked.study[0] if asked.study else own
         show(f"Sensitivity of {folder}", sheets(folder), asked.output)
 

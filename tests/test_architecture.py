@@ -1,6 +1,7 @@
 """The house: which room may import which, and which stay free of torch."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,40 @@ def test_the_order_of_the_rooms_has_no_circle():
     for room, allowed in MAY_IMPORT.items():
         assert allowed <= seen, f"{room} imports {sorted(allowed - seen)}, which stand below it"
         seen.add(room)
+
+
+# files of a run and of a study, whose names and formats only the room `folder` knows
+STORED = re.compile(
+    r"(?:\S*/)?(?:(?:config|status|progress|summary|provenance|links|resume|plan|verdicts|manifest|wandb)\.json"
+    r"|metrics\.jsonl|(?:runs|curves|tuning)\.csv|(?:best|last|resume-\S*)\.ckpt)"
+)
+STORED_PARTS = {"owner", "checkpoints", "wandb", "runs", "studies"}  # as parts of a path
+
+
+def stored_names(tree: ast.AST) -> list[str]:
+    """Names of stored files in code; prose that names one, as docstrings and messages do, has spaces."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and STORED.fullmatch(node.value):
+            found.append(node.value)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant):
+            found += [node.right.value] if node.right.value in STORED_PARTS else []
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and "glob" in node.func.attr:
+            patterns = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
+            found += [name for name in patterns if STORED_PARTS & set(str(name).split("/"))]
+    return found
+
+
+def test_the_check_of_stored_names_sees_them():
+    code = """x / "owner"; x / "status.json"; f(name="a/best.ckpt"); x.glob("runs/*"); print("no runs.csv in it")"""
+    assert sorted(stored_names(ast.parse(code))) == ["a/best.ckpt", "owner", "runs/*", "status.json"]
+
+
+@pytest.mark.parametrize("room", [*(room for room in MAY_IMPORT if room != "folder"), "scripts"])
+def test_only_the_room_folder_knows_the_names_of_stored_files(room: str):
+    for path in sorted((PACKAGE.parents[1] / "scripts").glob("**/*.py")) if room == "scripts" else files(room):
+        named = stored_names(ast.parse(path.read_text(encoding="utf-8")))
+        assert not named, f"{path.name} names {named}: ask RunFolder or StudyFolder"
 
 
 @pytest.mark.parametrize("room", TORCH_FREE)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from normlab.findings.rows import read_rows
 from normlab.folder.jsonfile import read_json
+from normlab.folder.study_table import read_rows
 from normlab.study.scale import read_study
 
 ROOT = Path(__file__).parents[2]

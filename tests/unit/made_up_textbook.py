@@ -15,9 +15,9 @@ from omegaconf import OmegaConf
 
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
-from normlab.findings.rows import write_rows
 from normlab.findings.verdict import judge
 from normlab.folder.jsonfile import write_json
+from normlab.folder.study_table import write_rows
 from normlab.study.compose import CONF
 from normlab.study.scale import Scale, read_study
 

@@ -10,7 +10,8 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from normlab.config.schema import InputError, WandbConfig
-from normlab.mirror.loggers import RunRecord, read_rows
+from normlab.folder.run_folder import RunFolder
+from normlab.mirror.loggers import RunRecord
 from normlab.mirror.wandb_access import is_online
 
 SHORT = ("trainer.steps=2", "trainer.batches=2", "trainer.threads=1", "task.batch_size=16", "model.width=16")
@@ -85,7 +86,7 @@ def test_all_loggers_tell_the_same_names_and_the_same_cell(train, tmp_path):
         events = EventAccumulator(str(folder / "tensorboard"))
         events.Reload()
         names = set((folder / "csv" / "metrics.csv").read_text().splitlines()[0].split(",")) - {"step", "epoch"}
-        kept = {name for row in read_rows(folder / "metrics.jsonl") for name in row} - {"step", "time"}
+        kept = {name for row in RunFolder(folder).read_rows().rows for name in row} - {"step", "time"}
         assert names == kept
         assert kept <= set(events.Tags()["scalars"])
         rows.append(names)
@@ -101,7 +102,7 @@ def test_what_a_measure_without_training_logs_is_written_too(train, tmp_path):
 
 
 def test_the_record_is_a_line_a_report(tmp_path):
-    record = RunRecord(tmp_path)
+    record = RunRecord(RunFolder(tmp_path))
     record.log_metrics({"train/loss": 1.5, "epoch": 0}, step=10)
     record.log_metrics({"train/loss": float("nan")}, step=20)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

@@ -13,7 +13,7 @@ from normlab.folder.jsonfile import read_json, write_json
 from normlab.report.build import build, gather
 from normlab.study import engine
 from normlab.study.compose import CONF
-from normlab.study.progress import PLAN, PlanRecord, Stage, planned_findings, read_progress
+from normlab.study.progress import PlanRecord, Stage, planned_findings, read_progress
 from normlab.study.rejudge import differences, rejudge
 
 world = test_study.world  # the fixture
@@ -38,7 +38,7 @@ def test_runs_are_counted_as_they_end(world):
     world()
     folder = world.output / "studies" / "planted-quick"
     assert read_progress(folder) == {"planted": [Stage("tune", 20, done=20), Stage("report", 16, done=16)]}
-    some = sorted(run for run in read_json(folder / PLAN)["runs"]["planted"]["report"]["ids"])
+    some = sorted(run for run in read_json(folder / "plan.json")["runs"]["planted"]["report"]["ids"])
     shutil.rmtree(world.output / "runs" / some[0])
     status = world.output / "runs" / some[1] / "status.json"
     write_json(status, {**read_json(status), "state": "failed"})
@@ -48,10 +48,10 @@ def test_runs_are_counted_as_they_end(world):
 def test_runs_of_other_code_are_not_done(world):
     world()
     folder = world.output / "studies" / "planted-quick"
-    plan = read_json(folder / PLAN)
+    plan = read_json(folder / "plan.json")
     stage = plan["runs"]["planted"]["report"]
     stage["ids"] = dict.fromkeys(stage["ids"], "another code")
-    write_json(folder / PLAN, plan)
+    write_json(folder / "plan.json", plan)
     assert read_progress(folder)["planted"][1] == Stage("report", 16)
 
 
@@ -108,6 +108,6 @@ def test_every_finding_comes_back_as_it_was(path, tmp_path):
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"runs": 3, "findings": {"x": {}}}', '{"runs": {"x": {"tune": 1}}}'])
 def test_a_damaged_plan_is_as_good_as_none(tmp_path, damage):
-    (tmp_path / PLAN).write_text(damage)
+    (tmp_path / "plan.json").write_text(damage)
     assert planned_findings(tmp_path) == {}
     assert all(stages in ([], [Stage("tune", 0)]) for stages in read_progress(tmp_path).values())

@@ -12,9 +12,9 @@ from finding_files import finding, write
 from normlab.config.command_line import guard
 from normlab.findings.finding import read_finding
 from normlab.findings.formula import Cell
-from normlab.findings.rows import write_rows
 from normlab.findings.sensitivity import FACTORS, by_margin, by_seeds, sensitivity
 from normlab.findings.verdict import judge
+from normlab.folder.study_table import write_rows
 from normlab.study.rejudge import read_evidence
 
 ROOT = Path(__file__).parents[2]

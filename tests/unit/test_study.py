@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 
 from finding_files import finding, write
 from normlab.config.schema import InputError, RunConfig
-from normlab.findings.rows import read_rows
 from normlab.folder.jsonfile import read_json
+from normlab.folder.study_table import read_rows
 from normlab.study import engine
 from normlab.study import job as jobs_module
 from normlab.study.compose import Composer

@@ -7,8 +7,7 @@ import pytest
 from wandb_state import ENTITY, Run
 
 from normlab.folder.jsonfile import read_json
-from normlab.folder.links import on_wandb
-from normlab.mirror.loggers import read_rows
+from normlab.folder.run_folder import RunFolder
 
 TABLES = {"samples", "confusion", "confusion_table"}
 
@@ -20,7 +19,7 @@ def only(server) -> Run:
 
 def mirrors(run: Run, folder: Path) -> None:
     """The server holds every row of the run's record, once and in order, and the whole summary."""
-    rows = read_rows(folder / "metrics.jsonl")
+    rows = RunFolder(folder).read_rows().rows
     history = [row for row in run.history if not TABLES & set(row)]
     assert [row["_step"] for row in history] == list(range(len(rows)))
     for sent, kept in zip(history, rows, strict=True):
@@ -50,7 +49,7 @@ def test_a_run_arrives_whole(run, server, folder):
     assert {name: sent.values[name] for name in names} == names
     assert sent.values["norm_options"]["momentum"] == 0.1
     assert sent.values["optim"]["lr"] > 0
-    assert on_wandb(folder()) == f"{server.address}/{ENTITY}/trials/runs/{sent.name}"
+    assert RunFolder(folder()).read_address() == f"{server.address}/{ENTITY}/trials/runs/{sent.name}"
     assert json.loads(sent.files["config.json"]) == read_json(folder() / "config.json")
     assert {"provenance.json", "requirements.txt", "wandb-metadata.json"} <= set(sent.files)
     assert any(name.startswith("code/") for name in sent.files)

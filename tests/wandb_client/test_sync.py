@@ -6,7 +6,7 @@ import pytest
 from test_online import mirrors, only
 
 from normlab.folder.jsonfile import read_json, write_json
-from normlab.folder.links import on_wandb
+from normlab.folder.run_folder import RunFolder
 
 OFFLINE = {"WANDB_MODE": "offline"}
 
@@ -19,11 +19,11 @@ def fragments(folder):
 def test_offline_runs_are_uploaded_once(run, server, folder, sync):
     assert run(environment=OFFLINE).status == 0
     assert not server.state.runs
-    assert on_wandb(folder()) == "offline"
+    assert RunFolder(folder()).read_address() == "offline"
     done = sync()
     assert done.status == 0, done.err
     assert done.out.startswith("uploaded")
-    assert on_wandb(folder()).endswith(f"/runs/{only(server).name}")
+    assert RunFolder(folder()).read_address().endswith(f"/runs/{only(server).name}")
     mirrors(only(server), folder())
     assert only(server).group.startswith("batch-lstm-word_stress-")
     assert only(server).values["norm"] == "batch"

@@ -12,7 +12,7 @@ def write_json(path: Path, values: dict[str, Any], *, durable: bool = True) -> N
     """Write `values` so that a reader sees the old file or the new one, never a part.
 
     Args:
-        durable: have the disk take it before going on; not worth its time for what is written every second.
+        durable: wait until the disk has it; not worth its time for what is written every second.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -31,7 +31,29 @@ def write_json(path: Path, values: dict[str, Any], *, durable: bool = True) -> N
 def read_json(path: Path) -> dict[str, Any]:
     """The values in a JSON file; empty if there is none or it is damaged."""
     try:
-        values = json.loads(path.read_bytes())
+        return parse_json(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    return values if isinstance(values, dict) else {}
+
+
+def parse_json(content: bytes | str) -> dict[str, Any]:
+    """The object that a JSON text holds.
+
+    Raises:
+        ValueError: it is not JSON, not an object, names a key twice or is nested too deeply to be read.
+    """
+    try:
+        values = json.loads(content, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(values, dict):
+        raise ValueError("it is not a JSON object")
+    return values
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Python's parser would keep the last of two values of one key."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("it names a key twice")
+    return values

@@ -84,7 +84,7 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
             )
     summary, loggers = training.train(config, place)
     trained = summary.get("validation/loss") is not None
-    model = load_checkpoint(place.checkpoints / "best.ckpt").to(device_of(config)) if trained else None
+    model = load_checkpoint(place.best).to(device_of(config)) if trained else None
     for name in names:
         rate = _tokens_per_character(data, name)
         for length in options.lengths:

@@ -66,7 +66,7 @@ def train(config: RunConfig, place: Place) -> tuple[dict[str, Any], list[Logger]
     loggers = build_loggers(config, place)
     callbacks: list[pl.Callback] = [log, PreciseStatistics(), curve, *_keepers(config, task, place)]
     assert isinstance(loggers[0], RunRecord)
-    callbacks += [Noise(config.seed), Heartbeat(place.folder), Resumption(place, loggers[0], config.trainer)]
+    callbacks += [Noise(config.seed), Heartbeat(place), Resumption(place, loggers[0], config.trainer)]
     inside = _inside(config, task, data)
     callbacks += [inside] if inside else []
     if config.trainer.progress:
@@ -82,7 +82,7 @@ def train(config: RunConfig, place: Place) -> tuple[dict[str, Any], list[Logger]
     if not task.diverged:
         if curve.last_step != trainer.global_step:
             _validate_at_end(trainer, task, validation, curve, place)
-        trainer.save_checkpoint(place.checkpoints / "last.ckpt")
+        trainer.save_checkpoint(place.last)
     summary: dict[str, Any] = {
         "diverged": task.diverged,
         "steps": trainer.global_step,
@@ -112,7 +112,7 @@ def _show(trainer: pl.Trainer, task: Task, data: Data, curve: Curve, place: Plac
     loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbRun)]
     if not loggers or curve.best(task) is None or not trainer.is_global_zero:
         return
-    task.load_state_dict(read_checkpoint(place.checkpoints / "best.ckpt")["state_dict"])
+    task.load_state_dict(read_checkpoint(place.best)["state_dict"])
     samples = sample_predictions(task.model, data)
     for logger in loggers:
         logger.show_samples(samples)
@@ -137,7 +137,7 @@ def _tested(trainer: pl.Trainer, task: Task, batches: Any, curve: Curve, place: 
         if both:
             return found | {name.replace("test/", "last_test/"): value for name, value in found.items()}
     if best is not None:
-        task.load_state_dict(read_checkpoint(place.checkpoints / "best.ckpt")["state_dict"])
+        task.load_state_dict(read_checkpoint(place.best)["state_dict"])
         found |= _test(trainer, task, batches, "test")
     return found
 
@@ -162,7 +162,7 @@ def _validate_at_end(trainer: pl.Trainer, task: Task, validation: Any, curve: Cu
     """Validate and keep a run that `trainer.steps` or `trainer.minutes` ended between two validations."""
     trainer.validate(task, validation, verbose=False)
     if curve.best(task) is curve.rows[-1]:
-        trainer.save_checkpoint(place.checkpoints / "best.ckpt")
+        trainer.save_checkpoint(place.best)
 
 
 def _keepers(config: RunConfig, task: Task, place: Place) -> list[pl.Callback]:

@@ -9,7 +9,6 @@ import os
 import shutil
 import time
 from argparse import Namespace
-from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, Logger
@@ -17,38 +16,33 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from normlab.config.schema import ELSEWHERE, SHOWN_OR_SAVED, InputError, RunConfig, WandbConfig
 from normlab.folder.place import Place
+from normlab.folder.run_folder import RunFolder
 from normlab.mirror.wandb_access import is_online
 from normlab.mirror.wandb_begin import begin, fragments
 from normlab.mirror.wandb_run import WandbRun
 
 
 class RunRecord(Logger):
-    """Every logged value as a line of `metrics.jsonl`: `{"step": 50, "time": 1.7e9, "train/loss": 0.7, …}`.
-
-    `time` is in seconds since 1970.
+    """Every logged value, in the run's own folder.
 
     Args:
         folder: of the run.
         rows: lines to keep of what is there; a resumed run repeats those that an interrupted one logged later.
     """
 
-    def __init__(self, folder: Path, rows: int = 0) -> None:
+    def __init__(self, folder: RunFolder, rows: int = 0) -> None:
         super().__init__()
-        self.path = folder / "metrics.jsonl"
+        self.folder = folder
         self.rows = rows
         self._keep()
 
     @rank_zero_only
     def _keep(self) -> None:
-        if self.path.exists():
-            with self.path.open("rb+") as file:
-                for _ in range(self.rows):
-                    file.readline()
-                file.truncate()
+        self.folder.keep_rows(self.rows)
 
     def kept(self) -> list[dict[str, Any]]:
         """The rows that a resumed run begins with."""
-        return read_rows(self.path)[: self.rows] if self.rows else []
+        return self.folder.read_rows().rows[: self.rows] if self.rows else []
 
     @property
     def name(self) -> str:
@@ -68,23 +62,16 @@ class RunRecord(Logger):
             for name, value in metrics.items()
             if name != "epoch"
         }
-        row = {"step": step, "time": time.time(), **finite}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        self.folder.append_row({"step": step, "time": time.time(), **finite})
         self.rows += 1
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """The config stands in `config.json`."""
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+        """The config has a file of its own."""
 
 
 def build_loggers(config: RunConfig, place: Place) -> list[Logger]:
     """The loggers that the config asks for, after the run's own record."""
-    record = RunRecord(place.folder, place.resume.rows if place.resume else 0)
+    record = RunRecord(place, place.resume.rows if place.resume else 0)
     loggers: list[Logger] = [record]
     labels = labels_of(config, place)
     if config.logger.csv:
@@ -137,7 +124,7 @@ def _wandb(wandb: WandbConfig, place: Place, record: RunRecord, labels: dict[str
     name = f"{place.id}-{place.attempt}"
     named = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None  # by the agent of a W&B sweep
     facts = {"id": named or name, "name": place.id, **facts_of(wandb, labels)}
-    older = fragments(place.folder, name) if place.resume else []  # a run that begins has none
+    older = fragments(place.wandb, name) if place.resume else []  # a run that begins has none
     run = rank_zero_only(begin)(wandb, is_online(wandb), place.folder, facts, older)
     logger = WandbRun(run, wandb, lambda: record.rows, place)
     logger.resend(record.kept())

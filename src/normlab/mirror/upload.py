@@ -21,10 +21,11 @@ from typing import Any
 import pydantic
 
 from normlab.config.schema import InputError, RunConfig, WandbConfig
-from normlab.folder.jsonfile import read_json
 from normlab.folder.place import Place
+from normlab.folder.run_folder import RunFolder, run_folders
+from normlab.folder.study_folder import studies_below
 from normlab.mirror.wandb_begin import note_address, one_line
-from normlab.mirror.wandb_study import KEPT, show_again
+from normlab.mirror.wandb_study import show_again
 
 _FRAGMENT = re.compile(r"(?:offline-)?run-\d{8}_\d{6}-(?P<id>.+)")
 ASKED_AT_ONCE = 200  # runs
@@ -36,7 +37,7 @@ class Fragment:
 
     file   of the records
     id     W&B's of the run
-    state  of the run's status.json; `study` if it is a study
+    state  of the run; `study` if it is a study
     tags   finding:… and arm:… that it was given
     """
 
@@ -69,39 +70,38 @@ class Result:
 
 def find(output: Path) -> list[Fragment]:
     """The newest fragment of every run below `output`, attempts that were set aside included, and of every study."""
-    folders = sorted({path.parent for path in output.glob("runs/*/wandb")})
-    return [*_of_runs(folders), *_of_studies(output)]
+    return [*_of_runs(run for run in run_folders(output) if run.wandb.exists()), *_of_studies(output)]
 
 
-def _of_runs(folders: Iterable[Path]) -> list[Fragment]:
+def _of_runs(runs: Iterable[RunFolder]) -> list[Fragment]:
     found: list[Fragment] = []
-    for folder in folders:
-        config = read_json(folder / "config.json")
+    for run in runs:
+        folder, config = run.folder, run.read_config()
         wandb = (config.get("logger") or {}).get("wandb")
-        state = str(read_json(folder / "status.json").get("state"))
+        state = str(run.read_status().get("state"))
         replaced = "." in folder.name and state != "finished"  # another attempt was made instead
         if wandb and not replaced:
             tags = tuple(config.get("serves", []))
             found += [
                 Fragment(path / f"run-{name}.wandb", name, folder, wandb["project"], wandb.get("entity"), state, tags)
-                for name, path in _newest(folder).items()
+                for name, path in _newest(run.wandb).items()
             ]
     return found
 
 
 def _of_studies(output: Path) -> list[Fragment]:
     found = []
-    for path in sorted(output.glob(f"studies/*/{KEPT}")):
-        wandb = read_json(path).get("logger", {}).get("wandb")
-        for name, fragment in _newest(path.parent).items() if wandb else []:
+    for study in studies_below(output):
+        wandb = study.read_shown().get("logger", {}).get("wandb")
+        for name, fragment in _newest(study.wandb).items() if wandb else []:
             file = fragment / f"run-{name}.wandb"
-            found.append(Fragment(file, name, path.parent, wandb["project"], wandb.get("entity"), "study"))
+            found.append(Fragment(file, name, study.folder, wandb["project"], wandb.get("entity"), "study"))
     return found
 
 
 def _newest(folder: Path) -> dict[str, Path]:
-    """The newest fragment of each W&B run in a folder."""
-    paths = sorted(folder.glob("wandb/*run-*"), key=lambda path: path.name.removeprefix("offline-"))
+    """The newest fragment of each W&B run in the folder that its client writes to."""
+    paths = sorted(folder.glob("*run-*"), key=lambda path: path.name.removeprefix("offline-"))
     return {known["id"]: path for path in paths if (known := _FRAGMENT.fullmatch(path.name))}
 
 
@@ -131,7 +131,7 @@ def upload(fragments: Iterable[Fragment]) -> Iterator[Result]:
 def _note_addresses(project: str, entity: str | None, there: Mapping[str, Fragment]) -> None:
     with suppress(InputError):  # they are there, whether we know where or not
         for run in _known(project, entity, list(there)):
-            note_address(there[run.id].folder, run.url)
+            note_address(RunFolder(there[run.id].folder), run.url)
 
 
 def lacking(output: Path, wanted: Mapping[str, Sequence[str]]) -> dict[Fragment, list[str]]:
@@ -140,7 +140,7 @@ def lacking(output: Path, wanted: Mapping[str, Sequence[str]]) -> dict[Fragment,
     Args:
         wanted: tags by the run's id.
     """
-    fragments = _of_runs(output / "runs" / name for name in wanted)
+    fragments = _of_runs(RunFolder.at(output, name) for name in wanted)
     missing = {f: [tag for tag in wanted[f.folder.name] if tag not in f.tags] for f in fragments}
     return {fragment: tags for fragment, tags in missing.items() if tags}
 
@@ -227,17 +227,19 @@ def _complete(fragment: Fragment) -> Result:
     """Send what the server lacks, from the run's own record."""
     import wandb as client
 
-    from normlab.mirror.loggers import facts_of, labels_of, read_rows
+    from normlab.mirror.loggers import facts_of, labels_of
     from normlab.mirror.wandb_run import replay
 
-    folder = fragment.folder
+    folder = RunFolder(fragment.folder)
     try:
-        config = RunConfig.model_validate_json((folder / "config.json").read_bytes(), strict=True)
+        config = RunConfig.model_validate_json(folder.config_file.read_bytes(), strict=True)
     except (pydantic.ValidationError, OSError):
         return Result(fragment, "failed", "config.json is not one of this version")
-    attempt = int(read_json(folder / "status.json").get("attempt", 1))
-    place = Place(folder, folder.name.partition(".")[0], attempt)
-    rows = read_rows(folder / "metrics.jsonl")
+    attempt = int(folder.read_status().get("attempt", 1))
+    place = Place(folder.folder, folder.folder.name.partition(".")[0], attempt)
+    rows, problem = folder.read_rows()
+    if problem:
+        return Result(fragment, "failed", problem)
     with tempfile.TemporaryDirectory() as scratch:
         try:
             run = client.init(
@@ -252,7 +254,7 @@ def _complete(fragment: Fragment) -> Result:
                 **facts_of(config.logger.wandb or WandbConfig(project=fragment.project), labels_of(config, place)),
             )
             replay(run, rows)
-            summary = read_json(folder / "summary.json")
+            summary = folder.read_summary()
             run.summary.update(summary)
             run.finish(exit_code=0 if summary else 1)
         except Exception as error:  # the client raises errors of many kinds

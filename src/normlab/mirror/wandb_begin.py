@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from normlab.config.schema import WandbConfig
-from normlab.folder.jsonfile import write_json
-from normlab.folder.links import LINKS
+from normlab.folder.run_folder import RunFolder
 from normlab.mirror.wandb_access import PROBE, unreachable
 
 TRIES = 3  # of beginning an offline run
@@ -61,14 +60,14 @@ def begin(options: WandbConfig, online: bool, folder: Path, facts: dict[str, Any
 
 
 def fragments(folder: Path, name: str) -> list[Path]:
-    """What earlier processes have left of the run with that id."""
-    return sorted((folder / "wandb").glob(f"*run-*-{name}"))
+    """What earlier processes have left of the run with that id, in the folder that W&B's client writes to."""
+    return sorted(folder.glob(f"*run-*-{name}"))
 
 
-def note_address(folder: Path, url: str | None) -> None:
+def note_address(folder: RunFolder, url: str | None) -> None:
     """Take down where on the server a run can be seen; one that is offline has no address yet."""
     if url:
-        write_json(folder / LINKS, {"wandb": url}, durable=False)
+        folder.write_address(url)
 
 
 def _online(client: Any, arguments: dict[str, Any], seconds: float) -> Any:
@@ -80,7 +79,7 @@ def _online(client: Any, arguments: dict[str, Any], seconds: float) -> Any:
     except Exception as error:  # its client and its service raise errors of many kinds
         why = _worded(error, arguments)
         client.teardown()  # its service holds that the run's id is in use
-    for failed in (arguments["dir"] / "wandb").glob(f"run-*-{arguments['id']}"):
+    for failed in RunFolder(arguments["dir"]).wandb.glob(f"run-*-{arguments['id']}"):
         shutil.rmtree(failed, ignore_errors=True)
     warn(f"{why}: logging goes on offline, and `make sync` uploads it later")
     return None

@@ -1,6 +1,6 @@
 """A run as W&B shows it. The run folder's own record is the truth and W&B a mirror of it, which may fail at any time.
 
-W&B numbers logged rows, and so does the record: row n of `metrics.jsonl` is step n of the W&B run. A resumed run sends
+W&B numbers logged rows, and so does the record: row n of it is step n of the W&B run. A resumed run sends
 all rows that it keeps again. W&B's client leaves out those that the server has; offline, the new fragment holds the
 whole run and takes the place of the older ones, of which the client may have lost the end when its process was killed.
 """
@@ -46,7 +46,7 @@ class WandbRun(WandbLogger):
         self._extras: list[Callable[[Any], None]] = []
         self.do(_define)
         self.do(lambda run: _save_files(run, place))
-        self.do(lambda run: note_address(place.folder, None if run.offline or run.disabled else run.url))
+        self.do(lambda run: note_address(place, None if run.offline or run.disabled else run.url))
 
     @property
     def experiment(self) -> Any:
@@ -159,9 +159,9 @@ def _show_confusion(run: Any, counts: list[list[int]], names: list[str]) -> None
 
 def _save_files(run: Any, place: Place) -> None:
     """The config and the provenance, as the run's folder holds them."""
-    for name in ("config.json", "provenance.json"):
-        if (place.folder / name).exists():
-            run.save(place.folder / name, base_path=place.folder, policy="now")
+    for path in (place.config_file, place.provenance_file):
+        if path.exists():
+            run.save(path, base_path=place.folder, policy="now")
 
 
 def _upload_checkpoints(run: Any, place: Place) -> None:
@@ -169,9 +169,8 @@ def _upload_checkpoints(run: Any, place: Place) -> None:
     import wandb as client
 
     score = json.loads(json.dumps({name: run.summary.get(name) for name in ("best_step", "steps")}))
-    for file, alias in (("best.ckpt", "best"), ("last.ckpt", "latest")):
-        path = place.checkpoints / file
+    for path, alias in ((place.best, "best"), (place.last, "latest")):
         if path.exists():
-            artifact = client.Artifact(f"checkpoint-{place.id}", "model", metadata={**score, "file": file})
+            artifact = client.Artifact(f"checkpoint-{place.id}", "model", metadata={**score, "file": path.name})
             artifact.add_file(str(path), name="model.ckpt")
             run.log_artifact(artifact, aliases=[alias])

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from normlab.config.schema import WandbConfig
-from normlab.folder.jsonfile import read_json, write_json
+from normlab.folder.study_folder import StudyFolder
 from normlab.mirror.wandb_access import is_online
 from normlab.mirror.wandb_begin import begin, fragments, one_line, warn
-
-KEPT = "wandb.json"  # the options and what was shown
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,9 @@ def show_study(options: WandbConfig, folder: Path, study: StudyTable) -> bool:
     try:
         import wandb as client
 
-        write_json(folder / KEPT, {"logger": {"wandb": options.model_dump(mode="json")}, "study": asdict(study)})
-        run = begin(options, is_online(options), folder, facts, fragments(folder, name))
+        kept = {"logger": {"wandb": options.model_dump(mode="json")}, "study": asdict(study)}
+        StudyFolder(folder).write_shown(kept)
+        run = begin(options, is_online(options), folder, facts, fragments(StudyFolder(folder).wandb, name))
         if run is None:
             return False
         run.log({"verdicts": client.Table(columns=study.columns, data=study.rows)})
@@ -74,6 +73,6 @@ def show_study(options: WandbConfig, folder: Path, study: StudyTable) -> bool:
 
 def show_again(folder: Path) -> bool:
     """Show what is kept in a study's folder, online."""
-    kept = read_json(folder / KEPT)
+    kept = StudyFolder(folder).read_shown()
     options = WandbConfig.model_validate(kept["logger"]["wandb"])
     return show_study(options.model_copy(update={"mode": "online"}), folder, StudyTable(**kept["study"]))

@@ -10,14 +10,14 @@ from typing import Any
 
 from normlab.config.schema import InputError
 from normlab.findings.finding import Finding, read_finding
-from normlab.findings.rows import read_rows
 from normlab.findings.verdict import Verdict
+from normlab.folder.study_folder import StudyFolder, studies_below
 from normlab.report.charts import charts_of
 from normlab.report.figure import Chart, drawing
 from normlab.report.latex import write_tables
 from normlab.report.matrix import Matrix, matrix_of
 from normlab.report.page import write_page
-from normlab.report.sources import Look, Source, holds_study, look_of, read_sources
+from normlab.report.sources import Look, Source, look_of, read_sources
 from normlab.study.compose import CONF
 from normlab.study.engine import REFERENCE
 from normlab.study.progress import Stage, planned_findings
@@ -66,7 +66,7 @@ class Report:
 
 def own_studies(output: Path) -> list[Path]:
     """Folders of the user's studies, by name."""
-    return sorted(path for path in (output / "studies").glob("*") if holds_study(path))
+    return [study.folder for study in studies_below(output) if study.holds_study()]
 
 
 def gather(own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE) -> Report:
@@ -170,11 +170,8 @@ def _users_own(sources: Sequence[Source], ours: set[str]) -> list[Finding]:
 
 
 def _tuning(reference: Path, problems: list[str]) -> list[dict[str, Any]]:
-    path = reference / "tuning.csv"
-    if not path.exists():
-        return []
     try:
-        return read_rows(path)
+        return StudyFolder(reference).read_tuning()
     except InputError as error:
         problems.append(f"{error}. The reference's tuning is left out.")
         return []

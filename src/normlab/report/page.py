@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from normlab.findings.advice import CONDITIONS
 from normlab.findings.finding import Finding
 from normlab.findings.verdict import Verdict
-from normlab.folder.links import on_wandb
+from normlab.folder.run_folder import RunFolder
 from normlab.report import words
 from normlab.report.colours import NORMS, variables
 from normlab.report.matrix import MODELS
@@ -163,11 +163,11 @@ def _entry(row: Mapping[str, Any] | None, metric: str, source: Source) -> dict[s
     shown = words.compact(float(value)) if isinstance(value, int | float) else ""
     if row.get("diverged") is True:
         shown = f"{shown} (diverged)".strip()
-    folder = source.folder.parent.parent / "runs" / str(row["id"])
-    there = source.own and folder.is_dir()
+    run = RunFolder.at(source.folder.parent.parent, str(row["id"]))
+    there = source.own and run.folder.is_dir()
     return {
         "value": shown,
         "run": str(row["id"]),
-        "folder": str(folder) if there else "",
-        "wandb": on_wandb(folder) if there else "",
+        "folder": str(run.folder) if there else "",
+        "wandb": run.read_address() if there else "",
     }

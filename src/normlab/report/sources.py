@@ -11,11 +11,11 @@ from typing import Any
 from normlab.config.schema import InputError
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
-from normlab.findings.rows import read_rows
 from normlab.findings.verdict import ArmSummary, Estimate, Row, Verdict
 from normlab.folder.jsonfile import read_json
+from normlab.folder.study_folder import StudyFolder
 from normlab.stats.paired import Interval
-from normlab.study.progress import PLAN, Stage, read_progress
+from normlab.study.progress import Stage, read_progress
 
 SCALES = ("smoke", "quick", "full", "paper")  # by what they spend; a smoke study's verdicts mean nothing
 
@@ -26,8 +26,8 @@ class Source:
 
     own       the user's; else of the committed reference
     verdicts  finding → what the study said of it
-    rows      of runs.csv
-    curves    of curves.csv
+    rows      one per finding and run
+    curves    of the reporting runs
     manifest  command, commit, machine, versions; empty if there is none
     progress  finding without a verdict → how far its stages are, as far as that is known
     problems  what could not be read, in words
@@ -89,30 +89,32 @@ def read_sources(folders: Iterable[Path], *, own: bool) -> list[Source]:
 
 def holds_study(folder: Path) -> bool:
     """Is there anything of a study in it?"""
-    return any((folder / name).exists() for name in ("runs.csv", "verdicts.json", PLAN))
+    return StudyFolder(folder).holds_study()
 
 
 def read_source(folder: Path, *, own: bool) -> Source:
     """A study's folder; every file that is missing or damaged is a problem in words."""
     problems: list[str] = []
+    study = StudyFolder(folder)
     rows: list[dict[str, Any]] = []
     planned = read_progress(folder) if own else {}
-    if (folder / "runs.csv").exists():
+    if study.runs_file.exists():
         try:
-            rows = read_rows(folder / "runs.csv")
+            rows = study.read_runs()
         except InputError as error:
             problems.append(f"{error}. Its runs are left out.")
     elif not planned:
         problems.append(f"{folder} has no runs.csv: only its verdicts can be shown.")
-    curves = _curves(folder / "curves.csv", problems)
+    curves, problem = study.read_curves()
+    problems += [problem] if problem else []
     verdicts = {}
-    if (folder / "verdicts.json").exists():
-        verdicts = _verdicts(folder / "verdicts.json", problems)
+    if study.verdicts_file.exists():
+        verdicts = _verdicts(study.verdicts_file, problems)
     elif not planned:
         problems.append(f"{folder} has no verdicts.json yet: the study has not come so far.")
-    manifest = read_json(folder / "manifest.json")
+    manifest = study.read_manifest()
     if verdicts and not manifest:
-        problems.append(f"{folder}/manifest.json is missing or damaged: what made these tables is not known.")
+        problems.append(f"{study.manifest_file} is missing or damaged: what made these tables is not known.")
     begun: dict[str, list[Stage]] = {row["finding"]: [] for row in rows if own}
     progress = {name: stages for name, stages in (begun | planned).items() if name not in verdicts}
     return Source(folder, own, verdicts, rows, curves, manifest, progress, problems)
@@ -147,29 +149,6 @@ def _rank(source: Source, name: str) -> tuple[bool, int, bool, str]:
     scale = verdict.scale if verdict else source.scale
     size = SCALES.index(scale) if scale in SCALES else 0
     return size > 0, size, verdict is not None, str(source.manifest.get("time", ""))
-
-
-def _curves(path: Path, problems: list[str]) -> list[dict[str, Any]]:
-    import pandas
-
-    if not path.exists():
-        return []
-    try:
-        frame = pandas.read_csv(path, dtype={"condition": str, "arm": str, "id": str})
-    except (OSError, ValueError) as error:
-        problems.append(f"{path}: {str(error).splitlines()[0]}. Its curves are left out.")
-        return []
-    if not len(frame):
-        return []
-    missing = [name for name in ("finding", "arm", "condition", "seed", "step") if name not in frame.columns]
-    if missing:
-        problems.append(f"{path} has no column {missing[0]}. Its curves are left out.")
-        return []
-    whole = frame[frame[["finding", "arm", "seed", "step"]].notna().all(axis=1)]
-    if len(whole) < len(frame):
-        problems.append(f"{path}: {len(frame) - len(whole)} damaged rows are left out.")
-    rows = [{str(k): v for k, v in row.items() if v == v} for row in whole.to_dict("records")]
-    return [{**row, "condition": row.get("condition", "")} for row in rows]
 
 
 def _verdicts(path: Path, problems: list[str]) -> dict[str, Verdict]:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from normlab.folder.jsonfile import read_json
 from normlab.folder.resume_points import newest_intact
+from normlab.folder.run_folder import RunFolder, runs_folder
 from normlab.runs.records import Record, is_aside, read_record, read_records, set_aside
 from normlab.runs.store import all_claims
 
@@ -68,7 +68,7 @@ def remove(output: Path, leftovers: Iterable[Leftover]) -> list[Leftover]:
 
 def sweep_out(output: Path) -> None:
     """Finish what an interrupted removal has begun."""
-    for going in (output / "runs").glob(".*.removed"):
+    for going in runs_folder(output).glob(".*.removed"):
         shutil.rmtree(going)
 
 
@@ -76,7 +76,7 @@ def _judge_aside(folder: Path) -> tuple[Kind, str] | None:
     """Why an earlier attempt or a damaged folder may go; None: it stays."""
     if ".damaged-" in folder.name:
         return "damaged", "set aside"
-    finished = read_json(folder / "status.json").get("state") == "finished"
+    finished = RunFolder(folder).read_status().get("state") == "finished"
     return None if finished else ("stale", "an earlier attempt, unfinished")
 
 
@@ -91,7 +91,7 @@ def _judge(record: Record) -> tuple[Kind, str] | None:
         return None
     ended = f"{record.state}: {cause}" if cause else record.state
     if newest_intact(record.folder) is None:
-        torn = (record.folder / "resume.json").exists()  # it had saved something
+        torn = RunFolder(record.folder).resume_file.exists()  # it had saved something
         return ("damaged", f"{ended}; nothing that it saved is whole") if torn else ("failed", ended)
     return None if state == "partial" else ("stale", f"{ended}; of other code, which alone can resume it")
 

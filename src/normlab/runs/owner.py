@@ -7,7 +7,7 @@ import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from normlab.folder.jsonfile import read_json, write_json
+from normlab.folder.run_folder import RunFolder
 from normlab.stopping.slurm import job_states, this_job
 
 
@@ -55,14 +55,14 @@ def launch() -> str:
 def read_owner(folder: Path) -> Owner | None:
     """Who is recorded in a run's folder; None if nobody, or if the record is damaged."""
     try:
-        return Owner(**read_json(folder / "owner"))
+        return Owner(**RunFolder(folder).read_owner())
     except TypeError:
         return None
 
 
 def write_owner(folder: Path, owner: Owner) -> None:
     """Record the owner; the caller holds the lock of all claims."""
-    write_json(folder / "owner", asdict(owner))
+    RunFolder(folder).write_owner(asdict(owner))
 
 
 def is_alive(owner: Owner) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from normlab.config.schema import RunConfig
 from normlab.config.seeds import derive
-from normlab.folder.jsonfile import read_json, write_json
+from normlab.folder.run_folder import RunFolder
 
 PROJECT = Path(__file__).parents[3]
 
@@ -26,12 +26,11 @@ def command() -> str:
     return shlex.join(["python", *sys.argv])
 
 
-def provenance(folder: Path, config: RunConfig, data: str) -> None:
-    """Write `provenance.json`: command, code, versions, machine, threads, seeds and data of a run.
+def provenance(folder: RunFolder, config: RunConfig, data: str) -> None:
+    """Record command, code, versions, machine, threads, seeds and data of a run.
 
     A resumed run keeps those of its earlier parts, oldest first, as `before`: [{command, time, git, machine}, …].
     """
-    path = folder / "provenance.json"
     values = {
         "command": command(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -44,11 +43,11 @@ def provenance(folder: Path, config: RunConfig, data: str) -> None:
         "seeds": {purpose: derive(config.seed, purpose) for purpose in ("init", "order", "noise")},
         "data": data,
     }
-    earlier = read_json(path)
+    earlier = folder.read_provenance()
     before = (
         [*earlier.get("before", []), {k: earlier[k] for k in ("command", "time", "git", "machine")}] if earlier else []
     )
-    write_json(path, {**values, "before": before})
+    folder.write_provenance({**values, "before": before})
 
 
 @cache

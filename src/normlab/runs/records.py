@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from normlab.config.schema import component_name
+from normlab.folder.run_folder import RunFolder, run_folders
 from normlab.runs.code import code_of
 from normlab.runs.store import Found, look
 
@@ -64,7 +64,7 @@ def read_record(folder: Path, cells: dict[bytes, Cell] | None = None, code: Call
     """The run in a folder, compared with the present code; `cells` holds those that were read before."""
     cells = {} if cells is None else cells
     try:
-        content = (folder / "config.json").read_bytes()
+        content = RunFolder(folder).config_file.read_bytes()
     except OSError:
         content = b""
     seed = _SEED.search(content)
@@ -101,10 +101,4 @@ def is_aside(folder: Path) -> bool:
 
 
 def _folders(output: Path) -> list[Path]:
-    runs = output / "runs"
-    try:
-        with os.scandir(runs) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [runs / name for name in names]
+    return [run.folder for run in run_folders(output)]

@@ -106,7 +106,7 @@ def _recorded(owned: Run, config: RunConfig, data: str) -> dict[str, Any]:
     """Measure, and record how it ended, whichever way."""
     place = owned.place
     try:
-        provenance(place.folder, config, data)
+        provenance(place, config, data)
         measure = _measure(config)  # imports torch, which is no part of what a run takes
         started = time.perf_counter()
         summary = measure(config, place)
@@ -115,7 +115,7 @@ def _recorded(owned: Run, config: RunConfig, data: str) -> dict[str, Any]:
             summary |= {"peak_memory_mb": peak_memory_mb()}
         owned.finish(summary)
     except InputError as error:
-        if (place.folder / "metrics.jsonl").exists() or list_points(place.folder):
+        if place.has_rows() or list_points(place.folder):
             owned.fail("failed", str(error))  # it had begun: what it computed stays
         else:
             owned.withdraw()

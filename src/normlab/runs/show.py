@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from normlab.config.schema import RunConfig
+from normlab.folder.run_folder import RunFolder
 from normlab.runs.provenance import command
 
 _METRICS = ("accuracy", "f1", "bits_per_character", "perplexity", "loss")
@@ -127,7 +128,7 @@ def _duration(seconds: float) -> str:
 
 def _wandb_rows(config: RunConfig, folder: Path) -> list[tuple[str, str]]:
     """How to look at an offline W&B run, and how to upload it and all others."""
-    runs = sorted((folder / "wandb").glob("offline-run-*"))
+    runs = sorted(RunFolder(folder).wandb.glob("offline-run-*"))
     if not runs:
         return []
     path = os.path.relpath(runs[-1])

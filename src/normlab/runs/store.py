@@ -1,23 +1,10 @@
-"""The folder of a run: what state it is in, who may write there, and how it begins and ends. Imports no torch.
+"""What state a run is in, who may write to its folder, and how it begins and ends. Imports no torch.
 
-outputs/runs/<id>/
-    owner            while a process works on the run
-    config.json      the whole config
-    status.json      state (running, finished, failed, stopped), attempt, times, code, torch; the cause of a failure
-    progress.json    while it trains: step and steps
-    summary.json     the flat result
-    provenance.json  what it was made with
-    metrics.jsonl    every logged value
-    links.json       where it is on W&B, once it is there
-    resume.json      until it has finished: where it can go on
-    checkpoints/     best.ckpt, last.ckpt; until it has finished resume-<step>.ckpt
 What a new attempt replaces is kept as outputs/runs/<id>.attempt-<n>, a damaged folder as outputs/runs/<id>.damaged-<n>.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,9 +18,9 @@ from typing import Any, Literal
 from filelock import FileLock
 
 from normlab.config.schema import InputError
-from normlab.folder.jsonfile import read_json, write_json
 from normlab.folder.place import Place
 from normlab.folder.resume_points import forget_points, newest_intact
+from normlab.folder.run_folder import RunFolder
 from normlab.runs.owner import is_alive, read_owner, this_process, write_owner
 
 # missing   nothing there
@@ -50,7 +37,7 @@ State = Literal["missing", "finished", "stale", "partial", "foreign", "running",
 class Found:
     """What a run's folder holds.
 
-    status   of `status.json`
+    status   as it is recorded
     summary  the result of a finished or stale run
     why      what is damaged, or who is running it
     """
@@ -63,18 +50,19 @@ class Found:
 
 def folder_of(output: Path, run_id: str) -> Path:
     """Where a run's records lie."""
-    return output / "runs" / run_id
+    return RunFolder.at(output, run_id).folder
 
 
 def look(folder: Path, code: str) -> Found:
     """The state of a run for a process that runs the code with this hash."""
-    status = read_json(folder / "status.json")
+    run = RunFolder(folder)
+    status = run.read_status()
     if not status:
         return _without_status(folder)
     if status.get("state") not in ("running", "finished", "failed", "stopped"):
         return Found("damaged", status, {}, "status.json tells no state")
     if status["state"] == "finished":
-        summary, problem = read_summary(folder, status)
+        summary, problem = run.checked_summary(status.get("summary"))
         if problem:
             return Found("damaged", status, {}, problem)
         known = status.get("code") == code or code in status.get("accepted", [])
@@ -87,30 +75,16 @@ def look(folder: Path, code: str) -> Found:
 
 
 def _without_status(folder: Path) -> Found:
-    if (folder / "status.json").exists():
+    if RunFolder(folder).has_status():
         return Found("damaged", {}, {}, "status.json can't be read")
     if not folder.exists():
         return Found("missing", {}, {})
     owner = read_owner(folder)
     if owner is not None and is_alive(owner):
         return Found("running", {}, {}, str(owner))
-    if (folder / "summary.json").exists():
+    if RunFolder(folder).has_summary():
         return Found("damaged", {}, {}, "status.json is missing")
     return Found("foreign", {}, {})  # its process died while it made the folder
-
-
-def read_summary(folder: Path, status: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """The result of a finished run, and what is wrong with it, if anything."""
-    try:
-        content = (folder / "summary.json").read_bytes()
-    except FileNotFoundError:
-        return {}, "summary.json is missing"
-    except OSError as error:
-        return {}, f"summary.json can't be read: {error.strerror}"
-    if hashlib.sha256(content).hexdigest() != status.get("summary"):
-        return {}, "summary.json is not what the run wrote"
-    summary: dict[str, Any] = json.loads(content)
-    return summary, ""
 
 
 @dataclass(frozen=True)
@@ -124,10 +98,8 @@ class Run:
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Record the result and let go."""
-        path = self.place.folder / "summary.json"
-        write_json(path, summary)
-        self._status("finished", summary=hashlib.sha256(path.read_bytes()).hexdigest())
-        _clear(self.place.folder)
+        self._status("finished", summary=self.place.write_summary(summary))
+        _clear(self.place)
 
     def fail(self, state: str, cause: str) -> None:
         """Record a failed or stopped run and let go, also where the disk takes nothing more."""
@@ -151,11 +123,11 @@ class Run:
         }
         if state != "running":
             status["ended"] = _now()
-        write_json(self.place.folder / "status.json", {**status, **more})
+        self.place.write_status({**status, **more})
 
     def _release(self) -> None:
         with suppress(OSError):
-            (self.place.folder / "owner").unlink(missing_ok=True)
+            self.place.forget_owner()
 
 
 def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repeat: bool = False) -> tuple[Run, str]:
@@ -174,19 +146,19 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
     with all_claims(output):
         found = look(folder, code)
         if found.state == "running":
-            owner = read_owner(folder)
-            gone = f"; if it is gone, remove {folder / 'owner'}" if owner and owner.host != this_process().host else ""
+            owner, file = read_owner(folder), RunFolder(folder).owner_file
+            gone = f"; if it is gone, remove {file}" if owner and owner.host != this_process().host else ""
             raise InputError(f"{found.why} is working on {folder}: wait for it{gone}")
         if found.state == "finished" and not repeat:  # another process has just finished it
             raise InputError(f"{folder} has finished meanwhile: give the command again to see it")
         point = newest_intact(folder) if found.state == "partial" else None
-        if found.state == "partial" and point is None and (folder / "resume.json").exists():
+        if found.state == "partial" and point is None and RunFolder(folder).resume_file.exists():
             found = replace(found, state="damaged", why="nothing that it saved is whole")
         attempt = int(found.status.get("attempt", 0))
         replaced, note = None, ""
         if point is not None:
             note = f"resumed after step {point.step}"
-            _remove_parts(folder)
+            RunFolder(folder).remove_parts()
         elif found.state == "damaged":
             replaced = _set_aside(folder, "damaged", 1)
             note = f"{folder}: {found.why}; set aside as {replaced.name} and done again"
@@ -200,7 +172,7 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
         folder.mkdir(parents=True, exist_ok=True)
         write_owner(folder, this_process(point.file if point else None))
     run = Run(Place(folder, run_id, attempt, point), code, _now(), replaced)
-    write_json(folder / "config.json", config)
+    run.place.write_config(config)
     run._status("running")
     return run, note
 
@@ -214,34 +186,29 @@ _WHY = {
 
 def accept(folder: Path, status: dict[str, Any], code: str) -> None:
     """Record that a result of other code counts as one of the code with this hash."""
-    write_json(folder / "status.json", {**status, "accepted": [*status.get("accepted", []), code]})
+    RunFolder(folder).write_status({**status, "accepted": [*status.get("accepted", []), code]})
 
 
 def tidy(folder: Path) -> None:
     """Take away what a process that died while it finished a run has left there, if any has."""
-    if not (folder / "owner").exists():
+    run = RunFolder(folder)
+    if not run.owner_file.exists():
         return
     with suppress(OSError), all_claims(folder.parents[1]):
-        owner, finished = read_owner(folder), read_json(folder / "status.json").get("state") == "finished"
+        owner, finished = read_owner(folder), run.read_status().get("state") == "finished"
         if finished and (owner is None or not is_alive(owner)):
-            _clear(folder)
+            _clear(run)
 
 
-def _clear(folder: Path) -> None:
+def _clear(run: RunFolder) -> None:
     """Of a finished run, remove what only an unfinished one needs; the owner last, which says that there is more.
 
     What can't be removed does no harm, and the run has finished all the same.
     """
     with suppress(OSError):
-        forget_points(folder)
-        (folder / "progress.json").unlink(missing_ok=True)
-        (folder / "owner").unlink(missing_ok=True)
-
-
-def _remove_parts(folder: Path) -> None:
-    """Remove what a process was writing when it was killed."""
-    for part in folder.rglob(".*.part"):
-        part.unlink(missing_ok=True)
+        forget_points(run.folder)
+        run.forget_progress()
+        run.forget_owner()
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from normlab.config.schema import InputError, component_name
-from normlab.folder.jsonfile import read_json
+from normlab.folder.run_folder import RunFolder, runs_folder
 from normlab.runs.records import Cell, Record, read_records
 
 if TYPE_CHECKING:
@@ -103,7 +103,9 @@ def _rows(output: Path, unfinished: bool, tell: Callable[[str], None]) -> list[d
         else:
             left_out += 1
     if read == 0:
-        raise InputError(f"there are no runs below {output / 'runs'}; choose the folder of results with --runs FOLDER")
+        raise InputError(
+            f"there are no runs below {runs_folder(output)}; choose the folder of results with --runs FOLDER"
+        )
     if left_out:
         tell(f"left out: {_runs(left_out)} without a result (--all shows them)")
     return rows
@@ -149,7 +151,7 @@ def _torch(record: Record) -> str | None:
     """The torch version that the run was made with, from where older runs have it too."""
     known = record.found.status.get("torch")
     if known is None:
-        packages = read_json(record.folder / "provenance.json").get("packages")
+        packages = RunFolder(record.folder).read_provenance().get("packages")
         known = packages.get("torch") if isinstance(packages, dict) else None
     return known
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from normlab.data.batch import Batch
-from normlab.folder.jsonfile import write_json
+from normlab.folder.run_folder import RunFolder
 from normlab.tasks.task import Task
 
 
@@ -170,10 +169,10 @@ class Curve(pl.Callback):
 
 
 class Heartbeat(pl.Callback):
-    """Keeps `progress.json` up to date, at most once a second: what a sweep's board shows of a running run."""
+    """Keeps the run's progress up to date, at most once a second: what a sweep's board shows of a running run."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "progress.json"
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
         self._next = 0.0
 
     def on_train_batch_end(
@@ -183,8 +182,7 @@ class Heartbeat(pl.Callback):
         if time.monotonic() < self._next or not trainer.is_global_zero:
             return
         self._next = time.monotonic() + 1
-        values = {"step": trainer.global_step, "steps": int(trainer.estimated_stepping_batches)}
-        write_json(self.path, values, durable=False)
+        self.folder.write_progress(trainer.global_step, int(trainer.estimated_stepping_batches))
 
 
 def _of_every_process(trainer: pl.Trainer, values: Tensor) -> Tensor:

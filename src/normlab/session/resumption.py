@@ -72,7 +72,7 @@ class Resumption(pl.Callback):
         return time.monotonic() - self._saved_at >= 60 * self.options.save_minutes
 
     def _save(self, trainer: pl.Trainer) -> None:
-        point = ResumePoint(f"resume-{trainer.global_step}.ckpt", trainer.global_step, self.record.rows)
+        point = ResumePoint.after(trainer.global_step, self.record.rows)
         trainer.save_checkpoint(self.place.checkpoints / point.file)
         if trainer.is_global_zero:
             add_point(self.place.folder, point)

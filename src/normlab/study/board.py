@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from normlab.folder.jsonfile import read_json
+from normlab.folder.run_folder import RunFolder
 from normlab.study.plan import Job, Outcome, read_outcome
 from normlab.study.results import is_better, main_value, show_value, shown_value
 
@@ -52,7 +52,7 @@ class Board:
     def __enter__(self) -> Self:
         """Show what there is, then watch."""
         for number in self.before:
-            self.summaries[number] = read_json(self.jobs[number].folder / "summary.json")
+            self.summaries[number] = RunFolder(self.jobs[number].folder).read_summary()
         if self._live is not None:
             self._live.start()
         self._thread.start()
@@ -86,15 +86,15 @@ class Board:
             if outcome is not None and outcome != self.outcomes.get(number):
                 self.outcomes[number] = outcome
                 self._ended(number, outcome)
-            elif outcome is None and (job.folder / "owner").exists():
-                self.running[number] = read_json(job.folder / "progress.json")
+            elif outcome is None and RunFolder(job.folder).owner_file.exists():
+                self.running[number] = RunFolder(job.folder).read_progress()
         if self._live is not None:
             self._live.update(self._picture(), refresh=True)
 
     def _ended(self, number: int, outcome: Outcome) -> None:
         job = self.jobs[number]
         if outcome.is_result:
-            self.summaries[number] = read_json(job.folder / "summary.json")
+            self.summaries[number] = RunFolder(job.folder).read_summary()
         if self._live is not None:
             return
         value = shown_value(self.summaries.get(number, {}))

@@ -17,9 +17,9 @@ from normlab.config.schema import InputError, RunConfig
 from normlab.findings.finding import Finding, read_findings
 from normlab.findings.formula import Cell
 from normlab.findings.logged import check_metrics
-from normlab.findings.rows import read_rows
 from normlab.findings.tuning import Curve, widened
 from normlab.findings.verdict import Verdict, judge, undecided, with_holm
+from normlab.folder.study_folder import StudyFolder
 from normlab.study.compose import CONF, own_folders
 from normlab.study.estimate import estimate
 from normlab.study.evidence_files import Records
@@ -156,7 +156,9 @@ class Conductor:
     console: Console = field(default_factory=Console)
 
     def __post_init__(self) -> None:
-        self.records = Records(Path(str(self.cfg.output)) / "studies" / f"{self.study.name}-{self.scale.name}")
+        self.records = Records(
+            StudyFolder.at(Path(str(self.cfg.output)), f"{self.study.name}-{self.scale.name}").folder
+        )
 
     def check(self, findings: Sequence[Finding]) -> None:
         """Compose every cell and look for its metrics, before anything begins.
@@ -302,8 +304,7 @@ class Conductor:
         Raises:
             InputError: it has none, as after a change of the finding.
         """
-        path = REFERENCE / "tuning.csv"
-        rows = read_rows(path) if path.exists() else []
+        rows = StudyFolder(REFERENCE).read_tuning()
         curves = {}
         for cell in tuned_cells(finding):
             own = rates_of(rows, finding, key_of(finding, cell, self.scale))

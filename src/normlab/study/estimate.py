@@ -15,7 +15,7 @@ import pydantic
 from rich.console import Console
 
 from normlab.config.schema import LoggerConfig, RunConfig
-from normlab.folder.jsonfile import read_json
+from normlab.folder.run_folder import run_folders
 from normlab.runs.identity import science
 from normlab.runs.run import do
 from normlab.study.board import duration
@@ -66,14 +66,14 @@ def past_costs(outputs: set[Path]) -> dict[str, Cost]:
     """Mean cost of the finished runs of each cell."""
     costs: dict[str, list[Cost]] = defaultdict(list)
     for output in outputs:
-        for summary in output.glob("runs/*/summary.json"):
-            seconds = read_json(summary).get("seconds")
+        for run in run_folders(output):
+            seconds = run.read_summary().get("seconds")
             try:
-                config = RunConfig.model_validate(read_json(summary.parent / "config.json"), strict=False)
+                config = RunConfig.model_validate(run.read_config(), strict=False)
             except pydantic.ValidationError:  # of a version with other options
                 continue
             if seconds is not None:
-                costs[cell_of(config)].append(Cost(float(seconds), megabytes(summary.parent)))
+                costs[cell_of(config)].append(Cost(float(seconds), megabytes(run.folder)))
     return {
         cell: Cost(fmean(c.seconds for c in group), fmean(c.megabytes for c in group)) for cell, group in costs.items()
     }

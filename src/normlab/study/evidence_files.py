@@ -1,11 +1,4 @@
-"""What a study leaves behind, in one folder that a report can be made of.
-
-runs.csv       a row a finding and run: tuning and reporting
-curves.csv     every validation of the reporting runs
-verdicts.json  each finding's verdict, with the looks that it had before
-plan.json      the findings as they were planned, and their runs; see `progress`
-manifest.json  command, commit, machine, versions
-"""
+"""What a study leaves behind, in one folder that a report can be made of."""
 
 from __future__ import annotations
 
@@ -17,9 +10,8 @@ from typing import Any
 
 from normlab.config.schema import InputError
 from normlab.findings.finding import Finding
-from normlab.findings.rows import read_rows, write_rows
 from normlab.findings.verdict import Verdict
-from normlab.folder.jsonfile import read_json, write_json
+from normlab.folder.study_folder import StudyFolder
 from normlab.runs.provenance import command, git_state, machine, packages
 from normlab.study.progress import PlanRecord
 
@@ -32,10 +24,10 @@ class Records:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.planned = PlanRecord(folder)
-        self.looks: dict[str, list[dict[str, Any]]] = read_json(folder / "verdicts.json").get("looks", {})
+        self.looks: dict[str, list[dict[str, Any]]] = StudyFolder(folder).read_looks()
         self._rules: dict[str, str] = {}
-        self._rows = _kept(folder / "runs.csv")
-        self._curves = _kept_curves(folder / "curves.csv")
+        self._rows = _kept(StudyFolder(folder))
+        self._curves = StudyFolder(folder).read_curves().rows
 
     def check_rule(self, finding: Finding) -> None:
         """A primary's rule is fixed before its first look at the data.
@@ -66,15 +58,13 @@ class Records:
 
     def keep(self, finding: Finding, rows: Sequence[dict[str, Any]], curves: Sequence[dict[str, Any]]) -> None:
         """Replace what is there of a finding."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._rows = [row for row in self._rows if row["finding"] != finding.name] + list(rows)
         self._curves = [row for row in self._curves if row["finding"] != finding.name] + list(curves)
-        write_rows(self.folder / "runs.csv", self._rows)
-        _write_curves(self.folder / "curves.csv", self._curves)
+        StudyFolder(self.folder).write_runs(self._rows)
+        StudyFolder(self.folder).write_curves(self._curves)
 
     def save(self, verdicts: Sequence[Verdict]) -> None:
         """Write the verdicts so far."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         git = git_state()
         manifest = {
@@ -86,33 +76,13 @@ class Records:
             "packages": {name: version for name, version in packages().items() if name in _PACKAGES},
             "rules": self._rules,
         }
-        write_json(self.folder / "verdicts.json", {"verdicts": [asdict(v) for v in verdicts], "looks": self.looks})
-        write_json(self.folder / "manifest.json", manifest)
+        StudyFolder(self.folder).write_verdicts([asdict(v) for v in verdicts], self.looks)
+        StudyFolder(self.folder).write_manifest(manifest)
 
 
-def _kept(path: Path) -> list[dict[str, Any]]:
+def _kept(folder: StudyFolder) -> list[dict[str, Any]]:
     """The rows of an earlier study; a damaged table is begun anew, as the runs hold everything."""
     try:
-        return read_rows(path) if path.exists() else []
+        return folder.read_runs()
     except InputError:
         return []
-
-
-def _kept_curves(path: Path) -> list[dict[str, Any]]:
-    import pandas
-
-    if not path.exists():
-        return []
-    try:
-        frame = pandas.read_csv(path, dtype={"condition": str}, keep_default_na=True)
-    except ValueError:
-        return []
-    return [{str(k): v for k, v in row.items() if v == v} for row in frame.to_dict("records")]
-
-
-def _write_curves(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    import pandas
-
-    part = path.with_name(f".{path.name}.part")
-    pandas.DataFrame(rows, columns=None if rows else ["finding"]).to_csv(part, index=False)
-    part.replace(path)

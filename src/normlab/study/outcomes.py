@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from normlab.folder.jsonfile import read_json
+from normlab.folder.run_folder import RunFolder
 from normlab.study.plan import Job, Outcome
 from normlab.study.results import show_value, shown_value
 
@@ -49,7 +49,7 @@ def write_table(jobs: Sequence[Job], outcomes: dict[int, Outcome], invocation: P
         rows.writerow(["run", "state", "overrides", "metric", "value", "seconds", "cause", "log"])
         for job in jobs:
             outcome = outcomes[job.number]
-            summary = read_json(job.folder / "summary.json") if outcome.is_result else {}
+            summary = RunFolder(job.folder).read_summary() if outcome.is_result else {}
             metric, value = shown_value(summary) or ("", "")
             seconds = summary.get("seconds", "")
             overrides = " ".join(job.overrides)
@@ -60,6 +60,6 @@ _COLOURS = {"finished": "green", "skipped": "green", "diverged": "yellow"}
 
 
 def _numbers(job: Job, outcome: Outcome) -> tuple[str, str]:
-    summary = read_json(job.folder / "summary.json") if outcome.is_result else {}
+    summary = RunFolder(job.folder).read_summary() if outcome.is_result else {}
     value = shown_value(summary)
     return show_value(value) if value else "", f"{summary['seconds']:.1f} s" if "seconds" in summary else ""

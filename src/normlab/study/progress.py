@@ -1,6 +1,6 @@
 """How far a study has come, read from its folder while it runs or after it was stopped. Imports no torch.
 
-plan.json, which the study writes before its first run:
+The plan, which the study writes before its first run:
     findings  name → the finding as it was planned; a user's own has its file elsewhere
     runs      name → stage → how many runs, and id → code of those that are known by now
 """
@@ -17,11 +17,9 @@ import pydantic
 
 from normlab.config.schema import InputError
 from normlab.findings.finding import Finding, read_finding
-from normlab.folder.jsonfile import read_json, write_json
+from normlab.folder.study_folder import StudyFolder
 from normlab.runs.store import folder_of, look
 from normlab.study.plan import Job
-
-PLAN = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -40,15 +38,15 @@ class Stage:
 
 
 class PlanRecord:
-    """Writes plan.json.
+    """Writes the plan.
 
     Args:
         folder: of the study.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / PLAN
-        self._findings: dict[str, Any] = read_json(self.path).get("findings", {})
+        self.folder = StudyFolder(folder)
+        self._findings: dict[str, Any] = self.folder.read_plan().get("findings", {})
         self._runs: dict[str, Any] = {}
 
     def plan(self, findings: Sequence[Finding], sizes: Mapping[str, Mapping[str, int]]) -> None:
@@ -71,8 +69,7 @@ class PlanRecord:
         self._write()
 
     def _write(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self.path, {"findings": self._findings, "runs": self._runs}, durable=False)
+        self.folder.write_plan({"findings": self._findings, "runs": self._runs})
 
 
 def read_progress(folder: Path) -> dict[str, list[Stage]]:
@@ -81,17 +78,17 @@ def read_progress(folder: Path) -> dict[str, list[Stage]]:
     Args:
         folder: of the study, `<output>/studies/<name>`.
     """
-    output = folder.absolute().parents[1]
+    study = StudyFolder(folder)
     found = {}
-    for name, stages in _mapping(read_json(folder / PLAN).get("runs")).items():
-        found[str(name)] = [_stage(output, str(stage), _mapping(v)) for stage, v in _mapping(stages).items()]
+    for name, stages in _mapping(study.read_plan().get("runs")).items():
+        found[str(name)] = [_stage(study.output, str(stage), _mapping(v)) for stage, v in _mapping(stages).items()]
     return found
 
 
 def planned_findings(folder: Path) -> dict[str, Finding]:
     """The findings that a study has planned, as they were; what can't be read is left out."""
     found = {}
-    for name, values in _mapping(read_json(folder / PLAN).get("findings")).items():
+    for name, values in _mapping(StudyFolder(folder).read_plan().get("findings")).items():
         try:
             found[str(name)] = Finding.model_validate_json(json.dumps(values), strict=True)
         except (pydantic.ValidationError, InputError):  # of another version

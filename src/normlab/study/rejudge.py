@@ -12,9 +12,8 @@ from typing import Any
 from normlab.config.schema import InputError
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
-from normlab.findings.rows import read_rows
 from normlab.findings.verdict import Row, Verdict, judge, with_holm
-from normlab.folder.jsonfile import read_json
+from normlab.folder.study_folder import StudyFolder
 from normlab.study.compose import CONF
 from normlab.study.engine import REFERENCE
 from normlab.study.progress import finding_of
@@ -55,11 +54,12 @@ def read_evidence(folder: Path, conf: Path = CONF, reference: Path = REFERENCE) 
         InputError: there is no such table, it names a finding or cell that there is not, or nothing tells how a cell
             was tuned.
     """
-    if not (folder / "runs.csv").exists():
+    study = StudyFolder(folder)
+    if not study.runs_file.exists():
         raise InputError(f"{folder} holds no study: there is no runs.csv in it")
-    rows = read_rows(folder / "runs.csv")
+    rows = study.read_runs()
     tuned = [row for row in rows if row["stage"] == "tune"]
-    committed = read_rows(reference / "tuning.csv") if (reference / "tuning.csv").exists() else []
+    committed = StudyFolder(reference).read_tuning()
     names = list(dict.fromkeys(row["finding"] for row in rows))
     return [_evidence(folder, finding_of(folder, name, conf), rows, tuned, committed) for name in names]
 
@@ -122,7 +122,7 @@ def _is(row: Row, cell: Cell) -> bool:
 
 
 def _recorded(folder: Path) -> list[dict[str, Any]]:
-    return list(read_json(folder / "verdicts.json").get("verdicts", []))
+    return StudyFolder(folder).read_verdicts()
 
 
 def _kept(verdict: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from normlab.config.schema import InputError, RunConfig
-from normlab.findings.rows import read_rows
+from normlab.folder.study_folder import studies_below
 from normlab.runs.identity import run_id
 from normlab.study.stages import Trial
 
@@ -32,9 +32,9 @@ class Serving:
 def read_serving(output: Path) -> dict[str, list[str]]:
     """The same of every run in the tables of the studies below `output`, by the run's id."""
     tags: dict[str, list[str]] = {}
-    for path in sorted(output.glob("studies/*/runs.csv")):
+    for study in studies_below(output):
         try:
-            rows = read_rows(path)
+            rows = study.read_runs()
         except InputError:
             continue  # a damaged table is begun anew by its study
         for row in rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.tuning import Curve
 from normlab.findings.verdict import Row
-from normlab.folder.jsonfile import read_json
+from normlab.folder.run_folder import RunFolder
 from normlab.study.plan import Job, Outcome
 from normlab.study.scale import Scale
 
@@ -97,7 +96,7 @@ def rows_of(
         outcome = outcomes[job.number]
         if not outcome.is_result:
             continue
-        summary = read_json(job.folder / "summary.json")
+        summary = RunFolder(job.folder).read_summary()
         values = {
             name: value
             for name, value in summary.items()
@@ -129,9 +128,7 @@ def training_curves(trials: Sequence[Trial], jobs: Sequence[Job]) -> list[dict[s
     """Every validation of the trials' runs: step, examples, seconds and metrics."""
     rows = []
     for trial, job in zip(trials, jobs, strict=True):
-        path = job.folder / "metrics.jsonl"
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-            values = _parsed(line)
+        for values in RunFolder(job.folder).read_rows().rows:
             shown = {k: v for k, v in values.items() if k.startswith("validation/") or k in _AXES}
             if any(k.startswith("validation/") for k in shown):
                 where = {"finding": trial.finding, "arm": trial.cell.arm, "condition": trial.cell.condition}
@@ -149,11 +146,3 @@ def curve_of(finding: Finding, rows: Sequence[Row]) -> Curve:
         usable = row.get("diverged") is not True and isinstance(value, int | float) and math.isfinite(value)
         scores.setdefault(float(row["point"]), []).append(float(value) if usable and value is not None else worst)
     return Curve(scores, finding.tune.best)
-
-
-def _parsed(line: str) -> dict[str, Any]:
-    try:
-        values = json.loads(line)
-    except ValueError:
-        return {}
-    return values if isinstance(values, dict) else {}

@@ -13,7 +13,7 @@ from rich.markup import escape
 from normlab.findings.finding import Finding
 from normlab.findings.formula import parse
 from normlab.findings.verdict import ArmSummary, Estimate, Verdict
-from normlab.folder.jsonfile import read_json
+from normlab.folder.study_folder import StudyFolder
 from normlab.study.board import duration
 
 _COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow", "estimate": "cyan"}
@@ -105,8 +105,8 @@ def print_study(console: Console, verdicts: Sequence[Verdict], scale: str, secon
 def print_unrun(console: Console, findings: Sequence[Finding], scale: str, reference: Path) -> None:
     """What this scale leaves out, with the reference's estimate where there is one."""
     known: dict[str, dict[str, Any]] = {}
-    for path in sorted(reference.glob("*/verdicts.json")):
-        known |= {v["finding"]: v for v in read_json(path).get("verdicts", [])}
+    for path in sorted(reference.glob("*")):
+        known |= {v["finding"]: v for v in StudyFolder(path).read_verdicts()}
     for finding in findings:
         found = known.get(finding.name)
         beside = ""

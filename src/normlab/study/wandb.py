@@ -11,8 +11,7 @@ from typing import Any
 from normlab.config.schema import InputError, WandbConfig
 from normlab.findings.finding import Finding
 from normlab.findings.formula import parse
-from normlab.findings.rows import read_rows
-from normlab.folder.jsonfile import read_json
+from normlab.folder.study_folder import StudyFolder
 from normlab.mirror.upload import add_tags, lacking
 from normlab.mirror.wandb_begin import warn
 from normlab.mirror.wandb_study import StudyTable, show_study
@@ -52,8 +51,8 @@ def mirror(folder: Path, findings: Iterable[Finding], options: WandbConfig) -> N
 
 def tell(findings: Iterable[Finding], folder: Path | None) -> list[Told]:
     """The findings, primaries first, with what a study's folder has of them; None: no study."""
-    verdicts = {v["finding"]: v for v in read_json(folder / "verdicts.json").get("verdicts", [])} if folder else {}
-    rows = read_rows(folder / "runs.csv") if folder and (folder / "runs.csv").exists() else []
+    verdicts = {v["finding"]: v for v in StudyFolder(folder).read_verdicts()} if folder else {}
+    rows = StudyFolder(folder).read_runs() if folder else []
     ordered = sorted(findings, key=lambda f: (not f.primary, f.claim or 99, f.name))
     return [_told(finding, verdicts.get(finding.name), rows) for finding in ordered]
 
@@ -67,7 +66,7 @@ def table_of(folder: Path, told: Iterable[Told]) -> StudyTable:
         rows=[[one.claim, one.name, one.title, one.verdict, "\n".join(one.numbers), one.expect] for one in given],
         summary={f"verdict/{one.name}": one.verdict for one in given},
         tags=tags_of(one.name for one in given),
-        config=read_json(folder / "manifest.json"),
+        config=StudyFolder(folder).read_manifest(),
     )
 
 

@@ -1,0 +1,193 @@
+"""The folder of a study: the names and formats of its files, which nothing else knows. Imports no torch.
+
+<output>/studies/<name>-<scale>/
+    runs.csv       one row per finding and run: tuning and reporting; see `study_table`
+    curves.csv     every validation of the reporting runs
+    verdicts.json  each finding's verdict, and the looks that it had before
+    plan.json      the findings as they were planned, and their runs; see `study.progress`
+    manifest.json  command, commit, machine, versions
+    wandb.json     what W&B shows of the study
+    wandb/         what W&B's client writes
+The committed reference also has tuning.csv, a table like runs.csv.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from normlab.folder.jsonfile import read_json, write_json
+from normlab.folder.study_table import read_rows, write_rows
+
+
+class Curves(NamedTuple):
+    """The validations of a study's runs.
+
+    rows     in their order, without those that are damaged
+    problem  what was left out, in words; empty if nothing was
+    """
+
+    rows: list[dict[str, Any]]
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """A study's folder, which need not exist."""
+
+    folder: Path
+
+    @classmethod
+    def at(cls, output: Path, name: str) -> StudyFolder:
+        """The folder of a study below the folder of all results."""
+        return cls(output / "studies" / name)
+
+    @property
+    def output(self) -> Path:
+        """The folder of all results."""
+        return self.folder.absolute().parents[1]
+
+    def holds_study(self) -> bool:
+        """Is there anything of a study in it?"""
+        return any(path.exists() for path in (self.runs_file, self.verdicts_file, self._plan))
+
+    @property
+    def runs_file(self) -> Path:
+        """The table of runs."""
+        return self.folder / "runs.csv"
+
+    def read_runs(self) -> list[dict[str, Any]]:
+        """The table of runs; empty if there is none.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        return read_rows(self.runs_file) if self.runs_file.exists() else []
+
+    def write_runs(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Replace the table of runs."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_rows(self.runs_file, rows)
+
+    @property
+    def tuning_file(self) -> Path:
+        """Of the committed reference: the table of tuning runs."""
+        return self.folder / "tuning.csv"
+
+    def read_tuning(self) -> list[dict[str, Any]]:
+        """The committed table of tuning runs; empty if there is none.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        return read_rows(self.tuning_file) if self.tuning_file.exists() else []
+
+    @property
+    def curves_file(self) -> Path:
+        """The table of validations."""
+        return self.folder / "curves.csv"
+
+    def read_curves(self) -> Curves:
+        """The table of validations."""
+        import pandas
+
+        path = self.curves_file
+        if not path.exists():
+            return Curves([])
+        try:
+            frame = pandas.read_csv(path, dtype={"condition": str, "arm": str, "id": str})
+        except (OSError, ValueError) as error:
+            return Curves([], f"{path}: {str(error).splitlines()[0]}. Its curves are left out.")
+        if not len(frame):
+            return Curves([])
+        missing = [name for name in ("finding", "arm", "condition", "seed", "step") if name not in frame.columns]
+        if missing:
+            return Curves([], f"{path} has no column {missing[0]}. Its curves are left out.")
+        whole = frame[frame[["finding", "arm", "seed", "step"]].notna().all(axis=1)]
+        rows = [{str(k): v for k, v in row.items() if v == v} for row in whole.to_dict("records")]
+        lost = len(frame) - len(whole)
+        return Curves(
+            [{**row, "condition": row.get("condition", "")} for row in rows],
+            f"{path}: {lost} damaged rows are left out." if lost else "",
+        )
+
+    def write_curves(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Replace the table of validations."""
+        import pandas
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.curves_file.with_name(f".{self.curves_file.name}.part")
+        pandas.DataFrame(rows, columns=None if rows else ["finding"]).to_csv(part, index=False)
+        part.replace(self.curves_file)
+
+    @property
+    def verdicts_file(self) -> Path:
+        """The verdicts, as JSON."""
+        return self.folder / "verdicts.json"
+
+    def read_verdicts(self) -> list[dict[str, Any]]:
+        """Each finding's verdict, unchecked."""
+        verdicts = read_json(self.verdicts_file).get("verdicts", [])
+        return verdicts if isinstance(verdicts, list) else []
+
+    def read_looks(self) -> dict[str, list[dict[str, Any]]]:
+        """The looks that each finding had before."""
+        looks = read_json(self.verdicts_file).get("looks", {})
+        return looks if isinstance(looks, dict) else {}
+
+    def write_verdicts(self, verdicts: list[dict[str, Any]], looks: dict[str, list[dict[str, Any]]]) -> None:
+        """Replace the verdicts and the looks."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self.verdicts_file, {"verdicts": verdicts, "looks": looks})
+
+    @property
+    def _plan(self) -> Path:
+        return self.folder / "plan.json"
+
+    def read_plan(self) -> dict[str, Any]:
+        """What the study has planned."""
+        return read_json(self._plan)
+
+    def write_plan(self, values: dict[str, Any]) -> None:
+        """Replace the plan."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(self._plan, values, durable=False)
+
+    @property
+    def manifest_file(self) -> Path:
+        """What the tables were made with, as JSON."""
+        return self.folder / "manifest.json"
+
+    def read_manifest(self) -> dict[str, Any]:
+        """What the tables were made with."""
+        return read_json(self.manifest_file)
+
+    def write_manifest(self, values: dict[str, Any]) -> None:
+        """Record what the tables were made with."""
+        write_json(self.manifest_file, values)
+
+    @property
+    def wandb(self) -> Path:
+        """What W&B's client writes."""
+        return self.folder / "wandb"
+
+    @property
+    def _shown(self) -> Path:
+        return self.folder / "wandb.json"
+
+    def read_shown(self) -> dict[str, Any]:
+        """What W&B shows of the study: `logger` and `study`."""
+        return read_json(self._shown)
+
+    def write_shown(self, values: dict[str, Any]) -> None:
+        """Record what W&B shows of the study."""
+        write_json(self._shown, values)
+
+
+def studies_below(output: Path) -> Iterator[StudyFolder]:
+    """The folders of all studies below the folder of all results, by name."""
+    for path in sorted(output.glob("studies/*")):
+        if path.is_dir():
+            yield StudyFolder(path)
