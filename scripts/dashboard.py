@@ -20,8 +20,8 @@ from normlab.config.command_line import CONF, guard
 from normlab.config.schema import InputError
 from normlab.findings.finding import read_findings
 from normlab.folder.jsonfile import read_json, write_json
-from normlab.study.progress import finding_of
-from normlab.study.wandb import Told, table_of, tell
+from normlab.study.planned import finding_of
+from normlab.study.tracked import Told, table_of, tell
 
 HINT = "pip install 'normlab[dashboard]'"
 

@@ -21,7 +21,7 @@ from normlab.findings.rows import read_rows, write_rows
 from normlab.findings.verdict import Verdict
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.runs.provenance import command, git_state, machine, packages
-from normlab.study.progress import PlanRecord
+from normlab.study.planned import PlanRecord
 
 _PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy", "scipy", "pandas", "omegaconf")
 

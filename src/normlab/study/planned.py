@@ -19,7 +19,7 @@ from normlab.config.schema import InputError
 from normlab.findings.finding import Finding, read_finding
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.runs.store import folder_of, look
-from normlab.study.plan import Job
+from normlab.sweep.plan import Job
 
 PLAN = "plan.json"
 
