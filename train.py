@@ -24,9 +24,9 @@ def main(cfg: DictConfig) -> Any:
     """Check the composed config, then run it; of a multirun this is one run."""
     from normlab.config.checks import checked
     from normlab.runs.run import run
-    from normlab.study.compose import launcher_of
-    from normlab.study.job import job
-    from normlab.study.sweep import dry_run
+    from normlab.sweep.compose import launcher_of
+    from normlab.sweep.job import job
+    from normlab.sweep.multirun import dry_run
 
     chosen = HydraConfig.get()
     launcher = launcher_of(chosen) if chosen.mode == RunMode.MULTIRUN else None

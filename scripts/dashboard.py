@@ -21,8 +21,8 @@ from normlab.config.schema import InputError
 from normlab.findings.finding import read_findings
 from normlab.folder.jsonfile import write_json
 from normlab.folder.study_folder import StudyFolder
-from normlab.study.progress import finding_of
-from normlab.study.wandb import Told, table_of, tell
+from normlab.study.planned import finding_of
+from normlab.study.tracked import Told, table_of, tell
 
 HINT = "pip install 'normlab[dashboard]'"
 

@@ -11,7 +11,7 @@ import wandb_workspaces.workspaces as ws
 
 import dashboard_chart
 from normlab.config.schema import InputError
-from normlab.study.wandb import Told
+from normlab.study.tracked import Told
 
 STEP, EXAMPLES, SECONDS = "trainer/global_step", "train/examples", "train/seconds"
 QUANTITIES = ("gradient", "activation", "dead", "stable_rank", "cosine", "gain_drift", "tid_mean", "tid_var")

@@ -27,11 +27,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runs": {"config", "stopping", "folder", "data"},
     "stats": set(),
     "findings": {"config", "folder", "runs", "stats"},
-    "study": {"config", "stopping", "folder", "data", "mirror", "runs", "findings"},
+    "sweep": {"config", "stopping", "folder", "data", "runs"},
+    "study": {"config", "folder", "mirror", "runs", "findings", "sweep"},
     "report": {"config", "folder", "runs", "stats", "findings", "study"},
     "commands": {"config", "folder", "data", "runs"},
 }
-TORCH_FREE = ["config", "stopping", "folder", "runs", "stats", "findings", "study", "report", "commands"]
+TORCH_FREE = ["config", "stopping", "folder", "runs", "stats", "findings", "sweep", "study", "report", "commands"]
 HEAVY = ("torch", "pytorch_lightning", "torchmetrics", "lightning_fabric", "wandb", "datasets")
 
 

@@ -22,14 +22,14 @@ ConfigStore.instance().store(group="hydra/sweeper", name="normlab", node=Normlab
 
 
 class NormlabSweeper(BasicSweeper):
-    """Expands the choices as Hydra does, and leaves the rest to `normlab.study`."""
+    """Expands the choices as Hydra does, and leaves the rest to `normlab.sweep` and `normlab.study`."""
 
     def sweep(self, arguments: list[str]) -> Any:
         """Plan all runs, launch those that are missing, tell how each ended; of a study, what it shows."""
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
-        from normlab.study.compose import Composer
-        from normlab.study.sweep import sweep
+        from normlab.sweep.compose import Composer
+        from normlab.sweep.multirun import sweep
 
         assert self.config is not None
         assert self.hydra_context is not None

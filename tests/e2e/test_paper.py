@@ -17,11 +17,11 @@ from normlab.findings.finding import read_finding
 from normlab.findings.logged import check_metrics
 from normlab.findings.verdict import judge
 from normlab.folder.jsonfile import read_json
-from normlab.study.compose import Composer
 from normlab.study.engine import to_run
+from normlab.study.printed import print_finding
 from normlab.study.scale import read_scale, read_study
 from normlab.study.stages import reporting_trials
-from normlab.study.verdicts import print_finding
+from normlab.sweep.compose import Composer
 
 CONF = Path(__file__).parents[2] / "conf"
 FINDINGS = sorted(path.stem for path in (CONF / "finding").glob("paper_*.yaml"))

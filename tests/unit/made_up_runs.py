@@ -14,7 +14,7 @@ from normlab.runs.code import code_hash
 from normlab.runs.identity import run_id
 from normlab.runs.run import Done
 from normlab.runs.store import claim
-from normlab.study.job import job
+from normlab.sweep.job import job
 
 
 class Launcher:

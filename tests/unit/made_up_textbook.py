@@ -13,12 +13,12 @@ import numpy as np
 import pandas
 from omegaconf import OmegaConf
 
+from normlab.config.command_line import CONF
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.verdict import judge
 from normlab.folder.jsonfile import write_json
 from normlab.folder.study_table import write_rows
-from normlab.study.compose import CONF
 from normlab.study.scale import Scale, read_study
 
 VALIDATIONS = 16  # of a training run

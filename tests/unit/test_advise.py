@@ -9,12 +9,12 @@ from rich.console import Console
 from study_folders import ADVICE, save
 
 from finding_files import finding, write
+from normlab.config.command_line import CONF
 from normlab.config.schema import InputError
 from normlab.findings.advice import CONDITIONS
 from normlab.findings.finding import read_finding
 from normlab.report.build import gather
 from normlab.report.matrix import conditions
-from normlab.study.compose import CONF
 
 spec = importlib.util.spec_from_file_location("advise", CONF.parent / "scripts/advise.py")
 advise = importlib.util.module_from_spec(spec)

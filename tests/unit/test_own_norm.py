@@ -12,11 +12,12 @@ from omegaconf import open_dict
 
 from finding_files import finding, write
 from normlab.config.checks import checked
+from normlab.config.command_line import CONF
 from normlab.config.schema import InputError
 from normlab.config.signature import read
 from normlab.runs.code import code_hash
-from normlab.study.compose import CONF, Composer, _state, own_folders
 from normlab.study.engine import chosen
+from normlab.sweep.compose import Composer, _state, own_folders
 
 NORM = """
 from normlab.norms.layer import LayerNorm

@@ -25,7 +25,7 @@ from normlab.report.contrasts import favoured_colour, round_factors
 from normlab.report.figure import Chart, drawing, figure
 from normlab.report.latex import escaped
 from normlab.report.words import number, shown_formula
-from normlab.study.progress import PlanRecord
+from normlab.study.planned import PlanRecord
 
 
 @pytest.fixture

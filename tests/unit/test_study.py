@@ -18,11 +18,11 @@ from normlab.config.schema import InputError, RunConfig
 from normlab.folder.jsonfile import read_json
 from normlab.folder.study_table import read_rows
 from normlab.study import engine
-from normlab.study import job as jobs_module
-from normlab.study.compose import Composer
 from normlab.study.engine import conduct, users_choices
 from normlab.study.scale import read_study
 from normlab.study.serving import read_serving
+from normlab.sweep import job as jobs_module
+from normlab.sweep.compose import Composer
 
 CONF = Path(__file__).parents[2] / "conf"
 TINY = ("scale.seeds.training=8", "scale.tuning_seeds=2")

@@ -10,10 +10,10 @@ from made_up_runs import Launcher, made_up
 
 from normlab.config.schema import InputError
 from normlab.folder.jsonfile import read_json, write_json
-from normlab.study import compose as composing
-from normlab.study import job as jobs_module
-from normlab.study.compose import Composer
-from normlab.study.sweep import sweep
+from normlab.sweep import compose as composing
+from normlab.sweep import job as jobs_module
+from normlab.sweep.compose import Composer
+from normlab.sweep.multirun import sweep
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from normlab.study.worker import MULTIRUN
+from normlab.sweep.worker import MULTIRUN
 
 # The multirun: starts a worker, which inherits its number, and waits. The worker does a job, then waits for another.
 PROGRAM = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', *sys.argv[1:]]).wait()"
 WORKER = """
 import os, signal, sys, time
 from pathlib import Path
-from normlab.study.worker import ending_with_its_multirun
+from normlab.sweep.worker import ending_with_its_multirun
 
 folder, busy = Path(sys.argv[1]), sys.argv[2] == "busy"
 heard = []

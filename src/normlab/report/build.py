@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from normlab.config.command_line import CONF
 from normlab.config.schema import InputError
 from normlab.findings.finding import Finding, read_finding
 from normlab.findings.verdict import Verdict
@@ -18,9 +19,8 @@ from normlab.report.latex import write_tables
 from normlab.report.matrix import Matrix, matrix_of
 from normlab.report.page import write_page
 from normlab.report.sources import Look, Source, look_of, read_sources
-from normlab.study.compose import CONF
 from normlab.study.engine import REFERENCE
-from normlab.study.progress import Stage, planned_findings
+from normlab.study.planned import Stage, planned_findings
 from normlab.study.scale import read_study
 
 STUDIES = ("textbook", "beyond", "paper")  # in the order of the page

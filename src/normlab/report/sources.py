@@ -15,7 +15,7 @@ from normlab.findings.verdict import ArmSummary, Estimate, Row, Verdict
 from normlab.folder.jsonfile import read_json
 from normlab.folder.study_folder import StudyFolder
 from normlab.stats.paired import Interval
-from normlab.study.progress import Stage, read_progress
+from normlab.study.planned import Stage, read_progress
 
 SCALES = ("smoke", "quick", "full", "paper")  # by what they spend; a smoke study's verdicts mean nothing
 

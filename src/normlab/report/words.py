@@ -10,7 +10,7 @@ from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell, parse
 from normlab.findings.verdict import Estimate, Verdict
 from normlab.report.sources import Look
-from normlab.study.progress import Stage
+from normlab.study.planned import Stage
 
 MARKS = {
     "supported": "✓",

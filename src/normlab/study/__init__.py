@@ -1,1 +1,1 @@
-"""From choices to runs: the frozen plan, what is left of it, how it is launched and watched. Imports no torch."""
+"""Studies: which findings, how each is tuned and run, and what is kept of it. Imports no torch."""

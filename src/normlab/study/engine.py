@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
 
+from normlab.config.command_line import CONF
 from normlab.config.schema import InputError, RunConfig
 from normlab.findings.finding import Finding, read_findings
 from normlab.findings.formula import Cell
@@ -20,10 +21,8 @@ from normlab.findings.logged import check_metrics
 from normlab.findings.tuning import Curve, widened
 from normlab.findings.verdict import Verdict, judge, undecided, with_holm
 from normlab.folder.study_folder import StudyFolder
-from normlab.study.compose import CONF, own_folders
-from normlab.study.estimate import estimate
-from normlab.study.evidence_files import Records
-from normlab.study.plan import Job, Outcome, planned
+from normlab.study.ledger import Records
+from normlab.study.printed import print_finding, print_study, print_unrun
 from normlab.study.scale import Scale, Study, read_scale, read_study, single
 from normlab.study.serving import Serving
 from normlab.study.stages import (
@@ -37,9 +36,11 @@ from normlab.study.stages import (
     tuned_cells,
     tuning_trials,
 )
-from normlab.study.sweep import Launch, carry_out, is_missing, look_up, side_by_side
-from normlab.study.verdicts import print_finding, print_study, print_unrun
-from normlab.study.wandb import mirror
+from normlab.study.tracked import mirror
+from normlab.sweep.compose import own_folders
+from normlab.sweep.estimate import estimate
+from normlab.sweep.multirun import Launch, carry_out, is_missing, look_up, side_by_side
+from normlab.sweep.plan import Job, Outcome, planned
 
 Compose = Callable[[Sequence[Sequence[str]], Path], list[RunConfig]]  # as `Composer` does it
 REFERENCE = CONF.parent / "results" / "reference"

@@ -12,8 +12,8 @@ from normlab.findings.formula import Cell
 from normlab.findings.tuning import Curve
 from normlab.findings.verdict import Row
 from normlab.folder.run_folder import RunFolder
-from normlab.study.plan import Job, Outcome
 from normlab.study.scale import Scale
+from normlab.sweep.plan import Job, Outcome
 
 _AXES = ("step", "train/examples", "train/seconds")  # what a curve can be drawn against
 

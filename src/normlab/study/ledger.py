@@ -13,7 +13,7 @@ from normlab.findings.finding import Finding
 from normlab.findings.verdict import Verdict
 from normlab.folder.study_folder import StudyFolder
 from normlab.runs.provenance import command, git_state, machine, packages
-from normlab.study.progress import PlanRecord
+from normlab.study.planned import PlanRecord
 
 _PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy", "scipy", "pandas", "omegaconf")
 

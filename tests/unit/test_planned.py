@@ -7,13 +7,13 @@ import test_study
 from omegaconf import OmegaConf
 
 from finding_files import finding, write
+from normlab.config.command_line import CONF
 from normlab.config.schema import InputError
 from normlab.findings.finding import Finding, read_finding
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.report.build import build, gather
 from normlab.study import engine
-from normlab.study.compose import CONF
-from normlab.study.progress import PlanRecord, Stage, planned_findings, read_progress
+from normlab.study.planned import PlanRecord, Stage, planned_findings, read_progress
 from normlab.study.rejudge import differences, rejudge
 
 world = test_study.world  # the fixture

@@ -14,7 +14,7 @@ from normlab.findings.finding import Finding
 from normlab.findings.formula import parse
 from normlab.findings.verdict import ArmSummary, Estimate, Verdict
 from normlab.folder.study_folder import StudyFolder
-from normlab.study.board import duration
+from normlab.sweep.board import duration
 
 _COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow", "estimate": "cyan"}
 _MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?", "estimate": "·"}

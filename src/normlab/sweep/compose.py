@@ -18,11 +18,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from normlab.config.checks import checked
+from normlab.config.command_line import CONF
 from normlab.config.schema import RunConfig
 from normlab.folder.jsonfile import read_json, write_json
 
 PACKAGE = Path(__file__).parents[1]
-CONF = PACKAGE.parents[1] / "conf"
 KEPT = 20  # multiruns whose composed configs are remembered
 
 
@@ -126,6 +126,9 @@ def _is_ours(config: RunConfig) -> bool:
 
 def _sources() -> Iterable[Path]:
     yield from sorted(CONF.glob("**/*.yaml"))
-    yield from sorted(PACKAGE.glob("*.py"))
-    for room in ("norms", "models"):  # their constructors say which options there are
+    for room in (
+        "config",
+        "norms",
+        "models",
+    ):  # the checks, and what they read options from
         yield from sorted((PACKAGE / room).glob("*.py"))

@@ -18,8 +18,8 @@ from normlab.config.schema import LoggerConfig, RunConfig
 from normlab.folder.run_folder import run_folders
 from normlab.runs.identity import science
 from normlab.runs.run import do
-from normlab.study.board import duration
-from normlab.study.plan import Job
+from normlab.sweep.board import duration
+from normlab.sweep.plan import Job
 
 TRIALS = 6  # short trials at most; what is left is taken to be like those of the same model
 TRIAL_STEPS = 30

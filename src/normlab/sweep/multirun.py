@@ -22,12 +22,12 @@ from normlab.runs.owner import Owner, is_alive, read_owner, this_process
 from normlab.runs.provenance import command
 from normlab.runs.store import Found, accept, look
 from normlab.stopping.request import Stopped
-from normlab.study.board import Board
-from normlab.study.compose import Composer, launcher_of
-from normlab.study.estimate import estimate
-from normlab.study.outcomes import print_table, write_table
-from normlab.study.plan import Job, Outcome, freeze, outcome_file, plan, read_outcome
-from normlab.study.worker import MULTIRUN
+from normlab.sweep.board import Board
+from normlab.sweep.compose import Composer, launcher_of
+from normlab.sweep.estimate import estimate
+from normlab.sweep.outcomes import print_table, write_table
+from normlab.sweep.plan import Job, Outcome, freeze, outcome_file, plan, read_outcome
+from normlab.sweep.worker import MULTIRUN
 
 Launch = Callable[..., Any]  # (overrides of each job, initial_job_idx=number of the first)
 GRACE = 60.0  # seconds that runs have to save when a multirun is stopped

@@ -19,8 +19,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from normlab.folder.run_folder import RunFolder
-from normlab.study.plan import Job, Outcome, read_outcome
-from normlab.study.results import is_better, main_value, show_value, shown_value
+from normlab.sweep.plan import Job, Outcome, read_outcome
+from normlab.sweep.results import is_better, main_value, show_value, shown_value
 
 REFRESH = 1.0  # seconds
 RUNNING_SHOWN = 8

@@ -19,7 +19,7 @@ from normlab.config.schema import InputError
 from normlab.findings.finding import Finding, read_finding
 from normlab.folder.study_folder import StudyFolder
 from normlab.runs.store import folder_of, look
-from normlab.study.plan import Job
+from normlab.sweep.plan import Job
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from normlab.folder.run_folder import RunFolder
-from normlab.study.plan import Job, Outcome
-from normlab.study.results import show_value, shown_value
+from normlab.sweep.plan import Job, Outcome
+from normlab.sweep.results import show_value, shown_value
 
 SHOWN = 40  # rows; of more, those without a result and the first ones
 

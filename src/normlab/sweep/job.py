@@ -11,8 +11,8 @@ from normlab.folder.jsonfile import read_json
 from normlab.runs.code import code_hash
 from normlab.runs.run import do, rank, recalled
 from normlab.stopping.request import NOTICE, Stopped
-from normlab.study.plan import Outcome, changes, write_outcome
-from normlab.study.worker import ending_with_its_multirun
+from normlab.sweep.plan import Outcome, changes, write_outcome
+from normlab.sweep.worker import ending_with_its_multirun
 
 
 def job(plan_file: Path, compose: Callable[[], RunConfig]) -> Outcome:
