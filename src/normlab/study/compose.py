@@ -126,6 +126,5 @@ def _is_ours(config: RunConfig) -> bool:
 
 def _sources() -> Iterable[Path]:
     yield from sorted(CONF.glob("**/*.yaml"))
-    yield from sorted(PACKAGE.glob("*.py"))
-    for room in ("norms", "models"):  # their constructors say which options there are
-        yield from sorted((PACKAGE / room).glob("*.py"))
+    for room in ("config", "norms", "models"):  # constructors say which options there are
+        yield from sorted((PACKAGE / room).glob("**/*.py"))
