@@ -21,18 +21,11 @@ from pydantic import (
     model_validator,
 )
 
-from normlab.config.measure_options import MeasureConfig
+from normlab.config.errors import InputError
+from normlab.config.measures import MeasureConfig
 from normlab.config.strict import Strict
 
 Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-class InputError(ValueError):
-    """The user asked for something that can't work.
-
-    The message is one or two plain sentences: what is wrong, and what would be right. `train.py` prints it
-    without a traceback and exits with status 2.
-    """
 
 
 @dataclass(frozen=True)

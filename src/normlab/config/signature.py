@@ -15,9 +15,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import pydantic
+import pydantic.types
 
-from normlab.config.schema import InputError
+from normlab.config.errors import InputError
 
 _NAMES: dict[str, Any] = {
     "__builtins__": {kind.__name__: kind for kind in (int, float, bool, str, list, tuple, dict)},

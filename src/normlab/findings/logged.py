@@ -16,7 +16,7 @@ ALWAYS = ("seconds", "peak_memory_mb", "parameters")
 def logged(config: RunConfig) -> list[str]:
     """Patterns of the summary's columns."""
     names = [*ALWAYS, *config.measure.summary]
-    if config.measure.name in ("training", "evaluate", "lengths"):
+    if config.measure.scores:
         metrics = _TASK[config.task.goal]
         splits = ["validation", "last", "area", *(["test", "last_test"] if config.test else [])]
         names += [f"{split}/{metric}" for split in splits for metric in metrics]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from normlab.config.measure_options import Axes
+from normlab.config.measures.dependence import Axes
 from normlab.config.schema import RunConfig
 from normlab.config.seeds import derive
 from normlab.folder.place import Place

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from normlab.config.measure_options import GradientGrowth
+from normlab.config.measures.gradients import GradientGrowth
 from normlab.config.schema import InputError, RunConfig
 from normlab.config.seeds import derive
 from normlab.data.load import Data

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from normlab.config.measure_options import InferenceTime
+from normlab.config.measures.timing import InferenceTime
 from normlab.config.schema import InputError, RunConfig
 from normlab.config.seeds import derive
 from normlab.data.batch import Batch

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from normlab.config.measure_options import Leakage
+from normlab.config.measures.dependence import Leakage
 from normlab.config.schema import RunConfig
 from normlab.config.seeds import derive
 from normlab.data.batch import Batch

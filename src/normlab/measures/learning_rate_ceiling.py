@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from normlab.config.measure_options import LearningRateCeiling
+from normlab.config.measures.gradients import LearningRateCeiling
 from normlab.config.schema import RunConfig
 from normlab.config.seeds import derive
 from normlab.data.batch import Batch

@@ -11,7 +11,7 @@ from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from normlab.config.measure_options import Lengths
+from normlab.config.measures.training import Lengths
 from normlab.config.schema import InputError, RunConfig
 from normlab.data.batch import Batch
 from normlab.data.load import Data

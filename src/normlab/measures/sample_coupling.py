@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from normlab.config.measure_options import SampleCoupling
+from normlab.config.measures.dependence import SampleCoupling
 from normlab.config.schema import InputError, RunConfig
 from normlab.config.seeds import derive
 from normlab.data.batch import Batch

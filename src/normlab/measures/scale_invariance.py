@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from normlab.config.measure_options import ScaleInvariance
+from normlab.config.measures.gradients import ScaleInvariance
 from normlab.config.schema import InputError, RunConfig
 from normlab.config.seeds import derive
 from normlab.folder.place import Place

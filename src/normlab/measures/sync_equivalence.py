@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from normlab.config.measure_options import SyncEquivalence
+from normlab.config.measures.dependence import SyncEquivalence
 from normlab.config.schema import InputError, RunConfig
 from normlab.config.seeds import derive
 from normlab.folder.place import Place

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from normlab.config.measure_options import Timing
+from normlab.config.measures.timing import Timing
 from normlab.config.schema import InputError, RunConfig, component_name
 from normlab.config.seeds import derive
 from normlab.data.batch import Batch

@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from rich.console import Console
 
-from normlab.config.measure_options import Training
+from normlab.config.measures.training import Training
 from normlab.config.schema import RunConfig
 from normlab.config.seeds import derive
 from normlab.data.load import Data

@@ -68,9 +68,9 @@ def run(config: RunConfig) -> dict[str, Any]:
 
 def recalled(config: RunConfig) -> RunConfig:
     """The config that is really run: an evaluation takes what it evaluates from the checkpoint."""
-    if config.measure.name != "evaluate":
+    if not config.measure.reads_checkpoint:
         return config
-    made: RunConfig = importlib.import_module("normlab.measures.evaluate").recall(config)
+    made: RunConfig = importlib.import_module(f"normlab.measures.{config.measure.name}").recall(config)
     return made
 
 

@@ -97,7 +97,7 @@ class Board:
             self.summaries[number] = RunFolder(job.folder).read_summary()
         if self._live is not None:
             return
-        value = shown_value(self.summaries.get(number, {}))
+        value = shown_value(job.config.measure, self.summaries.get(number, {}))
         reached = f" · {show_value(value)}" if value else ""
         cause = f" · {outcome.cause}" if outcome.cause else ""
         line = f"{len(self.outcomes)}/{len(self.jobs)} {outcome.state}: {job.id}{reached}{cause}{self._left_text()}"

@@ -126,9 +126,5 @@ def _is_ours(config: RunConfig) -> bool:
 
 def _sources() -> Iterable[Path]:
     yield from sorted(CONF.glob("**/*.yaml"))
-    for room in (
-        "config",
-        "norms",
-        "models",
-    ):  # the checks, and what they read options from
-        yield from sorted((PACKAGE / room).glob("*.py"))
+    for room in ("config", "norms", "models"):  # constructors say which options there are
+        yield from sorted((PACKAGE / room).glob("**/*.py"))

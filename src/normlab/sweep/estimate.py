@@ -121,7 +121,7 @@ def _trial(config: RunConfig) -> Cost:
         done = do(config.model_copy(update=update))
         size = megabytes(done.folder)
     summary = done.summary
-    if config.measure.name not in ("training", "lengths"):  # nothing of it depends on how long it trains
+    if not config.measure.trains:  # nothing of it depends on how long it trains
         return Cost(summary["seconds"], size)
     once = max(0.0, summary["fit_seconds"] - summary["train_seconds"])
     return Cost(summary["train_seconds"] / summary["steps"] * steps + once * validations, size)

@@ -50,7 +50,7 @@ def write_table(jobs: Sequence[Job], outcomes: dict[int, Outcome], invocation: P
         for job in jobs:
             outcome = outcomes[job.number]
             summary = RunFolder(job.folder).read_summary() if outcome.is_result else {}
-            metric, value = shown_value(summary) or ("", "")
+            metric, value = shown_value(job.config.measure, summary) or ("", "")
             seconds = summary.get("seconds", "")
             overrides = " ".join(job.overrides)
             rows.writerow([job.id, outcome.state, overrides, metric, value, seconds, outcome.cause, outcome.log or ""])
@@ -61,5 +61,5 @@ _COLOURS = {"finished": "green", "skipped": "green", "diverged": "yellow"}
 
 def _numbers(job: Job, outcome: Outcome) -> tuple[str, str]:
     summary = RunFolder(job.folder).read_summary() if outcome.is_result else {}
-    value = shown_value(summary)
+    value = shown_value(job.config.measure, summary)
     return show_value(value) if value else "", f"{summary['seconds']:.1f} s" if "seconds" in summary else ""

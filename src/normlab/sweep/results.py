@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from normlab.config.measures.base import Measure
+
 # metric → is more better? In the order of what a task is judged by; see `Task.metric`.
 METRICS = {"accuracy": True, "bits_per_character": False, "perplexity": False, "loss": False}
-PROBED = (
-    *("gradient_growth", "train/examples", "moved_by_examples", "step_ratio", "inference_ratio", "update_share"),
-    *("leak/train_mode_accuracy", "log2_ceiling", "gradient_ratio", "gradient_difference"),
-)  # what other measures find first, of which neither side is better
 
 
 def main_value(summary: dict[str, Any]) -> tuple[str, float] | None:
@@ -21,10 +19,9 @@ def main_value(summary: dict[str, Any]) -> tuple[str, float] | None:
     return None
 
 
-def shown_value(summary: dict[str, Any]) -> tuple[str, float] | None:
-    """The main metric's, or what a probe found."""
-    probed = [(name, float(summary[name])) for name in PROBED if isinstance(summary.get(name), int | float)]
-    return main_value(summary) or next(iter(probed), None)
+def shown_value(measure: Measure, summary: dict[str, Any]) -> tuple[str, float] | None:
+    """The main metric's, or what the measure declares as its headline."""
+    return main_value(summary) or measure.main_value(summary)
 
 
 def show_value(value: tuple[str, float]) -> str:

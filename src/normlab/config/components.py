@@ -1,0 +1,93 @@
+"""A norm and a model by their options: have they the right types, and do they go together? Imports no torch."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from typing import TYPE_CHECKING, Any
+
+from normlab.config.errors import InputError
+from normlab.config.signature import Signature, read, type_error
+
+if TYPE_CHECKING:
+    from normlab.config.schema import RunConfig, TaskConfig
+
+_KIND_OF_VIEW = {"images": "images", "rows": "features", "pixels": "features", "permuted_pixels": "features"}
+
+
+def shown(value: object) -> str:
+    """As the command line would write it."""
+    return json.dumps(value).strip('"')
+
+
+def lower(text: str) -> str:
+    """As the second part of a sentence."""
+    return text[:1].lower() + text[1:]
+
+
+def checked_options(group: str, node: dict[str, Any]) -> Signature:
+    """The signature of the chosen class; its options have the types that its constructor asks for."""
+    if not isinstance(node.get("_target_"), str):
+        raise InputError(f"{group} has no _target_: choose one with {group}=NAME")
+    signature = read(node["_target_"])
+    for name, value in node.items():
+        if name in ("_target_", "_partial_"):
+            continue
+        if name not in signature.options:
+            near = difflib.get_close_matches(name, signature.options, n=1)
+            hint = f" Did you mean {group}.{near[0]}?" if near else ""
+            raise InputError(f"there is no option {group}.{name}.{hint} Options: {', '.join(signature.options)}.")
+        wrong = type_error(signature.options[name], value)
+        if wrong:
+            raise InputError(f"{group}.{name}={shown(value)}: {lower(wrong)}.")
+    return signature
+
+
+def kind_of(task: TaskConfig) -> str:
+    """The kind of input (see `Sizes`) that a task gives."""
+    return _KIND_OF_VIEW.get(task.view, "tokens")
+
+
+def check_sites(config: RunConfig, norm: Signature, model: Signature) -> None:
+    """Has the norm a meaning at the model's sites?"""
+    name, nearest = config.norm_name, norm.constants.get("nearest", "layer")
+    sites = model.constants["layouts"]
+    refused = [layout for layout in sites if layout not in norm.constants.get("layouts", sites)]
+    if refused:
+        where = _PLACES[refused[0]]
+        raise InputError(f"norm={name} has no meaning {where} of model={config.model_name}: use norm={nearest}")
+    causal = config.task.goal == "language_modelling"
+    if causal and "BTC" in sites and not norm.constants.get("causal", True):
+        raise InputError(
+            f"norm={name} takes its statistics over time, so a language model would see the text that it is "
+            f"to predict: use norm={nearest}"
+        )
+    groups, width = config.norm.get("groups"), config.model.get("width")
+    if isinstance(groups, int) and isinstance(width, int) and width % groups:
+        near = max(n for n in range(1, groups + 1) if width % n == 0)
+        raise InputError(
+            f"norm.groups={groups} does not divide model.width={width}: use norm.groups={near} or another width"
+        )
+
+
+_PLACES = {
+    "BC": "at a site without spatial or time dimensions, like those",
+    "BCHW": "on images, the sites",
+    "BTC": "on sequences, the sites",
+}
+
+
+def check_single(config: RunConfig, model: Signature, batch: str, share: int) -> None:
+    """Would batch norm have to take statistics over one example? `batch` says what leaves that many."""
+    if config.norm_name != "batch" or "BC" not in model.constants["layouts"]:
+        return
+    single = "norm.nbs=1" if config.norm.get("nbs") == 1 else batch
+    if min(share, config.norm.get("nbs") or share) == 1:
+        raise InputError(
+            f"batch norm has no statistics over a single example: {single} leaves one a batch in "
+            f"model={config.model_name}; use 2 or more, or norm=layer"
+        )
+
+
+# model → the options whose product is the number of its hidden layers (mlp) or blocks
+LAYERS = {"mlp": ("depth",), "cnn": ("stages", "depth"), "transformer": ("layers",)}

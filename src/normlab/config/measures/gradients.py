@@ -1,0 +1,122 @@
+"""Measures of gradients and learning rates in untrained networks. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field, PositiveFloat
+
+from normlab.config.components import LAYERS, kind_of
+from normlab.config.errors import InputError
+from normlab.config.measures.base import Measure, Rows, Summary, number
+
+if TYPE_CHECKING:
+    from normlab.config.schema import RunConfig
+    from normlab.config.signature import Signature
+
+
+class GradientGrowth(Measure):
+    """How gradients grow a layer on their way back through an untrained network."""
+
+    processes = "one"
+    reads_test = False
+    trains = False
+    scores = False
+    headline = ("gradient_growth",)
+    summary: ClassVar[tuple[str, ...]] = (
+        *("gradient_growth", "activation_growth", "output_cosine", "gradient_log10_first", "gradient_log10_last"),
+        *("layers", "first_layer", "last_layer"),
+    )
+
+    name: Literal["gradient_growth"]
+    batch_size: Annotated[int, Field(ge=2)]  # examples
+    inputs: Literal["gaussian", "data"]
+    skip: Annotated[float, Field(ge=0, lt=0.5)]  # share of the layers, at either end, that is not fitted
+    steps: Literal[0, 1]  # optimiser steps before
+
+    def check(self, config: RunConfig, model: Signature) -> None:
+        """The model needs layers to compare."""
+        if config.model_name not in LAYERS:
+            raise InputError(
+                f"measure=gradient_growth compares layer with layer, and the depth of model={config.model_name} is "
+                f"time: use model={', '.join(LAYERS)}"
+            )
+        counts = {name: config.model[name] for name in LAYERS[config.model_name]}
+        if math.prod(counts.values()) < 2:
+            options = " ".join(f"model.{name}={count}" for name, count in counts.items())
+            raise InputError(f"measure=gradient_growth needs two hidden layers at least; {options} gives one")
+        if self.inputs == "gaussian" and kind_of(config.task) == "tokens":
+            raise InputError(f"measure.inputs=gaussian are no tokens, which task={config.task.name} has: use data")
+
+    def rows(self, config: RunConfig, summary: Summary) -> Rows:
+        """Growth both ways, gradients at both ends, and the similarity of two outputs."""
+        first, last, layers = summary["first_layer"], summary["last_layer"], summary["layers"]
+        return [
+            ("gradient growth", f"{number(summary['gradient_growth'])} a layer backwards, from {last} to {first}"),
+            ("activation growth", f"{number(summary['activation_growth'])} a layer, from {first} to {last}"),
+            (
+                "gradient, log10 RMS",
+                f"{number(summary['gradient_log10_first'], '+.2f')} at layer 1, "
+                f"{number(summary['gradient_log10_last'], '+.2f')} at layer {layers}, where it is random",
+            ),
+            ("cosine", f"{number(summary['output_cosine'])} between two examples at layer {layers}"),
+        ]
+
+
+class LearningRateCeiling(Measure):
+    """The largest learning rate at which a network still learns."""
+
+    processes = "one"
+    reads_test = False
+    trains = False
+    scores = False
+    headline = ("log2_ceiling",)
+    summary: ClassVar[tuple[str, ...]] = ("ceiling", "log2_ceiling", "ceiling_*", "rung", "tried", "entropy")
+
+    name: Literal["learning_rate_ceiling"]
+    lowest: PositiveFloat
+    factor: Annotated[float, Field(gt=1)]  # from rung to rung
+    rungs: Annotated[int, Field(ge=2)]
+    steps: Annotated[int, Field(ge=5)]  # optimiser steps a rung
+    share: Annotated[float, Field(gt=0, le=1)]  # of the targets' entropy, that the loss must come below
+
+    def check(self, config: RunConfig, model: Signature) -> None:
+        """Its highest rung must be a number that float32 holds."""
+        # by logarithms, as a power overflows
+        if math.log10(self.lowest) + (self.rungs - 1) * math.log10(self.factor) > _LARGEST_RATE:
+            raise InputError(
+                f"measure.rungs={self.rungs}: the highest rung would be a learning rate beyond "
+                f"1e{_LARGEST_RATE}, which float32 can't hold; use fewer, or a smaller measure.factor"
+            )
+
+
+_LARGEST_RATE = 38  # its power of ten
+
+
+class ScaleInvariance(Measure):
+    """What scaling the weights before a norm changes."""
+
+    processes = "one"
+    reads_test = False
+    trains = False
+    scores = False
+    headline = ("step_ratio",)
+    summary: ClassVar[tuple[str, ...]] = ("function_change", "unit_function_change", "gradient_ratio", "step_ratio")
+
+    name: Literal["scale_invariance"]
+    factor: Annotated[float, Field(gt=1)]
+    examples: Annotated[int, Field(ge=4)]
+
+    def check(self, config: RunConfig, model: Signature) -> None:
+        """One layer must feed each norm."""
+        if model.constants["layouts"] not in (("BC",), ("BCHW",)) or config.model_name == "lstm":
+            raise InputError(
+                f"measure=scale_invariance scales the layer before each norm, and in model={config.model_name} more "
+                "than one feeds it: use model=mlp or cnn"
+            )
+        if config.model.get("placement") == "pre_activation" and config.model.get("residual"):
+            raise InputError(
+                "measure=scale_invariance scales the layer before each norm, and model.placement=pre_activation has "
+                "sums of branches there: use model.placement=post_conv"
+            )
