@@ -10,8 +10,9 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from normlab.config.schema import InputError, WandbConfig
-from normlab.mirror.loggers import RunRecord, read_rows
+from normlab.mirror.loggers import read_rows
 from normlab.mirror.wandb_access import is_online
+from normlab.session.record import RunRecord
 
 SHORT = ("trainer.steps=2", "trainer.batches=2", "trainer.threads=1", "task.batch_size=16", "model.width=16")
 
