@@ -62,12 +62,14 @@ def prepared(*overrides: str) -> tuple[Any, Any]:
     from hydra import compose, initialize_config_dir
 
     from normlab.config.checks import checked
-    from normlab.session.session import prepare
+    from normlab.data.load import load
+    from normlab.session.devices import set_up
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = checked(compose("train", overrides=list(overrides)))
     torch.use_deterministic_algorithms(config.trainer.deterministic)
-    return config, prepare(config)
+    set_up(config)
+    return config, load(config.task, Path(config.cache))
 
 
 def steps_of(config: Any, data: Any, length: float) -> int:
@@ -119,12 +121,13 @@ def ours(config: Any, data: Any, steps: int) -> float:
 
     from normlab.data.loader import loader
     from normlab.folder.place import Place
-    from normlab.mirror.loggers import build_loggers, finish
+    from normlab.mirror.progress import Bar
     from normlab.models.build import build_model
     from normlab.probes.precise_statistics import PreciseStatistics
-    from normlab.session.callbacks import TrainingLog
-    from normlab.session.progress import Bar
-    from normlab.session.session import build_task, build_trainer
+    from normlab.session.loggers import Loggers
+    from normlab.session.task import build_task
+    from normlab.session.trainer import build_trainer
+    from normlab.session.training_log import TrainingLog
 
     torch.manual_seed(0)
     task = build_task(config, build_model(config.norm, config.model, data.sizes), data)
@@ -133,9 +136,9 @@ def ours(config: Any, data: Any, steps: int) -> float:
     log = TrainingLog(config.trainer.log_every)
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder), "bench", attempt=1)
-        built = build_loggers(config, place)
-        trainer = build_trainer(config, place, built, [log, PreciseStatistics(), Bar(Console())])
+        loggers = Loggers(config, place)
+        trainer = build_trainer(config, place, loggers.all, [log, PreciseStatistics(), Bar(Console(), task.metric)])
         trainer.limit_val_batches = 0  # only the loop is compared
         trainer.fit(task, loader(data.splits["train"], config.task.batch_size, seed=0, bucket=config.task.bucket))
-        finish(built, {"steps": steps})
+        loggers.close({"steps": steps})
     return log.seconds

@@ -30,7 +30,7 @@ def arrange(at: dict[str, Any]) -> None:
 
 
 def _in_training(at: dict[str, Any], signum: int) -> None:
-    from normlab.session.callbacks import Heartbeat
+    from normlab.mirror.progress import Heartbeat
 
     validated = 0
 

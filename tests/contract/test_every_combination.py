@@ -12,7 +12,7 @@ from normlab.config.schema import InputError
 from normlab.data.load import load
 from normlab.data.loader import loader
 from normlab.models.build import build_model
-from normlab.session.session import build_task
+from normlab.session.task import build_task
 
 CONF = Path(__file__).parents[2] / "conf"
 NORMS = sorted(path.stem for path in (CONF / "norm").glob("*.yaml"))

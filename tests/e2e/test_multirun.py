@@ -62,7 +62,7 @@ def test_a_stopped_multirun_saves_and_says_how_to_go_on(name, status, zygote, ca
 
 
 def test_a_failing_run_is_named_and_the_others_are_done(train, tmp_path, monkeypatch):
-    from normlab.session.callbacks import Heartbeat
+    from normlab.mirror.progress import Heartbeat
 
     def fail(self, trainer, task, *_):
         if "batch" in self.path.parent.name.split("-") and trainer.global_step == 3:

@@ -202,7 +202,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_good(train, trained, monkeyp
 
 
 def test_ctrl_c_stops_the_run_and_says_so(train, tmp_path, monkeypatch):
-    from normlab.session.callbacks import TrainingLog
+    from normlab.session.training_log import TrainingLog
 
     def press(*_):
         raise KeyboardInterrupt
@@ -217,7 +217,7 @@ def test_ctrl_c_stops_the_run_and_says_so(train, tmp_path, monkeypatch):
 
 
 def test_a_failure_is_recorded_with_its_cause(train, tmp_path, monkeypatch):
-    from normlab.session.callbacks import TrainingLog
+    from normlab.session.training_log import TrainingLog
 
     def fail(*_):
         raise RuntimeError("the machine is on fire")

@@ -16,7 +16,7 @@ from normlab.config.seeds import derive
 from normlab.data.load import load
 from normlab.data.loader import loader
 from normlab.models.build import build_model
-from normlab.session.session import build_task
+from normlab.session.task import build_task
 
 CONF = Path(__file__).parents[2] / "conf"
 GOLDEN = Path(__file__).with_suffix(".json")

@@ -8,7 +8,7 @@ from torch import nn
 
 from normlab.config.schema import OptimConfig, Sizes
 from normlab.data.batch import Batch
-from normlab.session.callbacks import Curve
+from normlab.session.validation_curve import ValidationCurve
 from normlab.tasks.classification import CLASSES, Classification
 
 OPTIM = OptimConfig(name="sgd", lr=0.1, weight_decay=0.0)
@@ -42,10 +42,10 @@ def test_none_of_more_classes_than_can_be_looked_at(outputs, counted):
 
 
 def test_the_best_validation_keeps_its_own_even_if_the_run_is_interrupted():
-    classifier, curve = task(2), Curve()
+    classifier, curve = task(2), ValidationCurve()
     for step, predicted in enumerate([[0, 0, 0, 0], [0, 0, 1, 1], [1, 1, 1, 1]], 1):
         if step == 3:
-            interrupted, curve = curve.state_dict(), Curve()
+            interrupted, curve = curve.state_dict(), ValidationCurve()
             curve.load_state_dict(interrupted)
         metrics = evaluate(classifier, predicted, actual=[0, 1, 1, 1])
         values = {f"validation/{name}": value for name, value in metrics.items()}

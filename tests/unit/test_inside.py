@@ -19,6 +19,7 @@ from normlab.config.schema import InputError, OptimConfig, Sizes
 from normlab.data.batch import Batch
 from normlab.data.loader import loader
 from normlab.data.splits import Examples, Windows
+from normlab.models.base import Model
 from normlab.models.cnn import CNN
 from normlab.models.lstm import LSTM
 from normlab.models.mlp import MLP
@@ -196,7 +197,7 @@ def test_a_look_leaves_modes_kernels_and_gradients_alone() -> None:
     assert all(parameter.grad is None for parameter in task.model.parameters())
 
 
-class Chain(nn.Module):
+class Chain(Model):
     """One hidden layer, with a norm before and behind its relu."""
 
     def __init__(self, norm) -> None:

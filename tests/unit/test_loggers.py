@@ -11,8 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from normlab.config.schema import InputError, WandbConfig
 from normlab.folder.run_folder import RunFolder
-from normlab.mirror.loggers import RunRecord
 from normlab.mirror.wandb_access import is_online
+from normlab.session.record import RunRecord
 
 SHORT = ("trainer.steps=2", "trainer.batches=2", "trainer.threads=1", "task.batch_size=16", "model.width=16")
 

@@ -10,7 +10,7 @@ from run_folders import config_of
 from normlab.config.schema import InputError
 from normlab.folder.place import Place
 from normlab.runs.run import do
-from normlab.session.session import build_trainer
+from normlab.session.trainer import build_trainer
 from normlab.stopping import request as stopping
 from normlab.stopping import slurm
 from normlab.stopping.request import NOTICE, Stopped, StopRequest, end_when_asked

@@ -24,6 +24,7 @@ from normlab.norms.layer import LayerNorm
 from normlab.runs import identity
 from normlab.runs.code import code_hash
 from normlab.runs.identity import run_id, science
+from normlab.session.session import Session
 from normlab.tasks.classification import Classification
 from normlab.tasks.language_modelling import LanguageModelling
 from normlab.tasks.task import Task
@@ -55,12 +56,18 @@ def config(cache):
     return made
 
 
+@pytest.fixture
+def session(config, tmp_path):
+    """`session("norm=layer", …)`: one of a checked config."""
+    return lambda *overrides: Session(config(*overrides), Place(tmp_path, "a", 1))
+
+
 # ---- a training step
 
 
 @pytest.mark.parametrize("precision", ["32-true", "64-true", "bf16-mixed"])
-def test_step_time_of_two_norms(config, precision):
-    chosen = config("measure=step_time", "norm=layer", *SMALL_MLP, f"trainer.precision={precision}")
+def test_step_time_of_two_norms(session, precision):
+    chosen = session("measure=step_time", "norm=layer", *SMALL_MLP, f"trainer.precision={precision}")
     summary, rows = step_time.find(chosen)
     assert summary["against"] == "batch"
     assert summary["parameters"] == summary["parameters_against"] == 784 * 16 + 16 * 16 + 2 * 3 * 16 + 17 * 10
@@ -73,13 +80,13 @@ def test_step_time_of_two_norms(config, precision):
     assert summary["step_ms_min"] == min(row["block/step_ms"] for row in rows)
 
 
-def test_a_norm_alone(config):
-    summary, rows = step_time.find(config("measure=step_time", "measure.against=null", *SMALL_MLP))
+def test_a_norm_alone(session):
+    summary, rows = step_time.find(session("measure=step_time", "measure.against=null", *SMALL_MLP))
     assert not [name for name in (*summary, *rows[0]) if name.endswith("against")]
 
 
-def test_both_networks_begin_alike_and_read_what_training_would_read(config):
-    bench = Bench(config("measure=step_time", *SMALL_MLP, "seed=3"))
+def test_both_networks_begin_alike_and_read_what_training_would_read(session):
+    bench = Bench(session("measure=step_time", *SMALL_MLP, "seed=3"))
     one, other = bench.models().values()
     assert (type(one.norms[0]), type(other.norms[0])) == (LayerNorm, BatchNorm)
     for name, parameter in one.named_parameters():
@@ -89,9 +96,9 @@ def test_both_networks_begin_alike_and_read_what_training_would_read(config):
     assert not torch.equal(first.inputs, second.inputs)
 
 
-def test_a_step_changes_a_model_as_training_does(config):
+def test_a_step_changes_a_model_as_training_does(session):
     """Two steps by hand: loss, gradients, clipping, SGD (AdamW divides gradients that are rounding by themselves)."""
-    bench = Bench(config("measure=step_time", "norm=batch", *SMALL_MLP, "optim=sgd", "optim.clip=0.5"))
+    bench = Bench(session("measure=step_time", "norm=batch", *SMALL_MLP, "optim=sgd", "optim.clip=0.5"))
     batches = bench.batches(8, 2)
     (model, _), (expected, _) = ([*bench.models().values()] for _ in range(2))
     step = step_time.Step(bench, model.train(), batches)
@@ -127,9 +134,9 @@ def test_the_loss_is_that_of_the_task(goal):
     # floats a hidden layer: mean and deviation of each example or each channel
     [("none", 0), ("layer", 2 * 4), ("batch", 2 * 16)],
 )
-def test_saved_bytes_are_those_of_a_hand_count(config, norm, statistics):
+def test_saved_bytes_are_those_of_a_hand_count(session, norm, statistics):
     width, size, depth, outputs = 16, 4, 2, 10
-    chosen = config("measure=step_time", f"norm={norm}", *SMALL_MLP, f"measure.batch_size={size}")
+    chosen = session("measure=step_time", f"norm={norm}", *SMALL_MLP, f"measure.batch_size={size}")
     summary, _ = step_time.find(chosen)
     linear = 0 if norm == "none" else size * width  # what the norm reads
     activation = size * width
@@ -137,8 +144,8 @@ def test_saved_bytes_are_those_of_a_hand_count(config, norm, statistics):
     assert summary["saved_bytes"] == 4 * (depth * (linear + statistics + activation) + loss)
 
 
-def test_counting_bytes_leaves_running_statistics_alone(config):
-    bench = Bench(config("measure=step_time", "norm=batch", *SMALL_MLP))
+def test_counting_bytes_leaves_running_statistics_alone(session):
+    bench = Bench(session("measure=step_time", "norm=batch", *SMALL_MLP))
     model = bench.models()[""].train()
     step_time.Step(bench, model, bench.batches(8, 1)).saved_bytes()
     assert torch.equal(model.norms[0].running_mean, torch.zeros(16))
@@ -148,46 +155,46 @@ def test_counting_bytes_leaves_running_statistics_alone(config):
 @pytest.mark.parametrize(
     "choice", [("model=lstm", "model.width=8"), ("model=transformer", "model.width=8", "model.heads=2")]
 )
-def test_step_time_of_sequences(config, choice):
-    summary, _ = step_time.find(config("measure=step_time", *choice, *FEW))
+def test_step_time_of_sequences(session, choice):
+    summary, _ = step_time.find(session("measure=step_time", *choice, *FEW))
     assert summary["step_ratio"] > 0
     assert summary["saved_bytes_against"] > 0
     assert ("kernel" in summary) == ("model=lstm" in choice)
 
 
-def test_single_examples_of_images_have_statistics(config):
-    summary, _ = step_time.find(config("measure=step_time", "norm=batch", "measure.batch_size=1", *SMALL_CNN))
+def test_single_examples_of_images_have_statistics(session):
+    summary, _ = step_time.find(session("measure=step_time", "norm=batch", "measure.batch_size=1", *SMALL_CNN))
     assert summary["diverged"] is False
 
 
 # ---- inference
 
 
-def test_batch_norm_is_folded_and_layer_norm_is_not(config):
-    summary, rows = inference_time.find(config("measure=inference_time", "norm=batch", *SMALL_CNN))
+def test_batch_norm_is_folded_and_layer_norm_is_not(session):
+    summary, rows = inference_time.find(session("measure=inference_time", "norm=batch", *SMALL_CNN))
     assert (summary["folded"], summary["folded_against"]) == (True, True)
-    summary, rows = inference_time.find(config("measure=inference_time", "norm=layer", *SMALL_CNN))
+    summary, rows = inference_time.find(session("measure=inference_time", "norm=layer", *SMALL_CNN))
     assert (summary["folded"], summary["folded_against"]) == (False, True)
     assert "fold_error" not in summary
     assert 0 < summary["fold_error_against"] < 1e-5
     assert len(rows) == 3
 
 
-def test_the_folded_network_is_the_one_that_is_timed(config, monkeypatch):
+def test_the_folded_network_is_the_one_that_is_timed(session, monkeypatch):
     served = []
     monkeypatch.setattr(inference_time, "_pass", lambda bench, model, batches: served.append(model) or (lambda i: None))
     for options in ([], ["measure.fold=false"], ["model.placement=pre_activation"]):
-        inference_time.find(config("measure=inference_time", *SMALL_CNN, *options))
+        inference_time.find(session("measure=inference_time", *SMALL_CNN, *options))
     norms = [sum(isinstance(module, Norm) for module in model.modules()) for model in served]
     assert norms == [9, 0, 9, 9, 7, 7]
     assert not any(model.training for model in served)
 
 
-def test_folding_meets_real_running_statistics(config, monkeypatch):
+def test_folding_meets_real_running_statistics(session, monkeypatch):
     seen = []
     fold = inference_time.fold
     monkeypatch.setattr(inference_time, "fold", lambda model: seen.append(model) or fold(model))
-    inference_time.find(config("measure=inference_time", "norm=batch", "measure.against=null", *SMALL_CNN))
+    inference_time.find(session("measure=inference_time", "norm=batch", "measure.against=null", *SMALL_CNN))
     assert float(seen[0].norm.running_mean.abs().max()) > 0.01
 
 
@@ -215,16 +222,16 @@ def test_a_network_that_is_not_the_same_is_told():
     ],
     ids=["cnn", "mlp", "transformer"],
 )
-def test_site_time(config, choice, count):
-    summary, rows = site_time.find(config("measure=site_time", "norm=layer", *choice))
+def test_site_time(session, choice, count):
+    summary, rows = site_time.find(session("measure=site_time", "norm=layer", *choice))
     assert summary["sites"] == count
     assert summary["update_share"] < 1
     assert {"torch_ms", "torch_ms_without_update", "site_ratio"} <= summary.keys()
     assert len(rows) == 3
 
 
-def test_without_batch_norm_there_is_no_update(config):
-    summary, _ = site_time.find(config("measure=site_time", "norm=layer", "norm@measure.against=rms", *SMALL_MLP))
+def test_without_batch_norm_there_is_no_update(session):
+    summary, _ = site_time.find(session("measure=site_time", "norm=layer", "norm@measure.against=rms", *SMALL_MLP))
     assert "update_share" not in summary
 
 
@@ -241,8 +248,8 @@ def test_pytorchs_batch_norm_computes_what_ours_does(layout, shape):
     assert without.mean is None
 
 
-def test_calls_are_those_of_a_forward_pass(config):
-    bench = Bench(config("measure=site_time", "norm=layer", *SMALL_MLP))
+def test_calls_are_those_of_a_forward_pass(session):
+    bench = Bench(session("measure=site_time", "norm=layer", *SMALL_MLP))
     (batch,) = bench.batches(8, 1)
     model = bench.models()[""].train()
     first, second = site_time.site_calls(model, batch)
@@ -280,9 +287,9 @@ def test_evaluation_of_single_examples_is_not_refused(config):
     assert config("measure=step_time", "model=mlp", "measure.batch_size=1", "measure.against=null").measure.exclusive
 
 
-def test_more_examples_than_there_are(config):
+def test_more_examples_than_there_are(session):
     with pytest.raises(InputError, match="16000 examples"):
-        step_time.find(config("measure=step_time", "measure.batch_size=16001", *SMALL_MLP))
+        step_time.find(session("measure=step_time", "measure.batch_size=16001", *SMALL_MLP))
 
 
 def test_the_machine_is_part_of_a_time(config, monkeypatch):
@@ -320,16 +327,16 @@ def importable(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
 
 
-def process_and_seed(config: RunConfig) -> fresh.Found:
+def process_and_seed(session: Session) -> fresh.Found:
     print("not a part of the answer")
-    return {"process": os.getpid(), "seed": config.seed}, [{"block/step_ms": 1.5}, {"block/step_ms": 2.5}]
+    return {"process": os.getpid(), "seed": session.config.seed}, [{"block/step_ms": 1.5}, {"block/step_ms": 2.5}]
 
 
-def refuses(_config: RunConfig) -> fresh.Found:
+def refuses(_session: Session) -> fresh.Found:
     raise InputError("there is no such clock")
 
 
-def dies(_config: RunConfig) -> fresh.Found:
+def dies(_session: Session) -> fresh.Found:
     os._exit(7)
 
 
@@ -359,9 +366,9 @@ def test_its_death_is_told(config, tmp_path, importable):
 
 
 @pytest.mark.parametrize(("threads", "clock"), [([], "process"), (["trainer.threads=2"], "wall")])
-def test_one_thread_is_timed_by_the_clock_of_its_process(config, threads, clock, monkeypatch):
+def test_one_thread_is_timed_by_the_clock_of_its_process(session, threads, clock, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    bench = Bench(config("measure=step_time", *SMALL_MLP, *threads))
+    bench = Bench(session("measure=step_time", *SMALL_MLP, *threads))
     assert bench.clock == clock
     blocks = bench.timed({"": [lambda i: time.sleep(0.01)]})[""]
     assert (max(seconds for (seconds,) in blocks) < 0.01) == (clock == "process")

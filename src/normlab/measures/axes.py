@@ -13,10 +13,8 @@ from normlab.config.seeds import derive
 from normlab.folder.place import Place
 from normlab.measures.sample_coupling import LENGTHS as STEPS
 from normlab.measures.sample_coupling import SITES, norm_sites
-from normlab.mirror.loggers import build_loggers, finish
-from normlab.models.build import build_model
 from normlab.norms.base import Norm
-from normlab.session.session import prepare
+from normlab.session.session import Session
 
 LENGTHS = {"T": STEPS["T"], "H": 4, "W": 3}  # no step beyond those that a norm keeps statistics of
 # claim → kind of site → the axes that one set of statistics pools, if the claim is true; recurrent: one set a step
@@ -56,19 +54,16 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     """
     options = config.measure
     assert isinstance(options, Axes)
-    data = prepare(config)
-    seed = derive(config.seed, "inputs")
+    session = Session(config, place)
+    seed = session.seed("inputs")
     summary: dict[str, Any] = {}
     sites = norm_sites(config.norm, gain_init=1.0)
     for kind, norm in sites.items():
         summary |= site_axes(norm, kind, options.examples, seed)
     summary = {**over_all(summary), **summary}
     summary["as_declared"] = all(_as_declared(norm, kind, summary) for kind, norm in sites.items())
-    torch.manual_seed(derive(config.seed, "init"))
-    model = build_model(config.norm, config.model, data.sizes)
-    summary["parameters"] = sum(p.numel() for p in model.parameters())
-    finish(build_loggers(config, place), summary)
-    return summary
+    summary["parameters"] = sum(p.numel() for p in session.model().parameters())
+    return session.finish(summary)
 
 
 @torch.no_grad()

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from normlab.config.schema import RunConfig
-from normlab.data.loader import loader
 from normlab.folder.place import Place
-from normlab.mirror.loggers import build_loggers, finish
 from normlab.models.checkpoint import load_checkpoint, read_checkpoint, recorded
-from normlab.session.session import build_task, build_trainer, prepare
+from normlab.session.session import Session
+from normlab.session.task import build_task
+from normlab.session.trainer import batches_of, build_trainer
 
 
 def recall(config: RunConfig) -> RunConfig:
@@ -27,19 +27,13 @@ def recall(config: RunConfig) -> RunConfig:
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     """Validation and test metrics of the checkpoint's weights. `config` holds the checkpoint's own choices."""
     assert config.ckpt is not None
-    data = prepare(config)
-    model = load_checkpoint(config.ckpt)
-    task = build_task(config, model, data)
-    trainer = build_trainer(config, place, build_loggers(config, place), [])
+    session, model = Session(config, place), load_checkpoint(config.ckpt)
+    task = build_task(config, model, session.data)
+    if config.trainer.compile:
+        task.run_compiled()
+    trainer = build_trainer(config, place, session.loggers.all, [])
     summary: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
     torch.manual_seed(0)
-    for split, run in (("validation", trainer.validate), ("test", trainer.test)):
-        batches = loader(
-            data.split(split).to(trainer.strategy.root_device),
-            config.task.eval_batch_size,
-            rank=trainer.global_rank,
-            world_size=trainer.world_size,
-        )
-        summary |= run(task, batches, verbose=False)[0]
-    finish(trainer.loggers, summary)
-    return summary
+    for split, evaluate in (("validation", trainer.validate), ("test", trainer.test)):
+        summary |= evaluate(task, batches_of(session, trainer, split), verbose=False)[0]
+    return session.finish(summary)

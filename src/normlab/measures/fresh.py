@@ -13,34 +13,32 @@ from typing import Any
 
 from normlab.config.schema import RunConfig
 from normlab.folder.place import Place
+from normlab.session.session import Session
 
 Found = tuple[dict[str, Any], list[dict[str, float]]]  # the summary, and the rows of the run's metrics
 
 
-def measure_fresh(find: Callable[[RunConfig], Found], config: RunConfig, place: Place) -> dict[str, Any]:
+def measure_fresh(find: Callable[[Session], Found], config: RunConfig, place: Place) -> dict[str, Any]:
     """What `find` returns in a fresh process; its rows go to the loggers.
 
     Raises:
-        RuntimeError: the process has died without a word.
+        RuntimeError: the process has died without an answer.
         Exception: whatever `find` has raised.
     """
-    summary, rows = _in_fresh_process(find, config)
+    summary, rows = _in_fresh_process(find, config, place)
     # imports Lightning, which takes as long as the times themselves: here at least it does so once in a multirun
-    from normlab.mirror.loggers import build_loggers, finish
+    from normlab.session.loggers import Loggers
 
-    loggers = build_loggers(config, place)
-    for logger in loggers:
-        for i, row in enumerate(rows, 1):
-            logger.log_metrics(row, step=i)
-        logger.finalize("success")
-    finish(loggers, summary)
-    return summary
+    loggers = Loggers(config, place)
+    for i, row in enumerate(rows, 1):
+        loggers.log(row, i)
+    return loggers.close(summary)
 
 
-def _in_fresh_process(find: Callable[[RunConfig], Found], config: RunConfig) -> Found:
+def _in_fresh_process(find: Callable[[Session], Found], config: RunConfig, place: Place) -> Found:
     # not multiprocessing's own way: joblib's workers can't start a process by it
     command = [sys.executable, "-m", "normlab.measures.fresh"]
-    ended = subprocess.run(command, input=pickle.dumps((find, config)), stdout=subprocess.PIPE, check=False)
+    ended = subprocess.run(command, input=pickle.dumps((find, config, place)), stdout=subprocess.PIPE, check=False)
     try:
         answer = pickle.loads(ended.stdout)
     except (EOFError, pickle.UnpicklingError):
@@ -52,14 +50,14 @@ def _in_fresh_process(find: Callable[[RunConfig], Found], config: RunConfig) -> 
 
 
 def main() -> None:
-    """What the fresh process does: read what to find and in which config, write what was found or went wrong."""
+    """What the fresh process does: read what to find in which session, write what was found or went wrong."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the process that waits too, which ends this one
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)  # whatever is printed meanwhile is no part of the answer
         answer: Found | Exception
         try:
-            find, config = pickle.load(sys.stdin.buffer)
-            answer = find(config)
+            find, config, place = pickle.load(sys.stdin.buffer)
+            answer = find(Session(config, place))
         except Exception as error:
             error.add_note(traceback.format_exc())  # the other process would not see where
             answer = error

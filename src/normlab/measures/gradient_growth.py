@@ -10,16 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from normlab.config.measures.gradients import GradientGrowth
-from normlab.config.schema import InputError, RunConfig
-from normlab.config.seeds import derive
-from normlab.data.load import Data
-from normlab.data.loader import loader
+from normlab.config.schema import RunConfig
 from normlab.folder.place import Place
-from normlab.mirror.loggers import build_loggers, finish
-from normlab.models.build import build_model
 from normlab.models.mlp import MLP
 from normlab.probes.signals import cosine, rms
-from normlab.session.session import build_task, prepare
+from normlab.session.session import Session
+from normlab.session.task import build_task
 from normlab.tasks.optimiser import build_optimiser
 from normlab.tasks.task import Task
 
@@ -62,38 +58,32 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     """
     options = config.measure
     assert isinstance(options, GradientGrowth)
-    data = prepare(config)
-    device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
-    torch.manual_seed(derive(config.seed, "init"))
-    model = build_model(config.norm, config.model, data.sizes).to(device, torch.float64).train()
-    torch.manual_seed(derive(config.seed, "noise"))
+    session = Session(config, place)
+    model = session.model().to(session.device, torch.float64).train()
+    torch.manual_seed(session.seed("noise"))
     if options.steps:
-        _train_a_step(build_task(config, model, data), config, data)
-    layers = hidden(model, _inputs(config, data, options).to(device))
-    cotangent = _gaussian(layers[-1].shape, derive(config.seed, "cotangent")).to(device)
+        _train_a_step(session, build_task(config, model, session.data))
+    layers = hidden(model, _inputs(session, options).to(session.device))
+    cotangent = _gaussian(layers[-1].shape, session.seed("cotangent")).to(session.device)
     gradients = gradient_logs(layers, cotangent)
     activations = [float(rms(x).log10()) for x in layers]
     cosines = [cosine(x) for x in layers]
-    loggers = build_loggers(config, place)
     names = ("layer/gradient_log10", "layer/activation_log10", "layer/cosine")
-    for logger in loggers:
-        for i, values in enumerate(zip(gradients, activations, cosines, strict=True), 1):
-            logger.log_metrics(dict(zip(names, values, strict=True)), step=i)
-        logger.finalize("success")
+    for i, values in enumerate(zip(gradients, activations, cosines, strict=True), 1):
+        session.log(dict(zip(names, values, strict=True)), i)
     inner = inner_layers(len(layers), options.skip)
-    summary: dict[str, Any] = {
+    summary = {
         "gradient_growth": growth([-log for log in gradients], inner),
         "activation_growth": growth(activations, inner),
-        "output_cosine": _finite(cosines[-1]),
-        "gradient_log10_first": _finite(gradients[0]),
-        "gradient_log10_last": _finite(gradients[-1]),
+        "output_cosine": cosines[-1],
+        "gradient_log10_first": gradients[0],
+        "gradient_log10_last": gradients[-1],
         "layers": len(layers),
         "first_layer": inner.start,
         "last_layer": inner.stop - 1,
         "parameters": sum(p.numel() for p in model.parameters()),
     }
-    finish(loggers, summary)
-    return summary
+    return session.finish(summary)
 
 
 def hidden(model: nn.Module, inputs: Tensor) -> list[Tensor]:
@@ -143,36 +133,19 @@ def growth(logs: list[float], layers: range) -> float | None:
     return float(10 ** linear_regression(layers, values).slope)
 
 
-def _inputs(config: RunConfig, data: Data, options: GradientGrowth) -> Tensor:
+def _inputs(session: Session, options: GradientGrowth) -> Tensor:
     """A batch [B, …]: Gaussian, or of the training split, where sequences end with the shortest of the batch."""
-    seed = derive(config.seed, "inputs")
     if options.inputs == "gaussian":
-        return _gaussian((options.batch_size, *data.sizes.shape), seed)
-    split = data.split("train")
-    index = split.shuffled(torch.Generator().manual_seed(seed))[: options.batch_size]
-    if len(index) < options.batch_size:
-        raise InputError(
-            f"measure.batch_size={options.batch_size}: the training split of task={data.name} has {len(index)} examples"
-        )
-    batch = split.gather(index)
+        return _gaussian((options.batch_size, *session.data.sizes.shape), session.seed("inputs"))
+    batch = session.sample(options.batch_size, "measure.batch_size")
     inputs = batch.inputs if batch.mask is None else batch.inputs[:, : int(batch.mask.sum(1).min())]
     return inputs.double() if inputs.is_floating_point() else inputs
 
 
-def _train_a_step(task: Task, config: RunConfig, data: Data) -> None:
-    """One optimiser step on a batch of the training split, at the full learning rate."""
-    optimiser = build_optimiser(task.model, config.optim)
-    order = derive(config.seed, "order")
-    batches = loader(
-        data.split("train"),
-        config.task.batch_size,
-        seed=order,
-        bucket=config.task.bucket,
-        classes_per_batch=config.task.classes_per_batch,
-        augment=config.task.augment,
-    )
-    batch = next(iter(batches))
-    batch = batch.to(next(task.model.parameters()).device)
+def _train_a_step(session: Session, task: Task) -> None:
+    """One optimiser step on a batch of the training split, at the full learning rate, even if the loss is infinite."""
+    optimiser = build_optimiser(task.model, session.config.optim)
+    batch = next(session.training_batches())
     inputs = batch.inputs.double() if batch.inputs.is_floating_point() else batch.inputs
     (task.losses(task.model(inputs, batch.mask), batch) / batch.total).backward()
     task.configure_gradient_clipping(optimiser)
@@ -181,8 +154,3 @@ def _train_a_step(task: Task, config: RunConfig, data: Data) -> None:
 
 def _gaussian(shape: tuple[int, ...], seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def _finite(value: float) -> float | None:
-    """JSON knows no NaN."""
-    return value if math.isfinite(value) else None

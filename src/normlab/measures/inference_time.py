@@ -9,13 +9,14 @@ from torch import nn
 
 from normlab.config.measures.timing import InferenceTime
 from normlab.config.schema import InputError, RunConfig
-from normlab.config.seeds import derive
 from normlab.data.batch import Batch
 from normlab.folder.place import Place
 from normlab.measures.blocks import Part, compared, rows
 from normlab.measures.fresh import Found, measure_fresh
 from normlab.measures.timing import Bench, described
+from normlab.models.base import Model
 from normlab.models.fold import fold
+from normlab.session.session import Session
 
 REHEARSALS = 10  # training batches that give running statistics something to hold
 
@@ -37,17 +38,17 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def find(config: RunConfig) -> Found:
+def find(session: Session) -> Found:
     """The summary and the rows, in this process."""
-    bench = Bench(config)
+    bench = Bench(session)
     options, models = bench.options, bench.models()
     assert isinstance(options, InferenceTime)
     summary = described(bench, models)
     batches = bench.batches(options.batch_size, options.steps)
     arms: dict[str, list[Part]] = {}
     for suffix, model in models.items():
-        torch.manual_seed(derive(config.seed, "noise"))
-        for batch in bench.batches(config.task.batch_size, REHEARSALS):
+        torch.manual_seed(session.seed("noise"))
+        for batch in bench.batches(session.config.task.batch_size, REHEARSALS):
             model.train()(batch.inputs, batch.mask)
         model.eval()
         served = folded(model) if options.fold else None
@@ -59,7 +60,7 @@ def find(config: RunConfig) -> Found:
     return {**summary, **compared(times, "inference")}, rows(times, "inference")
 
 
-def folded(model: nn.Module) -> nn.Module | None:
+def folded(model: Model) -> Model | None:
     """The model with its norms folded away; None where that is not exact."""
     try:
         return fold(model)
@@ -75,7 +76,7 @@ def fold_error(one: nn.Module, other: nn.Module, batches: list[Batch]) -> float:
     return max(float((x - y).abs().max()) for x, y in pairs) / greatest
 
 
-def _pass(bench: Bench, model: nn.Module, batches: list[Batch]) -> Part:
+def _pass(bench: Bench, model: Model, batches: list[Batch]) -> Part:
     call = bench.forward(model)
 
     def forward(i: int) -> None:

@@ -12,14 +12,12 @@ from torch import Tensor, nn
 
 from normlab.config.measures.dependence import Leakage
 from normlab.config.schema import RunConfig
-from normlab.config.seeds import derive
 from normlab.data.batch import Batch
 from normlab.data.load import Data
 from normlab.folder.place import Place
-from normlab.mirror.loggers import build_loggers, finish
-from normlab.models.build import build_model
-from normlab.session.session import build_task, prepare
-from normlab.session.steps import device_of, step, training_batches
+from normlab.session.session import Session
+from normlab.session.steps import step
+from normlab.session.task import build_task
 from normlab.tasks.optimiser import build_optimiser, build_schedule
 
 
@@ -45,36 +43,30 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     """
     options = config.measure
     assert isinstance(options, Leakage)
-    data = prepare(config)
-    torch.manual_seed(derive(config.seed, "init"))
-    model = build_model(config.norm, config.model, data.sizes).to(device_of(config)).train()
-    task = build_task(config, model, data)
-    torch.manual_seed(derive(config.seed, "noise"))
+    session = Session(config, place)
+    model = session.model().to(session.device).train()
+    task = build_task(config, model, session.data)
+    torch.manual_seed(session.seed("noise"))
     optimiser = build_optimiser(model, config.optim)
     schedule = build_schedule(optimiser, config.optim, options.steps)
-    loggers = build_loggers(config, place)
     losses: list[float] = []
-    for batch in itertools.islice(training_batches(config, data), options.steps):
+    for batch in itertools.islice(session.training_batches(), options.steps):
         losses.append(step(task, optimiser, of_partner(batch)))
         schedule.step()
-        for logger in loggers:
-            logger.log_metrics({"train/loss": losses[-1]}, step=len(losses))
-    for logger in loggers:
-        logger.finalize("success")
+        session.log({"train/loss": losses[-1]}, len(losses))
     last = torch.tensor(losses[-max(1, options.steps // 5) :]).mean()
     summary: dict[str, Any] = {
         "diverged": not bool(last.isfinite()),
         "steps": options.steps,
-        "leak/train_loss": float(last) if last.isfinite() else None,
-        "leak/chance": _chance(data),
+        "leak/train_loss": float(last),
+        "leak/chance": _chance(session.data),
         "parameters": sum(p.numel() for p in model.parameters()),
     }
     for mode in ("eval", "train"):  # in training mode running statistics move
         model.train(mode == "train")
-        hits = accuracy(model, _pairs(config, data))
+        hits = accuracy(model, _pairs(session))
         summary[f"leak/{mode}_mode_accuracy"] = None if summary["diverged"] else hits
-    finish(loggers, summary)
-    return summary
+    return session.finish(summary)
 
 
 def of_partner(batch: Batch) -> Batch:
@@ -91,11 +83,11 @@ def accuracy(model: nn.Module, batches: Iterator[Batch]) -> float:
     return float(hits.double().mean())
 
 
-def _pairs(config: RunConfig, data: Data) -> Iterator[Batch]:
+def _pairs(session: Session) -> Iterator[Batch]:
     """Validation in random pairs, always the same for a seed."""
-    split = data.split("validation").to(device_of(config))
-    index: Tensor = split.shuffled(torch.Generator().manual_seed(derive(config.seed, "pairs")))
-    size = min(config.task.batch_size, len(index) // 2 * 2)
+    split = session.data.split("validation").to(session.device)
+    index: Tensor = split.shuffled(torch.Generator().manual_seed(session.seed("pairs")))
+    size = min(session.config.task.batch_size, len(index) // 2 * 2)
     for part in index[: len(index) // size * size].split(size):
         yield of_partner(split.gather(part))
 

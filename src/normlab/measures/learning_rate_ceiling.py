@@ -13,15 +13,13 @@ import torch
 
 from normlab.config.measures.gradients import LearningRateCeiling
 from normlab.config.schema import RunConfig
-from normlab.config.seeds import derive
 from normlab.data.batch import Batch
 from normlab.data.load import Data
 from normlab.data.loader import loader
 from normlab.folder.place import Place
-from normlab.mirror.loggers import build_loggers, finish
-from normlab.models.build import build_model
-from normlab.session.session import build_task, prepare
-from normlab.session.steps import device_of, step, training_batches
+from normlab.session.session import Session
+from normlab.session.steps import step
+from normlab.session.task import build_task
 from normlab.tasks.optimiser import build_optimiser
 from normlab.tasks.task import Task
 
@@ -45,27 +43,22 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     """
     options = config.measure
     assert isinstance(options, LearningRateCeiling)
-    data = prepare(config)
-    torch.manual_seed(derive(config.seed, "init"))
-    untrained = build_task(config, build_model(config.norm, config.model, data.sizes), data).to(device_of(config))
-    loggers = build_loggers(config, place)
-    entropy = entropy_of_targets(data, config.task.eval_batch_size)
+    session = Session(config, place)
+    untrained = build_task(config, session.model(), session.data).to(session.device)
+    entropy = entropy_of_targets(session.data, config.task.eval_batch_size)
 
     def loss_at(rung: int) -> float:
         rate = options.lowest * options.factor**rung
-        torch.manual_seed(derive(config.seed, "noise"))
+        torch.manual_seed(session.seed("noise"))
         task = copy.deepcopy(untrained)
         task.optim = config.optim.model_copy(update={"lr": rate})
-        loss = last_loss(task, itertools.islice(training_batches(config, data), options.steps))
-        for logger in loggers:
-            logger.log_metrics({"rung/lr": rate, "rung/loss": loss}, step=rung)
+        loss = last_loss(task, itertools.islice(session.training_batches(), options.steps))
+        session.log({"rung/lr": rate, "rung/loss": loss}, rung)
         return loss
 
     found = highest(loss_at, options.rungs, options.share * entropy)
-    for logger in loggers:
-        logger.finalize("success")
     rate = None if found is None else options.lowest * options.factor ** found[0]
-    summary: dict[str, Any] = {
+    summary = {
         "ceiling": rate,
         "log2_ceiling": None if rate is None else math.log2(rate),
         "ceiling_loss": None if found is None else found[1],
@@ -75,8 +68,7 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
         "entropy": entropy,
         "parameters": sum(p.numel() for p in untrained.parameters()),
     }
-    finish(loggers, summary)
-    return summary
+    return session.finish(summary)
 
 
 def highest(loss_at: Callable[[int], float], rungs: int, bound: float) -> tuple[int, float] | None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,11 +17,9 @@ from normlab.data.load import Data
 from normlab.data.splits import Windows
 from normlab.folder.place import Place
 from normlab.measures import training
-from normlab.mirror.loggers import finish
 from normlab.models.checkpoint import load_checkpoint
 from normlab.models.lstm import LSTM
-from normlab.session.session import prepare
-from normlab.session.steps import device_of
+from normlab.session.session import Session
 
 
 @dataclass(frozen=True)
@@ -73,32 +70,32 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     """
     options = config.measure
     assert isinstance(options, Lengths)
-    data = prepare(config)
+    session = Session(config, place)
     names = ["validation", "test"] if config.test else ["validation"]
     start = first_scored(options.lengths)
     for name in names:
-        if (found := _tokens(data, name, options).shape[0] - 1) <= start:
+        if (found := _tokens(session.data, name, options).shape[0] - 1) <= start:
             raise InputError(
                 f"measure.lengths: half of a window of {max(options.lengths)} tokens is no less than the {found} that "
                 f"are read of the {name} split; use shorter ones"
             )
-    summary, loggers = training.train(config, place)
+    summary = training.train(session)
     trained = summary.get("validation/loss") is not None
-    model = load_checkpoint(place.best).to(device_of(config)) if trained else None
+    model = load_checkpoint(place.best).to(session.device) if trained else None
     for name in names:
-        rate = _tokens_per_character(data, name)
+        rate = _tokens_per_character(session.data, name)
         for length in options.lengths:
             both = None
             if model is not None:
-                both = _both(model, Windows(_tokens(data, name, options).to(device_of(config)), length), start, config)
+                tokens = _tokens(session.data, name, options).to(session.device)
+                both = _both(model, Windows(tokens, length), start, config)
             summary[f"{name}/bits_per_character@{length}"] = both and bits(both[0], rate)
             summary[f"{name}/late_bits_per_character@{length}"] = both and bits(both[1], rate)
             if name == "validation":
                 summary |= _of_state(config, both and both[0], length)
                 if both and length == max(options.lengths):
-                    _log_curve(loggers, both[0], rate)
-    finish(loggers, summary)
-    return summary
+                    _log_steps(session, both[0], rate)
+    return session.finish(summary)
 
 
 def first_scored(lengths: tuple[int, ...]) -> int:
@@ -166,9 +163,9 @@ def _losses(logits: Tensor, batch: Batch) -> Tensor:
     return torch.where(flat.isfinite(), flat.double(), math.nan).view_as(batch.targets)
 
 
-def bits(scores: Scores, tokens_per_character: float) -> float | None:
-    """Bits per character; None if that is not finite."""
-    return _finite(float(scores.loss.sum() / scores.count.sum()) / math.log(2) * tokens_per_character)
+def bits(scores: Scores, tokens_per_character: float) -> float:
+    """Bits per character."""
+    return float(scores.loss.sum() / scores.count.sum()) / math.log(2) * tokens_per_character
 
 
 def _of_state(config: RunConfig, scores: Scores | None, length: int) -> dict[str, float | None]:
@@ -185,21 +182,15 @@ def _of_state(config: RunConfig, scores: Scores | None, length: int) -> dict[str
     return found | ({name.partition("@")[0]: value for name, value in found.items()} if longest else {})
 
 
-def drift(sizes: Tensor) -> float | None:
-    """Standard deviation over time divided by the mean; None if that is not finite."""
-    return _finite(float(sizes.std(correction=0) / sizes.mean()))
+def drift(sizes: Tensor) -> float:
+    """Standard deviation over time divided by the mean."""
+    return float(sizes.std(correction=0) / sizes.mean())
 
 
-def _finite(value: float) -> float | None:
-    """JSON knows no NaN."""
-    return value if math.isfinite(value) else None
-
-
-def _log_curve(loggers: list[Logger], scores: Scores, tokens_per_character: float) -> None:
-    """Log a row a step of the window."""
+def _log_steps(session: Session, scores: Scores, tokens_per_character: float) -> None:
+    """Log one row per step of the window."""
     columns = {"position/bits_per_character": scores.loss / scores.count / math.log(2) * tokens_per_character}
     if scores.rms.any():
         columns["state/rms"] = scores.rms / scores.states
     for i in range(len(scores.loss)):
-        for logger in loggers:
-            logger.log_metrics({name: float(values[i]) for name, values in columns.items()}, step=i + 1)
+        session.log({name: float(values[i]) for name, values in columns.items()}, i + 1)

@@ -9,14 +9,12 @@ from torch import Tensor, nn
 
 from normlab.config.measures.dependence import SampleCoupling
 from normlab.config.schema import InputError, RunConfig
-from normlab.config.seeds import derive
 from normlab.data.batch import Batch
-from normlab.data.load import Data
 from normlab.folder.place import Place
-from normlab.mirror.loggers import build_loggers, finish
-from normlab.models.build import build_model, factory
+from normlab.models.base import Model
+from normlab.models.build import factory
 from normlab.norms.base import Norm
-from normlab.session.session import prepare
+from normlab.session.session import Session
 
 # kind of site → its layout and the axes of its input; recurrent: all steps of a recurrence at once
 SITES = {"BC": ("BC", "BC"), "BCHW": ("BCHW", "BCHW"), "BTC": ("BTC", "BTC"), "recurrent": ("BC", "BTC")}
@@ -44,11 +42,12 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     """
     options = config.measure
     assert isinstance(options, SampleCoupling)
-    data = prepare(config)
-    torch.manual_seed(derive(config.seed, "init"))
-    model = build_model(config.norm, config.model, data.sizes).double()
-    torch.manual_seed(derive(config.seed, "noise"))
-    batch = _batch(data, options, derive(config.seed, "inputs"))
+    session = Session(config, place)
+    model = session.model().double()
+    torch.manual_seed(session.seed("noise"))
+    batch = session.sample(options.examples, "measure.examples")
+    if session.data.sizes.causal:
+        batch = beginnings(batch, options.positions)
     summary: dict[str, Any] = {}
     sites = norm_sites(config.norm)
     for mode in ("train", "eval"):
@@ -59,11 +58,10 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
         summary |= {f"{mode}/{name}": value for name, value in found.items()}
     summary["as_declared"] = all(_as_declared(norm, kind, summary) for kind, norm in sites.items())
     summary["parameters"] = sum(p.numel() for p in model.parameters())
-    finish(build_loggers(config, place), summary)
-    return summary
+    return session.finish(summary)
 
 
-def model_couplings(model: nn.Module, inputs: Tensor, mask: Tensor | None = None) -> dict[str, float | None]:
+def model_couplings(model: Model, inputs: Tensor, mask: Tensor | None = None) -> dict[str, float | None]:
     """`examples`, and of language models `positions` and `future`, of one forward pass."""
     x, y = _forward(model, inputs, mask)
     v = torch.randn(y.shape, generator=torch.Generator().manual_seed(0), dtype=y.dtype)
@@ -75,7 +73,7 @@ def model_couplings(model: nn.Module, inputs: Tensor, mask: Tensor | None = None
     return found
 
 
-def _forward(model: nn.Module, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+def _forward(model: Model, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """What the model reads, as a leaf of its graph, and its output. Of tokens that is their vectors."""
     if inputs.is_floating_point():
         leaf = inputs.double().requires_grad_()
@@ -86,7 +84,7 @@ def _forward(model: nn.Module, inputs: Tensor, mask: Tensor | None) -> tuple[Ten
         leaves.append(output.detach().requires_grad_())
         return leaves[0]
 
-    handle = model.get_submodule("embedding").register_forward_hook(cut)
+    handle = model.token_vectors().register_forward_hook(cut)
     y = model(inputs, mask)
     handle.remove()
     return leaves[0], y
@@ -139,11 +137,7 @@ def _as_declared(norm: Norm, kind: str, summary: dict[str, Any]) -> bool:
     return found == (norm.couples_examples, norm.couples_positions)
 
 
-def _batch(data: Data, options: SampleCoupling, seed: int) -> Batch:
-    """The first of the shuffled training examples; of a text, the beginnings of windows."""
-    split = data.split("train")
-    batch = split.gather(split.shuffled(torch.Generator().manual_seed(seed))[: options.examples])
-    if not data.sizes.causal:
-        return batch
-    mask = None if batch.mask is None else batch.mask[:, : options.positions]
-    return Batch(batch.inputs[:, : options.positions], batch.targets[:, : options.positions], mask, batch.total)
+def beginnings(batch: Batch, steps: int) -> Batch:
+    """The first time steps of every window."""
+    mask = None if batch.mask is None else batch.mask[:, :steps]
+    return Batch(batch.inputs[:, :steps], batch.targets[:, :steps], mask, batch.total)

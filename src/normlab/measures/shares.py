@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from normlab.models.build import build_model
 
 
 @dataclass(frozen=True)
-class Problem:
+class SharedBatch:
     """A batch and the network that reads it.
 
     norm, model  as in the config
@@ -35,11 +35,10 @@ class Problem:
     mask: Tensor | None
     cotangent: Tensor | None = None
 
-    def share(self, low: int, high: int) -> Problem:
+    def share(self, low: int, high: int) -> SharedBatch:
         """The same for examples from `low` to before `high`."""
-        cut = [None if each is None else each[low:high] for each in (self.inputs, self.mask, self.cotangent)]
-        assert cut[0] is not None
-        return Problem(self.norm, self.model, self.sizes, self.seed, cut[0], cut[1], cut[2])
+        mask, cotangent = (None if each is None else each[low:high] for each in (self.mask, self.cotangent))
+        return replace(self, inputs=self.inputs[low:high], mask=mask, cotangent=cotangent)
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Solution:
     buffers: dict[str, Tensor]
 
 
-def solve(problem: Problem, sync: bool | None) -> Solution:
+def solve(problem: SharedBatch, sync: bool | None) -> Solution:
     """One forward and backward pass in training mode, float64.
 
     Args:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from normlab.config.schema import RunConfig
-from normlab.config.seeds import derive
 from normlab.data.batch import Batch
 from normlab.folder.place import Place
 from normlab.measures.blocks import Part, compared, ratio, rows, totals
@@ -19,6 +18,7 @@ from normlab.measures.fresh import Found, measure_fresh
 from normlab.measures.timing import Bench, described
 from normlab.norms.base import Norm
 from normlab.norms.batch import BatchNorm
+from normlab.session.session import Session
 
 
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:
@@ -41,15 +41,15 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     return measure_fresh(find, config, place)
 
 
-def find(config: RunConfig) -> Found:
+def find(session: Session) -> Found:
     """The summary and the rows, in this process."""
-    bench = Bench(config)
+    bench = Bench(session)
     options, models = bench.options, bench.models()
     (batch,) = bench.batches(options.batch_size, 1)
     summary = described(bench, models)
     calls = {}
     for suffix, model in models.items():
-        torch.manual_seed(derive(config.seed, "noise"))
+        torch.manual_seed(session.seed("noise"))
         with bench.autocast():
             calls[suffix] = site_calls(model.train(), batch)
     summary["sites"] = len(calls[""])

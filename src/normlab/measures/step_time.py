@@ -8,17 +8,18 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 
 from normlab.config.schema import RunConfig
-from normlab.config.seeds import derive
 from normlab.data.batch import Batch
 from normlab.folder.place import Place
 from normlab.measures.blocks import WARM_UP, Part, compared, rows
 from normlab.measures.fresh import Found, measure_fresh
 from normlab.measures.timing import Bench, described
+from normlab.models.base import Model
+from normlab.session.session import Session
 from normlab.tasks.optimiser import build_optimiser
 
 PARTS = ("forward", "backward", "optimiser")
@@ -41,12 +42,12 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     return measure_fresh(find, config, place)
 
 
-def find(config: RunConfig) -> Found:
+def find(session: Session) -> Found:
     """The summary and the rows, in this process."""
-    bench = Bench(config)
+    bench = Bench(session)
     options, models = bench.options, bench.models()
     batches = bench.batches(options.batch_size, options.steps)
-    torch.manual_seed(derive(config.seed, "noise"))
+    torch.manual_seed(session.seed("noise"))
     steps = {suffix: Step(bench, model.train(), batches) for suffix, model in models.items()}
     summary = described(bench, models)
     summary |= {f"saved_bytes{suffix}": step.saved_bytes() for suffix, step in steps.items()}
@@ -70,7 +71,7 @@ class Step:
         batches: that of each step of a block.
     """
 
-    def __init__(self, bench: Bench, model: nn.Module, batches: Sequence[Batch]) -> None:
+    def __init__(self, bench: Bench, model: Model, batches: Sequence[Batch]) -> None:
         self.bench = bench
         self.model = model
         self.batches = batches

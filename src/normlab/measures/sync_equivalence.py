@@ -14,12 +14,10 @@ import torch
 from torch import Tensor
 
 from normlab.config.measures.dependence import SyncEquivalence
-from normlab.config.schema import InputError, RunConfig
-from normlab.config.seeds import derive
+from normlab.config.schema import RunConfig
 from normlab.folder.place import Place
-from normlab.measures.shares import Problem, Solution, solve
-from normlab.mirror.loggers import build_loggers, finish
-from normlab.session.session import prepare
+from normlab.measures.shares import SharedBatch, Solution, solve
+from normlab.session.session import Session
 
 PATIENCE = 120  # seconds that the two processes may take, most of which is importing torch
 
@@ -45,27 +43,27 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     """
     options = config.measure
     assert isinstance(options, SyncEquivalence)
-    data = prepare(config)
-    split = data.split("train")
-    index = split.shuffled(torch.Generator().manual_seed(derive(config.seed, "inputs")))[: options.examples]
-    if len(index) < options.examples:
-        raise InputError(
-            f"measure.examples={options.examples}: the training split of task={data.name} has {len(index)} examples"
-        )
-    batch = split.gather(index)
+    session = Session(config, place)
+    batch = session.sample(options.examples, "measure.examples")
     inputs = batch.inputs.double() if batch.inputs.is_floating_point() else batch.inputs
     norm = {name: value for name, value in config.norm.items() if name != "sync"}
-    problem = Problem(norm, config.model, data.sizes, derive(config.seed, "init"), inputs, batch.mask)
-    generator = torch.Generator().manual_seed(derive(config.seed, "cotangent"))
+    problem = SharedBatch(
+        norm=norm,
+        model=config.model,
+        sizes=session.data.sizes,
+        seed=session.seed("init"),
+        inputs=inputs,
+        mask=batch.mask,
+    )
+    generator = torch.Generator().manual_seed(session.seed("cotangent"))
     shape = solve(problem, sync=False).outputs.shape
     problem = replace(problem, cotangent=torch.randn(shape, generator=generator, dtype=torch.float64))
     summary: dict[str, Any] = differences(problem)
     summary["parameters"] = sum(g.numel() for g in solve(problem, sync=False).gradients.values())
-    finish(build_loggers(config, place), summary)
-    return summary
+    return session.finish(summary)
 
 
-def differences(problem: Problem) -> dict[str, float]:
+def differences(problem: SharedBatch) -> dict[str, float]:
     """What `measure` reports."""
     count = len(problem.inputs)
     cases = {
@@ -81,7 +79,7 @@ def differences(problem: Problem) -> dict[str, float]:
     return found
 
 
-def in_two_processes(problem: Problem, cases: dict[Any, tuple[int, bool]]) -> tuple[dict[Any, Solution], ...]:
+def in_two_processes(problem: SharedBatch, cases: dict[Any, tuple[int, bool]]) -> tuple[dict[Any, Solution], ...]:
     """Both processes' solutions of their shares, by case: where the batch is cut, and whether they synchronise.
 
     Raises:

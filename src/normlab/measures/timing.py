@@ -7,22 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from normlab.config.measures.timing import Timing
-from normlab.config.schema import InputError, RunConfig, component_name
-from normlab.config.seeds import derive
+from normlab.config.schema import InputError, component_name
 from normlab.data.batch import Batch
-from normlab.data.load import Data, load
 from normlab.data.loader import loader
 from normlab.measures.blocks import AGAINST, Part, Times, interleaved
-from normlab.models.build import build_model
-from normlab.models.lstm import LSTM
-from normlab.session.devices import check_devices
+from normlab.models.base import Model
+from normlab.session.session import Session
 
 Clock = Literal["process", "wall"]
 
@@ -31,46 +27,37 @@ class Bench:
     """Where the config's norm and the one beside it are timed.
 
     Args:
-        config: of a timing measure.
+        session: of a timing measure.
 
     Attributes:
-        norms: the config's norm, `""`, and the one beside it, `"_against"`, where there is one.
-        data, device, dtype: of the run.
-
-    Raises:
-        InputError: there is no GPU where one is asked for, or the training split is smaller than a batch.
+        norms: the config's norm, `""`, and the one that it is compared with, `"_against"`, where there is one.
+        dtype: of the weights.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, session: Session) -> None:
+        config = session.config
         assert isinstance(config.measure, Timing)
-        check_devices(config.trainer)
-        torch.set_num_threads(config.threads)
         # use_deterministic_algorithms imports the compiler, half as long as all of torch
         torch.set_deterministic_debug_mode("error" if config.trainer.deterministic else "default")
+        self.session = session
         self.config = config
         self.options = config.measure
         self.norms = {"": config.norm}
         if self.options.against:
             self.norms[AGAINST] = self.options.against
-        self.data: Data = load(config.task, Path(config.cache))
-        self.device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
+        self.device = session.device
         self.dtype = torch.float64 if config.trainer.precision == "64-true" else torch.float32
 
-    def models(self) -> dict[str, nn.Module]:
+    def models(self) -> dict[str, Model]:
         """The network with either norm; what both share has the same initial values."""
-        return {suffix: self._model(norm) for suffix, norm in self.norms.items()}
-
-    def _model(self, norm: dict[str, Any]) -> nn.Module:
-        torch.manual_seed(derive(self.config.seed, "init"))
-        model = build_model(norm, self.config.model, self.data.sizes)
-        return model.to(self.device, self.dtype)
+        return {suffix: self.session.model(norm).to(self.device, self.dtype) for suffix, norm in self.norms.items()}
 
     def batches(self, size: int, count: int) -> list[Batch]:
         """The first batches that training would see with a batch of that many examples, on the device."""
-        split, task = self.data.split("train"), self.config.task
+        split, task = self.session.data.split("train"), self.config.task
         if len(split) < size:
             raise InputError(f"a batch of {size}: the training split of task={task.name} has {len(split)} examples")
-        batches = loader(split, size, seed=derive(self.config.seed, "order"), bucket=task.bucket)
+        batches = loader(split, size, seed=self.session.seed("order"), bucket=task.bucket)
         return [self._moved(batch) for batch in islice(cycle(batches), count)]
 
     def _moved(self, batch: Batch) -> Batch:
@@ -78,7 +65,7 @@ class Bench:
         real = batch.inputs.is_floating_point()
         return replace(batch, inputs=batch.inputs.to(self.dtype)) if real else batch
 
-    def forward(self, model: nn.Module) -> Callable[..., Tensor]:
+    def forward(self, model: Model) -> Callable[..., Tensor]:
         """The model as it is called in training, compiled if asked for."""
         return torch.compile(model) if self.config.trainer.compile else model
 
@@ -99,7 +86,7 @@ class Bench:
             arms,
             steps=self.options.steps,
             blocks=self.options.blocks,
-            seed=derive(self.config.seed, "blocks"),
+            seed=self.session.seed("blocks"),
             clock=time.process_time if self.clock == "process" else time.perf_counter,
             settle=self.settle,
         )
@@ -110,13 +97,12 @@ class Bench:
             torch.cuda.synchronize()
 
 
-def described(bench: Bench, models: dict[str, nn.Module]) -> dict[str, Any]:
-    """What was timed, and how: `against` names the second norm; parameters and an LSTM's kernel are of each."""
+def described(bench: Bench, models: dict[str, Model]) -> dict[str, Any]:
+    """What was timed, and how: `against` names the second norm; parameters and the models' own facts are of each."""
     summary: dict[str, Any] = {"threads": torch.get_num_threads(), "clock": bench.clock}
     if bench.options.against:
         summary["against"] = component_name(bench.options.against)
     for suffix, model in models.items():
         summary[f"parameters{suffix}"] = sum(p.numel() for p in model.parameters())
-        if isinstance(model, LSTM):
-            summary[f"kernel{suffix}"] = model.kernel
+        summary |= {f"{name}{suffix}": value for name, value in model.facts().items()}
     return summary

@@ -1,104 +1,79 @@
-"""The loggers of a run: its own record always, W&B, CSV and TensorBoard as asked for."""
+"""What mirrors a run's record: W&B, CSV and TensorBoard, as the config asks for. Nothing here decides a result."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
-import time
-from argparse import Namespace
+from collections.abc import Callable
 from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from torch import Tensor, nn
 
 from normlab.config.schema import ELSEWHERE, SHOWN_OR_SAVED, InputError, RunConfig, WandbConfig
+from normlab.data.load import Data
 from normlab.folder.place import Place
-from normlab.folder.run_folder import RunFolder
+from normlab.mirror.predictions import class_names, sample_predictions
 from normlab.mirror.wandb_access import is_online
 from normlab.mirror.wandb_begin import begin, fragments
-from normlab.mirror.wandb_run import WandbRun
+from normlab.mirror.wandb_run import Rows, WandbRun
 
 
-class RunRecord(Logger):
-    """Every logged value, in the run's own folder.
+def build_mirrors(config: RunConfig, place: Place, kept: Rows, count: Callable[[], int]) -> list[Logger]:
+    """The loggers that the config asks for.
 
     Args:
-        folder: of the run.
-        rows: lines to keep of what is there; a resumed run repeats those that an interrupted one logged later.
+        config, place: of the run.
+        kept: rows of the record that a resumed run begins with.
+        count: how many rows the record holds, the one that is being logged included.
     """
-
-    def __init__(self, folder: RunFolder, rows: int = 0) -> None:
-        super().__init__()
-        self.folder = folder
-        self.rows = rows
-        self._keep()
-
-    @rank_zero_only
-    def _keep(self) -> None:
-        self.folder.keep_rows(self.rows)
-
-    def kept(self) -> list[dict[str, Any]]:
-        """The rows that a resumed run begins with."""
-        return self.folder.read_rows().rows[: self.rows] if self.rows else []
-
-    @property
-    def name(self) -> str:
-        """The folder of checkpoints is chosen elsewhere."""
-        return "record"
-
-    @property
-    def version(self) -> str:
-        """A run folder holds one record."""
-        return ""
-
-    @rank_zero_only
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Append one line."""
-        finite = {
-            name: value if math.isfinite(value) else None  # JSON knows no NaN
-            for name, value in metrics.items()
-            if name != "epoch"
-        }
-        self.folder.append_row({"step": step, "time": time.time(), **finite})
-        self.rows += 1
-
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """The config has a file of its own."""
-
-
-def build_loggers(config: RunConfig, place: Place) -> list[Logger]:
-    """The loggers that the config asks for, after the run's own record."""
-    record = RunRecord(place, place.resume.rows if place.resume else 0)
-    loggers: list[Logger] = [record]
+    mirrors: list[Logger] = []
     labels = labels_of(config, place)
     if config.logger.csv:
-        loggers.append(_csv(place, record, labels))
+        mirrors.append(_csv(place, kept, labels))
     if config.logger.tensorboard:
-        loggers.append(_tensorboard(place, labels))
+        mirrors.append(_tensorboard(place, labels))
     if config.logger.wandb is not None:
-        loggers.append(_wandb(config.logger.wandb, place, record, labels))
-    return loggers
+        wandb = _wandb(config.logger.wandb, place, count, labels)
+        wandb.resend(kept)
+        mirrors.append(wandb)
+    return mirrors
 
 
 @rank_zero_only
-def finish(loggers: list[Logger], summary: dict[str, Any]) -> None:
-    """Write what is still held back and hand the summary to W&B, whose run was stopped if there is none."""
-    for logger in loggers:
-        if isinstance(logger, WandbRun):
-            logger.close(summary)
+def close_mirrors(mirrors: list[Logger], summary: dict[str, Any]) -> None:
+    """Write what is still held back and hand the summary to W&B; without a summary the run counts as stopped."""
+    for mirror in mirrors:
+        if isinstance(mirror, WandbRun):
+            mirror.close(summary)
         else:
-            logger.finalize("success" if summary else "stopped")
+            mirror.finalize("success" if summary else "stopped")
 
 
-def _csv(place: Place, record: RunRecord, labels: dict[str, Any]) -> Logger:
-    """Lightning's CSV logger begins its file anew; a resumed run tells it what it had logged before."""
+def shows_predictions(mirrors: list[Logger]) -> bool:
+    """Does one of them show what a trained network predicts?"""
+    return any(isinstance(mirror, WandbRun) for mirror in mirrors)
+
+
+def show_predictions(mirrors: list[Logger], model: nn.Module, data: Data, confusion: Tensor | None) -> None:
+    """Show what a model predicts of validation examples, and its confusion matrix where there is one."""
+    samples = sample_predictions(model, data)
+    for mirror in mirrors:
+        if isinstance(mirror, WandbRun):
+            mirror.show_samples(samples)
+            if confusion is not None:
+                mirror.show_confusion(confusion.tolist(), class_names(data))
+
+
+def _csv(place: Place, kept: Rows, labels: dict[str, Any]) -> Logger:
+    """Lightning's CSV logger begins its file anew; a resumed run logs again what it had logged before."""
     rank_zero_only(shutil.rmtree)(place.folder / "csv", ignore_errors=True)
     logger = CSVLogger(place.folder, name="", version="csv")
     logger.log_hyperparams(labels)
-    for row in record.kept():
+    for row in kept:
         values = {name: value for name, value in row.items() if name not in ("step", "time") and value is not None}
         logger.log_metrics(values, step=row["step"])
     return logger
@@ -120,15 +95,13 @@ def _tensorboard(place: Place, labels: dict[str, Any]) -> Logger:
     return logger
 
 
-def _wandb(wandb: WandbConfig, place: Place, record: RunRecord, labels: dict[str, Any]) -> Logger:
+def _wandb(wandb: WandbConfig, place: Place, count: Callable[[], int], labels: dict[str, Any]) -> WandbRun:
     name = f"{place.id}-{place.attempt}"
     named = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None  # by the agent of a W&B sweep
     facts = {"id": named or name, "name": place.id, **facts_of(wandb, labels)}
     older = fragments(place.wandb, name) if place.resume else []  # a run that begins has none
     run = rank_zero_only(begin)(wandb, is_online(wandb), place.folder, facts, older)
-    logger = WandbRun(run, wandb, lambda: record.rows, place)
-    logger.resend(record.kept())
-    return logger
+    return WandbRun(run, wandb, count, place)
 
 
 def facts_of(wandb: WandbConfig, labels: dict[str, Any]) -> dict[str, Any]:
@@ -143,7 +116,7 @@ def facts_of(wandb: WandbConfig, labels: dict[str, Any]) -> dict[str, Any]:
 
 
 def labels_of(config: RunConfig, place: Place) -> dict[str, Any]:
-    """What every logger but the record is told about a run: `norm`, `model`, `task`, `cell`, … and all options."""
+    """What every mirror says about a run: `norm`, `model`, `task`, `cell`, … and all options."""
     names = {"norm": config.norm_name, "model": config.model_name, "task": config.task.name}
     values = config.model_dump(mode="json", include={"norm", "model", "task", "optim", "trainer", "seed", "test"})
     options = {f"{key}_options" if key in names else key: _plain(value) for key, value in values.items()}

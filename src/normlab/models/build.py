@@ -6,18 +6,17 @@ import importlib
 from functools import partial
 from typing import Any
 
-from torch import nn
-
 from normlab.config.schema import Sizes
+from normlab.models.base import Model
 
 
-def build_model(norm: dict[str, Any], model: dict[str, Any], sizes: Sizes) -> nn.Module:
+def build_model(norm: dict[str, Any], model: dict[str, Any], sizes: Sizes) -> Model:
     """The model that `conf/model` and `conf/norm` describe, for data of these sizes.
 
     Initial values come from torch's global generator, so seed it first. Norms draw nothing from it:
     tensors that two norms share get the same values.
     """
-    built: nn.Module = factory(model)(factory(norm), sizes)
+    built: Model = factory(model)(factory(norm), sizes)
     return built
 
 

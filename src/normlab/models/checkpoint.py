@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from normlab.config.schema import InputError, RunConfig, Sizes
+from normlab.models.base import Model
 from normlab.models.build import build_model
 
 
@@ -43,7 +43,7 @@ def recorded(checkpoint: dict[str, Any]) -> tuple[RunConfig, Sizes]:
     return RunConfig.model_validate(record["config"], strict=False), sizes
 
 
-def load_checkpoint(path: str | Path) -> nn.Module:
+def load_checkpoint(path: str | Path) -> Model:
     """The model of a checkpoint, with its weights, in eval mode on the CPU.
 
     Raises:

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from normlab.config.schema import Sizes
 from normlab.models.activation import activation as make_activation
 from normlab.models.activation import initialise
-from normlab.models.fold import Site
+from normlab.models.base import Model, Site
 from normlab.norms.base import NormFactory
 
 _SUM = "it reads a sum of branches, not the output of one convolution"
 
 
-class CNN(nn.Module):
+class CNN(Model):
     """A 3×3 convolution, stages of blocks, mean over all positions, a linear output layer.
 
     Stage i has width · 2^i channels; all but the first begin by halving the image. A block holds two 3×3

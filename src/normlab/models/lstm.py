@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -12,14 +14,14 @@ from torch.nn import functional as F
 from normlab.config.schema import InputError, Sizes
 from normlab.kernels import cells
 from normlab.models.activation import initialise
-from normlab.models.fold import Site
+from normlab.models.base import Model, Site
 from normlab.models.padding import last_real, masked_mean, reverse
 from normlab.norms.base import Norm, NormFactory
 
 GATES = 4  # in this order: forget, input, output, candidate
 
 
-class LSTM(nn.Module):
+class LSTM(Model):
     """Embedding or raw features, recurrent layers, a linear output layer.
 
     A cell with norms N (Ba et al. 2016, arXiv:1607.06450, eq. 20-22; Cooijmans et al. 2017, arXiv:1603.09025):
@@ -148,7 +150,26 @@ class LSTM(nn.Module):
     @property
     def kernel(self) -> str:
         """What its cells use, `plain` or `fused`."""
-        return next(module.kernel for module in self.modules() if isinstance(module, Cell))
+        return self._cells()[0].kernel
+
+    def facts(self) -> dict[str, Any]:
+        """The kernel of the recurrence."""
+        return {"kernel": self.kernel}
+
+    @contextmanager
+    def unfused(self) -> Iterator[None]:
+        """All cells take the plain kernel: the fused one calls no norm."""
+        kernels = {cell: cell.kernel for cell in self._cells()}
+        try:
+            for cell in kernels:
+                cell.kernel = "plain"
+            yield
+        finally:
+            for cell, kernel in kernels.items():
+                cell.kernel = kernel
+
+    def _cells(self) -> list[Cell]:
+        return [module for module in self.modules() if isinstance(module, Cell)]
 
     def sites(self) -> list[Site]:
         """Where the norms stand; none can be folded."""

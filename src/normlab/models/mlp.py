@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from normlab.config.schema import InputError, Sizes
 from normlab.models.activation import activation as make_activation
 from normlab.models.activation import initialise
-from normlab.models.fold import Site
+from normlab.models.base import Model, Site
 from normlab.norms.base import NormFactory
 
 
-class MLP(nn.Module):
+class MLP(Model):
     """Hidden layers x ← act(norm(W x + b)), then a linear output layer.
 
     With `residual`, every hidden layer but the first is x ← x + act(norm(W x + b)). Weights are drawn from

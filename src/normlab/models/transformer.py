@@ -15,14 +15,14 @@ from torch.nn import functional as F
 from normlab.config.schema import InputError, Sizes
 from normlab.models.activation import activation as make_activation
 from normlab.models.activation import initialise
-from normlab.models.fold import Site
+from normlab.models.base import Model, Site
 from normlab.models.padding import masked_mean
 from normlab.norms.base import Norm, NormFactory
 
 Rotation = tuple[Tensor, Tensor]
 
 
-class Transformer(nn.Module):
+class Transformer(Model):
     """Embedding, blocks of self-attention and a feed-forward net, a linear output layer.
 
     With N a norm of its own at each place and f attention, then the feed-forward net, a block is:

@@ -1,1 +1,1 @@
-"""A run set up and driven: device, batches, task, trainer, callbacks, resuming."""
+"""A run set up and driven: device, data, model, batches, task, trainer, callbacks, resuming, loggers."""

@@ -1,14 +1,44 @@
-"""Are the devices there that a run asks for?"""
+"""Threads, devices and compilers: whether the machine has what a run asks for, and setting torch up for it."""
 
 from __future__ import annotations
 
+import logging
+import os
+import shlex
+import shutil
+import warnings
+
 import torch
 
-from normlab.config.schema import InputError, TrainerConfig
+from normlab.config.schema import InputError, RunConfig, TrainerConfig
+
+
+def set_up(config: RunConfig) -> None:
+    """Check the machine, and set this process's torch up for the run.
+
+    Raises:
+        InputError: the machine lacks a GPU or a compiler that the config asks for.
+    """
+    quiet()
+    check_devices(config.trainer)
+    if config.trainer.compile:
+        check_compiler()
+    threads = config.threads if config.measure.exclusive else config.trainer.threads
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def device_of(trainer: TrainerConfig) -> torch.device:
+    """Where a run of one process computes."""
+    return torch.device("cuda" if trainer.accelerator == "gpu" else "cpu")
 
 
 def check_devices(trainer: TrainerConfig) -> None:
-    """Are there as many GPUs as asked for?"""
+    """Are there as many GPUs as asked for?
+
+    Raises:
+        InputError: no.
+    """
     if trainer.accelerator != "gpu":
         return
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -16,3 +46,34 @@ def check_devices(trainer: TrainerConfig) -> None:
         raise InputError("trainer=gpu: torch sees no GPU here; use trainer=cpu")
     if there < trainer.devices:
         raise InputError(f"trainer.devices={trainer.devices}: torch sees {there} GPUs here")
+
+
+def check_compiler() -> None:
+    """Is there the C++ compiler that torch.compile calls, CXX or g++?
+
+    Raises:
+        InputError: no.
+    """
+    command = (shlex.split(os.environ.get("CXX", "")) or ["g++"])[0]
+    if shutil.which(command) is None:
+        raise InputError(
+            f"trainer.compile=true needs a C++ compiler, but there is no {command} here; "
+            "install one (apt install g++), set CXX, or leave trainer.compile=false"
+        )
+
+
+def quiet() -> None:
+    """Hide Lightning's hints that don't concern the user; what matters the run reports itself."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for hint in (
+        ".*does not have many workers.*",
+        ".*number of training batches.*",
+        ".*already configured.*",
+        ".*LeafSpec.*",
+        ".*your dataloader is not resumable.*",  # its sampler is
+        ".*exists and is not empty.*",  # the checkpoints of a resumed run
+        ".*`srun` command is available.*",
+    ):
+        warnings.filterwarnings("ignore", hint)
+    warnings.filterwarnings("ignore", ".*", module="pytorch_lightning.trainer.connectors.*")

@@ -19,7 +19,7 @@ from normlab.config.seeds import derive
 from normlab.data.loader import Shares
 from normlab.folder.place import Place
 from normlab.folder.resume_points import ResumePoint, add_point
-from normlab.mirror.loggers import RunRecord
+from normlab.session.record import RunRecord
 from normlab.stopping.request import StopRequest
 
 
@@ -36,7 +36,7 @@ class Resumption(pl.Callback):
         self._batch = 0  # of the epoch: those before it are done
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Go on with the next batch; hear signals, to which Lightning has set up its own answer just before."""
+        """Resume with the next batch; take over the signals, for which Lightning has just set its own handlers."""
         loader = trainer.train_dataloader
         assert loader is not None
         batches = loader.batch_sampler

@@ -1,131 +1,112 @@
-"""What training and evaluation set up alike: threads, data, the task, the trainer."""
+"""A run set up: torch, data, the untrained model, batches and loggers. Imports Lightning only to log."""
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
-import warnings
+import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
-from pytorch_lightning.loggers import Logger
-from torch import nn
 
-from normlab.config.schema import RunConfig
-from normlab.data.load import Data, load
-from normlab.data.splits import Windows
+from normlab.config.schema import InputError, RunConfig
+from normlab.config.seeds import derive
+from normlab.data.batch import Batch
+from normlab.data.load import load
+from normlab.data.loader import loader
 from normlab.folder.place import Place
-from normlab.models.checkpoint import describe
-from normlab.session.checkpointing import AtomicCheckpointIO
-from normlab.session.devices import check_devices
-from normlab.stopping.request import Stopped
-from normlab.tasks.classification import Classification
-from normlab.tasks.language_modelling import LanguageModelling
-from normlab.tasks.task import Task
+from normlab.models.base import Model
+from normlab.models.build import build_model
+from normlab.session.devices import device_of, set_up
+
+if TYPE_CHECKING:
+    from normlab.session.loggers import Loggers
 
 
-def prepare(config: RunConfig) -> Data:
-    """Set torch up as the config asks for and load the data.
+class Session:
+    """What every measure starts from.
+
+    Args:
+        config: of the run.
+        place: its folder.
+
+    Attributes:
+        device: where a run of one process computes.
+        data: of the task, on the CPU.
 
     Raises:
-        InputError: there is no GPU where one is asked for, or the data can't be used.
+        InputError: the machine lacks what the config asks for, or the data can't be used.
     """
-    quiet()
-    check_devices(config.trainer)
-    if config.trainer.threads is not None:
-        torch.set_num_threads(config.trainer.threads)
-    return load(config.task, Path(config.cache))
 
+    def __init__(self, config: RunConfig, place: Place) -> None:
+        set_up(config)
+        self.config = config
+        self.place = place
+        self.device = device_of(config.trainer)
+        self.data = load(config.task, Path(config.cache))
 
-def quiet() -> None:
-    """Leave out Lightning's hints that don't concern the user: what matters, the run says itself."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for hint in (
-        ".*does not have many workers.*",
-        ".*number of training batches.*",
-        ".*already configured.*",
-        ".*LeafSpec.*",
-        ".*your dataloader is not resumable.*",  # its sampler is
-        ".*exists and is not empty.*",  # the checkpoints of a resumed run
-        ".*`srun` command is available.*",
-    ):
-        warnings.filterwarnings("ignore", hint)
-    warnings.filterwarnings("ignore", ".*", module="pytorch_lightning.trainer.connectors.*")
+    def seed(self, *purpose: str | int) -> int:
+        """The seed for one purpose, such as `seed("order")`."""
+        return derive(self.config.seed, *purpose)
 
+    def model(self, norm: dict[str, Any] | None = None) -> Model:
+        """The untrained model on the CPU, with the config's norm or another one; what both share starts equal."""
+        torch.manual_seed(self.seed("init"))
+        return build_model(norm or self.config.norm, self.config.model, self.data.sizes)
 
-@contextmanager
-def interruptible(trainer: pl.Trainer) -> Iterator[None]:
-    """Lightning ends the process on Ctrl-C and is deaf to a second one; give the interrupt back."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except Stopped:
-        raise
-    except SystemExit:
-        if trainer.interrupted:
-            raise KeyboardInterrupt from None
-        raise
-    finally:
-        signal.signal(signal.SIGINT, handler)
+    def sample(self, count: int, option: str) -> Batch:
+        """Random examples of the training split, on the CPU.
 
+        Raises:
+            InputError: it has fewer; `option` is named as the one that asks for so many.
+        """
+        split = self.data.split("train")
+        index = split.shuffled(torch.Generator().manual_seed(self.seed("inputs")))[:count]
+        if len(index) < count:
+            raise InputError(f"{option}={count}: the training split of task={self.data.name} has {len(index)} examples")
+        return split.gather(index)
 
-def build_task(config: RunConfig, model: nn.Module, data: Data) -> Task:
-    """The LightningModule for the config's goal."""
-    common: dict[str, Any] = {
-        "model": model,
-        "sizes": data.sizes,
-        "optim": config.optim,
-        "record": describe(config, data.sizes),
-        "forward": torch.compile(model) if config.trainer.compile else None,
-    }
-    if config.task.goal == "classification":
-        return Classification(**common)
-    assert data.characters is not None
-    tokens = {name: split.predicted for name, split in data.splits.items() if isinstance(split, Windows)}
-    rates = {name: tokens[name] / characters for name, characters in data.characters.items()}
-    return LanguageModelling(tokens_per_character=rates, **common)
+    def batches(
+        self, split: str, device: torch.device, *, seed: int | None = None, rank: int = 0, world_size: int = 1
+    ) -> Any:
+        """A loader of one split, gathered on `device`: this process's share of each batch.
 
+        Args:
+            seed: of the order and composition of training batches; None: in order, in batches for evaluation.
+        """
+        task, examples = self.config.task, self.data.split(split).to(device)
+        if seed is None:
+            return loader(examples, task.eval_batch_size, rank=rank, world_size=world_size)
+        return loader(
+            examples,
+            task.batch_size,
+            seed=seed,
+            bucket=task.bucket,
+            classes_per_batch=task.classes_per_batch,
+            augment=task.augment,
+            rank=rank,
+            world_size=world_size,
+        )
 
-def build_trainer(config: RunConfig, place: Place, loggers: list[Logger], callbacks: list[pl.Callback]) -> pl.Trainer:
-    """Lightning's trainer; the loaders shard the data and the callbacks report, so its own means are off."""
-    options = config.trainer
-    if options.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    several = options.devices * options.nodes > 1
-    plugins: list[Any] = [AtomicCheckpointIO()]
-    if SLURMEnvironment.detect():
-        alone = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) == 1  # a command that starts its own processes
-        # submitit requeues, after the run has saved
-        plugins.append(LightningEnvironment() if several and alone else SLURMEnvironment(auto_requeue=False))
-    return pl.Trainer(
-        default_root_dir=place.folder,
-        accelerator="cuda" if options.accelerator == "gpu" else "cpu",
-        devices=options.devices,
-        num_nodes=options.nodes,
-        strategy="ddp" if several else "auto",
-        precision=options.precision,
-        max_epochs=options.epochs,
-        max_steps=options.steps or -1,
-        max_time=timedelta(minutes=options.minutes) if options.minutes else None,
-        limit_train_batches=options.batches,
-        limit_val_batches=options.batches,
-        limit_test_batches=options.batches,
-        val_check_interval=1 / options.validations,
-        deterministic=options.deterministic,
-        logger=loggers,
-        callbacks=callbacks,
-        plugins=plugins,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-    )
+    def training_batches(self) -> Iterator[Batch]:
+        """Training batches without end, on the device, in the order in which measure=training takes them."""
+        batches = self.batches("train", self.device, seed=self.seed("order"))
+        for epoch in itertools.count():
+            batches.batch_sampler.sampler.set_epoch(epoch)
+            yield from batches
+
+    @cached_property
+    def loggers(self) -> Loggers:
+        """The run's record and its mirrors, opened when they are first needed."""
+        from normlab.session.loggers import Loggers
+
+        return Loggers(self.config, self.place)
+
+    def log(self, values: dict[str, Any], step: int) -> None:
+        """Log one row."""
+        self.loggers.log(values, step)
+
+    def finish(self, summary: dict[str, Any]) -> dict[str, Any]:
+        """Close the loggers; the summary as it is recorded, with null for each number that is not finite."""
+        return self.loggers.close(summary)

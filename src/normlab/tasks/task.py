@@ -25,7 +25,6 @@ class Task(pl.LightningModule, ABC):
         sizes: what the data look like
         optim: the optimiser's config
         record: plain values that a checkpoint keeps so that it can rebuild its model
-        forward: what training and evaluation call instead of `model`, such as its compiled form
     """
 
     metric: ClassVar[str]  # chooses the best checkpoint, as in `validation/<metric>`
@@ -37,7 +36,6 @@ class Task(pl.LightningModule, ABC):
         sizes: Sizes,
         optim: OptimConfig,
         record: dict[str, Any],
-        forward: Callable[..., Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -47,8 +45,18 @@ class Task(pl.LightningModule, ABC):
         self.diverged = False
         self.confusion: Tensor | None = None  # of the last evaluation: [actual class, predicted class] counts
         self.tested_as = "test"  # what the metrics of a test are logged as
+        self._compiled: tuple[Callable[..., Tensor]] | None = None
+
+    def run_compiled(self) -> None:
+        """Have training and evaluation call the model's compiled form; probes still call the model itself."""
         # in a tuple, so that it is no submodule: a compiled model would repeat every parameter under another name
-        self._forward = (forward or model,)
+        self._compiled = (torch.compile(self.model),)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """What the model, compiled or not, gives for a batch."""
+        (model,) = self._compiled or (self.model,)
+        logits: Tensor = model(batch.inputs, batch.mask)
+        return logits
 
     @abstractmethod
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -67,8 +75,7 @@ class Task(pl.LightningModule, ABC):
 
         DDP averages gradients over processes, so a share's loss is scaled up by their number.
         """
-        logits = self._forward[0](batch.inputs, batch.mask)
-        return self.losses(logits, batch) * (self.trainer.world_size / batch.total)
+        return self.losses(self.logits(batch), batch) * (self.trainer.world_size / batch.total)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Batches are gathered on the device already; one that isn't is moved there."""
@@ -91,7 +98,7 @@ class Task(pl.LightningModule, ABC):
         self._log_metrics("test", self.tested_as)
 
     def _evaluate(self, split: str, batch: Batch) -> None:
-        logits = self._forward[0](batch.inputs, batch.mask)
+        logits = self.logits(batch)
         self.collect(logits, batch, self.losses(logits, batch))
 
     def _log_metrics(self, split: str, name: str) -> None:

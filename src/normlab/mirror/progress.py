@@ -1,4 +1,4 @@
-"""The progress of a run: a bar on a terminal, a line a validation in a pipe."""
+"""How far a run is: a bar on a terminal, one line per validation in a pipe, a file for a study's board."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from normlab.tasks.task import Task
+from normlab.folder.run_folder import RunFolder
 
-REFRESH = 0.25  # seconds between two looks at the loss, which on a GPU waits for the device
+REFRESH = 0.25  # seconds between two reads of the loss, each of which waits for the GPU
 
 
 class Bar(pl.Callback):
-    """Steps done, loss, validation metric and time left."""
+    """Steps done, loss, validation metric and time left.
 
-    def __init__(self, console: Console) -> None:
+    Args:
+        console: where it is shown.
+        metric: of the task, as in `validation/<metric>`.
+    """
+
+    def __init__(self, console: Console, metric: str) -> None:
         self.console = console
+        self.metric = metric
         self._bar: Progress | None = None
         self._next = 0.0
         self._total = 0
@@ -37,7 +43,7 @@ class Bar(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, task: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move on, at most every quarter of a second."""
+        """Advance, at most every quarter of a second."""
         if self._bar is None or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + REFRESH
@@ -50,10 +56,9 @@ class Bar(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         """Show the new validation metric."""
-        assert isinstance(task, Task)
-        value = float(trainer.callback_metrics[f"validation/{task.metric}"])
+        value = float(trainer.callback_metrics[f"validation/{self.metric}"])
         loss = float(trainer.callback_metrics["validation/loss"])
-        name = task.metric.replace("_", " ")
+        name = self.metric.replace("_", " ")
         self._validation = f" · validation {name} {value:.4f}"
         if self._bar is None and trainer.is_global_zero:
             self.console.print(
@@ -73,3 +78,20 @@ class Bar(pl.Callback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+class Heartbeat(pl.Callback):
+    """Records how far the run is, at most once a second: a study's board shows it."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self._next = 0.0
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, task: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write where the run is, if a second has passed."""
+        if time.monotonic() < self._next or not trainer.is_global_zero:
+            return
+        self._next = time.monotonic() + 1
+        self.folder.write_progress(trainer.global_step, int(trainer.estimated_stepping_batches))

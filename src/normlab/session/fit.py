@@ -1,0 +1,145 @@
+"""A task trained by Lightning: validated, resumed where it was interrupted, its best and last weights kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from rich.console import Console
+
+from normlab.mirror.progress import Bar, Heartbeat
+from normlab.models.checkpoint import read_checkpoint
+from normlab.session.resumption import Noise, Resumption
+from normlab.session.session import Session
+from normlab.session.trainer import batches_of, build_trainer, interruptible
+from normlab.session.training_log import TrainingLog
+from normlab.session.validation_curve import ValidationCurve
+from normlab.session.validations import Validations, check_validations
+from normlab.stopping.request import Stopped
+from normlab.tasks.task import Task
+
+
+class Fit:
+    """One training.
+
+    Args:
+        session: of the run.
+        task: as initialised.
+        probes: callbacks of the measure.
+
+    Attributes:
+        log, curve: what training and validations have logged.
+        trainer: Lightning's.
+        seconds: that `run` has taken.
+
+    Raises:
+        InputError: an epoch has fewer batches than it is to have validations.
+    """
+
+    def __init__(self, session: Session, task: Task, probes: Sequence[pl.Callback] = ()) -> None:
+        options = session.config.trainer
+        self.session, self.task = session, task
+        self.log, self.curve = TrainingLog(options.log_every), ValidationCurve()
+        self.seconds = 0.0
+        self._best = session.place.best
+        self._last = session.place.last
+        world_size = options.devices * options.nodes
+        batches = session.batches("train", session.device, seed=session.seed("order"), world_size=world_size)
+        check_validations(options.validations, self._epoch(len(batches)))  # before a logger begins
+        if options.compile:
+            task.run_compiled()
+        callbacks = [self.log, *probes, self.curve, *self._keepers(), *self._drivers()]
+        self.trainer = build_trainer(session.config, session.place, session.loggers.all, callbacks)
+
+    def run(self) -> None:
+        """Train, from the beginning or from where an interrupted run can resume.
+
+        Raises:
+            Stopped: the run was asked to stop, and has been saved. The loggers are closed, as the process may end.
+        """
+        started = time.perf_counter()
+        batches = batches_of(self.session, self.trainer, "train", self.session.seed("order"))
+        validation = batches_of(self.session, self.trainer, "validation")
+        if (epoch := self._epoch(len(batches))) < len(batches):
+            # the epoch ends with the run, so that its validations spread over what is trained
+            self.trainer.limit_train_batches = epoch
+        with interruptible(self.trainer), self._closed_when_stopped():
+            self.trainer.fit(
+                self.task, batches, validation, ckpt_path=self.session.place.resume_checkpoint, weights_only=True
+            )
+        if not self.task.diverged:
+            if self.curve.last_step != self.trainer.global_step:
+                self._validate_at_end(validation)
+            self.trainer.save_checkpoint(self._last)
+        self.seconds = time.perf_counter() - started
+
+    def load_best(self) -> None:
+        """Take the weights of the best validation, of which there must be one."""
+        self.task.load_state_dict(read_checkpoint(self._best)["state_dict"])
+
+    def test(self) -> dict[str, float]:
+        """Test metrics of the last weights (unless they have diverged) and of the best ones, if there are any."""
+        best, found = self.curve.best(self.task), {}
+        if not self.task.diverged:
+            both = best is self.curve.rows[-1]
+            found = self._tested_as("test" if both else "last_test")
+            if both:
+                return found | {name.replace("test/", "last_test/"): value for name, value in found.items()}
+        if best is not None:
+            self.load_best()
+            found |= self._tested_as("test")
+        return found
+
+    def _tested_as(self, name: str) -> dict[str, float]:
+        self.task.tested_as = name
+        found = self.trainer.test(self.task, batches_of(self.session, self.trainer, "test"), verbose=False)[0]
+        return {key: value for key, value in found.items() if "/" in key}
+
+    def _epoch(self, batches: int) -> int:
+        """Batches of an epoch, of so many that there are."""
+        options = self.session.config.trainer
+        return min(batches, *(limit for limit in (options.batches, options.steps, batches) if limit is not None))
+
+    def _validate_at_end(self, validation: Any) -> None:
+        """Validate and keep a run that `trainer.steps` or `trainer.minutes` ended between two validations."""
+        self.trainer.validate(self.task, validation, verbose=False)
+        if self.curve.best(self.task) is self.curve.rows[-1]:
+            self.trainer.save_checkpoint(self._best)
+
+    def _keepers(self) -> list[pl.Callback]:
+        """Keeps the best checkpoint, and stops when there has been no better one for long."""
+        monitor, patience = f"validation/{self.task.metric}", self.session.config.trainer.patience
+        keep = ModelCheckpoint(
+            self.session.place.checkpoints,
+            filename="best",
+            monitor=monitor,
+            mode=self.task.direction,
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        )
+        if patience is None:
+            return [keep]
+        return [keep, EarlyStopping(monitor, mode=self.task.direction, patience=patience, check_finite=False)]
+
+    def _drivers(self) -> list[pl.Callback]:
+        """What makes a run resumable, places its validations and shows how far it is."""
+        config, place = self.session.config, self.session.place
+        drivers: list[pl.Callback] = [
+            Validations(config.trainer.validations),
+            Noise(config.seed),
+            Heartbeat(place),
+            Resumption(place, self.session.loggers.record, config.trainer),
+        ]
+        return [*drivers, Bar(Console(), self.task.metric)] if config.trainer.progress else drivers
+
+    @contextmanager
+    def _closed_when_stopped(self) -> Iterator[None]:
+        try:
+            yield
+        except Stopped:
+            self.session.finish({})
+            raise

@@ -1,0 +1,79 @@
+"""Lightning's trainer, set up for normlab."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
+from pytorch_lightning.loggers import Logger
+
+from normlab.config.schema import RunConfig
+from normlab.folder.place import Place
+from normlab.session.checkpointing import AtomicCheckpointIO
+from normlab.session.session import Session
+from normlab.stopping.request import Stopped
+
+
+def build_trainer(config: RunConfig, place: Place, loggers: list[Logger], callbacks: list[pl.Callback]) -> pl.Trainer:
+    """Lightning's trainer, without its own sharding and reporting: our loaders and callbacks do both."""
+    options = config.trainer
+    if options.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    several = options.devices * options.nodes > 1
+    plugins: list[Any] = [AtomicCheckpointIO()]
+    if SLURMEnvironment.detect():
+        alone = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) == 1  # a command that starts its own processes
+        # submitit requeues, after the run has saved
+        plugins.append(LightningEnvironment() if several and alone else SLURMEnvironment(auto_requeue=False))
+    return pl.Trainer(
+        default_root_dir=place.folder,
+        accelerator="cuda" if options.accelerator == "gpu" else "cpu",
+        devices=options.devices,
+        num_nodes=options.nodes,
+        strategy="ddp" if several else "auto",
+        precision=options.precision,
+        max_epochs=options.epochs,
+        max_steps=options.steps or -1,
+        max_time=timedelta(minutes=options.minutes) if options.minutes else None,
+        limit_train_batches=options.batches,
+        limit_val_batches=options.batches,
+        limit_test_batches=options.batches,
+        val_check_interval=1.0,  # see `Validations`
+        deterministic=options.deterministic,
+        logger=loggers,
+        callbacks=callbacks,
+        plugins=plugins,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+def batches_of(session: Session, trainer: pl.Trainer, split: str, seed: int | None = None) -> Any:
+    """This process's batches of a split, on its device: of evaluation, or in the order of that seed of training."""
+    device, rank, world_size = trainer.strategy.root_device, trainer.global_rank, trainer.world_size
+    return session.batches(split, device, seed=seed, rank=rank, world_size=world_size)
+
+
+@contextmanager
+def interruptible(trainer: pl.Trainer) -> Iterator[None]:
+    """Lightning ends the process on Ctrl-C and ignores a second one; turn it into KeyboardInterrupt again."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except Stopped:
+        raise
+    except SystemExit:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        signal.signal(signal.SIGINT, handler)
