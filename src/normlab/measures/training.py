@@ -11,7 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import Logger
 from rich.console import Console
 
@@ -26,12 +26,12 @@ from normlab.mirror.loggers import RunRecord, build_loggers, finish
 from normlab.mirror.predictions import class_names, sample_predictions
 from normlab.mirror.wandb_run import WandbRun
 from normlab.models.build import build_model
-from normlab.models.checkpoint import read_checkpoint
 from normlab.models.lstm import LSTM
 from normlab.probes.inside import Inside
 from normlab.probes.mode_gap import mode_gap
 from normlab.probes.precise_statistics import PreciseStatistics
 from normlab.session.callbacks import Curve, Heartbeat, TrainingLog
+from normlab.session.checkpointing import KeepBest, load_best
 from normlab.session.progress import Bar
 from normlab.session.resumption import Noise, Resumption
 from normlab.session.session import build_task, build_trainer, interruptible, prepare
@@ -64,9 +64,15 @@ def train(config: RunConfig, place: Place) -> tuple[dict[str, Any], list[Logger]
     task = build_task(config, build_model(config.norm, config.model, data.sizes), data)
     log, curve = TrainingLog(config.trainer.log_every), Curve()
     loggers = build_loggers(config, place)
-    callbacks: list[pl.Callback] = [log, PreciseStatistics(), curve, *_keepers(config, task, place)]
+    callbacks: list[pl.Callback] = [
+        log,
+        PreciseStatistics(),
+        curve,
+        KeepBest(place, curve),
+        *_early_stopping(config, task),
+    ]
     assert isinstance(loggers[0], RunRecord)
-    callbacks += [Noise(config.seed), Heartbeat(place), Resumption(place, loggers[0], config.trainer)]
+    callbacks += [Noise(config.seed), Heartbeat(place), Resumption(place, loggers[0], config.trainer, curve)]
     inside = _inside(config, task, data)
     callbacks += [inside] if inside else []
     if config.trainer.progress:
@@ -112,7 +118,7 @@ def _show(trainer: pl.Trainer, task: Task, data: Data, curve: Curve, place: Plac
     loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbRun)]
     if not loggers or curve.best(task) is None or not trainer.is_global_zero:
         return
-    task.load_state_dict(read_checkpoint(place.best)["state_dict"])
+    load_best(place, curve, task)
     samples = sample_predictions(task.model, data)
     for logger in loggers:
         logger.show_samples(samples)
@@ -137,7 +143,7 @@ def _tested(trainer: pl.Trainer, task: Task, batches: Any, curve: Curve, place: 
         if both:
             return found | {name.replace("test/", "last_test/"): value for name, value in found.items()}
     if best is not None:
-        task.load_state_dict(read_checkpoint(place.best)["state_dict"])
+        load_best(place, curve, task)
         found |= _test(trainer, task, batches, "test")
     return found
 
@@ -165,20 +171,9 @@ def _validate_at_end(trainer: pl.Trainer, task: Task, validation: Any, curve: Cu
         trainer.save_checkpoint(place.best)
 
 
-def _keepers(config: RunConfig, task: Task, place: Place) -> list[pl.Callback]:
-    monitor = f"validation/{task.metric}"
-    keep = ModelCheckpoint(
-        place.checkpoints,
-        filename="best",
-        monitor=monitor,
-        mode=task.direction,
-        save_on_train_epoch_end=False,
-        enable_version_counter=False,
-    )
-    if config.trainer.patience is None:
-        return [keep]
-    stop = EarlyStopping(monitor, mode=task.direction, patience=config.trainer.patience, check_finite=False)
-    return [keep, stop]
+def _early_stopping(config: RunConfig, task: Task) -> list[pl.Callback]:
+    patience, monitor = config.trainer.patience, f"validation/{task.metric}"
+    return [EarlyStopping(monitor, mode=task.direction, patience=patience, check_finite=False)] if patience else []
 
 
 def _loader(config: RunConfig, data: Data, split: str, trainer: pl.Trainer) -> Any:
