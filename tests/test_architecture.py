@@ -17,7 +17,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "folder": {"config"},
     "norms": {"config"},
     "kernels": {"config", "norms"},
-    "models": {"config", "norms", "kernels"},
+    "models": {"config", "folder", "norms", "kernels"},
     "data": {"config", "folder"},
     "tasks": {"config", "data"},
     "probes": {"norms", "models", "data", "tasks"},

@@ -91,3 +91,27 @@ def test_saving_by_wall_clock(zygote, cache, tmp_path):
         zygote(command, at={"step": 7, "signal": "SIGKILL"})
         point = newest_intact(only_run(output))
         assert (point.step if point else 0) == step
+
+
+@pytest.mark.parametrize(("kind", "steps"), [("stopping", (4, 6, 7)), ("cnn", (5, 9, 14))])
+def test_a_moved_folder_resumes_to_the_same_result(kind, steps, zygote, cache, tmp_path, uninterrupted):
+    """Every part of a run is done under another path; the first validation may be the best."""
+    output = tmp_path / "first"
+    for number, step in enumerate(steps):
+        (ended,) = zygote(options(kind, cache, output, "trainer.save_steps=1"), at={"step": step, "signal": "SIGKILL"})
+        assert ended.status == -9, ended.err
+        output = output.rename(tmp_path / f"moved-{number}" if number else tmp_path / "elsewhere")
+    (ended,) = zygote(options(kind, cache, output, "trainer.save_steps=1"))
+    assert ended.status == 0, ended.err
+    assert differences(result(only_run(output)), uninterrupted[kind]) == []
+
+
+def test_a_damaged_best_checkpoint_is_made_again(zygote, cache, tmp_path, uninterrupted):
+    command = options("lstm", cache, tmp_path, "trainer.save_steps=2")
+    zygote(command, at={"step": 9, "signal": "SIGKILL"})
+    folder = only_run(tmp_path)
+    best = folder / "checkpoints" / "best.ckpt"
+    best.write_bytes(best.read_bytes()[:-1])
+    (ended,) = zygote(command)
+    assert ended.status == 0, ended.err
+    assert differences(result(folder), uninterrupted["lstm"]) == []

@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from run_folders import begin, config_of, finish
+from run_folders import begin, config_of, finish, save_sealed
 
 from normlab.folder.resume_points import ResumePoint, add_point
 from normlab.runs.clean import find_leftovers, remove
@@ -23,8 +22,7 @@ def save(run) -> None:
     """Give the run a resume point."""
     folder = run.place.folder
     (folder / "metrics.jsonl").write_text("{}\n")
-    (folder / "checkpoints").mkdir()
-    torch.save({"w": torch.zeros(10)}, folder / "checkpoints" / "resume-3.ckpt")
+    save_sealed(folder / "checkpoints" / "resume-3.ckpt")
     add_point(folder, ResumePoint("resume-3.ckpt", 3, 1))
 
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
+from run_folders import save_sealed
 
 from normlab.config.schema import InputError
 from normlab.folder.jsonfile import read_json, write_json
-from normlab.folder.resume_points import ResumePoint, add_point, is_intact, list_points, newest_intact
+from normlab.folder.resume_points import ResumePoint, add_point, list_points, newest_intact
 from normlab.runs.owner import Owner, is_alive, read_owner, this_process, write_owner
 from normlab.runs.store import accept, claim, folder_of, look, tidy
 
@@ -26,13 +26,12 @@ def state(tmp_path, code="code"):
     return look(folder_of(tmp_path, "a"), code).state
 
 
-def saved(run, step=3) -> ResumePoint:
+def saved(run, step=3, has_best=False) -> ResumePoint:
     """A resume point of the run, with two lines logged before."""
     folder = run.place.folder
     (folder / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
-    (folder / "checkpoints").mkdir(exist_ok=True)
-    torch.save({"w": torch.zeros(1000)}, folder / "checkpoints" / f"resume-{step}.ckpt")
-    add_point(folder, ResumePoint(f"resume-{step}.ckpt", step, 2))
+    save_sealed(folder / "checkpoints" / f"resume-{step}.ckpt", 1000)
+    add_point(folder, ResumePoint.after(step, 2, has_best=has_best))
     return list_points(folder)[0]
 
 
@@ -165,7 +164,6 @@ def test_resume_points_are_checked_before_they_are_used(tmp_path):
     content = bytearray(checkpoint.read_bytes())
     content[len(content) // 2] ^= 1
     checkpoint.write_bytes(content)
-    assert not is_intact(checkpoint)
     assert newest_intact(folder) == older
     (folder / "metrics.jsonl").write_text('{"step": 1}\n')  # a line is lost
     assert newest_intact(folder) is None
@@ -291,3 +289,24 @@ def test_a_logged_value_that_changed_counts_as_damage(tmp_path):
     assert newest_intact(run.place.folder) == point
     record.write_text(record.read_text().replace("1", "3"))
     assert newest_intact(run.place.folder) is None
+
+
+def test_a_resume_point_without_the_best_checkpoint_it_needs_is_not_used(tmp_path):
+    run = begin(tmp_path)
+    older, newer = saved(run, 3), saved(run, 6, has_best=True)
+    assert newest_intact(run.place.folder) == older
+    save_sealed(run.place.best)
+    assert newest_intact(run.place.folder) == newer
+    content = run.place.best.read_bytes()
+    run.place.best.write_bytes(content[:-40] + bytes([content[-40] ^ 1]) + content[-39:])
+    run.fail("stopped", "why")
+    again, note = claim(tmp_path, "a", "code", {})
+    assert again.place.resume == older
+    assert note == "resumed after step 3; the later save at step 6 can't be used: best.ckpt is damaged or missing"
+
+
+@pytest.mark.parametrize("file", ["/etc/passwd", "../../../b/checkpoints/resume-3.ckpt"])
+def test_a_resume_point_lies_in_the_run_whatever_its_record_says(tmp_path, file):
+    run = begin(tmp_path)
+    point = replace(saved(run), file=file)
+    assert point.checkpoint(run.place).parent == run.place.checkpoints

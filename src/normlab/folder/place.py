@@ -25,4 +25,4 @@ class Place(RunFolder):
     @property
     def resume_checkpoint(self) -> Path | None:
         """The checkpoint to resume from."""
-        return self.checkpoints / self.resume.file if self.resume else None
+        return self.resume.checkpoint(self) if self.resume else None

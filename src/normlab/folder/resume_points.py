@@ -1,17 +1,20 @@
-"""Where an interrupted run can go on. Imports no torch.
+"""Where an interrupted run can resume. Imports no torch.
 
-A resume point is a checkpoint between two training steps, with the lines that the run's record held then. The
-last two are kept, so that a damaged one costs the time between them and not the run.
+A resume point is a checkpoint between two training steps, with the rows that the run had logged then. The last two
+are kept, so that a damaged one costs the time between them and not the run.
 """
 
 from __future__ import annotations
 
-import zipfile
+import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.folder.run_folder import RunFolder
+from normlab.folder.seal import is_whole
 
 KEPT = 2
 
@@ -20,28 +23,35 @@ KEPT = 2
 class ResumePoint:
     """One of them.
 
-    file      the checkpoint, in the run's `checkpoints/`
+    file      the checkpoint, in the run's folder of checkpoints
     step      optimiser steps done
     rows      rows logged by then
+    has_best  a best checkpoint was kept by then, without which the run can't be finished
     rows_sha  SHA-256 of those rows
     """
 
     file: str
     step: int
     rows: int
+    has_best: bool = False
     rows_sha: str = ""
 
+    def checkpoint(self, run: RunFolder) -> Path:
+        """Its file; whatever the record says, it lies in the run's own folder."""
+        return run.checkpoints / Path(self.file).name
+
     @classmethod
-    def after(cls, step: int, rows: int) -> ResumePoint:
+    def after(cls, step: int, rows: int, *, has_best: bool = False) -> ResumePoint:
         """A point that is about to be saved."""
-        return cls(f"resume-{step}.ckpt", step, rows)
+        return cls(f"resume-{step}.ckpt", step, rows, has_best)
 
 
 def list_points(folder: Path) -> list[ResumePoint]:
     """The resume points of a run's folder, the newest first; a damaged list counts as empty."""
+    points = read_json(RunFolder(folder).resume_file).get("points", [])
     try:
-        return [ResumePoint(**point) for point in read_json(RunFolder(folder).resume_file).get("points", [])]
-    except TypeError:
+        return TypeAdapter(list[ResumePoint]).validate_json(json.dumps(points), strict=True)
+    except ValidationError:
         return []
 
 
@@ -61,21 +71,20 @@ def forget_points(folder: Path) -> None:
 
 
 def newest_intact(folder: Path) -> ResumePoint | None:
-    """The newest point whose checkpoint is undamaged and whose record is still there."""
-    for point in list_points(folder):
-        run = RunFolder(folder)
-        if is_intact(run.checkpoints / point.file) and run.hash_rows(point.rows) == point.rows_sha:
-            return point
-    return None
+    """The newest point from which the run can be finished; None if there is none."""
+    return next((point for point in list_points(folder) if not damage(folder, point)), None)
 
 
-def is_intact(checkpoint: Path) -> bool:
-    """Does every part of the archive match its checksum? torch itself loads flipped bits without a word."""
-    try:
-        with zipfile.ZipFile(checkpoint) as archive:
-            return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile):
-        return False
+def damage(folder: Path, point: ResumePoint) -> str:
+    """What keeps a run from resuming at a point, in words; empty if nothing does."""
+    run = RunFolder(folder)
+    if not is_whole(point.checkpoint(run)):
+        return f"{point.file} is damaged or missing"
+    if run.hash_rows(point.rows) != point.rows_sha:
+        return "the rows logged before it are damaged or missing"
+    if point.has_best and not is_whole(run.best):
+        return f"{run.best.name} is damaged or missing"
+    return ""
 
 
 def _remove_checkpoints(folder: Path, kept: set[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from normlab.config.schema import InputError, RunConfig, Sizes
+from normlab.folder.seal import state_of
 from normlab.models.base import Model
 from normlab.models.build import build_model
 
@@ -26,9 +28,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         InputError: there is no such file, it is damaged, or it is no checkpoint of normlab.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        content = Path(path).read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such checkpoint") from None
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}") from None
+    if state_of(content) == "damaged":
+        raise InputError(f"{path} is damaged: its content does not match the checksum that was saved with it")
+    try:
+        checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(f"{path}: not a checkpoint, or damaged ({type(error).__name__})") from None
     if not isinstance(checkpoint, dict) or "normlab" not in checkpoint:

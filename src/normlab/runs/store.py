@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from normlab.config.schema import InputError
 from normlab.folder.place import Place
-from normlab.folder.resume_points import forget_points, newest_intact
+from normlab.folder.resume_points import ResumePoint, damage, forget_points, list_points, newest_intact
 from normlab.folder.run_folder import RunFolder
 from normlab.runs.owner import is_alive, read_owner, this_process, write_owner
 
@@ -157,7 +157,7 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
         attempt = int(found.status.get("attempt", 0))
         replaced, note = None, ""
         if point is not None:
-            note = f"resumed after step {point.step}"
+            note = f"resumed after step {point.step}{_passed_over(folder, point)}"
             RunFolder(folder).remove_parts()
         elif found.state == "damaged":
             replaced = _set_aside(folder, "damaged", 1)
@@ -175,6 +175,12 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
     run.place.write_config(config)
     run._status("running")
     return run, note
+
+
+def _passed_over(folder: Path, point: ResumePoint) -> str:
+    """The newer resume points that can't be used."""
+    newer = [known for known in list_points(folder) if known.step > point.step]
+    return "".join(f"; the later save at step {known.step} can't be used: {damage(folder, known)}" for known in newer)
 
 
 _WHY = {

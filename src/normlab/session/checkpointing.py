@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there."""
+"""Checkpoints that are whole or not there, and which of them is the best."""
 
 from __future__ import annotations
 
@@ -8,15 +8,22 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.types import _PATH
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.trainer.states import TrainerFn
 
 from normlab.config.schema import InputError
+from normlab.folder.run_folder import RunFolder
+from normlab.folder.seal import seal
+from normlab.models.checkpoint import read_checkpoint
+from normlab.session.validation_curve import ValidationCurve
+from normlab.tasks.task import Task
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the old checkpoint and then takes its place, so a full disk never harms it."""
+    """Writes a sealed checkpoint beside the old one and then takes its place, so a full disk never harms it."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any = None) -> None:
         """Save atomically.
@@ -30,6 +37,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             final.parent.mkdir(parents=True, exist_ok=True)
             content = io.BytesIO()
             torch.save(checkpoint, content)  # into a file, it hides why it could not write
+            seal(content)
             with part.open("wb") as file:  # Lightning's way begins in the system's temporary folder
                 file.write(content.getbuffer())
                 file.flush()
@@ -41,3 +49,36 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 raise
             kept = f"the previous {final.name} is still good" if final.exists() else "there is no earlier one"
             raise InputError(f"the disk is full: {final} could not be written; {kept}") from error
+
+
+class KeepBest(pl.callbacks.Checkpoint):
+    """Keeps the checkpoint of the best validation.
+
+    Which one that is, the curve of the run's own validations says. Lightning's `ModelCheckpoint` remembers it together
+    with the absolute path of its folder, and forgets it where the folder has been moved.
+    """
+
+    def __init__(self, folder: RunFolder, curve: ValidationCurve) -> None:
+        self.folder = folder
+        self.curve = curve
+
+    def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        """Save if this validation is the best so far; Lightning calls checkpoint callbacks last."""
+        assert isinstance(task, Task)
+        if trainer.state.fn == TrainerFn.FITTING and self.curve.best(task) is self.curve.rows[-1]:
+            trainer.save_checkpoint(self.folder.best)
+
+
+def load_best(folder: RunFolder, curve: ValidationCurve, task: Task) -> None:
+    """Give the task the weights of its best validation.
+
+    Raises:
+        InputError: the checkpoint is missing or damaged, or of another step.
+    """
+    best, checkpoint = curve.best(task), read_checkpoint(folder.best)
+    if best is None or checkpoint["global_step"] != best["step"]:
+        raise InputError(
+            f"{folder.best} is of step {checkpoint['global_step']}, but the best validation was at step "
+            f"{best['step'] if best else 'none'}: repeat the run with rerun=true"
+        )
+    task.load_state_dict(checkpoint["state_dict"])

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import EarlyStopping
 from rich.console import Console
 
 from normlab.mirror.progress import Bar, Heartbeat
-from normlab.models.checkpoint import read_checkpoint
+from normlab.session.checkpointing import KeepBest, load_best
 from normlab.session.resumption import Noise, Resumption
 from normlab.session.session import Session
 from normlab.session.trainer import batches_of, build_trainer, interruptible
@@ -45,8 +45,6 @@ class Fit:
         self.session, self.task = session, task
         self.log, self.curve = TrainingLog(options.log_every), ValidationCurve()
         self.seconds = 0.0
-        self._best = session.place.best
-        self._last = session.place.last
         world_size = options.devices * options.nodes
         batches = session.batches("train", session.device, seed=session.seed("order"), world_size=world_size)
         check_validations(options.validations, self._epoch(len(batches)))  # before a logger begins
@@ -74,12 +72,12 @@ class Fit:
         if not self.task.diverged:
             if self.curve.last_step != self.trainer.global_step:
                 self._validate_at_end(validation)
-            self.trainer.save_checkpoint(self._last)
+            self.trainer.save_checkpoint(self.session.place.last)
         self.seconds = time.perf_counter() - started
 
     def load_best(self) -> None:
         """Take the weights of the best validation, of which there must be one."""
-        self.task.load_state_dict(read_checkpoint(self._best)["state_dict"])
+        load_best(self.session.place, self.curve, self.task)
 
     def test(self) -> dict[str, float]:
         """Test metrics of the last weights (unless they have diverged) and of the best ones, if there are any."""
@@ -108,19 +106,12 @@ class Fit:
         """Validate and keep a run that `trainer.steps` or `trainer.minutes` ended between two validations."""
         self.trainer.validate(self.task, validation, verbose=False)
         if self.curve.best(self.task) is self.curve.rows[-1]:
-            self.trainer.save_checkpoint(self._best)
+            self.trainer.save_checkpoint(self.session.place.best)
 
     def _keepers(self) -> list[pl.Callback]:
         """Keeps the best checkpoint, and stops when there has been no better one for long."""
         monitor, patience = f"validation/{self.task.metric}", self.session.config.trainer.patience
-        keep = ModelCheckpoint(
-            self.session.place.checkpoints,
-            filename="best",
-            monitor=monitor,
-            mode=self.task.direction,
-            save_on_train_epoch_end=False,
-            enable_version_counter=False,
-        )
+        keep = KeepBest(self.session.place, self.curve)
         if patience is None:
             return [keep]
         return [keep, EarlyStopping(monitor, mode=self.task.direction, patience=patience, check_finite=False)]
@@ -132,7 +123,7 @@ class Fit:
             Validations(config.trainer.validations),
             Noise(config.seed),
             Heartbeat(place),
-            Resumption(place, self.session.loggers.record, config.trainer),
+            Resumption(place, self.session.loggers.record, config.trainer, self.curve),
         ]
         return [*drivers, Bar(Console(), self.task.metric)] if config.trainer.progress else drivers
 

@@ -20,16 +20,19 @@ from normlab.data.loader import Shares
 from normlab.folder.place import Place
 from normlab.folder.resume_points import ResumePoint, add_point
 from normlab.session.record import RunRecord
+from normlab.session.validation_curve import ValidationCurve
 from normlab.stopping.request import StopRequest
+from normlab.tasks.task import Task
 
 
 class Resumption(pl.Callback):
     """Saves resume points by step and by wall-clock, and when the run is asked to stop."""
 
-    def __init__(self, place: Place, record: RunRecord, options: TrainerConfig) -> None:
+    def __init__(self, place: Place, record: RunRecord, options: TrainerConfig, curve: ValidationCurve) -> None:
         self.place = place
         self.record = record
         self.options = options
+        self.curve = curve
         self.request = StopRequest()
         self._saved_step = place.resume.step if place.resume else 0
         self._saved_at = time.monotonic()
@@ -72,8 +75,10 @@ class Resumption(pl.Callback):
         return time.monotonic() - self._saved_at >= 60 * self.options.save_minutes
 
     def _save(self, trainer: pl.Trainer) -> None:
-        point = ResumePoint.after(trainer.global_step, self.record.rows)
-        trainer.save_checkpoint(self.place.checkpoints / point.file)
+        assert isinstance(trainer.lightning_module, Task)
+        has_best = self.curve.best(trainer.lightning_module) is not None
+        point = ResumePoint.after(trainer.global_step, self.record.rows, has_best=has_best)
+        trainer.save_checkpoint(point.checkpoint(self.place))
         if trainer.is_global_zero:
             add_point(self.place.folder, point)
         self._saved_step, self._saved_at = trainer.global_step, time.monotonic()
