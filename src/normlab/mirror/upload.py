@@ -55,8 +55,8 @@ class Fragment:
 
 
 @dataclass(frozen=True)
-class Result:
-    """What became of a run.
+class Upload:
+    """What became of a run that was to be uploaded.
 
     how  uploaded, completed, there (it was there), failed
     why  of a failure
@@ -105,7 +105,7 @@ def _newest(folder: Path) -> dict[str, Path]:
     return {known["id"]: path for path in paths if (known := _FRAGMENT.fullmatch(path.name))}
 
 
-def upload(fragments: Iterable[Fragment]) -> Iterator[Result]:
+def upload(fragments: Iterable[Fragment]) -> Iterator[Upload]:
     """Upload what has no mark, run by run."""
     waiting = [fragment for fragment in fragments if not fragment.mark.exists()]
     for (project, entity), group in _by_project(f for f in waiting if f.state != "study").items():
@@ -114,18 +114,18 @@ def upload(fragments: Iterable[Fragment]) -> Iterator[Result]:
         _sync(new)
         for fragment in group:
             if fragment.mark.exists():
-                yield Result(fragment, "uploaded")
+                yield Upload(fragment, "uploaded")
             elif states.get(fragment.id) == "finished":
                 fragment.mark.touch()
-                yield Result(fragment, "there")
+                yield Upload(fragment, "there")
             elif fragment.state == "finished" or fragment.id in states:
                 yield _complete(fragment)
             else:
-                yield Result(fragment, "failed", _HALF)
+                yield Upload(fragment, "failed", _HALF)
         _note_addresses(project, entity, {fragment.id: fragment for fragment in group if fragment.mark.exists()})
     for fragment in waiting:
         if fragment.state == "study":
-            yield Result(fragment, "uploaded" if show_again(fragment.folder) else "failed")
+            yield Upload(fragment, "uploaded" if show_again(fragment.folder) else "failed")
 
 
 def _note_addresses(project: str, entity: str | None, there: Mapping[str, Fragment]) -> None:
@@ -223,7 +223,7 @@ def _sync_files(fragments: list[Fragment]) -> None:
     subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def _complete(fragment: Fragment) -> Result:
+def _complete(fragment: Fragment) -> Upload:
     """Send what the server lacks, from the run's own record."""
     import wandb as client
 
@@ -234,7 +234,7 @@ def _complete(fragment: Fragment) -> Result:
     try:
         config = RunConfig.model_validate_json((folder / "config.json").read_bytes(), strict=True)
     except (pydantic.ValidationError, OSError):
-        return Result(fragment, "failed", "config.json is not one of this version")
+        return Upload(fragment, "failed", "config.json is not one of this version")
     attempt = int(read_json(folder / "status.json").get("attempt", 1))
     place = Place(folder, folder.name.partition(".")[0], attempt)
     rows = read_rows(folder / "metrics.jsonl")
@@ -256,6 +256,6 @@ def _complete(fragment: Fragment) -> Result:
             run.summary.update(summary)
             run.finish(exit_code=0 if summary else 1)
         except Exception as error:  # the client raises errors of many kinds
-            return Result(fragment, "failed", one_line(error))
+            return Upload(fragment, "failed", one_line(error))
     fragment.mark.touch()
-    return Result(fragment, "completed")
+    return Upload(fragment, "completed")
