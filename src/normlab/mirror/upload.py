@@ -83,7 +83,15 @@ def _of_runs(folders: Iterable[Path]) -> list[Fragment]:
         if wandb and not replaced:
             tags = tuple(config.get("serves", []))
             found += [
-                Fragment(path / f"run-{name}.wandb", name, folder, wandb["project"], wandb.get("entity"), state, tags)
+                Fragment(
+                    path / f"run-{name}.wandb",
+                    name,
+                    folder,
+                    project=wandb["project"],
+                    entity=wandb.get("entity"),
+                    state=state,
+                    tags=tags,
+                )
                 for name, path in _newest(folder).items()
             ]
     return found
@@ -95,7 +103,8 @@ def _of_studies(output: Path) -> list[Fragment]:
         wandb = read_json(path).get("logger", {}).get("wandb")
         for name, fragment in _newest(path.parent).items() if wandb else []:
             file = fragment / f"run-{name}.wandb"
-            found.append(Fragment(file, name, path.parent, wandb["project"], wandb.get("entity"), "study"))
+            project, entity = wandb["project"], wandb.get("entity")
+            found.append(Fragment(file, name, path.parent, project=project, entity=entity, state="study"))
     return found
 
 

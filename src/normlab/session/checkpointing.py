@@ -16,7 +16,7 @@ from normlab.config.schema import InputError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the old checkpoint and then takes its place, so a full disk never harms it."""
+    """Writes a new file next to the old checkpoint, then replaces it, so that a full disk never harms the old one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any = None) -> None:
         """Save atomically.
