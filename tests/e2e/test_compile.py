@@ -6,7 +6,7 @@ import pytest
 from test_train import only_run
 
 SMALL = {
-    "cnn": ("model.width=4",),
+    "cnn": ("model.width=4", "model.stages=1", "model.depth=1"),
     "lstm": ("model.width=4",),
     "mlp": ("model.width=8", "model.depth=2"),
     "transformer": ("model.width=8", "model.heads=2", "model.layers=1"),
@@ -15,6 +15,7 @@ TINY = ("logger=none", "trainer.threads=1", "trainer.steps=2", "trainer.batches=
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # the first compilation precompiles headers, which takes minutes on a busy machine
 @pytest.mark.parametrize("model", SMALL)
 def test_compiled_training_and_evaluation_equal_the_plain_ones(model, train, tmp_path):
     found = {}
