@@ -1,4 +1,4 @@
-"""How long a forward pass in eval mode takes, with batch norm folded away, beside a second norm."""
+"""How long a forward pass in eval mode takes, with batch norm folded away, compared with a second norm."""
 
 from __future__ import annotations
 

@@ -121,7 +121,9 @@ class TorchBatchNorm(nn.Module):
     def forward(self, x: Tensor, *_: Any) -> Tensor:
         """x of the norm's layout."""
         flat = x if self.layout == "BCHW" else x.flatten(0, -2)
-        y = F.batch_norm(flat, self.mean, self.var, self.gain, self.bias, True, self.momentum, self.eps)
+        y = F.batch_norm(
+            flat, self.mean, self.var, self.gain, self.bias, training=True, momentum=self.momentum, eps=self.eps
+        )
         return y.view_as(x)
 
 

@@ -1,4 +1,4 @@
-"""How long a training step takes, and what it keeps for its backward pass, beside a second norm."""
+"""How long a training step takes, and what it keeps for its backward pass, compared with a second norm."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     Returns:
         A flat summary: `step_ms`, `step_ms_min`, `step_ratio` (see `compared`: `ratio` is norm / against); on a CPU
         `forward_ms`, `backward_ms` and `optimiser_ms`, medians as well; `saved_bytes`, what the forward pass of the
-        first batch keeps for the backward pass beside the parameters, the buffers and the batch, each storage once. A
+        first batch keeps for the backward pass, each storage once, without the parameters, the buffers and the batch. A
         second norm's have the suffix `_against`. The run's metrics hold the time of every block.
     """
     return measure_fresh(find, config, place)

@@ -24,7 +24,7 @@ Clock = Literal["process", "wall"]
 
 
 class Bench:
-    """Where the config's norm and the one beside it are timed.
+    """Where the config's norm and the one that it is compared with are timed.
 
     Args:
         session: of a timing measure.

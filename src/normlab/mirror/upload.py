@@ -56,8 +56,8 @@ class Fragment:
 
 
 @dataclass(frozen=True)
-class Result:
-    """What became of a run.
+class Upload:
+    """What became of a run that was to be uploaded.
 
     how  uploaded, completed, there (it was there), failed
     why  of a failure
@@ -83,7 +83,15 @@ def _of_runs(runs: Iterable[RunFolder]) -> list[Fragment]:
         if wandb and not replaced:
             tags = tuple(config.get("serves", []))
             found += [
-                Fragment(path / f"run-{name}.wandb", name, folder, wandb["project"], wandb.get("entity"), state, tags)
+                Fragment(
+                    path / f"run-{name}.wandb",
+                    name,
+                    folder,
+                    project=wandb["project"],
+                    entity=wandb.get("entity"),
+                    state=state,
+                    tags=tags,
+                )
                 for name, path in _newest(run.wandb).items()
             ]
     return found
@@ -95,7 +103,8 @@ def _of_studies(output: Path) -> list[Fragment]:
         wandb = study.read_shown().get("logger", {}).get("wandb")
         for name, fragment in _newest(study.wandb).items() if wandb else []:
             file = fragment / f"run-{name}.wandb"
-            found.append(Fragment(file, name, study.folder, wandb["project"], wandb.get("entity"), "study"))
+            project, entity = wandb["project"], wandb.get("entity")
+            found.append(Fragment(file, name, study.folder, project=project, entity=entity, state="study"))
     return found
 
 
@@ -105,7 +114,7 @@ def _newest(folder: Path) -> dict[str, Path]:
     return {known["id"]: path for path in paths if (known := _FRAGMENT.fullmatch(path.name))}
 
 
-def upload(fragments: Iterable[Fragment]) -> Iterator[Result]:
+def upload(fragments: Iterable[Fragment]) -> Iterator[Upload]:
     """Upload what has no mark, run by run."""
     waiting = [fragment for fragment in fragments if not fragment.mark.exists()]
     for (project, entity), group in _by_project(f for f in waiting if f.state != "study").items():
@@ -114,18 +123,18 @@ def upload(fragments: Iterable[Fragment]) -> Iterator[Result]:
         _sync(new)
         for fragment in group:
             if fragment.mark.exists():
-                yield Result(fragment, "uploaded")
+                yield Upload(fragment, "uploaded")
             elif states.get(fragment.id) == "finished":
                 fragment.mark.touch()
-                yield Result(fragment, "there")
+                yield Upload(fragment, "there")
             elif fragment.state == "finished" or fragment.id in states:
                 yield _complete(fragment)
             else:
-                yield Result(fragment, "failed", _HALF)
+                yield Upload(fragment, "failed", _HALF)
         _note_addresses(project, entity, {fragment.id: fragment for fragment in group if fragment.mark.exists()})
     for fragment in waiting:
         if fragment.state == "study":
-            yield Result(fragment, "uploaded" if show_again(fragment.folder) else "failed")
+            yield Upload(fragment, "uploaded" if show_again(fragment.folder) else "failed")
 
 
 def _note_addresses(project: str, entity: str | None, there: Mapping[str, Fragment]) -> None:
@@ -223,7 +232,7 @@ def _sync_files(fragments: list[Fragment]) -> None:
     subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def _complete(fragment: Fragment) -> Result:
+def _complete(fragment: Fragment) -> Upload:
     """Send what the server lacks, from the run's own record."""
     import wandb as client
 
@@ -234,12 +243,12 @@ def _complete(fragment: Fragment) -> Result:
     try:
         config = RunConfig.model_validate_json(folder.config_file.read_bytes(), strict=True)
     except (pydantic.ValidationError, OSError):
-        return Result(fragment, "failed", "config.json is not one of this version")
+        return Upload(fragment, "failed", "config.json is not one of this version")
     attempt = int(folder.read_status().get("attempt", 1))
     place = Place(folder.folder, folder.folder.name.partition(".")[0], attempt)
     rows, problem = folder.read_rows()
     if problem:
-        return Result(fragment, "failed", problem)
+        return Upload(fragment, "failed", problem)
     with tempfile.TemporaryDirectory() as scratch:
         try:
             run = client.init(
@@ -258,6 +267,6 @@ def _complete(fragment: Fragment) -> Result:
             run.summary.update(summary)
             run.finish(exit_code=0 if summary else 1)
         except Exception as error:  # the client raises errors of many kinds
-            return Result(fragment, "failed", one_line(error))
+            return Upload(fragment, "failed", one_line(error))
     fragment.mark.touch()
-    return Result(fragment, "completed")
+    return Upload(fragment, "completed")

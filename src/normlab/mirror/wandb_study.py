@@ -1,7 +1,7 @@
 """A study as a run of W&B: its verdicts as a table, and each in the summary.
 
-There is one such run a study, which every later end of the study brings up to date. What it shows is kept beside it,
-so that it can be shown again where it did not arrive. Imports neither torch nor Lightning.
+There is one such run per study, updated each time that the study ends. What it shows is kept in the study's folder, so
+that it can be shown again where it did not arrive. Imports neither torch nor Lightning.
 """
 
 from __future__ import annotations

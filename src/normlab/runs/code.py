@@ -1,8 +1,15 @@
 """Which code a run depends on, and whether two states of it are the same. Imports no torch.
 
-A run depends on the modules that its measure, its norm and its model import, directly or not. Comments, docstrings
-and layout don't count. Of those modules only the rooms count in which results are computed, and the files of a norm
-or model that lies outside normlab: its module's, and what that imports from the same folder.
+A run depends on the modules that its measure, its norm and its model import, directly or not, wherever in a file the
+import stands. Comments, docstrings and layout don't count. Of those modules only those count that decide a result:
+
+- the rooms in which results are computed (`ROOMS`). What only shows, copies, stores or stops a run lies in other rooms:
+  a progress bar or heartbeat in `mirror`, signals in `stopping`, file formats in `folder`;
+- of `config` only what derives random seeds (`MODULES`). Its options decide results through their values, which are
+  part of a run's id, and its checks decide whether a run is refused;
+- the files of a norm or model that lies outside normlab: its module's, and what that imports from the same folder.
+
+Compiled sources count where a counted module of their room is imported: a CNN imports no kernels.
 """
 
 from __future__ import annotations
@@ -17,8 +24,8 @@ from pathlib import Path
 from normlab.config.schema import RunConfig
 
 PACKAGE = Path(__file__).parents[1]
-# rooms in which results are computed; mirrors, progress and records decide nothing
 ROOMS = ("norms", "kernels", "models", "data", "tasks", "probes", "session", "measures")
+MODULES = ("config/seeds.py",)  # of other rooms
 SOURCES = (".py", ".cpp", ".h")  # what may stand beside a module and be compiled for it
 
 
@@ -46,9 +53,9 @@ def _hash_of(entries: tuple[str, ...], state: tuple[tuple[str, int, int], ...]) 
 
 
 def _state(entries: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
-    """Every source file of the rooms, and beside the user's own modules, with its time and size."""
+    """Every source file that may count, and those beside the user's own modules, with its time and size."""
     own = (file for name in entries for path in _own(name) for file in sorted(path.parent.glob("*.py")))
-    ours = (path for room in ROOMS for path in _files(room))
+    ours = [*(path for room in ROOMS for path in _files(room)), *(PACKAGE / name for name in MODULES)]
     stats = ((path, path.stat()) for path in (*ours, *own))
     return tuple((str(path), stat.st_mtime_ns, stat.st_size) for path, stat in stats)
 
@@ -93,9 +100,12 @@ def _beside(path: Path, name: str) -> list[Path]:
 
 
 def _paths(name: str) -> Iterator[Path]:
-    """The files that importing `normlab.room.module` (or a name in it) may read, in the rooms that count."""
+    """The files that importing `normlab.room.module` (or a name in it) may read, of those that count."""
     parts = name.split(".")
-    if parts[0] != "normlab" or len(parts) < 2 or parts[1] not in ROOMS:
+    if parts[0] != "normlab" or len(parts) < 2:
+        return
+    if parts[1] not in ROOMS:
+        yield from (PACKAGE / known for known in MODULES if known == "/".join(parts[1:3]) + ".py")
         return
     for length in range(2, len(parts) + 1):
         place = PACKAGE.joinpath(*parts[1:length])

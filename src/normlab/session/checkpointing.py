@@ -23,7 +23,7 @@ from normlab.tasks.task import Task
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a sealed checkpoint beside the old one and then takes its place, so a full disk never harms it."""
+    """Writes a sealed file next to the old checkpoint, then replaces it: a full disk never harms the old one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any = None) -> None:
         """Save atomically.
