@@ -19,6 +19,7 @@ from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from normlab.config.schema import RunConfig
+from normlab.data.fitted import Fitted
 from normlab.data.load import Data, load
 from normlab.data.splits import Windows
 from normlab.folder.place import Place
@@ -31,8 +32,8 @@ from normlab.tasks.language_modelling import LanguageModelling
 from normlab.tasks.task import Task
 
 
-def prepare(config: RunConfig) -> Data:
-    """Set torch up as the config asks for and load the data.
+def prepare(config: RunConfig, known: Fitted | None = None) -> Data:
+    """Set torch up as the config asks for and load the data, for an evaluation by what was fitted before.
 
     Raises:
         InputError: there is no GPU where one is asked for, or the data can't be used.
@@ -41,7 +42,7 @@ def prepare(config: RunConfig) -> Data:
     check_devices(config.trainer)
     if config.trainer.threads is not None:
         torch.set_num_threads(config.trainer.threads)
-    return load(config.task, Path(config.cache))
+    return load(config.task, Path(config.cache), known)
 
 
 def quiet() -> None:
@@ -83,7 +84,7 @@ def build_task(config: RunConfig, model: nn.Module, data: Data) -> Task:
         "model": model,
         "sizes": data.sizes,
         "optim": config.optim,
-        "record": describe(config, data.sizes),
+        "record": describe(config, data.sizes, data.record),
         "forward": torch.compile(model) if config.trainer.compile else None,
     }
     if config.task.goal == "classification":
