@@ -47,7 +47,7 @@ class Fitted:
             "tokenizer": self.tokenizer,
             "shape": _listed(self.shape),
             "values": _listed(self.values),
-            "arrays": {name: array.tolist() for name, array in self.arrays.items()},
+            "statistics": {name: array.tolist() for name, array in self.arrays.items()},
         }
 
     @staticmethod
@@ -67,7 +67,7 @@ class Fitted:
                 tokenizer=record["tokenizer"],
                 shape=record["shape"] and tuple(map(int, record["shape"])),
                 values=values and (float(values[0]), float(values[1])),
-                arrays={name: np.array(array, _TYPES[name]) for name, array in record["arrays"].items()},
+                arrays={name: np.array(array, _TYPES[name]) for name, array in record["statistics"].items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise InputError(

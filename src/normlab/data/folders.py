@@ -71,7 +71,7 @@ def find(path: Path, *, pictures: bool, training: bool = True) -> Layout:
         folders, files = _children(path, layout)
         _add_tables(layout, folders, files, pictures)
         if layout.splits:
-            layout.passed += [p for p in _rest(folders, layout) if p not in layout.passed]
+            layout.passed += _rest(folders, layout)
         elif pictures:
             _add_images(layout, folders)
             layout.passed += files
@@ -85,6 +85,7 @@ def find(path: Path, *, pictures: bool, training: bool = True) -> Layout:
     if training and "train" not in layout.splits:
         raise InputError(f"{path} has no training split: it needs train.* or a folder train; {accepted(pictures)}")
     layout.splits = {split: layout.splits[split] for split in SPLITS if split in layout.splits}
+    layout.passed = sorted(set(layout.passed))
     return layout
 
 

@@ -70,10 +70,9 @@ def _converted(image: Any) -> Picture:
 
     done = [FIRST] if getattr(image, "n_frames", 1) > 1 and image.format != "MPO" else []
     image.seek(0)
-    image.load()
-    if image.getexif().get(_ORIENTATION, 1) in range(2, 9):
-        image = ImageOps.exif_transpose(image)
-        done.append(TURNED)
+    done += [TURNED] if image.getexif().get(_ORIENTATION, 1) in range(2, 9) else []
+    image.load()  # which turns a TIFF already, and then takes the mark off
+    image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image)
         if not np.isfinite(values).all():

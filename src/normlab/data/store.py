@@ -151,14 +151,7 @@ def _hash(digest: Any, name: str, array: NDArray[Any]) -> None:
 
 
 def _fingerprint(meta: dict[str, Any], fitted: Fitted, arrays: dict[str, NDArray[Any]]) -> str:
-    words = meta["fitted"]["vocabulary"]
-    described = {
-        "sizes": meta["sizes"],
-        "source": None,
-        "classes": meta["fitted"]["classes"],
-        "vocabulary": words,
-        "characters": meta["characters"],
-    }
+    described = {key: meta[key] for key in ("sizes", "classes", "vocabulary", "characters")} | {"source": None}
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     everything = fitted.arrays | arrays
     for name in sorted(everything):
@@ -184,7 +177,7 @@ def _describe(data: Material) -> dict[str, Any]:
     """All of a data set but its arrays, as JSON holds it."""
     described = {field.name: getattr(data, field.name) for field in dataclasses.fields(data) if field.name != "arrays"}
     described["sizes"] = dataclasses.asdict(data.sizes)
-    described["fitted"] = data.fitted.record()
+    described |= described.pop("fitted").record()
     described["prints"] = _prints(data.arrays)
     return json.loads(json.dumps(described))
 
@@ -218,7 +211,7 @@ def _read(folder: Path) -> Prepared | None:
         # Copy-on-write, as torch wants memory that may be written; nothing writes to it.
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in record["arrays"]}
         meta, fingerprint = record["meta"], record["fingerprint"]
-        fitted = Fitted.read(meta["fitted"])
+        fitted = Fitted.read(meta)
         if _checksum(meta) != record["checksum"] or _fingerprint(meta, fitted, arrays) != fingerprint:
             return None
     except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError):

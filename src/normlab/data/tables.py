@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -119,7 +120,7 @@ def _names(schema: Any, asked: Asked) -> tuple[str, ...] | None:
 
 
 def _csv(path: Path, asked: Asked) -> Part:
-    with decode.open_text(path) as text:
+    with decode.open_text(path) as text, _long_fields():
         lines = decode.lines(path, text)
         first = next((line for line in lines if line.strip()), "")
         separator, header = _header(path, asked, first)
@@ -135,6 +136,16 @@ def _none(asked: Asked) -> dict[str, list[Any]]:
     return {name: [] for name in asked}
 
 
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    """The library takes fields of 131,072 characters at most, which a text may exceed."""
+    limit = csv.field_size_limit(decode.LONGEST_LINE)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
+
+
 def _header(path: Path, asked: Asked, first: str) -> tuple[str, list[str]]:
     """What separates the fields: the first of comma, semicolon and tab by which the columns asked for are there."""
     separators = _SEPARATORS[_suffix(path)]
@@ -146,7 +157,6 @@ def _header(path: Path, asked: Asked, first: str) -> tuple[str, list[str]]:
 def _records(path: Path, header: list[str], separator: str, lines: Iterator[str]) -> Iterator[list[str]]:
     """The rows; all of them have as many fields as the header, or all of them end in as many empty ones more."""
     named = next((n for n in range(len(header), 0, -1) if header[n - 1]), 0)
-    limit = csv.field_size_limit(decode.LONGEST_LINE)
     number, width = 0, None
     try:
         for row in csv.reader(lines, delimiter=separator, strict=True):
@@ -163,8 +173,6 @@ def _records(path: Path, header: list[str], separator: str, lines: Iterator[str]
     except csv.Error as error:
         reason = "a double quote is never closed" if "end of data" in str(error) else error
         raise InputError(f"{path}, row {number + 1}: can't be read as csv: {reason}") from None
-    finally:
-        csv.field_size_limit(limit)
 
 
 def _json(path: Path, asked: Asked) -> Part:
