@@ -24,7 +24,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from normlab.config.schema import InputError, Sizes, TaskConfig
-from normlab.data import decode, material, source
+from normlab.data import decode, material, source, tables
 from normlab.data.fitted import Fitted
 from normlab.data.folders import SPLITS, Layout
 from normlab.data.material import Material
@@ -115,6 +115,9 @@ def _key(task: TaskConfig, layout: Layout | None, known: Fitted | None) -> str:
 
 def _files(layout: Layout) -> list[tuple[str, str, str]]:
     """Split, type and content of each file; where folders name the classes, its place instead of its type."""
+    if not layout.labels:
+        for path in (path for split, paths in layout.splits.items() for path in paths if split != "test"):
+            tables.check_start(path)
     return [
         (split, layout.relative(path) if layout.labels else "".join(path.suffixes[-2:]), _content(path))
         for split, paths in layout.splits.items()

@@ -75,6 +75,23 @@ def read_table(path: Path, asked: Asked) -> Part:
     return part
 
 
+def check_start(path: Path) -> None:
+    """Does a file begin as its kind does? Told at once, before a large one is read to its end.
+
+    Raises:
+        InputError: it doesn't.
+    """
+    decode.check_file(path)
+    if kind(path) in _TEXTUAL:
+        with decode.open_text(path) as text:
+            decode.check_text(path, text.read(4096))
+        return
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start and start != b"PAR1":
+        raise InputError(f"{path} can't be read as parquet: it doesn't begin as Parquet does")
+
+
 def _column_missing(path: Path | str, name: str, asked: Asked, found: Sequence[str]) -> InputError:
     has = ", ".join(found[:10]) + (f", … ({len(found)} in all)" if len(found) > 10 else "")
     return InputError(f"{path} has no column {name!r}; it has: {has:.500} (task.{asked[name]} says which to use)")
