@@ -95,7 +95,7 @@ def _finish_all(output: str, norms: str, rates: str, seeds: int) -> None:
 
     for norm in norms.partition("=")[2].split(","):
         base = checked(_composed(f"norm={norm}", *SHORT, f"output={output}"))
-        data, code = prepare(base.task, Path(base.cache))[1], code_hash(base)
+        data, code = prepare(base.task, Path(base.cache)).fingerprint, code_hash(base)
         for rate in rates.partition("=")[2].split(","):
             optim = base.optim.model_copy(update={"lr": float(rate)})
             for seed in range(seeds):

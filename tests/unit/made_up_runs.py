@@ -43,7 +43,7 @@ def made_up(behaviour: Callable[[RunConfig], dict[str, Any]], done: list[str]) -
     """What stands for `normlab.runs.run.do`: the run is claimed and recorded, its summary is `behaviour`'s."""
 
     def do(config: RunConfig) -> Done:
-        name = run_id(config, prepare(config.task, Path(config.cache))[1])
+        name = run_id(config, prepare(config.task, Path(config.cache)).fingerprint)
         run, _ = claim(
             Path(config.output), name, code_hash(config), config.model_dump(mode="json"), repeat=config.rerun
         )

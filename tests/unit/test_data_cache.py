@@ -7,6 +7,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,9 +26,9 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[TaskConfig]:
     built: list[TaskConfig] = []
     build = material.build
 
-    def counted(own: TaskConfig) -> material.Material:
+    def counted(own: TaskConfig, *given: Any) -> material.Material:
         built.append(own)
-        return build(own)
+        return build(own, *given)
 
     monkeypatch.setattr(material, "build", counted)
     return built
@@ -56,9 +57,26 @@ def test_a_changed_file_is_read_again(tmp_path: Path, builds: list[TaskConfig]) 
     first = load(task(folder), tmp_path / "cache").fingerprint
     os.utime(folder / "train.parquet", (1, 1))
     assert load(task(folder), tmp_path / "cache").fingerprint == first  # the same content
+    moved = folder.rename(tmp_path / "moved")
+    again = load(task(moved), tmp_path / "cache")
+    assert (again.fingerprint, again.source) == (first, f"files at {moved}")
+    assert len(builds) == 1
+    folder = moved
     parquet(folder / "train.parquet", text=["ab", "ca"], label=["x", "y"])
     assert load(task(folder), tmp_path / "cache").fingerprint != first
-    assert len(builds) == 3
+    assert len(builds) == 2
+
+
+def test_other_content_of_the_same_size_and_time_is_read(tmp_path: Path, builds: list[TaskConfig]) -> None:
+    file = tmp_path / "in.csv"
+    seen = []
+    for text in ("ab", "ba", "ab"):
+        file.write_text("text,label\n" + f"{text},x\n{text},y\n" * 5)
+        os.utime(file, (1, 1))
+        data = load(task(file), tmp_path / "cache")
+        seen.append(data.split("train").gather(torch.tensor([0])).inputs.tolist())
+    assert seen[0] == seen[2] != seen[1]
+    assert len(builds) == 2
 
 
 def replace(file: Path, content: bytes) -> None:
@@ -129,6 +147,7 @@ def test_a_warm_cache_needs_no_reader(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
+from typing import Any
 from normlab.data.store import prepare
 from normlab.config.schema import TaskConfig
 for fields in {[each.model_dump() for each in own]!r}:

@@ -59,7 +59,6 @@ def test_file_without_rows(tmp_path: Path) -> None:
         ("in.parquet", b"this is not Parquet", "parquet"),
         ("in.jsonl", b'{"text": "a", "label"', "json"),
         ("in.csv", b'text,label\n"a\nb', "csv"),
-        ("in.txt", b"\xff\xfe\xff", "text"),
     ],
 )
 def test_corrupt_file(tmp_path: Path, name: str, content: bytes, reader: str) -> None:
@@ -75,7 +74,10 @@ def test_wrong_schema(tmp_path: Path) -> None:
 def test_the_file_of_a_split_is_named(tmp_path: Path) -> None:
     folder = splits(tmp_path / "in")
     parquet(folder / "test.parquet", text=["a"])
-    refused(task(folder), "test.parquet", "no column 'label'", "task.target")
+    with pytest.raises(InputError, match=r"test\.parquet has no column 'label'.*task\.target"):
+        load(task(folder), tmp_path / "other").split("test")
+    folder.joinpath("test.parquet").rename(folder / "validation.parquet")
+    refused(task(folder), "validation.parquet", "no column 'label'", "task.target")
 
 
 @pytest.mark.parametrize(

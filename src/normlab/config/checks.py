@@ -47,6 +47,8 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
     _, *beyond = (values.pop(key, None) for key in ("scale", "finding", "study"))  # which no single run depends on
     if not any(beyond) and (scale := next((text for text in overrides if text.startswith("scale=")), None)):
         raise InputError(f"{scale} says what a study spends: name one too, as study=textbook, or a finding=...")
+    if OmegaConf.select(cfg, "measure.name") == "evaluate" and OmegaConf.select(cfg, "task.path"):
+        values["task"]["source"] = "path"  # of the checkpoint's task, which `recall` puts in place of this one
     try:
         # in JSON a list may stand for a tuple, while nothing else is converted
         config = RunConfig.model_validate_json(json.dumps(values), strict=True)
@@ -107,8 +109,9 @@ _OF_CHECKPOINT = ("norm", "model", "task", "optim", "seed")
 
 def _check_data(task: TaskConfig) -> None:
     """Is there something where the data should lie?"""
-    if task.source == "path" and not Path(str(task.path)).exists():
-        raise InputError(f"task.path={task.path}: there is no such file or folder")
+    if task.source == "path" and not task.place.exists():
+        hint = "; only the shell puts values in place of $NAMES" if "$" in str(task.path) else ""
+        raise InputError(f"task.path={task.path}: there is no such file or folder{hint}")
 
 
 def _check_kind(config: RunConfig, model: Signature) -> None:

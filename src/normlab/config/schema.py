@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -104,6 +105,20 @@ class TaskConfig(Strict):
         if self.classes_per_batch is not None:
             self._check_classes(self.classes_per_batch)
         return self
+
+    @property
+    def place(self) -> Path:
+        """Where local data lie. A path is text: only a leading ~ means something else."""
+        path = Path(str(self.path))
+        try:
+            return path.expanduser()
+        except RuntimeError:  # of a user that doesn't exist
+            return path
+
+    @property
+    def shows_images(self) -> bool:
+        """Are examples images, whichever way a model sees them? Else they are texts."""
+        return self.view not in ("characters", "words", "subwords")
 
     def _check_classes(self, classes: int) -> None:
         asked = f"task.classes_per_batch={classes}"

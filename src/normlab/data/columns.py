@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from normlab.config.schema import InputError
+from normlab.data.tables import Part
+from normlab.data.text import normal
 
-if TYPE_CHECKING:
-    from normlab.data.source import Part
-
-_WHOLE = re.compile(r"-?(0|[1-9]\d*)")
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_REAL = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Column:
 
     def take(self, index: NDArray[np.int64]) -> Column:
         """The values at `index`, with their places."""
-        return Column(self.name, [self.values[i] for i in index], self.rows[index], self.parts)
+        return replace(self, values=[self.values[i] for i in index], rows=self.rows[index])
 
     def refuse(self, index: int, reason: str) -> NoReturn:
         """Says where a value stands and what is wrong with it.
@@ -46,21 +46,16 @@ class Column:
         raise InputError(f"{name}, row {row}, column {self.name!r}: {reason}")
 
 
-def column(parts: list[Part], name: str, key: str) -> Column:
-    """The column that `task.<key>` names, from all files of a split.
+def column(parts: list[Part], name: str) -> Column:
+    """A column from all files of a split.
 
     Raises:
-        InputError: it is not there, or a value is missing.
+        InputError: a value is missing.
     """
     values: list[Any] = []
     for part in parts:
-        if name not in part.rows.column_names:
-            raise InputError(
-                f"{part.name} has no column {name!r}; it has: {', '.join(part.rows.column_names)} "
-                f"(task.{key} says which to use)"
-            )
-        values += part.rows.data.column(name).to_pylist()
-    sizes = tuple((part.name, len(part.rows)) for part in parts)
+        values += part.values[name]
+    sizes = tuple((part.name, len(part)) for part in parts)
     found = Column(name, values, np.arange(len(values)), sizes)
     empty = [None] if all(part.typed for part in parts) else [None, ""]
     missing = next((i for i, value in enumerate(values) if value in empty), None)
@@ -70,73 +65,110 @@ def column(parts: list[Part], name: str, key: str) -> Column:
 
 
 def texts(found: Column) -> Column:
-    """The same column, after a check that it holds text."""
+    """The same column in Unicode's normal form NFC, after a check that it holds text."""
     for i, value in enumerate(found.values):
         if not isinstance(value, str):
             found.refuse(i, f"text expected, found {type(value).__name__} {value!r:.50}")
-    return found
+        if not value.isascii() and re.search("[\ud800-\udfff]", value):
+            found.refuse(i, "half of a surrogate pair, which is no character")
+    return replace(found, values=[normal(value) for value in found.values])
 
 
-def label_names(parts: list[Part], name: str) -> tuple[str, ...] | None:
-    """Class names, where the file format itself records them beside integer labels."""
-    feature = parts[0].rows.features.get(name)
-    return tuple(getattr(feature, "names", None) or ()) or None
+def labels(parts: list[Part], name: str, known: tuple[str, ...] | None = None) -> Column:
+    """The column of labels, names in normal form.
+
+    Integer labels that a file names are those of `known` by name, or of the first file: files may number alike
+    named classes differently.
+
+    Raises:
+        InputError: a value is missing, or a file names a class that isn't known.
+    """
+    found = column(parts, name)
+    first = known or parts[0].names
+    values: list[Any] = []
+    for part in parts:
+        same = first is None or part.names is None or part.names == first
+        for value in part.values[name]:
+            if not same and isinstance(value, int) and 0 <= value < len(part.names or ()):
+                named = (part.names or ())[value]
+                if named not in (first or ()):
+                    found.refuse(len(values), f"label {named!r} is out of range; known are {_some(first or ())}")
+                value = (first or ()).index(named)
+            values.append(normal(value) if isinstance(value, str) else value)
+    return replace(found, values=values)
 
 
-def classes_of(labels: Column, names: tuple[str, ...] | None, typed: bool) -> tuple[list[Any], tuple[str, ...]]:
-    """The distinct labels of the training split in the order of their class numbers, and the classes' names.
+def classes_of(found: Column, names: tuple[str, ...] | None, typed: bool) -> tuple[tuple[str, ...], bool]:
+    """The names of the classes in the order of their numbers, and whether labels are these numbers.
 
     Labels are class numbers 0, 1, …, or names (text). In CSV, where everything is text, labels that are all
     digits without leading zeros are class numbers.
 
+    Args:
+        found: the labels of the training split.
+        names: class names, where a file format records them beside integer labels.
+        typed: the format tells numbers from text.
+
     Raises:
-        InputError: a label is neither, or there is only one class.
+        InputError: a label is neither, labels are real numbers, or there is only one class.
     """
-    if names is not None:
-        found: list[Any] = list(range(len(names)))
-    elif _are_names(labels, typed):
-        found = sorted(set(labels.values))
+    numbered = names is not None or not _are_names(found, typed)
+    if numbered:
+        classes = names or tuple(map(str, range(len(set(_numbers(found))))))
     else:
-        found = list(range(len(set(_numbers(labels)))))
-    if len(found) < 2:
-        labels.refuse(0, f"every training example has the label {labels.values[0]!r}; at least two classes are needed")
-    return found, names or tuple(map(str, found))
+        _refuse_real(found)
+        for i, value in enumerate(found.values):
+            if not isinstance(value, str):
+                found.refuse(i, f"label {value!r} is no text, as others are")
+        classes = tuple(sorted(set(found.values)))
+    if len(classes) < 2:
+        found.refuse(0, f"every training example has the label {found.values[0]!r}; at least two classes are needed")
+    return classes, numbered
 
 
-def encode_labels(labels: Column, classes: list[Any]) -> NDArray[np.int64]:
+def encode_labels(found: Column, classes: tuple[str, ...], numbered: bool) -> NDArray[np.int64]:
     """Labels → class numbers.
 
     Raises:
         InputError: a label is not one of the training split's classes.
     """
-    numbered = isinstance(classes[0], int)
-    values = _numbers(labels) if numbered else labels.values
-    number = {label: i for i, label in enumerate(classes)}
+    values = _numbers(found) if numbered else found.values
+    number: dict[Any, int] = {label: i for i, label in enumerate(range(len(classes)) if numbered else classes)}
     for i, value in enumerate(values):
         if value not in number:
             known = f"class numbers are 0 to {len(classes) - 1}" if numbered else f"known are {_some(classes)}"
-            labels.refuse(i, f"label {value!r} is out of range; {known} (by the training split)")
+            found.refuse(i, f"label {value!r} is out of range; {known} (by the training split)")
     return np.array([number[value] for value in values], np.int64)
 
 
-def _some(classes: list[str]) -> str:
+def _some(classes: Sequence[str]) -> str:
     return ", ".join(classes[:10]) + (", …" if len(classes) > 10 else "")
 
 
-def _are_names(labels: Column, typed: bool) -> bool:
-    if typed or not isinstance(labels.values[0], str):
-        return isinstance(labels.values[0], str)
-    if _WHOLE.fullmatch(labels.values[0]) is None:
+def _are_names(found: Column, typed: bool) -> bool:
+    if typed or not isinstance(found.values[0], str):
+        return isinstance(found.values[0], str)
+    if _WHOLE.fullmatch(found.values[0]) is None:
         return True
-    return all(value.isdigit() for value in labels.values) and not all(map(_WHOLE.fullmatch, labels.values))
+    return all(str(value).isdigit() for value in found.values) and not all(map(_WHOLE.fullmatch, found.values))
 
 
-def _numbers(labels: Column) -> list[int]:
+def _refuse_real(found: Column) -> None:
+    real = [isinstance(value, str) and _REAL.fullmatch(value) is not None for value in found.values]
+    if any(real) and all(
+        is_real or (isinstance(value, str) and _WHOLE.fullmatch(value))
+        for is_real, value in zip(real, found.values, strict=True)
+    ):
+        first = real.index(True)
+        found.refuse(first, f"label {found.values[first]!r} is a real number, no class; names need a letter, as v1.5")
+
+
+def _numbers(found: Column) -> list[int]:
     numbers = []
-    for i, value in enumerate(labels.values):
+    for i, value in enumerate(found.values):
         if isinstance(value, str) and _WHOLE.fullmatch(value):
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool):
-            labels.refuse(i, f"label {value!r} is not a whole number")
+            found.refuse(i, f"label {value!r:.50} is not a whole number")
         numbers.append(value)
     return numbers

@@ -6,11 +6,13 @@ import ssl
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from normlab.config.schema import Hub, InputError, TaskConfig
+from normlab.data.tables import Asked, Part, check_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
 PATIENCE = 4.0  # seconds until the hub counts as unreachable
 
 
-def read_hub(task: TaskConfig) -> tuple[dict[str, Dataset], str]:
-    """Each split's rows, and the data set's name with the fingerprint that was loaded.
+def read_hub(task: TaskConfig, asked: Asked) -> tuple[dict[str, Callable[[], list[Part]]], str]:
+    """What gives the columns asked for of each split, and the data set's name with the fingerprint that was loaded.
 
     Raises:
         InputError: the hub can't be reached (after `PATIENCE` seconds, where `datasets` alone tries for 23)
@@ -40,7 +42,18 @@ def read_hub(task: TaskConfig) -> tuple[dict[str, Dataset], str]:
             raise InputError(f"task={task.name}: {hub.name} can't be loaded from the hub: {reason}") from error
     rows: dict[str, Dataset] = {ours: _split(hub, found, theirs) for ours, theirs in hub.splits.items()}
     prints = ",".join(part._fingerprint for part in rows.values())
-    return rows, f"hub {hub.name} (config {hub.config}, revision {hub.revision}, fingerprints {prints})"
+    read: dict[str, Callable[[], list[Part]]] = {
+        split: partial(_part, f"{task.name} ({split})", found, asked) for split, found in rows.items()
+    }
+    return read, f"hub {hub.name} (config {hub.config}, revision {hub.revision}, fingerprints {prints})"
+
+
+def _part(name: str, rows: Dataset, asked: Asked) -> list[Part]:
+    check_columns(name, asked, rows.column_names)
+    target = next((column for column, key in asked.items() if key == "target"), None)
+    names = getattr(rows.features.get(target), "names", None)
+    values = {column: rows.data.column(column).to_pylist() for column in asked}
+    return [Part(name, values, names=tuple(names) if names else None)]
 
 
 def _split(hub: Hub, found: Any, name: str) -> Dataset:

@@ -2,74 +2,103 @@
 
 from __future__ import annotations
 
-import io
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from normlab.data import decode as files
 from normlab.data.columns import Column
+from normlab.data.pictures import CLIPPED, Picture, PictureError, is_encoded, read_picture
 
 Pixels = NDArray[np.uint8]
-ENCODED = (b"\x89PNG", b"\xff\xd8\xff")  # PNG, JPEG: never raw pixels, whatever their length
+Range = tuple[float, float]  # the values that become 0 and 255, for images of more than 8 bits
 PERMUTATION_SEED = 0  # permuted_pixels: one order for all runs, as in Le et al. 2015, arXiv 1504.00941
+_TOPS = (255.0, 4095.0, 65535.0)  # of 8, 12 and 16 bits
 
 
-def decode(images: Column, shape: tuple[int, ...] | None = None) -> Pixels:
+def decode(
+    images: Column,
+    shape: tuple[int, ...] | None = None,
+    values: Range | None = None,
+    done: Counter[str] | None = None,
+) -> tuple[Pixels, Range | None]:
     """Images [N, C, H, W] from PNG, JPEG, …, or from the raw bytes of square images, grey or by colour planes.
 
-    `shape` (C, H, W) is the training split's. Without it the first image sets the size, and one colour image
-    makes all of them colour.
+    Args:
+        images: encoded images, paths of them, or raw pixels.
+        shape: (C, H, W) of the training split. Without it the first image sets the size, and one colour image
+            makes all of them colour.
+        values: the range of the training split's values; without it that of these images.
+        done: counts the images that a rule has changed.
 
     Raises:
         InputError: a value is no image, or not of that size.
     """
+    done = Counter() if done is None else done
     decoded = [_decode_one(images, i) for i in range(len(images))]
+    done.update(rule for picture in decoded for rule in picture.done)
     if shape is None:
-        shape = (max(len(image) for image in decoded), *decoded[0].shape[1:])
+        shape = (max(len(picture.pixels) for picture in decoded), *decoded[0].pixels.shape[1:])
+    values = values or _range([picture.pixels for picture in decoded if picture.pixels.dtype != np.uint8])
     out = np.empty((len(decoded), *shape), np.uint8)
-    for i, image in enumerate(decoded):
-        if image.shape[1:] != shape[1:] or len(image) > shape[0]:
-            found, wanted = (f"{w} x {h} pixels, {'colour' if c == 3 else 'grey'}" for c, h, w in (image.shape, shape))
+    for i, picture in enumerate(decoded):
+        pixels = picture.pixels
+        if pixels.shape[1:] != shape[1:] or len(pixels) > shape[0]:
+            found, wanted = (f"{w} x {h} pixels, {'colour' if c == 3 else 'grey'}" for c, h, w in (pixels.shape, shape))
             images.refuse(i, f"the image has {found}; the first training image sets {wanted}: resize or convert it")
-        out[i] = image  # grey repeats over the colours
-    return out
+        out[i] = pixels if pixels.dtype == np.uint8 else _scaled(pixels, values, done)  # grey repeats over the colours
+    return out, values
 
 
-def _decode_one(images: Column, index: int) -> Pixels:
+def _range(deep: list[NDArray[Any]]) -> Range | None:
+    """The range of one scale for all images of more than 8 bits: a usual one that holds all values, or theirs."""
+    if not deep:
+        return None
+    low, high = float(min(pixels.min() for pixels in deep)), float(max(pixels.max() for pixels in deep))
+    if low < 0:
+        return low, max(high, low + 1)
+    if 0 < high <= 1:
+        return 0.0, 1.0
+    return 0.0, next((top for top in _TOPS if high <= top), high)
+
+
+def _scaled(pixels: NDArray[Any], values: Range | None, done: Counter[str]) -> Pixels:
+    low, high = values or _range([pixels]) or (0.0, 255.0)
+    if pixels.min() < low or pixels.max() > high:
+        done[CLIPPED] += 1
+    shares = (np.clip(pixels.astype(np.float64), low, high) - low) / (high - low)
+    return np.rint(shares * 255).astype(np.uint8)
+
+
+def _decode_one(images: Column, index: int) -> Picture:
     value: Any = images.values[index]
     if isinstance(value, dict):
-        encoded = value.get("bytes") or _content(images, index, value["path"])
-        return _decode_file(images, index, encoded, value["path"] or f"{len(encoded)} bytes")
+        encoded, path = value.get("bytes"), value.get("path")
+        if encoded:
+            return _read(images, index, encoded, path or f"{len(encoded)} bytes")
+        file = Path(str(path))
+        if not file.exists():
+            images.refuse(index, f"{path} can't be read: No such file or directory")
+        files.check_file(file)
+        return _read(images, index, file, str(path))
     if not isinstance(value, bytes):
         images.refuse(index, f"an image expected, found {type(value).__name__} {value!r:.50}")
     for planes in (1, 3):
         side = math.isqrt(len(value) // planes)
-        if side and planes * side * side == len(value) and not value.startswith(ENCODED):
-            return np.frombuffer(value, np.uint8).reshape(planes, side, side)
-    return _decode_file(images, index, value, f"{len(value)} bytes")
+        if side and planes * side * side == len(value) and not is_encoded(value):
+            return Picture(np.frombuffer(value, np.uint8).reshape(planes, side, side))
+    return _read(images, index, value, f"{len(value)} bytes")
 
 
-def _content(images: Column, index: int, path: str | None) -> bytes:
+def _read(images: Column, index: int, source: bytes | Path, name: str) -> Picture:
     try:
-        return Path(str(path)).read_bytes()
-    except OSError as error:
-        images.refuse(index, f"{path} can't be read: {error.strerror}")
-
-
-def _decode_file(images: Column, index: int, value: bytes, name: str) -> Pixels:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        image = Image.open(io.BytesIO(value))
-        image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError):
-        images.refuse(index, f"{name}: this is no image (PNG, JPEG, …, or raw square pixels)")
-    if image.mode in ("1", "L", "LA"):
-        return np.asarray(image.convert("L"))[None]
-    return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+        return read_picture(source)
+    except PictureError as error:
+        images.refuse(index, f"{name}: {error}")
 
 
 def moments(images: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from normlab.config.schema import InputError, Sizes, TaskConfig
+from normlab.data.fitted import Fitted
 from normlab.data.material import Material
 from normlab.data.splits import Examples, Split, Windows
 from normlab.data.store import prepare
@@ -26,6 +28,8 @@ class Data:
     permutation  int64 [T]: the pixel that each time step shows; None but for permuted_pixels
     fingerprint  hash of the content
     source       where it came from, in words
+    absent       test → why it can't be used, although the source has one
+    record       what a checkpoint must know of it, as plain values
     """
 
     name: str
@@ -37,13 +41,17 @@ class Data:
     vocabulary: Vocabulary | None = None
     characters: dict[str, int] | None = None
     permutation: Tensor | None = None
+    absent: dict[str, str] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
 
     def split(self, name: str) -> Split:
         """One split.
 
         Raises:
-            InputError: the data set has none of that name.
+            InputError: the data set has none of that name, or why it can't be used.
         """
+        if name in self.absent:
+            raise InputError(f"the {name} split can't be used: {self.absent[name]}")
         if name not in self.splits:
             raise InputError(f"task={self.name} has no {name} split; it has: {', '.join(self.splits)}")
         return self.splits[name]
@@ -53,25 +61,27 @@ class Data:
         return replace(self, splits={name: split.to(device) for name, split in self.splits.items()})
 
 
-def load(task: TaskConfig, cache: Path) -> Data:
-    """A task's data, from the cache or (the first time) from its source.
+def load(task: TaskConfig, cache: Path, known: Fitted | None = None) -> Data:
+    """A task's data, from the cache or (the first time) from its source; for `known` see `prepare`.
 
     Raises:
         InputError: the source can't be read, or the cache can't be written.
     """
-    found, fingerprint = prepare(task, cache)
-    tensors = {name: torch.from_numpy(array) for name, array in found.arrays.items()}
-    names = [name for name in ("train", "validation", "test") if any(key.startswith(f"{name}.") for key in tensors)]
+    prepared = prepare(task, cache, known)
+    found = prepared.material
+    tensors = {name: torch.from_numpy(array) for name, array in (found.arrays | found.fitted.arrays).items()}
     return Data(
         name=task.name,
         sizes=found.sizes,
-        splits={name: _split(found, tensors, name) for name in names},
-        fingerprint=fingerprint,
+        splits={name: _split(found, tensors, name) for name in found.counts()},
+        fingerprint=prepared.fingerprint,
         source=found.source,
-        classes=found.classes,
-        vocabulary=found.vocabulary,
+        classes=found.fitted.classes,
+        vocabulary=found.fitted.vocabulary,
         characters=found.characters,
         permutation=tensors.get("permutation"),
+        absent=found.absent,
+        record=prepared.record(),
     )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,62 +14,136 @@ from numpy.typing import NDArray
 from normlab.config.schema import InputError, Sizes, TaskConfig
 from normlab.data import columns, images, source, text
 from normlab.data.columns import Column
+from normlab.data.fitted import Fitted, encoder, fit_text
+from normlab.data.folders import SPLITS, Layout
 
 SPLIT_SEED = 0  # one validation split for all runs
 REACHED_BY = 16  # training sequences a position must have to get its own batch statistics
+
+Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Material:
     """A data set as arrays.
 
-    arrays      `<split>.inputs` with `<split>.targets`, and `<split>.lengths` where they differ; or `<split>.tokens`;
-                for pixels `mean` and `std`, which broadcast over an example, and `permutation`
-    classes     their names, for classification
-    vocabulary  the text of token ids, for text
-    characters  predicted characters of each split, for language modelling
+    sizes       what a model must know
+    fitted      what was fitted on the training split, and made the arrays
+    arrays      `<split>.inputs` with `<split>.targets`, and `<split>.lengths` where they differ; or `<split>.tokens`
     source      where the rows came from, in words
+    characters  predicted characters of each split, for language modelling
+    held_out    validation is a share of the training split, as the source has none
+    absent      test → why it can't be used, although the source has one
+    done        how many images each rule has changed
     """
 
     sizes: Sizes
-    arrays: dict[str, NDArray]
+    fitted: Fitted
+    arrays: Arrays
     source: str
-    classes: tuple[str, ...] | None = None
-    vocabulary: text.Vocabulary | None = None
     characters: dict[str, int] | None = None
+    held_out: bool = False
+    absent: dict[str, str] = field(default_factory=dict)
+    done: dict[str, int] = field(default_factory=dict)
+
+    def counts(self) -> dict[str, int]:
+        """Examples of each split, or tokens of a text."""
+        names = {split: f"{split}.{'tokens' if self.sizes.causal else 'targets'}" for split in SPLITS}
+        return {split: len(self.arrays[name]) for split, name in names.items() if name in self.arrays}
+
+    def check_split(self, split: str, task: str) -> None:
+        """Is there such a split?
+
+        Raises:
+            InputError: there is none, or why it can't be used.
+        """
+        if split in self.absent:
+            raise InputError(f"the {split} split can't be used: {self.absent[split]}")
+        if split not in self.counts():
+            raise InputError(f"task={task} has no {split} split; it has: {', '.join(self.counts())}")
 
 
-def build(task: TaskConfig) -> Material:
+class _Builder:
+    """Rows to arrays. A fault in the test split is kept for when the test split is asked for."""
+
+    def __init__(self, task: TaskConfig, known: Fitted | None) -> None:
+        self.task = task
+        self.known = known
+        self.absent: dict[str, str] = {}
+        self.done: Counter[str] = Counter()
+        self.held_out = False
+
+    @contextmanager
+    def of(self, split: str) -> Iterator[None]:
+        try:
+            yield
+        except InputError as error:
+            if split != "test" or self.known is not None:
+                raise
+            self.absent[split] = str(error)
+
+    def finish(self, sizes: Sizes, fitted: Fitted, arrays: Arrays, origin: str) -> Material:
+        arrays = {name: array for name, array in arrays.items() if name.split(".")[0] not in self.absent}
+        material = Material(sizes, fitted, arrays, origin, held_out=self.held_out, absent=self.absent)
+        return replace(material, done=dict(self.done))
+
+    def wanted(self, read: source.Read) -> list[str]:
+        """The splits to read: with `known`, those that are evaluated, and training rows only to hold some out."""
+        if self.known is None or "validation" not in read:
+            return [split for split in SPLITS if split in read]
+        return [split for split in SPLITS[1:] if split in read]
+
+
+def build(task: TaskConfig, found: Layout | None, known: Fitted | None = None) -> Material:
     """Reads, checks and converts all rows of a task.
+
+    Args:
+        task: what to read, and how it is seen.
+        found: its files; None for the hub.
+        known: what was fitted before. The data are then validation and test data for it, and nothing is fitted.
 
     Raises:
         InputError: the source can't be read, or a value is not what the task needs.
     """
-    parts, origin = source.read(task)
-    build_from = _language if task.goal == "language_modelling" else _classification
-    return build_from(task, parts, origin)
+    read, origin = source.read(task, found)
+    builder = _Builder(task, known)
+    material = (_language if task.goal == "language_modelling" else _classification)(builder, read, origin)
+    return material if known is None else replace(material, arrays=_without_training(material.arrays))
 
 
-def _classification(task: TaskConfig, parts: source.Parts, origin: str) -> Material:
-    target = str(task.target)
-    textual = task.view in ("characters", "words", "subwords")
-    inputs = {split: columns.column(part, task.input, "input") for split, part in parts.items()}
-    if textual:
-        inputs = {split: columns.texts(found) for split, found in inputs.items()}
-    labels = {split: columns.column(part, target, "target") for split, part in parts.items()}
-    typed = all(part.typed for part in parts["train"])
-    known, names = columns.classes_of(labels["train"], columns.label_names(parts["train"], target), typed)
-    targets = {split: columns.encode_labels(found, known) for split, found in labels.items()}
-    if "validation" not in inputs:
+def _without_training(arrays: Arrays) -> Arrays:
+    return {name: array for name, array in arrays.items() if not name.startswith("train.")}
+
+
+def _classification(builder: _Builder, read: source.Read, origin: str) -> Material:
+    task, known = builder.task, builder.known
+    target, textual = str(task.target), not task.shows_images
+    inputs: dict[str, Column] = {}
+    targets: dict[str, NDArray[np.int64]] = {}
+    classes, numbered = (None, False) if known is None else (known.classes, known.numbered)
+    for split in builder.wanted(read):
+        with builder.of(split):
+            parts = read[split]()
+            found = columns.column(parts, task.input)
+            found = columns.texts(found) if textual else found
+            labels = columns.labels(parts, target, classes if numbered else None)
+            if classes is None:
+                typed = all(part.typed for part in parts)
+                classes, numbered = columns.classes_of(labels, parts[0].names, typed)
+            targets[split] = columns.encode_labels(labels, classes, numbered)
+            inputs[split] = found
+    assert classes is not None
+    if "validation" not in inputs and "train" in inputs:
         kept, held = _hold_out(len(inputs["train"]), task.validation)
         inputs |= {"train": inputs["train"].take(kept), "validation": inputs["train"].take(held)}
         targets |= {"train": targets["train"][kept], "validation": targets["train"][held]}
-    arrays = {f"{split}.targets": found for split, found in targets.items()}
-    if textual:
-        converted, sizes, vocabulary = _sequences(task, inputs, len(names))
-        return Material(sizes, arrays | converted, origin, names, vocabulary)
-    converted, sizes = _pixels(task, inputs, len(names))
-    return Material(sizes, arrays | converted, origin, names)
+        builder.held_out = True
+    if known is not None:
+        inputs.pop("train", None)
+    fitted = known or Fitted(classes=classes, numbered=numbered)
+    convert = _sequences if textual else _pixels
+    sizes, fitted, arrays = convert(builder, {split: inputs[split] for split in SPLITS if split in inputs}, fitted)
+    return builder.finish(sizes, fitted, {f"{split}.targets": t for split, t in targets.items()} | arrays, origin)
 
 
 def _hold_out(count: int, share: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -76,31 +153,39 @@ def _hold_out(count: int, share: float) -> tuple[NDArray[np.int64], NDArray[np.i
     return np.sort(order[held:]), np.sort(order[:held])
 
 
-def _pixels(task: TaskConfig, inputs: dict[str, Column], outputs: int) -> tuple[dict[str, NDArray], Sizes]:
-    train = images.decode(inputs["train"])
-    decoded = {"train": train} | {
-        split: images.decode(found, train.shape[1:]) for split, found in inputs.items() if split != "train"
-    }
-    arrays: dict[str, NDArray] = {}
+def _pixels(builder: _Builder, inputs: dict[str, Column], fitted: Fitted) -> tuple[Sizes, Fitted, Arrays]:
+    task, outputs = builder.task, len(fitted.classes or ())
+    shape, values = fitted.shape, fitted.values
+    decoded: dict[str, images.Pixels] = {}
+    for split, found in inputs.items():
+        with builder.of(split):
+            decoded[split], values = images.decode(found, shape, values, builder.done)
+            shape = shape or decoded[split].shape[1:]
+    assert shape is not None
+    channels, height, width = shape
+    if builder.known is None:
+        fitted = _fit_pixels(task, replace(fitted, shape=shape, values=values), decoded["train"])
+    if task.view == "images":
+        return Sizes("images", shape, outputs), fitted, {f"{split}.inputs": found for split, found in decoded.items()}
+    steps, features = (height, width * channels) if task.view == "rows" else (height * width, channels)
+    kept = fitted.arrays.get("permutation", np.arange(steps))[: _window(task, steps)]
+    arrays: Arrays = {}
+    for split, pixels in decoded.items():
+        sequence = pixels.transpose(0, 2, 3, 1).reshape(len(pixels), steps, features)
+        arrays[f"{split}.inputs"] = np.ascontiguousarray(sequence[:, kept])
+    return Sizes("features", (len(kept), features), outputs, positions=len(kept)), fitted, arrays
+
+
+def _fit_pixels(task: TaskConfig, fitted: Fitted, train: images.Pixels) -> Fitted:
     mean, std = images.moments(train)
     channels, height, width = train.shape[1:]
     if task.view == "images":
-        arrays |= {"mean": mean[:, None, None], "std": std[:, None, None]}
-        arrays |= {f"{split}.inputs": found for split, found in decoded.items()}
-        return arrays, Sizes("images", train.shape[1:], outputs)
-    if task.view == "rows":
-        steps, features = height, width * channels
-    else:
-        steps, features = height * width, channels
-    arrays |= {"mean": np.resize(mean, features), "std": np.resize(std, features)}
-    order = np.arange(steps)
+        return replace(fitted, arrays={"mean": mean[:, None, None], "std": std[:, None, None]})
+    features = width * channels if task.view == "rows" else channels
+    arrays: Arrays = {"mean": np.resize(mean, features), "std": np.resize(std, features)}
     if task.view == "permuted_pixels":
-        arrays["permutation"] = order = images.permutation(steps)
-    kept = order[: _window(task, steps)]
-    for split, found in decoded.items():
-        sequence = found.transpose(0, 2, 3, 1).reshape(len(found), steps, features)
-        arrays[f"{split}.inputs"] = np.ascontiguousarray(sequence[:, kept])
-    return arrays, Sizes("features", (len(kept), features), outputs, positions=len(kept))
+        arrays["permutation"] = images.permutation(height * width)
+    return replace(fitted, arrays=arrays)
 
 
 def _window(task: TaskConfig, steps: int) -> int:
@@ -114,23 +199,29 @@ def _window(task: TaskConfig, steps: int) -> int:
     return task.max_length
 
 
-def _sequences(
-    task: TaskConfig, inputs: dict[str, Column], outputs: int
-) -> tuple[dict[str, NDArray], Sizes, text.Vocabulary]:
-    vocabulary, encode = _fit(task, inputs["train"].values)
-    encoded = {split: _encode(task, found, encode) for split, found in inputs.items()}
-    longest = max(len(ids) for sequences in encoded.values() for ids in sequences)
-    arrays: dict[str, NDArray] = {}
+def _sequences(builder: _Builder, inputs: dict[str, Column], fitted: Fitted) -> tuple[Sizes, Fitted, Arrays]:
+    task = builder.task
+    if builder.known is None:
+        vocabulary, tokenizer = fit_text(task, inputs["train"].values)
+        fitted = replace(fitted, vocabulary=vocabulary, tokenizer=tokenizer)
+    assert fitted.vocabulary is not None
+    ids, encode = len(fitted.vocabulary), encoder(task, fitted.vocabulary, fitted.tokenizer)
+    encoded: dict[str, list[text.Ids]] = {}
+    for split, found in inputs.items():
+        with builder.of(split):
+            encoded[split] = _encode(task, found, encode)
+    longest = max(len(tokens) for sequences in encoded.values() for tokens in sequences)
+    arrays: Arrays = {}
     for split, sequences in encoded.items():
-        arrays[f"{split}.lengths"] = np.array([len(ids) for ids in sequences], np.int64)
-        padded = np.zeros((len(sequences), longest), _compact(len(vocabulary)))
-        for row, ids in zip(padded, sequences, strict=True):
-            row[: len(ids)] = ids
+        arrays[f"{split}.lengths"] = np.array([len(tokens) for tokens in sequences], np.int64)
+        padded = np.zeros((len(sequences), longest), _compact(ids))
+        for row, tokens in zip(padded, sequences, strict=True):
+            row[: len(tokens)] = tokens
         arrays[f"{split}.inputs"] = padded
-    lengths = np.sort(arrays["train.lengths"])[::-1]
+    lengths = np.sort(next(iter(arrays.values())))[::-1]  # of the training split, which comes first
     positions = int(lengths[min(REACHED_BY, len(lengths)) - 1])
-    sizes = Sizes("tokens", (longest,), outputs, vocabulary=len(vocabulary), positions=positions)
-    return arrays, sizes, vocabulary
+    sizes = Sizes("tokens", (longest,), len(fitted.classes or ()), vocabulary=ids, positions=positions)
+    return sizes, fitted, arrays
 
 
 def _encode(task: TaskConfig, column: Column, encode: text.Encoder) -> list[text.Ids]:
@@ -147,45 +238,44 @@ def _encode(task: TaskConfig, column: Column, encode: text.Encoder) -> list[text
     return [ids[: task.max_length] for ids in sequences]
 
 
-def _fit(task: TaskConfig, texts: Sequence[str]) -> tuple[text.Vocabulary, text.Encoder]:
-    if task.view == "characters":
-        return text.fit_characters(texts)
-    if task.view == "words":
-        split = str.split if task.goal == "language_modelling" else text.split_words
-        return text.fit_words(texts, split, task.vocabulary)
-    assert task.vocabulary is not None
-    return text.fit_subwords(texts, task.vocabulary)
-
-
 def _compact(ids: int) -> type[np.integer]:
     """The smallest integer type for that many token ids that torch gathers from."""
     return np.uint8 if ids <= 2**8 else np.int16 if ids <= 2**15 else np.int32
 
 
-def _language(task: TaskConfig, parts: source.Parts, origin: str) -> Material:
-    """One stream of tokens a split: an end token, then each document closed by one."""
-    documents = {
-        split: list(columns.texts(columns.column(part, task.input, "input")).values) for split, part in parts.items()
-    }
-    if "validation" not in documents:
+def _language(builder: _Builder, read: source.Read, origin: str) -> Material:
+    """A stream of tokens a split: an end token, then each document closed by one."""
+    task, known = builder.task, builder.known
+    documents: dict[str, list[str]] = {}
+    for split in builder.wanted(read):
+        with builder.of(split):
+            documents[split] = list(columns.texts(columns.column(read[split](), task.input)).values)
+    if "validation" not in documents and "train" in documents:
         documents["train"], documents["validation"] = _cut_end(documents["train"], task.validation)
-    vocabulary, encode = _fit(task, documents["train"])
+        builder.held_out = True
+    if known is None:
+        vocabulary, tokenizer = fit_text(task, documents["train"])
+        fitted = Fitted(vocabulary=vocabulary, tokenizer=tokenizer)
+    else:
+        documents.pop("train", None)
+        fitted = known
+    assert fitted.vocabulary is not None
+    ids, encode = len(fitted.vocabulary), encoder(task, fitted.vocabulary, fitted.tokenizer)
     end = np.array([text.END], np.int32)
-    arrays: dict[str, NDArray] = {}
-    for split, found in documents.items():
-        pieces = [end, *(piece for document in found for piece in (encode(document), end))]
-        arrays[f"{split}.tokens"] = np.concatenate(pieces).astype(_compact(len(vocabulary)))
+    arrays: Arrays = {}
+    for split in (split for split in SPLITS if split in documents):
+        pieces = [end, *(piece for document in documents[split] for piece in (encode(document), end))]
+        arrays[f"{split}.tokens"] = np.concatenate(pieces).astype(_compact(ids))
     window = task.max_length
     assert window is not None
-    if len(arrays["train.tokens"]) <= window:
+    if known is None and len(arrays["train.tokens"]) <= window:
         raise InputError(
             f"the training text has {len(arrays['train.tokens']) - 1} tokens, fewer than one window of "
             f"task.max_length={window}"
         )
     characters = {split: sum(len(document) + 1 for document in found) for split, found in documents.items()}
-    ids = len(vocabulary)
     sizes = Sizes("tokens", (window,), ids, vocabulary=ids, positions=window, causal=True)
-    return Material(sizes, arrays, origin, vocabulary=vocabulary, characters=characters)
+    return replace(builder.finish(sizes, fitted, arrays, origin), characters=characters)
 
 
 def _cut_end(documents: list[str], share: float) -> tuple[list[str], list[str]]:

@@ -1,7 +1,8 @@
 """Materialised data sets in the cache folder: read in milliseconds, checked, written atomically. Imports no torch.
 
 One folder a data set: `meta.json` and one `.npy` file an array. A reader maps the arrays into memory, so that many
-processes share them, and compares their hash with the recorded one: a damaged entry counts as absent.
+processes share them, and compares their hash with the recorded one: a damaged entry counts as absent. An entry is
+found by the content of the files that it was made of.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,39 +24,73 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from normlab.config.schema import InputError, Sizes, TaskConfig
-from normlab.data import material, source
+from normlab.data import decode, material, source, tables
+from normlab.data.fitted import Fitted
+from normlab.data.folders import SPLITS, Layout
 from normlab.data.material import Material
-from normlab.data.text import Vocabulary
 
-VERSION = 1  # of what `material.build` makes of the same rows; a new number rebuilds every cache
+VERSION = 2  # of what `material.build` makes of the same rows; a new number rebuilds every cache
 
 
-def prepare(task: TaskConfig, cache: Path) -> tuple[Material, str]:
-    """The task's data and its fingerprint (a hash of the content), from the cache or built into it.
+@dataclass(frozen=True)
+class Prepared:
+    """A task's data.
+
+    material     the arrays, and what they were made with
+    fingerprint  hash of the content
+    prints       the same for each split alone, whatever the others hold
+    notes        what was read and what was not, in lines for the user
+    """
+
+    material: Material
+    fingerprint: str
+    prints: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint must know of its data, as plain values."""
+        return {"fitted": self.material.fitted.record(), "prints": self.prints, "counts": self.material.counts()}
+
+
+def prepare(task: TaskConfig, cache: Path, known: Fitted | None = None) -> Prepared:
+    """The task's data, from the cache or built into it.
 
     With a warm cache neither `datasets`, `pyarrow` nor `tokenizers` is imported. Processes that need the same
     data build it once: the others wait.
 
+    Args:
+        task: what to read, and how it is seen.
+        cache: the folder of all entries.
+        known: what a checkpoint's data were fitted with. Only validation and test data are then read, and nothing is
+            fitted.
+
     Raises:
         InputError: the source can't be read, or the cache can't be written.
     """
-    folder = cache / f"{task.name}-{_key(task)}"
-    if (found := _read(folder)) is not None:
-        return found
-    lock = FileLock(cache / f"{folder.name}.lock")
-    with _writing(cache):
-        cache.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    try:
-        if (found := _read(folder)) is None:
-            built = material.build(task)
-            with _writing(cache):
-                _write(folder, built)
-            found = _read(folder)
-    finally:
-        lock.release()
+    layout = source.layout(task, training=known is None)
+    key = _key(task, layout, known)
+    folder = cache / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', task.name)[:40]}-{key}"
+    if (found := _read(folder)) is None:
+        lock = FileLock(cache / f"{folder.name}.lock")
+        with _writing(cache):
+            cache.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        try:
+            if (found := _read(folder)) is None:
+                built = material.build(task, layout, known)
+                if _key(task, layout, known) != key:
+                    raise InputError(f"{source.origin(task)} were changed while they were read: try again")
+                with _writing(cache):
+                    _write(folder, built)
+                found = _read(folder)
+        finally:
+            lock.release()
     assert found is not None
-    return found
+    if layout is None:
+        return found
+    made = dataclasses.replace(found.material, source=source.origin(task))  # of other places with the same files, too
+    notes = _notes(made, layout) if task.source == "path" else ()
+    return dataclasses.replace(found, material=made, notes=notes)
 
 
 @contextmanager
@@ -65,35 +102,91 @@ def _writing(cache: Path) -> Iterator[None]:
         raise InputError(f"cache={cache} can't be written: {reason}. Choose another with cache=FOLDER") from error
 
 
-def _key(task: TaskConfig) -> str:
-    """What decides the content: the data options, and which files (by size and time) or which data set."""
+def _key(task: TaskConfig, layout: Layout | None, known: Fitted | None) -> str:
+    """What decides the content: the data options, what was fitted before, and the files or which data set."""
     fields = {
         *("goal", "source", "view", "input", "target", "pack", "hub"),
         *("max_length", "truncate", "vocabulary", "validation"),
     }
-    stats = [
-        (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns)
-        for paths in source.files(task).values()
-        for path in paths
-    ]
-    text = json.dumps([VERSION, task.model_dump(include=fields), stats], sort_keys=True)
+    files = _files(layout) if layout else []
+    text = json.dumps([VERSION, task.model_dump(include=fields), files, known and known.record()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _fingerprint(meta: dict[str, Any], arrays: dict[str, NDArray]) -> str:
-    digest = hashlib.sha256(json.dumps({**meta, "source": None}, sort_keys=True).encode())
-    for name in sorted(arrays):
-        digest.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape}".encode())
-        digest.update(arrays[name].data.cast("B") if arrays[name].size else b"")
+def _files(layout: Layout) -> list[tuple[str, str, str]]:
+    """Split, type and content of each file; where folders name the classes, its place instead of its type."""
+    if not layout.labels:
+        for path in (path for split, paths in layout.splits.items() for path in paths if split != "test"):
+            tables.check_start(path)
+    return [
+        (split, layout.relative(path) if layout.labels else "".join(path.suffixes[-2:]), _content(path))
+        for split, paths in layout.splits.items()
+        for path in paths
+    ]
+
+
+def _content(path: Path) -> str:
+    decode.check_file(path)
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}") from error
+
+
+def _notes(made: Material, layout: Layout) -> tuple[str, ...]:
+    files = sum(map(len, layout.splits.values()))
+    unit = "tokens" if made.sizes.causal else "examples"
+    held = {"validation": " (held out of train)"} if made.held_out else {}
+    counts = ", ".join(f"{split} {count}{held.get(split, '')}" for split, count in made.counts().items())
+    classes = made.fitted.classes
+    known = "" if classes is None else f"; {len(classes)} classes: {', '.join(classes[:5])}{', …' * (len(classes) > 5)}"
+    lines = [f"read {files} file{'s' * (files > 1)}; {unit}: {counts}{known}"]
+    lines += [f"{count} image{'s' * (count > 1)} {rule}" for rule, count in made.done.items()]
+    lines += [f"the {split} split is left out, as it can't be used: {why}" for split, why in made.absent.items()]
+    passed = layout.passed_over()
+    return tuple(f"data: {line}" for line in [*lines, *([passed] if passed else [])])
+
+
+def _hash(digest: Any, name: str, array: NDArray[Any]) -> None:
+    digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+    digest.update(array.data.cast("B") if array.size else b"")
+
+
+def _fingerprint(meta: dict[str, Any], fitted: Fitted, arrays: dict[str, NDArray[Any]]) -> str:
+    described = {key: meta[key] for key in ("sizes", "classes", "vocabulary", "characters")} | {"source": None}
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    everything = fitted.arrays | arrays
+    for name in sorted(everything):
+        _hash(digest, name, everything[name])
     return digest.hexdigest()
+
+
+def _prints(arrays: dict[str, NDArray[Any]]) -> dict[str, str]:
+    """A hash of each split, which doesn't depend on how far others make it be padded."""
+    prints: dict[str, str] = {}
+    for split in SPLITS:
+        own = {name: array for name, array in arrays.items() if name.startswith(f"{split}.")}
+        if (lengths := own.get(f"{split}.lengths")) is not None:
+            own[f"{split}.inputs"] = np.ascontiguousarray(own[f"{split}.inputs"][:, : lengths.max()])
+        digest = hashlib.sha256()
+        for name in sorted(own):
+            _hash(digest, name, own[name])
+        prints |= {split: digest.hexdigest()} if own else {}
+    return prints
 
 
 def _describe(data: Material) -> dict[str, Any]:
     """All of a data set but its arrays, as JSON holds it."""
     described = {field.name: getattr(data, field.name) for field in dataclasses.fields(data) if field.name != "arrays"}
     described["sizes"] = dataclasses.asdict(data.sizes)
-    described["vocabulary"] = data.vocabulary and dataclasses.asdict(data.vocabulary)
+    described |= described.pop("fitted").record()
+    described["prints"] = _prints(data.arrays)
     return json.loads(json.dumps(described))
+
+
+def _checksum(meta: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
 def _write(folder: Path, data: Material) -> None:
@@ -105,7 +198,8 @@ def _write(folder: Path, data: Material) -> None:
     try:
         for name, array in arrays.items():
             np.save(building / f"{name}.npy", array)
-        record = {"fingerprint": _fingerprint(meta, arrays), "meta": meta, "arrays": sorted(arrays)}
+        fingerprint = _fingerprint(meta, data.fitted, arrays)
+        record = {"fingerprint": fingerprint, "meta": meta, "checksum": _checksum(meta), "arrays": sorted(arrays)}
         (building / "meta.json").write_text(json.dumps(record), encoding="utf-8")
         if folder.exists():  # damaged
             shutil.rmtree(folder)
@@ -114,23 +208,25 @@ def _write(folder: Path, data: Material) -> None:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _read(folder: Path) -> tuple[Material, str] | None:
+def _read(folder: Path) -> Prepared | None:
     try:
         record = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         # Copy-on-write, as torch wants memory that may be written; nothing writes to it.
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in record["arrays"]}
         meta, fingerprint = record["meta"], record["fingerprint"]
-        if _fingerprint(meta, arrays) != fingerprint:
+        fitted = Fitted.read(meta)
+        if _checksum(meta) != record["checksum"] or _fingerprint(meta, fitted, arrays) != fingerprint:
             return None
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError):
         return None
-    sizes = Sizes(**{**meta["sizes"], "shape": tuple(meta["sizes"]["shape"])})
-    words = meta["vocabulary"]
-    return Material(
-        sizes=sizes,
+    made = Material(
+        sizes=Sizes(**{**meta["sizes"], "shape": tuple(meta["sizes"]["shape"])}),
+        fitted=fitted,
         arrays=arrays,
         source=meta["source"],
-        classes=meta["classes"] and tuple(meta["classes"]),
-        vocabulary=words and Vocabulary(tuple(words["pieces"]), words["joiner"]),
         characters=meta["characters"],
-    ), fingerprint
+        held_out=meta["held_out"],
+        absent=meta["absent"],
+        done=meta["done"],
+    )
+    return Prepared(made, fingerprint, meta["prints"])

@@ -7,12 +7,16 @@ closes each document. Id 1 stands for whatever the training split does not conta
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from normlab.config.schema import InputError
 
 END = 0
 UNKNOWN = 1
@@ -38,24 +42,51 @@ class Vocabulary:
         return text.strip("\n")
 
 
-def fit_characters(texts: Sequence[str]) -> tuple[Vocabulary, Encoder]:
-    """Every character of the training texts, by code point."""
-    seen = sorted(set().union(*map(set, texts)))
+def normal(text: str) -> str:
+    """One spelling of what looks alike: canonical composition (NFC); é is one character however it was typed."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def fit_characters(texts: Sequence[str], limit: int | None = None) -> Vocabulary:
+    """Every character of the training texts, or the `limit` most frequent, by code point."""
+    seen = set().union(*map(set, texts))
+    if limit is not None and len(seen) > limit - len(SPECIAL):
+        counts = Counter(character for text in texts for character in text)
+        seen = set(sorted(counts, key=lambda c: (-counts[c], c))[: limit - len(SPECIAL)])
+    return Vocabulary((*SPECIAL, *sorted(seen)))
+
+
+def character_encoder(vocabulary: Vocabulary) -> Encoder:
+    """Text → ids of its characters."""
+    seen = vocabulary.pieces[len(SPECIAL) :]
     table = np.full(0x110000, UNKNOWN, np.int32)
     table[[ord(character) for character in seen]] = np.arange(len(SPECIAL), len(SPECIAL) + len(seen))
 
     def encode(text: str) -> Ids:
         return table[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)]
 
-    return Vocabulary((*SPECIAL, *seen)), encode
+    return encode
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    """A word, with apostrophes within it; or one other character that is seen. Marks belong to what they stand on.
+
+    `re` doesn't count combining marks (Unicode category M) among letters; all of them lie below these two bounds.
+    The joiners U+200C and U+200D, too, stand within words, in Persian for example.
+    """
+    points = [*range(0x300, 0x20000), *range(0xE0100, 0xE01F0)]
+    marks = "".join(chr(c) for c in points if unicodedata.category(chr(c))[0] == "M") + "\u200c\u200d"
+    letters = rf"(?:[^\W_]+[{marks}]*)+"
+    return re.compile(rf"{letters}(?:['\u2019]{letters})*|[^\w\s{marks}][{marks}]*|_|[{marks}]+")
 
 
 def split_words(text: str) -> list[str]:
     """Lower-case words and single punctuation marks: for classification."""
-    return re.findall(r"[^\W_]+(?:['\u2019][^\W_]+)*|[^\w\s]|_", text.lower())
+    return _word().findall(text.lower())
 
 
-def fit_words(texts: Sequence[str], split: Callable[[str], list[str]], limit: int | None) -> tuple[Vocabulary, Encoder]:
+def fit_words(texts: Sequence[str], split: Callable[[str], list[str]], limit: int | None) -> Vocabulary:
     """The `limit` most frequent words of the training texts, special tokens included.
 
     `split` is `split_words`, or `str.split` where words are already separated by spaces, as in the corpora of
@@ -64,31 +95,55 @@ def fit_words(texts: Sequence[str], split: Callable[[str], list[str]], limit: in
     counts = Counter(word for text in texts for word in split(text))
     del counts[SPECIAL[UNKNOWN]]
     ranked = sorted(counts, key=lambda word: (-counts[word], word))
-    pieces = (*SPECIAL, *ranked[: None if limit is None else limit - len(SPECIAL)])
-    ids = {word: i for i, word in enumerate(pieces)}
+    return Vocabulary((*SPECIAL, *ranked[: None if limit is None else limit - len(SPECIAL)]), joiner=" ")
+
+
+def word_encoder(vocabulary: Vocabulary, split: Callable[[str], list[str]]) -> Encoder:
+    """Text → ids of its words; unknown ones become `UNKNOWN`."""
+    ids = {word: i for i, word in enumerate(vocabulary.pieces)}
 
     def encode(text: str) -> Ids:
         return np.array([ids.get(word, UNKNOWN) for word in split(text)], np.int32)
 
-    return Vocabulary(pieces, joiner=" "), encode
+    return encode
 
 
-def fit_subwords(texts: Sequence[str], limit: int) -> tuple[Vocabulary, Encoder]:
+def fit_subwords(texts: Sequence[str], limit: int) -> tuple[Vocabulary, str]:
     """Byte-pair encoding of the training texts (Sennrich et al. 2016, arXiv 1508.07909), on characters.
 
     Merges stay within a word with the space before it, a run of punctuation, or a run of other white space,
     so that joining the pieces gives back the text.
+
+    Returns:
+        The vocabulary, and the tokenizer as JSON.
+
+    Raises:
+        InputError: the texts have more different characters than the vocabulary may have pieces.
     """
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
+    characters = len(set().union(*map(set, texts)))
+    if characters + len(SPECIAL) > limit:
+        raise InputError(
+            f"task.vocabulary={limit}: the training texts have {characters} different characters, each of which is a "
+            f"subword: use task.vocabulary={characters + len(SPECIAL)} or more"
+        )
     tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL[UNKNOWN]))
-    pieces = Regex(r" ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+")
+    pieces = Regex(r" ?\p{L}[\p{L}\p{M}\x{200C}\x{200D}]*| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+")
     tokenizer.pre_tokenizer = pre_tokenizers.Split(pieces, "isolated")
     trainer = trainers.BpeTrainer(vocab_size=limit, special_tokens=list(SPECIAL), show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     ids = tokenizer.get_vocab()
+    return Vocabulary(tuple(sorted(ids, key=ids.__getitem__))), tokenizer.to_str()
+
+
+def subword_encoder(tokenizer: str) -> Encoder:
+    """Text → ids, by a tokenizer as JSON."""
+    from tokenizers import Tokenizer
+
+    made = Tokenizer.from_str(tokenizer)
 
     def encode(text: str) -> Ids:
-        return np.array(tokenizer.encode(text).ids, np.int32)
+        return np.array(made.encode(text).ids, np.int32)
 
-    return Vocabulary(tuple(sorted(ids, key=ids.__getitem__))), encode
+    return encode

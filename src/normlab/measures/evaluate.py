@@ -1,33 +1,96 @@
-"""Test a checkpoint: python train.py measure=evaluate ckpt=PATH."""
+"""Test a checkpoint: python train.py measure=evaluate ckpt=PATH [task.path=DATA].
+
+The data are read with what was fitted on the training data (classes, vocabulary, statistics of pixels), which the
+checkpoint holds. So they may have moved, or be others than at training; a split that changed since is reported.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from normlab.config.schema import RunConfig
+from normlab.config.schema import InputError, RunConfig
+from normlab.data.fitted import Fitted
+from normlab.data.store import Prepared
+from normlab.data.store import prepare as prepare_data
 from normlab.folder.place import Place
-from normlab.models.checkpoint import load_checkpoint, read_checkpoint, recorded
+from normlab.models.checkpoint import load_checkpoint, read_checkpoint, recorded, recorded_data
 from normlab.session.session import Session
 from normlab.session.task import build_task
 from normlab.session.trainer import batches_of, build_trainer
+
+SPLITS = ("validation", "test")
 
 
 def recall(config: RunConfig) -> RunConfig:
     """`config` with the norm, model, task, optimiser and seed that the checkpoint was made with."""
     assert config.ckpt is not None
     made, _ = recorded(read_checkpoint(config.ckpt))
-    task = made.task.model_copy(update={"path": config.task.path or made.task.path})
+    moved = {"path": config.task.path, "source": "path"} if config.task.path else {}
+    task = made.task.model_copy(update=moved)
     return config.model_copy(
         update={"norm": made.norm, "model": made.model, "task": task, "optim": made.optim, "seed": made.seed}
     )
 
 
+def data_of(config: RunConfig) -> Prepared:
+    """Validation and test data as the checkpoint sees them, and notes on what is not as it was at training.
+
+    Raises:
+        InputError: the checkpoint or its data are gone, or the data don't fit it.
+    """
+    known = _known(config)
+    task = config.task
+    if task.source == "path" and not task.place.exists():
+        raise InputError(
+            f"the data of {config.ckpt} are no longer at {task.path}: give task.path=... where they are now"
+        )
+    prepared = prepare_data(task, Path(config.cache), Fitted.read(known["fitted"]))
+    prints = {split: prepared.prints[split] for split in SPLITS if split in prepared.prints}
+    content = hashlib.sha256(json.dumps(prints, sort_keys=True).encode()).hexdigest()
+    return replace(prepared, fingerprint=content, notes=(*prepared.notes, *_changes(prepared, known)))
+
+
+def _known(config: RunConfig) -> dict[str, Any]:
+    assert config.ckpt is not None
+    return recorded_data(read_checkpoint(config.ckpt), config.ckpt)
+
+
+def _changes(prepared: Prepared, known: dict[str, Any]) -> list[str]:
+    """How the splits differ from those that the checkpoint was trained with, a line each."""
+    notes, counts = [], prepared.material.counts()
+    for split in SPLITS:
+        now, then = prepared.prints.get(split), known["prints"].get(split)
+        if now is None:
+            notes.append(f"data: there is no {split} split, so nothing is measured on it")
+        elif then is None:
+            notes.append(f"data: the {split} split ({counts[split]}) was not there at training")
+        elif now != then:
+            notes.append(f"data: the {split} split differs from that at training: {_sizes(split, counts, known)}")
+            if split == "validation" and prepared.material.held_out:
+                notes.append(
+                    "data: it is held out at random from what may be training data. To evaluate a whole file, put it "
+                    "into a folder as test.csv (or .jsonl, …) and give task.path=FOLDER"
+                )
+    return notes
+
+
+def _sizes(split: str, counts: dict[str, int], known: dict[str, Any]) -> str:
+    then = known["counts"].get(split)
+    if counts[split] != then:
+        return f"{counts[split]} now, {then} then"
+    return f"{then} as then, with other content"
+
+
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     """Validation and test metrics of the checkpoint's weights. `config` holds the checkpoint's own choices."""
     assert config.ckpt is not None
-    session, model = Session(config, place), load_checkpoint(config.ckpt)
+    session, model = Session(config, place, Fitted.read(_known(config)["fitted"])), load_checkpoint(config.ckpt)
     task = build_task(config, model, session.data)
     if config.trainer.compile:
         task.run_compiled()
@@ -35,5 +98,6 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     summary: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
     torch.manual_seed(0)
     for split, evaluate in (("validation", trainer.validate), ("test", trainer.test)):
-        summary |= evaluate(task, batches_of(session, trainer, split), verbose=False)[0]
+        if split in session.data.splits:
+            summary |= evaluate(task, batches_of(session, trainer, split), verbose=False)[0]
     return session.finish(summary)

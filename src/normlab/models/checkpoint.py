@@ -15,10 +15,13 @@ from normlab.models.base import Model
 from normlab.models.build import build_model
 
 
-def describe(config: RunConfig, sizes: Sizes) -> dict[str, Any]:
-    """What a checkpoint records beside the weights: plain values only, so that it loads safely."""
+def describe(config: RunConfig, sizes: Sizes, data: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint records beside the weights: plain values only, so that it loads safely.
+
+    `data` is what was fitted on the training data, and hashes of all splits.
+    """
     plain = asdict(sizes)
-    return {"config": config.model_dump(mode="json"), "sizes": {**plain, "shape": list(sizes.shape)}}
+    return {"config": config.model_dump(mode="json"), "sizes": {**plain, "shape": list(sizes.shape)}, "data": data}
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -49,6 +52,21 @@ def recorded(checkpoint: dict[str, Any]) -> tuple[RunConfig, Sizes]:
     record = checkpoint["normlab"]
     sizes = Sizes(**{**record["sizes"], "shape": tuple(record["sizes"]["shape"])})
     return RunConfig.model_validate(record["config"], strict=False), sizes
+
+
+def recorded_data(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Any]:
+    """What a checkpoint records of its data.
+
+    Raises:
+        InputError: it was made before checkpoints recorded that.
+    """
+    data = checkpoint["normlab"].get("data")
+    if not isinstance(data, dict) or not {"fitted", "prints", "counts"} <= set(data):
+        raise InputError(
+            f"{path} was made by an earlier version and lacks the classes, vocabulary or pixel statistics that "
+            "it was trained with: train it again to evaluate it (normlab.load_checkpoint still gives the model)"
+        )
+    return data
 
 
 def load_checkpoint(path: str | Path) -> Model:

@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from normlab.config.schema import InputError, RunConfig
-from normlab.data.store import prepare
+from normlab.data.store import Prepared, prepare
 from normlab.folder.place import Place
 from normlab.folder.resume_points import list_points
 from normlab.runs.code import code_hash
@@ -74,10 +74,26 @@ def recalled(config: RunConfig) -> RunConfig:
     return made
 
 
+def data_of(config: RunConfig) -> Prepared:
+    """The data that a run reads: for an evaluation as the checkpoint sees them.
+
+    Raises:
+        InputError: they can't be read, or there is no test split to test on.
+    """
+    if config.measure.name == "evaluate":
+        made: Prepared = importlib.import_module("normlab.measures.evaluate").data_of(config)
+        return made
+    prepared = prepare(config.task, Path(config.cache))
+    if config.test:
+        prepared.material.check_split("test", config.task.name)
+    return prepared
+
+
 def do(config: RunConfig) -> Done:
     """Do a run unless it has finished, and record it. For `Raises` see `run`."""
     _check_tasks(config)
-    _, data = prepare(config.task, Path(config.cache))
+    prepared = data_of(config)
+    data = prepared.fingerprint
     name, code, output = run_id(config, data), code_hash(config), Path(config.output)
     folder = folder_of(output, name)
     if rank() > 0:
@@ -90,8 +106,9 @@ def do(config: RunConfig) -> Done:
         tidy(folder)
         return Done(found.summary, folder, False, "(this run had finished before; nothing was computed)")
     owned, note = claim(output, name, code, config.model_dump(mode="json"), repeat=config.rerun)
-    if note and config.trainer.progress:
-        print(note, flush=True)
+    for line in (note, *prepared.notes) if config.trainer.progress else prepared.notes:
+        if line:
+            print(line, flush=True)
     return Done(_recorded(owned, config, data), folder, True, note)
 
 

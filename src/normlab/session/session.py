@@ -13,6 +13,7 @@ import torch
 from normlab.config.schema import InputError, RunConfig
 from normlab.config.seeds import derive
 from normlab.data.batch import Batch
+from normlab.data.fitted import Fitted
 from normlab.data.load import load
 from normlab.data.loader import loader
 from normlab.folder.place import Place
@@ -30,6 +31,7 @@ class Session:
     Args:
         config: of the run.
         place: its folder.
+        known: for an evaluation, what was fitted on the training data of its checkpoint.
 
     Attributes:
         device: where a run of one process computes.
@@ -39,12 +41,12 @@ class Session:
         InputError: the machine lacks what the config asks for, or the data can't be used.
     """
 
-    def __init__(self, config: RunConfig, place: Place) -> None:
+    def __init__(self, config: RunConfig, place: Place, known: Fitted | None = None) -> None:
         set_up(config)
         self.config = config
         self.place = place
         self.device = device_of(config.trainer)
-        self.data = load(config.task, Path(config.cache))
+        self.data = load(config.task, Path(config.cache), known)
 
     def seed(self, *purpose: str | int) -> int:
         """The seed for one purpose, such as `seed("order")`."""

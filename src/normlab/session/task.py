@@ -21,7 +21,7 @@ def build_task(config: RunConfig, model: nn.Module, data: Data) -> Task:
         "model": model,
         "sizes": data.sizes,
         "optim": config.optim,
-        "record": describe(config, data.sizes),
+        "record": describe(config, data.sizes, data.record),
     }
     if config.task.goal == "classification":
         return Classification(**common)

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from normlab.config.schema import RunConfig
-from normlab.data.store import prepare
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.runs.code import code_hash
 from normlab.runs.identity import run_id
-from normlab.runs.run import recalled
+from normlab.runs.run import data_of, recalled
 from normlab.runs.store import folder_of
 
 
@@ -89,9 +88,9 @@ def planned(combinations: Sequence[Sequence[str]], configs: Iterable[RunConfig])
     common = set.intersection(*map(set, combinations)) if combinations else set()
     for overrides, asked in zip(combinations, configs, strict=True):
         config = recalled(asked)
-        data = config.task.model_dump_json()
+        data = f"{config.task.model_dump_json()} {config.test} {config.ckpt}"
         if data not in fingerprints:
-            fingerprints[data] = prepare(config.task, Path(config.cache))[1]
+            fingerprints[data] = data_of(config).fingerprint
         against = getattr(config.measure, "against", None) or {}  # the second norm of a timing
         parts = (config.measure.name, config.norm["_target_"], config.model["_target_"], against.get("_target_"))
         if parts not in codes:

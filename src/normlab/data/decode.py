@@ -1,0 +1,119 @@
+"""Bytes to text, without guesses: UTF-8, or what a byte-order mark says; gzip by the suffix .gz."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import stat
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, TextIO, cast
+
+from normlab.config.schema import InputError
+
+LONGEST_LINE = 2**28  # characters; a longer line is no table
+_MARKS = (  # UTF-32 before UTF-16, whose mark is the beginning of its own
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def check_file(path: Path) -> None:
+    """Is this a file that can be read to an end and fits into memory?
+
+    Raises:
+        InputError: it is a pipe, a device or a socket, it can't be read, or it is larger than the free memory.
+    """
+    import psutil
+
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise InputError(f"{path} is a pipe, device, socket or folder; a regular file is needed")
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}") from error
+    free = psutil.virtual_memory().available
+    if found.st_size > free:
+        raise InputError(f"{path} has {found.st_size / 1e9:.1f} GB, and this machine has {free / 1e9:.1f} GB free")
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[TextIO]:
+    """The text of a file, line ends as they are, the byte-order mark left out.
+
+    Raises:
+        InputError: a byte is not of the encoding, or the compressed file is damaged.
+    """
+    try:
+        with _open_bytes(path) as binary:
+            encoding = _encoding(binary)
+            with io.TextIOWrapper(binary, encoding, newline="") as text:
+                yield text
+    except UnicodeDecodeError as error:
+        byte, name = error.object[error.start], encoding.removesuffix("-sig").upper()
+        raise InputError(
+            f"{path}: byte {_position(path, encoding)} (0x{byte:02x}) is not {name}; save the file as UTF-8"
+        ) from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: the compressed file is damaged or cut off ({error})") from None
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror or error}") from error
+
+
+def lines(path: Path, text: TextIO) -> Iterator[str]:
+    """The lines of an opened text.
+
+    Raises:
+        InputError: it holds NUL characters or endless lines, as no text does.
+    """
+    while line := text.readline(LONGEST_LINE):
+        check_text(path, line)
+        if len(line) == LONGEST_LINE:
+            raise InputError(f"{path}: a line is longer than {LONGEST_LINE} characters; this is no table")
+        yield line
+
+
+def read_whole(path: Path, text: TextIO) -> str:
+    """A whole text; line ends of Windows and of old Macs become line feeds."""
+    pieces = []
+    while piece := text.read(2**24):
+        check_text(path, piece)
+        pieces.append(piece)
+    return "".join(pieces).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def check_text(path: Path, text: str) -> None:
+    """Refuses NUL characters: a binary file, or UTF-16 without a mark."""
+    if "\0" in text:
+        raise InputError(f"{path} holds NUL characters: it is no text, or UTF-16 without a byte-order mark; use UTF-8")
+
+
+def _open_bytes(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb"))
+
+
+def _encoding(binary: BinaryIO) -> str:
+    start = binary.read(4)
+    binary.seek(0)
+    return next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8-sig")
+
+
+def _position(path: Path, encoding: str) -> int:
+    """Where the first byte stands that can't be decoded, counted from 0."""
+    decoder, before = codecs.getincrementaldecoder(encoding)(), 0
+    with _open_bytes(path) as binary:
+        while True:
+            chunk = binary.read(2**20)
+            try:
+                decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                mark = 3 if encoding == "utf-8-sig" and before == 0 and chunk.startswith(codecs.BOM_UTF8) else 0
+                return before + len(chunk) - len(error.object) + error.start if not mark else mark + error.start
+            before += len(chunk)

@@ -1,0 +1,103 @@
+"""What is fitted on a training split, and travels in a checkpoint: with it other rows become what the model knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normlab.config.schema import InputError, TaskConfig
+from normlab.data import text
+from normlab.data.text import Vocabulary
+
+_TYPES = {"mean": np.float32, "std": np.float32, "permutation": np.int64}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What turns rows into tensors.
+
+    classes     their names, for classification
+    numbered    labels are class numbers; else they are the names
+    vocabulary  the text of token ids, for text
+    tokenizer   for subwords: the tokenizer as JSON
+    shape       (C, H, W) of images
+    values      for images of more than 8 bits: the values that become 0 and 255
+    arrays      for images `mean` and `std`, which broadcast over an example, and `permutation`
+    """
+
+    classes: tuple[str, ...] | None = None
+    numbered: bool = False
+    vocabulary: Vocabulary | None = None
+    tokenizer: str | None = None
+    shape: tuple[int, ...] | None = None
+    values: tuple[float, float] | None = None
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """As plain values, which JSON and a checkpoint hold exactly."""
+        words = self.vocabulary
+        return {
+            "classes": _listed(self.classes),
+            "numbered": self.numbered,
+            "vocabulary": words and {"pieces": list(words.pieces), "joiner": words.joiner},
+            "tokenizer": self.tokenizer,
+            "shape": _listed(self.shape),
+            "values": _listed(self.values),
+            "statistics": {name: array.tolist() for name, array in self.arrays.items()},
+        }
+
+    @staticmethod
+    def read(record: dict[str, Any]) -> Fitted:
+        """From what `record` gives.
+
+        Raises:
+            InputError: it is not such a record.
+        """
+        try:
+            words = record["vocabulary"]
+            values = record["values"]
+            return Fitted(
+                classes=record["classes"] and tuple(map(str, record["classes"])),
+                numbered=bool(record["numbered"]),
+                vocabulary=words and Vocabulary(tuple(map(str, words["pieces"])), str(words["joiner"])),
+                tokenizer=record["tokenizer"],
+                shape=record["shape"] and tuple(map(int, record["shape"])),
+                values=values and (float(values[0]), float(values[1])),
+                arrays={name: np.array(array, _TYPES[name]) for name, array in record["statistics"].items()},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise InputError(
+                f"the record of what was fitted on the training data is damaged ({error!r:.100})"
+            ) from None
+
+
+def _listed(values: tuple[Any, ...] | None) -> list[Any] | None:
+    return None if values is None else list(values)
+
+
+def fit_text(task: TaskConfig, texts: Sequence[str]) -> tuple[Vocabulary, str | None]:
+    """The vocabulary of the training texts, and for subwords the tokenizer."""
+    if task.view == "characters":
+        return text.fit_characters(texts, task.vocabulary), None
+    if task.view == "words":
+        return text.fit_words(texts, _splitter(task), task.vocabulary), None
+    assert task.vocabulary is not None
+    return text.fit_subwords(texts, task.vocabulary)
+
+
+def encoder(task: TaskConfig, vocabulary: Vocabulary, tokenizer: str | None) -> text.Encoder:
+    """What turns a text into token ids."""
+    if task.view == "characters":
+        return text.character_encoder(vocabulary)
+    if task.view == "words":
+        return text.word_encoder(vocabulary, _splitter(task))
+    assert tokenizer is not None
+    return text.subword_encoder(tokenizer)
+
+
+def _splitter(task: TaskConfig) -> Any:
+    return str.split if task.goal == "language_modelling" else text.split_words
