@@ -8,13 +8,13 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from string import Template
 
-from normlab.config.schema import InputError
-
-CONF = Path(__file__).parents[3] / "conf"
+from normlab.config.errors import InputError
+from normlab.config.shipped import CONF
 
 
 @contextmanager
@@ -40,7 +40,20 @@ def guard() -> Iterator[None]:
 
 def print_help() -> None:
     """The help for a person; Hydra's own lists every group, which takes it a second."""
-    print((CONF / "help.txt").read_text(encoding="utf-8"), end="")
+    print(help_text(), end="")
+
+
+def help_text() -> str:
+    """`conf/help.txt`, with the choices of those groups to which users add their own."""
+    choices = {name: _folded(path.stem for path in (CONF / name).glob("*.yaml")) for name in _GROWING}
+    return Template((CONF / "help.txt").read_text(encoding="utf-8")).safe_substitute(choices)
+
+
+_GROWING = ("norm", "model", "measure")
+
+
+def _folded(names: Iterable[str]) -> str:
+    return textwrap.fill(", ".join(sorted(names)), width=100, subsequent_indent=" " * 16)
 
 
 def _words(error: Exception) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from normlab.config.schema import InputError
+from normlab.config.shipped import CONF
 from normlab.findings.finding import Finding, read_finding
 from normlab.findings.rows import read_rows
 from normlab.findings.verdict import Verdict
@@ -18,7 +19,6 @@ from normlab.report.latex import write_tables
 from normlab.report.matrix import Matrix, matrix_of
 from normlab.report.page import write_page
 from normlab.report.sources import Look, Source, holds_study, look_of, read_sources
-from normlab.study.compose import CONF
 from normlab.study.engine import REFERENCE
 from normlab.study.progress import Stage, planned_findings
 from normlab.study.scale import read_study

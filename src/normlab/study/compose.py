@@ -19,10 +19,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from normlab.config.checks import checked
 from normlab.config.schema import RunConfig
+from normlab.config.shipped import CONF
 from normlab.folder.jsonfile import read_json, write_json
 
 PACKAGE = Path(__file__).parents[1]
-CONF = PACKAGE.parents[1] / "conf"
 KEPT = 20  # multiruns whose composed configs are remembered
 
 

@@ -14,13 +14,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from normlab.config.schema import InputError, RunConfig
+from normlab.config.shipped import CONF, REFERENCE
 from normlab.findings.finding import Finding, read_findings
 from normlab.findings.formula import Cell
 from normlab.findings.logged import check_metrics
 from normlab.findings.rows import read_rows
 from normlab.findings.tuning import Curve, widened
 from normlab.findings.verdict import Verdict, judge, undecided, with_holm
-from normlab.study.compose import CONF, own_folders
+from normlab.study.compose import own_folders
 from normlab.study.estimate import estimate
 from normlab.study.evidence_files import Records
 from normlab.study.plan import Job, Outcome, planned
@@ -42,7 +43,6 @@ from normlab.study.verdicts import print_finding, print_study, print_unrun
 from normlab.study.wandb import mirror
 
 Compose = Callable[[Sequence[Sequence[str]], Path], list[RunConfig]]  # as `Composer` does it
-REFERENCE = CONF.parent / "results" / "reference"
 # what a user may choose for a whole study; the rest its findings fix
 _FREE = ("output", "cache", "logger", "launcher", "on_error", "accept_code", "rerun", "debug", "trainer", "hydra")
 _FREE_OF_TRAINER = ("accelerator", "devices", "nodes", "save_steps", "save_minutes")

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from normlab.config.schema import InputError
+from normlab.config.shipped import CONF
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.rows import read_rows
 from normlab.findings.verdict import Row, Verdict, judge, with_holm
 from normlab.folder.jsonfile import read_json
-from normlab.study.compose import CONF
 from normlab.study.engine import REFERENCE
 from normlab.study.progress import finding_of
 from normlab.study.stages import curve_of, rates_of
