@@ -5,7 +5,7 @@
 
 from normlab.commands.train import main, start
 
-__all__ = ["main"]
+__all__ = ["main", "start"]
 
 if __name__ == "__main__":
     start()

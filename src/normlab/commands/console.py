@@ -40,12 +40,12 @@ def call(arguments: Sequence[str]) -> None:
         InputError: they ask for something that can't work.
         SystemExit: with the exit status of a command that has one of its own.
     """
-    name, *rest = arguments or ["--help"]
+    name, *rest = [argument for argument in arguments if argument] or ["--help"]
     if name in ("-h", "--help"):
         print_commands()
     elif name in COMMANDS and name != "train":
         importlib.import_module(f"normlab.commands.{name}").main(rest)
-    elif name == "train" or name.startswith("-") or "=" in name:
+    elif name == "train" or name[0] in "-+~" or "=" in name:
         sys.argv = [sys.argv[0], *(rest if name == "train" else arguments)]
         importlib.import_module("normlab.commands.train").start()
     else:

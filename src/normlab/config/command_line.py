@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import textwrap
@@ -24,6 +25,7 @@ def guard() -> Iterator[None]:
     It stands around Hydra, which finds mistakes in the choices, and once more inside, around the run: what left
     through Hydra would be announced by it as a failed job.
     """
+    print_anything()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
     try:
         yield
@@ -36,6 +38,13 @@ def guard() -> Iterator[None]:
             raise
         print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
+
+
+def print_anything() -> None:
+    """What a terminal or a file can't show is written as an escape, so that no printed line ends a run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def print_help() -> None:
@@ -69,4 +78,4 @@ def _words(error: Exception) -> str | None:
     return words(error, CONF)
 
 
-_UNWRITABLE = (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
+_UNWRITABLE = (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG)

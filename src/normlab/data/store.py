@@ -20,6 +20,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from normlab.config.names import slug
 from normlab.config.schema import InputError, Sizes, TaskConfig
 from normlab.data import material, source
 from normlab.data.material import Material
@@ -37,7 +38,7 @@ def prepare(task: TaskConfig, cache: Path) -> tuple[Material, str]:
     Raises:
         InputError: the source can't be read, or the cache can't be written.
     """
-    folder = cache / f"{task.name}-{_key(task)}"
+    folder = cache / f"{slug(task.name)}-{_key(task)}"
     if (found := _read(folder)) is not None:
         return found
     lock = FileLock(cache / f"{folder.name}.lock")

@@ -38,7 +38,7 @@ from normlab.study.stages import (
     tuned_cells,
     tuning_trials,
 )
-from normlab.study.sweep import Launch, carry_out, is_missing, look_up, side_by_side
+from normlab.study.sweep import Launch, carry_out, check_launcher, is_missing, look_up, side_by_side
 from normlab.study.verdicts import print_finding, print_study, print_unrun
 from normlab.study.wandb import mirror
 
@@ -65,6 +65,7 @@ def conduct(
         SystemExit: a run failed (1), or the study was stopped (130, 143).
     """
     started = time.monotonic()
+    check_launcher(cfg)
     study, findings = chosen(cfg, conf)
     scale = read_scale(cfg)
     conductor = Conductor(cfg, study, scale, users_choices(arguments), composer, launch)
@@ -75,7 +76,7 @@ def conduct(
             other = f"scale.findings=all, as only primaries are run at {scale.name}"
         raise InputError(f"nothing of {study.name} is run at scale={scale.name}; take {other}")
     conductor.check(run)
-    conductor.console.print(f"{study.title} · scale={scale.name}", highlight=False, soft_wrap=True)
+    conductor.console.print(f"{study.title} · scale={scale.name}", highlight=False, soft_wrap=True, markup=False)
     if cfg.dry:
         conductor.dry(run)
         return []
@@ -91,7 +92,7 @@ def conduct(
     print_study(conductor.console, verdicts, scale.name, time.monotonic() - started)
     print_unrun(conductor.console, left, scale.name, REFERENCE)
     conductor.show(run)
-    conductor.console.print(f"all of it: {conductor.records.folder}", highlight=False, soft_wrap=True)
+    conductor.console.print(f"all of it: {conductor.records.folder}", highlight=False, soft_wrap=True, markup=False)
     if conductor.failed:
         print(f"{conductor.failed} runs failed; the same command tries them again", file=sys.stderr)
         sys.exit(1)
