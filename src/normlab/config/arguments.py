@@ -15,6 +15,8 @@ from normlab.config.errors import InputError
 
 # options whose value is the path of a file or a folder
 PATHS = ("task.path", "output", "cache", "ckpt", "plan")
+# and those whose value is any text
+TEXTS = ("task.name", "logger.wandb.project", "logger.wandb.entity", "logger.wandb.group")
 # Hydra's flags that are followed by a value
 _VALUED = (
     *("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--cfg", "-c", "--package", "-p"),
@@ -62,7 +64,7 @@ def _check_choice(choice: str) -> None:
     longest = max((len(digits) for digits in re.findall(r"\d+", value)), default=0)
     if longest > _DIGITS and key not in PATHS:
         raise InputError(f"{key}: a number of {longest:,} digits is more than any option takes")
-    if key.lstrip("+~") in _GROUPS and (value in ("", "null") or key.startswith("~")):
+    if key.lstrip("+~") in _GROUPS and (choice.endswith(("=", "=null")) or key.startswith("~")):
         name = key.lstrip("+~")
         raise InputError(f"{choice}: a run needs one, {name}=NAME{' (none logs nowhere)' if name == 'logger' else ''}")
     if key == "hydra/sweeper" and value != "normlab":
@@ -75,7 +77,7 @@ def quoted_path(choice: str) -> str:
     A file of exactly that name comes before any meaning that Hydra has for it.
     """
     key, equals, value = choice.partition("=")
-    if key.lstrip("+") not in PATHS or not equals or not value:
+    if key.lstrip("+") not in (*PATHS, *TEXTS) or not equals or not value:
         return choice
     read, meant = _read(choice)
     plain = read == value and "${" not in value
