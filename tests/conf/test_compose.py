@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from normlab.config.checks import checked
+from normlab.config.command_line import help_text
 from normlab.config.schema import InputError
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -72,7 +73,7 @@ def test_no_logger():
 
 
 def test_help_lists_every_choice():
-    text = (CONF / "help.txt").read_text(encoding="utf-8")
+    text = help_text()
     for group in (*GROUPS, "measure", "experiment", "launcher"):
         for choice in choices(group):
             assert choice.startswith("for_") or re.search(rf"\b{choice}\b", text), f"{group}={choice}"

@@ -128,6 +128,48 @@ FROM_THE_CONFIG = {
     ),
     "an output that is a file": (["output=train.py"], ["train.py is a file"]),
     "more threads than cores": (["trainer.threads=4096"], ["4096", "cores"]),
+    "a group without a choice": (["norm=null"], ["norm=null", "norm=NAME"]),
+    "a group taken away": (["~model"], ["~model", "model=NAME"]),
+    "a number without end": (["seed=" + "9" * 5000], ["seed", "5,000 digits"]),
+    "a seed beyond 63 bits": (["seed=" + "9" * 50], ["seed=9", "less than"]),
+    "an infinite rate": (["optim.lr=1e400"], ["optim.lr", "finite"]),
+    "no number": (["optim.weight_decay=nan"], ["optim.weight_decay", "finite"]),
+    "time without end": (["trainer.minutes=inf"], ["trainer.minutes", "finite"]),
+    "a thousand centuries": (["trainer.save_minutes=1e300"], ["trainer.save_minutes", "less than"]),
+    "more width than memory": (["model=mlp", "model.width=10000000"], ["model.width=10000000", "GB"]),
+    "more width than an int": (["model=lstm", "model.width=3000000000"], ["model.width=3000000000", "GB"]),
+    "layers without end": (["model=transformer", "model.layers=1000000"], ["model.layers=1000000", "10,000"]),
+    "a batch beyond an int": (["task.batch_size=99999999999"], ["task.batch_size", "less than"]),
+    "a million processes": (["trainer.devices=1000000"], ["trainer.devices", "1024"]),
+    "more examples than there are": (["measure=axes", "measure.examples=2000000000"], ["measure.examples"]),
+    "an output in /proc": (["output=/proc/x"], ["output=/proc/x", "/proc"]),
+    "an output that is a device": (["output=/dev/null"], ["/dev/null is a file"]),
+    "an output without a name": (["output="], ["output is empty"]),
+    "a cache that is a file": (["cache=/dev/null"], ["cache=/dev/null"]),
+    "an output with a long name": (["output=" + "a" * 300], ["output=", "too long"]),
+    "a cache with a long path": (["cache=" + "a/" * 3000], ["cache=", "too long"]),
+    "data with a long name": (
+        ["model=lstm", "task=text_files", "task.path=" + "a" * 300],
+        ["task.path=", "no such file"],
+    ),
+    "a config folder that is not there": (["--config-dir", "/nowhere"], ["--config-dir /nowhere"]),
+    "one behind a choice": (["norm=layer", "--config-dir=/nowhere"], ["--config-dir /nowhere"]),
+    "a plan that is not there": (["plan=/nowhere.json"], ["plan=/nowhere.json"]),
+    "a project without a name": (["logger.wandb.project="], ["logger.wandb.project", "1 to 128"]),
+    "a project of spaces": (["logger.wandb.project='  '"], ["logger.wandb.project", "1 to 128"]),
+    "another sweeper": (["-m", "hydra/sweeper=basic", "seed=0,1"], ["hydra/sweeper=basic"]),
+    "no workers": (["-m", "launcher=joblib", "hydra.launcher.n_jobs=0", "seed=0,1"], ["n_jobs=0"]),
+    "a multirun's flag behind its choices": (["norm=layer,rmss", "-m", "seed=0"], ["there is no norm=rmss"]),
+    "an option of one norm in a sweep": (
+        ["norm=batch,layer", "norm.momentum=0.1", "-m"],
+        ["norm.momentum", "norm=batch", "norm=layer has none"],
+    ),
+    "a value that Hydra can't read": (["optim.lr=a(b"], ["quote the value", "optim.lr="]),
+    "an addition of what is there": (["+norm=batch"], ["Multiple values for norm", "override"]),
+    "a name that leads out": (["task.name=../../escaped"], ["task.name=../../escaped", "a path"]),
+    "no name": (["task.name="], ["task.name", "1 to 200"]),
+    "a name without end": (["task.name=" + "a" * 300], ["task.name", "300"]),
+    "a scale that leads out": (["finding=coupling", "scale.name=../../x"], ["name=../../x", "a path"]),
     "no number of tries": (["-m", "on_error=retry", "seed=0,1"], ["on_error=retry", "retry:2"]),
     "DDP in a multirun": (["-m", "trainer=ddp", "seed=0,1"], ["multirun", "python train.py"]),
 }
@@ -142,7 +184,6 @@ def answers(tmp_path_factory):
         from hydra.core.global_hydra import GlobalHydra
         sys.path.insert(0, sys.argv[1])
         import train
-        from normlab.config.command_line import guard
         folder, answers = sys.argv[2], {}
         for name, arguments in json.loads(sys.argv[3]).items():
             GlobalHydra.instance().clear()
@@ -151,8 +192,7 @@ def answers(tmp_path_factory):
             error = io.StringIO()
             with contextlib.redirect_stderr(error):
                 try:
-                    with guard():
-                        train.main()
+                    train.start()
                     status = 0
                 except SystemExit as end:
                     status = end.code

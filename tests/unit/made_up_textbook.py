@@ -13,7 +13,7 @@ import numpy as np
 import pandas
 from omegaconf import OmegaConf
 
-from normlab.config.command_line import CONF
+from normlab.config.shipped import CONF
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.verdict import judge

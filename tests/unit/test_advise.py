@@ -1,6 +1,5 @@
 """The advisor looks up what was measured, cites it, and says where there is nothing."""
 
-import importlib.util
 import io
 import sys
 
@@ -9,16 +8,13 @@ from rich.console import Console
 from study_folders import ADVICE, save
 
 from finding_files import finding, write
-from normlab.config.command_line import CONF
+from normlab.commands import advise, console
 from normlab.config.schema import InputError
+from normlab.config.shipped import CONF
 from normlab.findings.advice import CONDITIONS
 from normlab.findings.finding import read_finding
 from normlab.report.build import gather
 from normlab.report.matrix import conditions
-
-spec = importlib.util.spec_from_file_location("advise", CONF.parent / "scripts/advise.py")
-advise = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(advise)
 
 
 @pytest.fixture
@@ -97,9 +93,9 @@ def test_the_batch_is_looked_up_where_it_was_tested(batch, chosen):
 
 
 def test_the_script_refuses_in_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["advise.py", "model=rnn"])
+    monkeypatch.setattr(sys, "argv", ["normlab", "advise", "model=rnn"])
     with pytest.raises(SystemExit) as ended:
-        advise.main()
+        console.main()
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("error: there is no model=rnn")
 

@@ -16,7 +16,7 @@ TEXT = np.random.default_rng(0).integers(0, VOCABULARY - 1, 200)  # id 4 is neve
 
 @pytest.fixture
 def ngram(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts" / "bench"))
     monkeypatch.delitem(sys.modules, "char_ngram", raising=False)
     return importlib.import_module("char_ngram").WittenBell
 

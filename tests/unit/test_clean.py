@@ -1,6 +1,5 @@
 """What `make clean` removes, and above all what it doesn't."""
 
-import importlib.util
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 from run_folders import begin, config_of, finish, save_sealed
 
+from normlab.commands import console
 from normlab.folder.resume_points import ResumePoint, add_point
 from normlab.runs.clean import find_leftovers, remove
 from normlab.runs.code import code_hash
@@ -75,17 +75,13 @@ def kept(output) -> set[str]:
 
 @pytest.fixture
 def script(monkeypatch, capsys):
-    """`script(output, "--yes")` is `python scripts/clean.py --runs output --yes`; `answer` is given on a terminal."""
-    path = Path(__file__).parents[2] / "scripts" / "clean.py"
-    spec = importlib.util.spec_from_file_location("clean_script", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """`script(output, "--yes")` is `normlab clean --runs output --yes`; `answer` is given on a terminal."""
 
     def command(output, *arguments, answer=None):
-        monkeypatch.setattr(sys, "argv", ["clean.py", "--runs", str(output), *arguments])
+        monkeypatch.setattr(sys, "argv", ["normlab", "clean", "--runs", str(output), *arguments])
         monkeypatch.setattr(sys.stdin, "isatty", lambda: answer is not None, raising=False)
         monkeypatch.setattr("builtins.input", lambda question: print(question) or answer)
-        module.main()
+        console.main()
         return capsys.readouterr().out
 
     return command

@@ -12,8 +12,8 @@ from omegaconf import open_dict
 
 from finding_files import finding, write
 from normlab.config.checks import checked
-from normlab.config.command_line import CONF
 from normlab.config.schema import InputError
+from normlab.config.shipped import CONF
 from normlab.config.signature import read
 from normlab.runs.code import code_hash
 from normlab.study.engine import chosen

@@ -28,10 +28,10 @@ ROWS = {
 
 @pytest.fixture
 def script(monkeypatch):
-    """Imports a module of scripts/."""
+    """Imports a module of scripts/packs/."""
 
     def load(name: str) -> ModuleType:
-        monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+        monkeypatch.syspath_prepend(str(ROOT / "scripts" / "packs"))
         monkeypatch.delitem(sys.modules, name, raising=False)
         return importlib.import_module(name)
 

@@ -7,8 +7,8 @@ import test_study
 from omegaconf import OmegaConf
 
 from finding_files import finding, write
-from normlab.config.command_line import CONF
 from normlab.config.schema import InputError
+from normlab.config.shipped import CONF
 from normlab.findings.finding import Finding, read_finding
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.report.build import build, gather

@@ -9,11 +9,11 @@ from made_up_studies import reported, tuned
 
 from finding_files import finding, write
 from normlab.config.schema import InputError
+from normlab.config.shipped import REFERENCE
 from normlab.findings.finding import read_finding
 from normlab.findings.verdict import judge, with_holm
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.folder.study_table import write_rows
-from normlab.study.engine import REFERENCE
 from normlab.study.rejudge import differences, read_evidence, rejudge
 
 world = test_study.world  # the fixture

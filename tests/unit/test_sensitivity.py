@@ -1,6 +1,6 @@
 """A verdict under other margins and fewer seeds, from rows that are made up."""
 
-import importlib.util
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -103,13 +103,11 @@ def test_sheets_are_rectangular(planted):
 
 
 class TestReport:
-    """`scripts/report.py --sensitivity`, inside this process."""
+    """`normlab report --sensitivity`, inside this process."""
 
     @pytest.fixture
     def report(self, tmp_path, monkeypatch, capsys):
-        spec = importlib.util.spec_from_file_location("report", ROOT / "scripts" / "report.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = importlib.import_module("normlab.commands.report")
         reads = lambda folder: read_evidence(folder, tmp_path / "conf", tmp_path / "reference")  # noqa: E731
         monkeypatch.setattr(module, "read_evidence", reads)
         monkeypatch.setattr(module, "REFERENCE", tmp_path / "reference")
@@ -117,10 +115,9 @@ class TestReport:
         write(tmp_path / "conf", finding(tune=None))
 
         def command(*arguments):
-            monkeypatch.setattr(sys, "argv", ["report.py", *arguments])
             try:
                 with guard():
-                    module.main()
+                    module.main(arguments)
             except SystemExit as end:
                 return int(end.code or 0), capsys.readouterr()
             return 0, capsys.readouterr()
@@ -162,7 +159,7 @@ class TestReport:
 
     def test_it_imports_no_torch(self):
         code = (
-            f"import sys; sys.path.insert(0, {str(ROOT / 'scripts')!r}); import report\n"
+            "import sys, normlab.commands.report\n"
             "print([m for m in ('torch', 'pytorch_lightning', 'hydra') if m in sys.modules])"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,14 +1,13 @@
 """All runs in one table."""
 
-import importlib.util
 import shlex
 import sys
-from pathlib import Path
 
 import pandas
 import pytest
 from run_folders import begin, config_of, finish, set_status
 
+from normlab.commands import console
 from normlab.config.schema import InputError
 from normlab.folder.jsonfile import write_json
 from normlab.runs.code import code_hash
@@ -20,16 +19,12 @@ LSTM = ("model=lstm", "norm=layer")
 
 @pytest.fixture
 def script(monkeypatch, capsys):
-    """`script("--all")` is `python scripts/table.py --all`: its exit status, output and errors."""
-    path = Path(__file__).parents[2] / "scripts" / "table.py"
-    spec = importlib.util.spec_from_file_location("table_script", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """`script("--all")` is `normlab table --all`: its exit status, output and errors."""
 
     def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["table.py", *map(str, arguments)])
+        monkeypatch.setattr(sys, "argv", ["normlab", "table", *map(str, arguments)])
         try:
-            module.main()
+            console.main()
             status = 0
         except SystemExit as end:
             status = end.code

@@ -12,7 +12,7 @@ from wandb_server import WandbServer
 
 from commands import ROOT, Ended
 
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path.insert(0, str(ROOT / "scripts" / "wandb"))
 TINY = (
     "model=lstm",
     "model.width=16",
@@ -72,7 +72,7 @@ def sync(here, tmp_path):
 
     def command(**environment: str) -> Ended:
         done = subprocess.run(
-            [sys.executable, "scripts/sync.py", "--runs", str(tmp_path / "outputs")],
+            [sys.executable, "-m", "normlab", "sync", "--runs", str(tmp_path / "outputs")],
             cwd=ROOT,
             env={**os.environ, **here, "WANDB_MODE": "offline", **environment},
             capture_output=True,

@@ -8,11 +8,10 @@ import sys
 
 import pytest
 
-import dashboard_chart
-import dashboard_panels
 from commands import ROOT, Ended
-from normlab.config.command_line import CONF
+from normlab.commands import dashboard_chart, dashboard_panels
 from normlab.config.schema import InputError
+from normlab.config.shipped import CONF
 from normlab.findings.finding import read_findings
 from normlab.folder.jsonfile import read_json, write_json
 
@@ -23,7 +22,7 @@ TOLD = dashboard_panels.Told("x", 1, "a title", "what", "who", "that", "test/acc
 def dashboard(here):
     def command(*arguments: str, **environment: str) -> Ended:
         done = subprocess.run(
-            [sys.executable, "scripts/dashboard.py", *arguments],
+            [sys.executable, "-m", "normlab", "dashboard", *arguments],
             cwd=ROOT,
             env={**os.environ, **here, **environment},
             capture_output=True,

@@ -18,7 +18,7 @@ TINY = ("trainer.threads=1", "logger=wandb")
 
 def test_the_files_are_what_the_findings_say():
     written = {path.name: path.read_text() for path in wandb_sweeps.FOLDER.glob("*.yaml")}
-    assert written == wandb_sweeps.sweeps(), "run python scripts/wandb_sweeps.py"
+    assert written == wandb_sweeps.sweeps(), "run python scripts/wandb/wandb_sweeps.py"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in wandb_sweeps.FOLDER.glob("*.yaml")))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pydantic
@@ -63,12 +63,16 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
     _check_batch(config, model)
     _check_trainer(config)
     _check_measure(config, model)
-    _check_output(config)
+    _check_size(config)
+    _check_folder("output", config.output)
+    _check_folder("cache", config.cache)
     return config
 
 
 def _worded(error: pydantic.ValidationError) -> str:
     problem = error.errors()[0]
+    if not problem["loc"]:  # as JSON the whole can't be read
+        return "a value holds bytes that are not UTF-8: rename the file or the folder that it names"
     group, *path = problem["loc"]
     if group == "measure":
         del path[:1]  # the measure's name
@@ -88,8 +92,8 @@ def _check_command(config: RunConfig, overrides: Sequence[str], launcher: str | 
         name = config.measure.name
         if config.ckpt is None:
             raise InputError(f"measure={name} needs a checkpoint: ckpt=outputs/runs/<id>/checkpoints/best.ckpt")
-        if not Path(config.ckpt).is_file():
-            raise InputError(f"ckpt={config.ckpt}: there is no such file")
+        if not _there(config.ckpt, Path.is_file):
+            raise InputError(f"ckpt={_cut(config.ckpt)}: there is no such file")
         own = [o for o in overrides if o.lstrip("+~").split("=")[0].split(".")[0] in _OF_CHECKPOINT]
         own = [o for o in own if not o.startswith("task.path=")]
         if own:
@@ -109,9 +113,16 @@ _OF_CHECKPOINT = ("norm", "model", "task", "optim", "seed")
 
 def _check_data(task: TaskConfig) -> None:
     """Is there something where the data should lie?"""
-    if task.source == "path" and not task.place.exists():
+    if task.source == "path" and not _there(str(task.path), lambda _: task.place.exists()):
         hint = "; only the shell puts values in place of $NAMES" if "$" in str(task.path) else ""
-        raise InputError(f"task.path={task.path}: there is no such file or folder{hint}")
+        raise InputError(f"task.path={_cut(str(task.path))}: there is no such file or folder{hint}")
+
+
+def _there(path: str, asked: Callable[[Path], bool]) -> bool:
+    try:
+        return bool(path) and asked(Path(path))
+    except (OSError, ValueError):  # no file can have such a name
+        return False
 
 
 def _check_kind(config: RunConfig, model: Signature) -> None:
@@ -159,11 +170,51 @@ def _check_measure(config: RunConfig, model: Signature) -> None:
     measure.check(config, model)
 
 
-def _check_output(config: RunConfig) -> None:
-    """The output folder can be made and written to."""
-    place = Path(config.output)
-    existing = next(path for path in (place, *place.absolute().parents) if path.exists())
+def _check_size(config: RunConfig) -> None:
+    """Can the model's weights be held and be built in time? A lower bound, from the sizes that models share."""
+    sizes = {name: config.model.get(name) for name in ("width", "layers", "depth", "stages")}
+    known = {name: value for name, value in sizes.items() if isinstance(value, int)}
+    for name, value in known.items():
+        if name != "width" and value > _MOST_LAYERS:
+            raise InputError(f"model.{name}={value}: more than {_MOST_LAYERS:,} of them would take hours to build")
+    width = known.get("width", 0)
+    # every layer holds a square matrix of weights; float32, with gradients
+    needed = 8 * width**2 * known.get("layers", known.get("depth", 1))
+    memory = _memory()
+    if memory and needed > memory:
+        raise InputError(
+            f"model.width={width}: its weights and their gradients alone take {needed / 1e9:,.0f} GB, and this machine "
+            f"has {memory / 1e9:,.0f} GB; use a smaller width"
+        )
+
+
+_MOST_LAYERS = 10_000
+
+
+def _memory() -> int:
+    """Bytes of this machine's memory; 0 where the system doesn't say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 0
+
+
+def _check_folder(key: str, folder: str) -> None:
+    """The folder can be made and written to."""
+    if not folder.strip():
+        raise InputError(f"{key} is empty: name a folder")
+    try:
+        place = Path(folder).absolute()
+        existing = next(path for path in (place, *place.parents) if path.exists())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{key}={_cut(folder)}: {getattr(error, 'strerror', error)}") from None
     if not existing.is_dir():
-        raise InputError(f"output={config.output}: {existing} is a file, not a folder")
+        raise InputError(f"{key}={folder}: {existing} is a file, not a folder")
+    if existing.resolve().parts[1:2] in (("proc",), ("sys",), ("dev",)) and not existing.is_relative_to("/dev/shm"):
+        raise InputError(f"{key}={folder}: {existing} belongs to the system and keeps no files; choose another")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"output={config.output}: no permission to write in {existing}; choose another output=...")
+        raise InputError(f"{key}={folder}: no permission to write in {existing}; choose another {key}=...")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 100 else f"{text[:100]}…"

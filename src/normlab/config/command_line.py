@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from string import Template
 
-from normlab.config.schema import InputError
-
-CONF = Path(__file__).parents[3] / "conf"
+from normlab.config.errors import InputError
+from normlab.config.shipped import CONF
 
 
 @contextmanager
@@ -24,6 +25,7 @@ def guard() -> Iterator[None]:
     It stands around Hydra, which finds mistakes in the choices, and once more inside, around the run: what left
     through Hydra would be announced by it as a failed job.
     """
+    print_anything()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
     try:
         yield
@@ -38,9 +40,29 @@ def guard() -> Iterator[None]:
         sys.exit(2)
 
 
+def print_anything() -> None:
+    """What a terminal or a file can't show is written as an escape, so that no printed line ends a run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def print_help() -> None:
     """The help for a person; Hydra's own lists every group, which takes it a second."""
-    print((CONF / "help.txt").read_text(encoding="utf-8"), end="")
+    print(help_text(), end="")
+
+
+def help_text() -> str:
+    """`conf/help.txt`, with the choices of those groups to which users add their own."""
+    choices = {name: _folded(path.stem for path in (CONF / name).glob("*.yaml")) for name in _GROWING}
+    return Template((CONF / "help.txt").read_text(encoding="utf-8")).safe_substitute(choices)
+
+
+_GROWING = ("norm", "model", "measure")
+
+
+def _folded(names: Iterable[str]) -> str:
+    return textwrap.fill(", ".join(sorted(names)), width=100, subsequent_indent=" " * 16)
 
 
 def _words(error: Exception) -> str | None:
@@ -56,4 +78,4 @@ def _words(error: Exception) -> str | None:
     return words(error, CONF)
 
 
-_UNWRITABLE = (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
+_UNWRITABLE = (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG)

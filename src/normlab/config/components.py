@@ -17,7 +17,8 @@ _KIND_OF_VIEW = {"images": "images", "rows": "features", "pixels": "features", "
 
 def shown(value: object) -> str:
     """As the command line would write it."""
-    return json.dumps(value).strip('"')
+    text = json.dumps(value, ensure_ascii=False).strip('"')
+    return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 def lower(text: str) -> str:

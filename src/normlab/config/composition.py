@@ -15,19 +15,21 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from normlab.config.arguments import how_to_quote, sweeps
+
 
 def words(error: Exception, conf: Path) -> str | None:
     """What was wrong with the choices or with a file in `conf`; None if the error is of another kind."""
     if isinstance(error, MissingConfigException):
         return _unknown_choice(error)
     if isinstance(error, OverrideParseException):
-        return f"{error.override!r} is not of the form key=value."
+        return _unreadable(str(error.override))
     if isinstance(error, ConfigCompositionException):
         return _unknown_key(error, conf)
     if isinstance(error, YAMLError):
         return " ".join(str(error).split())
     if isinstance(error, OmegaConfBaseException):
-        return str(error).splitlines()[0]
+        return " ".join(str(error).split())
     return None
 
 
@@ -46,11 +48,36 @@ def _unknown_choice(error: MissingConfigException) -> str:
     return f"there is no {group}={choice}.{_suggest(choice, choices)} Choices: {', '.join(choices)}."
 
 
+def _unreadable(override: str) -> str:
+    if "=" not in override and not override.startswith("~"):
+        return f"{override!r} is not of the form key=value."
+    return f"{override!r} holds characters that have a meaning in Hydra: quote the value, {how_to_quote(override)}"
+
+
+def _only_of_some(key: str, conf: Path) -> str:
+    """Of a sweep over choices of a group: which of them have the option, and how to give it to those alone."""
+    group, _, option = key.partition(".")
+    chosen = sweeps(sys.argv[1:], group)
+    if len(chosen) < 2 or "." in option:
+        return ""
+    files = {name: conf / group / f"{name}.yaml" for name in chosen}
+    having = [name for name, file in files.items() if file.is_file() and option in OmegaConf.load(file)]
+    if not having:
+        return ""
+    without = [name for name in chosen if name not in having]
+    return (
+        f"{key} is an option of {group}={','.join(having)}, and {group}={','.join(without)} has none: give one command "
+        f"with {group}={','.join(having)} and {key}=..., and another with {group}={','.join(without)}"
+    )
+
+
 def _unknown_key(error: ConfigCompositionException, conf: Path) -> str:
     text = str(error)
     key = re.search(r"Could not override '([^']+)'", text)
     if key is None:
-        return text.splitlines()[0]
+        return " ".join(text.split())
+    if missing := _only_of_some(key[1], conf):
+        return missing
     known = _keys(conf)
     return f"there is no option {key[1]}.{_suggest(key[1], known)} `--cfg job` prints them all."
 

@@ -4,6 +4,10 @@
 class InputError(ValueError):
     """The user asked for something that can't work.
 
-    The message is one or two plain sentences: what is wrong, and what would be right. The command line prints it
-    without a traceback and exits with status 2.
+    The message is one or two plain sentences on one line: what is wrong, and what would be right. The command line
+    prints it without a traceback and exits with status 2. Control characters of a value that it quotes are escaped.
     """
+
+    def __init__(self, message: str) -> None:
+        line = " ".join(message.split("\n"))
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))

@@ -15,17 +15,18 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     field_validator,
     model_validator,
 )
 
 from normlab.config.errors import InputError
 from normlab.config.measures import MeasureConfig
+from normlab.config.names import check_name
 from normlab.config.strict import Strict
 
+Count = Annotated[int, Field(gt=0, lt=2**31)]  # torch and Lightning hold counts as C ints
+Minutes = Annotated[float, Field(gt=0, le=60 * 24 * 3650)]  # ten years: what a timer can count
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -71,18 +72,23 @@ class TaskConfig(Strict):
     pack: str | None = None  # source=embedded: stem of the files in data/packs
     hub: Hub | None = None  # source=hub
     path: str | None = None  # source=path: .parquet .csv .jsonl .txt, a folder of them by split, or of images by class
-    max_length: PositiveInt | None = None  # longest sequence, in time steps; language modelling: the window
+    max_length: Count | None = None  # longest sequence, in time steps; language modelling: the window
     truncate: bool = False  # cut longer examples at max_length instead of refusing them
-    vocabulary: Annotated[int, Field(gt=2)] | None = None  # words and subwords: most token ids to keep
+    vocabulary: Annotated[int, Field(gt=2, lt=2**31)] | None = None  # words and subwords: most token ids to keep
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of train (random; of a text its end) if none is given
     bucket: bool = False  # batches of similar lengths: less padding
-    classes_per_batch: PositiveInt | None = None  # classes that a training batch holds; None: whatever comes
+    classes_per_batch: Count | None = None  # classes that a training batch holds; None: whatever comes
     augment: bool = False  # shift training images by up to 4 pixels and mirror them at random
-    batch_size: PositiveInt  # SGD batch, over all processes
-    eval_batch_size: PositiveInt = 500
-    epochs: PositiveInt  # passes over the training split
-    steps: PositiveInt | None = None  # stop after that many optimiser steps, if sooner
-    validations: PositiveInt = 1  # evenly spaced within an epoch
+    batch_size: Count  # SGD batch, over all processes
+    eval_batch_size: Count = 500
+    epochs: Count  # passes over the training split
+    steps: Count | None = None  # stop after that many optimiser steps, if sooner
+    validations: Count = 1  # evenly spaced within an epoch
+
+    @field_validator("name")
+    @classmethod
+    def _named(cls, name: str) -> str:
+        return check_name("task.name", name)
 
     @model_validator(mode="after")
     def _complete(self) -> TaskConfig:
@@ -151,22 +157,22 @@ class TrainerConfig(Strict):
     """Where and how long a run trains; what of it is reported."""
 
     accelerator: Literal["cpu", "gpu"]
-    devices: PositiveInt = 1  # processes, one a device; a batch is shared out among them
-    nodes: PositiveInt = 1
+    devices: Annotated[int, Field(gt=0, le=1024)] = 1  # processes, one a device; a batch is shared out among them
+    nodes: Annotated[int, Field(gt=0, le=65_536)] = 1
     precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
-    epochs: PositiveInt  # passes over the training split
-    steps: PositiveInt | None = None  # stop after that many optimiser steps, if sooner
-    minutes: PositiveFloat | None = None  # stop after that time, if sooner
-    validations: PositiveInt  # evenly spaced within an epoch, or within `steps` if they are fewer
-    patience: PositiveInt | None = None  # stop after that many validations without a better one
-    batches: PositiveInt | None = None  # most batches an epoch, of each split: for a quick trial
-    threads: PositiveInt | None = None  # CPU threads of torch; None: one a core
+    epochs: Count  # passes over the training split
+    steps: Count | None = None  # stop after that many optimiser steps, if sooner
+    minutes: Minutes | None = None  # stop after that time, if sooner
+    validations: Count  # evenly spaced within an epoch, or within `steps` if they are fewer
+    patience: Count | None = None  # stop after that many validations without a better one
+    batches: Count | None = None  # most batches an epoch, of each split: for a quick trial
+    threads: Count | None = None  # CPU threads of torch; None: one a core
     deterministic: bool = True
     compile: bool = False  # torch.compile the model
-    log_every: PositiveInt = 50  # optimiser steps between two logged training values
+    log_every: Count = 50  # optimiser steps between two logged training values
     progress: bool = True
-    save_steps: PositiveInt | None = None  # optimiser steps between two resume points
-    save_minutes: PositiveFloat = 2.0  # minutes between two resume points
+    save_steps: Count | None = None  # optimiser steps between two resume points
+    save_minutes: Minutes = 2.0  # minutes between two resume points
 
 
 # Options that don't decide a result. Of the task: where the data lie, which their fingerprint stands for, and defaults
@@ -183,7 +189,7 @@ class WandbConfig(Strict):
     group: str | None = None  # None: the cell, norm-model-task and a hash of all choices but the seed
     tags: list[str] = Field(default_factory=list)  # beside norm, model, task, and what a study's run is evidence for
     mode: Literal["auto", "online", "offline"] = "auto"
-    timeout: PositiveFloat = 30.0  # seconds to wait for W&B when a run begins and when it ends
+    timeout: Annotated[float, Field(gt=0, le=86_400)] = 30.0  # seconds to wait for W&B at a run's begin and end
     artifacts: bool = False  # upload the checkpoints, as `best` and `latest`
 
     @field_validator("project")
@@ -192,7 +198,7 @@ class WandbConfig(Strict):
         refused = sorted(set(project) & set("/\\#?%:"))
         if refused:
             raise InputError(f"logger.wandb.project={project}: W&B takes no {refused[0]} in the name of a project")
-        if not 0 < len(project) <= 128:
+        if not project.strip() or len(project) > 128:
             raise InputError("logger.wandb.project: W&B takes names of 1 to 128 characters")
         return project
 
@@ -223,7 +229,7 @@ class RunConfig(Strict):
     trainer: TrainerConfig
     logger: LoggerConfig
     measure: MeasureConfig
-    seed: NonNegativeInt
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
     test: bool  # read the test split too, at the end
     ckpt: str | None  # measure=evaluate: the checkpoint to test
     output: str  # folder of all results
@@ -240,7 +246,7 @@ class RunConfig(Strict):
     @field_validator("on_error")
     @classmethod
     def _known(cls, answer: str) -> str:
-        if not re.fullmatch(r"continue|stop|retry:[1-9]\d*", answer):
+        if not re.fullmatch(r"continue|stop|retry:[1-9]\d{0,5}", answer):
             raise InputError(f"on_error={answer}: write continue, stop, or retry:N with N tries more, such as retry:2")
         return answer
 

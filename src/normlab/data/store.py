@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from normlab.config.names import slug
 from normlab.config.schema import InputError, Sizes, TaskConfig
 from normlab.data import decode, material, source, tables
 from normlab.data.fitted import Fitted
@@ -69,7 +69,7 @@ def prepare(task: TaskConfig, cache: Path, known: Fitted | None = None) -> Prepa
     """
     layout = source.layout(task, training=known is None)
     key = _key(task, layout, known)
-    folder = cache / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', task.name)[:40]}-{key}"
+    folder = cache / f"{slug(task.name)}-{key}"
     if (found := _read(folder)) is None:
         lock = FileLock(cache / f"{folder.name}.lock")
         with _writing(cache):

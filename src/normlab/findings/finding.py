@@ -13,6 +13,7 @@ import pydantic
 from omegaconf import OmegaConf
 from pydantic import Field, PositiveFloat, model_validator
 
+from normlab.config.names import FileName
 from normlab.config.schema import InputError
 from normlab.config.strict import Strict
 from normlab.findings.advice import Advice
@@ -58,7 +59,7 @@ class Finding(Strict):
     A claim with several contrasts is supported if each is, and contradicted if one is.
     """
 
-    name: str
+    name: FileName
     claim: Annotated[int, Field(ge=1, le=6)] | None = None  # of the textbook's; None: beyond it
     primary: bool  # decides its claim; all others are exploratory: an estimate, no verdict
     title: str

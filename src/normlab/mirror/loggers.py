@@ -13,6 +13,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor, nn
 
+from normlab.config.names import shortened, slug
 from normlab.config.schema import ELSEWHERE, SHOWN_OR_SAVED, InputError, RunConfig, WandbConfig
 from normlab.data.load import Data
 from normlab.folder.place import Place
@@ -108,9 +109,9 @@ def facts_of(wandb: WandbConfig, labels: dict[str, Any]) -> dict[str, Any]:
     """What W&B's dashboard groups and filters by: group, tags, job type and the whole config."""
     names = [labels["norm"], labels["model"], labels["task"]]
     return {
-        "group": wandb.group or labels["cell"],
+        "group": shortened(wandb.group or labels["cell"], 128),
         "job_type": labels["measure"],
-        "tags": list(dict.fromkeys([*names, *labels["serves"], *wandb.tags])),
+        "tags": list(dict.fromkeys(map(shortened, [*names, *labels["serves"], *wandb.tags]))),
         "config": labels,
     }
 
@@ -127,7 +128,7 @@ def labels_of(config: RunConfig, place: Place) -> dict[str, Any]:
         "measure_options": measure,
         "serves": config.serves,
         "lr": config.optim.lr,  # also by itself, as charts in W&B reach no deeper
-        "cell": f"{'-'.join(names.values())}-{_digest(config)}",
+        "cell": f"{'-'.join(slug(name, 40) for name in names.values())}-{_digest(config)}",
         "run": place.id,
         "attempt": place.attempt,
         **options,

@@ -8,10 +8,12 @@ import os
 import ssl
 import urllib.error
 import urllib.request
+from typing import Any
 from urllib.parse import urlparse
 
 from normlab.config.schema import InputError, WandbConfig
 
+OFFLINE = ("offline", "disabled", "dryrun")  # values of WANDB_MODE
 PROBE = 5.0  # seconds in which a server that can be reached answers
 
 
@@ -21,8 +23,7 @@ def is_online(wandb: WandbConfig) -> bool:
     Raises:
         InputError: online is asked for and there is no key.
     """
-    environment = os.environ.get("WANDB_MODE")
-    if environment in ("offline", "disabled", "dryrun"):
+    if os.environ.get("WANDB_MODE") in OFFLINE:
         return False
     has_key = bool(os.environ.get("WANDB_API_KEY")) or _has_netrc_key()
     if wandb.mode == "online" and not has_key:
@@ -31,11 +32,15 @@ def is_online(wandb: WandbConfig) -> bool:
 
 
 def _has_netrc_key() -> bool:
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
     try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(server()) is not None
     except (OSError, netrc.NetrcParseError):
         return False
+
+
+def server() -> str:
+    """The host that W&B's client talks to."""
+    return urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
 
 
 def unreachable(address: str, seconds: float) -> str:
@@ -67,3 +72,10 @@ def check_access(options: WandbConfig) -> None:
     why = unreachable(str(client.setup().settings.base_url), PROBE)
     if why:
         raise InputError(f"W&B: {why}; nothing was uploaded")
+
+
+def connect(seconds: int) -> Any:
+    """W&B's public interface, which gives up after that time."""
+    import wandb
+
+    return wandb.Api(timeout=seconds)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from normlab.config.command_line import CONF
 from normlab.config.schema import InputError
+from normlab.config.shipped import CONF, REFERENCE
 from normlab.findings.finding import Finding, read_finding
 from normlab.findings.verdict import Verdict
 from normlab.folder.study_folder import StudyFolder, studies_below
@@ -19,7 +19,6 @@ from normlab.report.latex import write_tables
 from normlab.report.matrix import Matrix, matrix_of
 from normlab.report.page import write_page
 from normlab.report.sources import Look, Source, look_of, read_sources
-from normlab.study.engine import REFERENCE
 from normlab.study.planned import Stage, planned_findings
 from normlab.study.scale import read_study
 

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from normlab.config.names import slug
 from normlab.config.schema import ELSEWHERE, SHOWN_OR_SAVED, RunConfig, TrainerConfig
 from normlab.runs.provenance import graphics, processor
 
@@ -44,4 +45,5 @@ def run_id(config: RunConfig, data: str) -> str:
     checkpoint = hashlib.sha256(Path(config.ckpt).read_bytes()).hexdigest() if config.ckpt else None
     text = json.dumps([science(config), data, checkpoint], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-    return f"{config.model_name}-{config.norm_name}-{config.task.name}-{config.seed}-{digest}"
+    names = "-".join(slug(name, 40) for name in (config.model_name, config.norm_name, config.task.name))
+    return f"{names}-{config.seed}-{digest}"

@@ -18,12 +18,14 @@ from normlab.config.schema import RunConfig
 from normlab.config.seeds import derive
 from normlab.folder.run_folder import RunFolder
 
-PROJECT = Path(__file__).parents[3]
+PROJECT = Path(__file__).parents[3]  # of a checkout
 
 
 def command() -> str:
     """The command that started this process, as a shell would repeat it."""
-    return shlex.join(["python", *sys.argv])
+    program, *arguments = sys.argv
+    started = {"normlab": ["normlab"], "__main__.py": ["python", "-m", "normlab"]}.get(Path(program).name)
+    return shlex.join([*(started or ["python", program]), *arguments])
 
 
 def provenance(folder: RunFolder, config: RunConfig, data: str) -> None:

@@ -70,5 +70,5 @@ def _wandb_rows(config: RunConfig, folder: Path) -> list[tuple[str, str]]:
     if not runs:
         return []
     path = os.path.relpath(runs[-1])
-    sync = "make sync" if config.output == "outputs" else f"python scripts/sync.py --runs {shlex.quote(config.output)}"
+    sync = "make sync" if config.output == "outputs" else f"normlab sync --runs {shlex.quote(config.output)}"
     return [("W&B, offline", f"view: wandb leet {path}"), ("", f"upload: {sync}")]

@@ -13,8 +13,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
 
-from normlab.config.command_line import CONF
 from normlab.config.schema import InputError, RunConfig
+from normlab.config.shipped import CONF, REFERENCE
 from normlab.findings.finding import Finding, read_findings
 from normlab.findings.formula import Cell
 from normlab.findings.logged import check_metrics
@@ -39,11 +39,10 @@ from normlab.study.stages import (
 from normlab.study.tracked import mirror
 from normlab.sweep.compose import own_folders
 from normlab.sweep.estimate import estimate
-from normlab.sweep.multirun import Launch, carry_out, is_missing, look_up, side_by_side
+from normlab.sweep.multirun import Launch, carry_out, check_launcher, is_missing, look_up, side_by_side
 from normlab.sweep.plan import Job, Outcome, planned
 
 Compose = Callable[[Sequence[Sequence[str]], Path], list[RunConfig]]  # as `Composer` does it
-REFERENCE = CONF.parent / "results" / "reference"
 # what a user may choose for a whole study; the rest its findings fix
 _FREE = ("output", "cache", "logger", "launcher", "on_error", "accept_code", "rerun", "debug", "trainer", "hydra")
 _FREE_OF_TRAINER = ("accelerator", "devices", "nodes", "save_steps", "save_minutes")
@@ -66,6 +65,7 @@ def conduct(
         SystemExit: a run failed (1), or the study was stopped (130, 143).
     """
     started = time.monotonic()
+    check_launcher(cfg)
     study, findings = chosen(cfg, conf)
     scale = read_scale(cfg)
     conductor = Conductor(cfg, study, scale, users_choices(arguments), composer, launch)
@@ -76,7 +76,7 @@ def conduct(
             other = f"scale.findings=all, as only primaries are run at {scale.name}"
         raise InputError(f"nothing of {study.name} is run at scale={scale.name}; take {other}")
     conductor.check(run)
-    conductor.console.print(f"{study.title} · scale={scale.name}", highlight=False, soft_wrap=True)
+    conductor.console.print(f"{study.title} · scale={scale.name}", highlight=False, soft_wrap=True, markup=False)
     if cfg.dry:
         conductor.dry(run)
         return []
@@ -92,7 +92,7 @@ def conduct(
     print_study(conductor.console, verdicts, scale.name, time.monotonic() - started)
     print_unrun(conductor.console, left, scale.name, REFERENCE)
     conductor.show(run)
-    conductor.console.print(f"all of it: {conductor.records.folder}", highlight=False, soft_wrap=True)
+    conductor.console.print(f"all of it: {conductor.records.folder}", highlight=False, soft_wrap=True, markup=False)
     if conductor.failed:
         print(f"{conductor.failed} runs failed; the same command tries them again", file=sys.stderr)
         sys.exit(1)

@@ -9,13 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from normlab.config.command_line import CONF
 from normlab.config.schema import InputError
+from normlab.config.shipped import CONF, REFERENCE
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.verdict import Row, Verdict, judge, with_holm
 from normlab.folder.study_folder import StudyFolder
-from normlab.study.engine import REFERENCE
 from normlab.study.planned import finding_of
 from normlab.study.stages import curve_of, rates_of
 

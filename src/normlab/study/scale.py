@@ -12,6 +12,7 @@ import pydantic
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, PositiveInt
 
+from normlab.config.names import FileName
 from normlab.config.schema import InputError
 from normlab.config.strict import Strict
 from normlab.findings.finding import Finding, Unit, find_file, read_findings, read_node
@@ -24,7 +25,7 @@ FIRST_TUNING_SEED = 1000  # tuning seeds are never reporting seeds
 class Scale(Strict):
     """Seeds and choices that a study spends on every finding; `conf/scale`."""
 
-    name: str
+    name: FileName
     findings: Literal["primary", "all"]
     tuning: Literal["reference", "own"]  # rates from the committed table, or tuned first
     tuning_seeds: PositiveInt
@@ -54,7 +55,7 @@ class Scale(Strict):
 class Study(Strict):
     """Findings that are planned and run together, cheap ones first; `conf/study`."""
 
-    name: str
+    name: FileName
     title: str
     findings: Annotated[list[str], Field(min_length=1)]
     family: bool = False  # its primaries are the six of the textbook

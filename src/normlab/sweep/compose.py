@@ -18,8 +18,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from normlab.config.checks import checked
-from normlab.config.command_line import CONF
 from normlab.config.schema import RunConfig
+from normlab.config.shipped import CONF
 from normlab.folder.jsonfile import read_json, write_json
 
 PACKAGE = Path(__file__).parents[1]

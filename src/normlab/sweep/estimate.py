@@ -36,7 +36,7 @@ class Cost:
 def estimate(console: Console, jobs: Sequence[Job], todo: Sequence[Job], at_once: int) -> None:
     """Print what is missing, and what it would cost."""
     for job in todo[:20]:
-        console.print(f"  {job.id}  {' '.join(job.varied)}", soft_wrap=True, highlight=False)
+        console.print(f"  {job.id}  {' '.join(job.varied)}", soft_wrap=True, highlight=False, markup=False)
     if len(todo) > 20:
         console.print(f"  … and {len(todo) - 20} more")
     if not todo:

@@ -17,6 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from normlab.config.arguments import quoted
 from normlab.config.schema import InputError, RunConfig
 from normlab.runs.owner import Owner, is_alive, read_owner, this_process
 from normlab.runs.provenance import command
@@ -48,6 +49,7 @@ def sweep(combinations: Sequence[Sequence[str]], composer: Composer, launch: Lau
         SystemExit: a run failed (1), or the multirun was stopped (130, 143).
     """
     console = Console()
+    check_launcher(cfg)
     configs = composer(combinations, Path(str(cfg.cache)))
     jobs = plan(combinations, configs)
     found = look_up(jobs)
@@ -60,7 +62,7 @@ def sweep(combinations: Sequence[Sequence[str]], composer: Composer, launch: Lau
     outcomes = carry_out(console, jobs, todo, launch, cfg, invocation)
     print_table(console, jobs, outcomes)
     if todo:
-        console.print(f"all of it: {invocation / 'table.csv'}", soft_wrap=True, highlight=False)
+        console.print(f"all of it: {invocation / 'table.csv'}", soft_wrap=True, highlight=False, markup=False)
     if not all(outcome.is_result for outcome in outcomes.values()):
         sys.exit(1)
     return list(outcomes.values())
@@ -178,7 +180,7 @@ def _round(jobs: Sequence[Job], launch: Launch, invocation: Path, size: int | No
     troubles: list[str] = []
     for first in range(0, len(jobs), size or len(jobs)):
         batch = jobs[first : first + (size or len(jobs))]
-        overrides = [[*job.overrides, f"plan='{files[job.number]}'"] for job in batch]
+        overrides = [[*job.overrides, f"plan={quoted(str(files[job.number]))}"] for job in batch]
         try:
             launch(overrides, initial_job_idx=first)
         except Exception as error:  # the launcher's own: a worker was killed, or a config file broke meanwhile
@@ -221,6 +223,20 @@ def side_by_side(cfg: DictConfig, threads: int | None) -> int:
     if launcher == "joblib":
         return int(cfg.hydra.launcher.n_jobs) if cfg.hydra.launcher.n_jobs > 0 else os.cpu_count() or 1
     return _at_once(launcher, threads) or 1
+
+
+def check_launcher(cfg: DictConfig) -> None:
+    """Has the launcher workers?
+
+    Raises:
+        InputError: it is given none.
+    """
+    if launcher_of(cfg.hydra) == "joblib" and not (
+        isinstance(cfg.hydra.launcher.n_jobs, int) and cfg.hydra.launcher.n_jobs
+    ):
+        raise InputError(
+            f"hydra.launcher.n_jobs={cfg.hydra.launcher.n_jobs}: a number of workers, or -1 for one a core"
+        )
 
 
 def _check_processes(cfg: DictConfig, jobs: Sequence[Job]) -> None:

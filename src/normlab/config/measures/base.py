@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from normlab.config.schema import RunConfig
     from normlab.config.signature import Signature
 
+MOST = 1_000_000  # examples, steps or blocks; more is a slip, and what it asks for would never end
+
 Summary = dict[str, Any]
 Rows = list[tuple[str, str]]
 

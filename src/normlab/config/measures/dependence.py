@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from normlab.config.errors import InputError
-from normlab.config.measures.base import Measure, Rows, Summary, number
+from normlab.config.measures.base import MOST, Measure, Rows, Summary, number
 
 if TYPE_CHECKING:
     from normlab.config.schema import RunConfig
@@ -25,8 +25,8 @@ class SampleCoupling(Measure):
     summary: ClassVar[tuple[str, ...]] = ("train/*", "eval/*", "as_declared")
 
     name: Literal["sample_coupling"]
-    examples: Annotated[int, Field(ge=2)]
-    positions: Annotated[int, Field(ge=2)]  # of a language model's window, time steps
+    examples: Annotated[int, Field(ge=2, le=MOST)]
+    positions: Annotated[int, Field(ge=2, le=MOST)]  # of a language model's window, time steps
 
     def rows(self, config: RunConfig, summary: Summary) -> Rows:
         """The model's coupling and the norm's axes in both modes, and whether the norm declares it."""
@@ -59,7 +59,7 @@ class Axes(Measure):
     )
 
     name: Literal["axes"]
-    examples: Annotated[int, Field(ge=4)]
+    examples: Annotated[int, Field(ge=4, le=MOST)]
 
 
 class Leakage(Measure):
@@ -73,7 +73,7 @@ class Leakage(Measure):
     summary: ClassVar[tuple[str, ...]] = ("leak/*",)
 
     name: Literal["leakage"]
-    steps: PositiveInt  # optimiser steps
+    steps: Annotated[int, Field(gt=0, le=MOST)]  # optimiser steps
 
     def check(self, config: RunConfig, model: Signature) -> None:
         """Examples come in pairs, each with one class."""
@@ -96,7 +96,7 @@ class SyncEquivalence(Measure):
     summary: ClassVar[tuple[str, ...]] = ("*_difference", "*_difference_unsynced")
 
     name: Literal["sync_equivalence"]
-    examples: Annotated[int, Field(ge=8)]  # of both processes together
+    examples: Annotated[int, Field(ge=8, le=MOST)]  # of both processes together
 
     def check(self, config: RunConfig, model: Signature) -> None:
         """Only batch norm over the whole batch has something to synchronise."""

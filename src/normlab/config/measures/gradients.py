@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat
 
 from normlab.config.components import LAYERS, kind_of
 from normlab.config.errors import InputError
-from normlab.config.measures.base import Measure, Rows, Summary, number
+from normlab.config.measures.base import MOST, Measure, Rows, Summary, number
 
 if TYPE_CHECKING:
     from normlab.config.schema import RunConfig
@@ -30,7 +30,7 @@ class GradientGrowth(Measure):
     )
 
     name: Literal["gradient_growth"]
-    batch_size: Annotated[int, Field(ge=2)]  # examples
+    batch_size: Annotated[int, Field(ge=2, le=MOST)]  # examples
     inputs: Literal["gaussian", "data"]
     skip: Annotated[float, Field(ge=0, lt=0.5)]  # share of the layers, at either end, that is not fitted
     steps: Literal[0, 1]  # optimiser steps before
@@ -77,8 +77,8 @@ class LearningRateCeiling(Measure):
     name: Literal["learning_rate_ceiling"]
     lowest: PositiveFloat
     factor: Annotated[float, Field(gt=1)]  # from rung to rung
-    rungs: Annotated[int, Field(ge=2)]
-    steps: Annotated[int, Field(ge=5)]  # optimiser steps a rung
+    rungs: Annotated[int, Field(ge=2, le=MOST)]
+    steps: Annotated[int, Field(ge=5, le=MOST)]  # optimiser steps a rung
     share: Annotated[float, Field(gt=0, le=1)]  # of the targets' entropy, that the loss must come below
 
     def check(self, config: RunConfig, model: Signature) -> None:
@@ -106,7 +106,7 @@ class ScaleInvariance(Measure):
 
     name: Literal["scale_invariance"]
     factor: Annotated[float, Field(gt=1)]
-    examples: Annotated[int, Field(ge=4)]
+    examples: Annotated[int, Field(ge=4, le=MOST)]
 
     def check(self, config: RunConfig, model: Signature) -> None:
         """One layer must feed each norm."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from normlab.config.components import check_single, check_sites, checked_options
 from normlab.config.errors import InputError
-from normlab.config.measures.base import Measure, Rows, Summary
+from normlab.config.measures.base import MOST, Measure, Rows, Summary
 
 if TYPE_CHECKING:
     from normlab.config.schema import RunConfig
@@ -32,9 +32,9 @@ class Timing(Measure):
     column: ClassVar[str]
     trained: ClassVar[bool] = True
 
-    batch_size: PositiveInt  # examples
-    steps: PositiveInt  # of a block
-    blocks: Annotated[int, Field(ge=3)]  # of each norm
+    batch_size: Annotated[int, Field(gt=0, le=MOST)]  # examples
+    steps: Annotated[int, Field(gt=0, le=MOST)]  # of a block
+    blocks: Annotated[int, Field(ge=3, le=MOST)]  # of each norm
     against: dict[str, Any] | None = None  # the second norm, a Hydra partial like RunConfig.norm; None: there is none
 
     def check(self, config: RunConfig, model: Signature) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from normlab.config.errors import InputError
-from normlab.config.measures.base import Measure
+from normlab.config.measures.base import MOST, Measure
 
 if TYPE_CHECKING:
     from normlab.config.schema import RunConfig
@@ -64,8 +64,8 @@ class Lengths(Measure):
     )
 
     name: Literal["lengths"]
-    lengths: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)]  # windows, tokens
-    tokens: PositiveInt | None  # of each split that are read, from its beginning; None: all
+    lengths: Annotated[tuple[Annotated[int, Field(ge=2, le=MOST)], ...], Field(min_length=1)]  # windows, tokens
+    tokens: Annotated[int, Field(gt=0, lt=2**63)] | None  # of each split that are read, from its beginning; None: all
 
     def check(self, config: RunConfig, model: Signature) -> None:
         """Only text has windows, and learned positions end where training did."""

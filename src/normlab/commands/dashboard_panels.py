@@ -9,7 +9,7 @@ from typing import Any
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
-import dashboard_chart
+from normlab.commands import dashboard_chart
 from normlab.config.schema import InputError
 from normlab.study.tracked import Told
 
@@ -207,7 +207,7 @@ _MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?", "estimate
 
 def _overview(findings: Sequence[Told]) -> str:
     if not findings:
-        return "No study was given: `python scripts/dashboard.py --study outputs/studies/NAME` tells one."
+        return "No study was given: `normlab dashboard --study outputs/studies/NAME` tells one."
     rows = [
         f"| {told.claim or ''} | {told.title} | {_MARKS.get(told.verdict or '', '')} {told.verdict or 'not run'} |"
         for told in findings

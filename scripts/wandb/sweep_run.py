@@ -1,6 +1,6 @@
 """One run of a W&B sweep over a finding: what `wandb agent` calls, see conf/wandb_sweeps.
 
-    python scripts/sweep_run.py finding=coupling arm=batch seed=3 [scale=full] [OPTION=VALUE ...]
+    python scripts/wandb/sweep_run.py finding=coupling arm=batch seed=3 [scale=full] [OPTION=VALUE ...]
 
 `arm` is a cell of the finding and stands for its choices; every other option goes to train.py as it is. W&B writes
 None for null, which Hydra would take for a word.
@@ -12,12 +12,13 @@ import os
 import sys
 from pathlib import Path
 
-from normlab.config.command_line import CONF, guard
+from normlab.config.command_line import guard
 from normlab.config.schema import InputError
+from normlab.config.shipped import CONF
 from normlab.findings.finding import read_findings
 
 OWN = ("finding", "arm", "scale")
-TRAIN = Path(__file__).parents[1] / "train.py"
+TRAIN = Path(__file__).parents[2] / "train.py"
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """Classical baselines on the embedded packs: what a network must beat to be worth its training.
 
-    python scripts/baselines.py                     all of them, on validation
-    python scripts/baselines.py --task author       one
-    python scripts/baselines.py --test              the test split too
+    python scripts/bench/baselines.py                     all of them, on validation
+    python scripts/bench/baselines.py --task author       one
+    python scripts/bench/baselines.py --test              the test split too
 
 Needs scikit-learn: the extra `baselines`, which `make setup` installs.
 """

@@ -1,20 +1,19 @@
-"""The report: what the studies say, as a page, figures and tables: python scripts/report.py [--study FOLDER …]
+"""The report: what the studies say, as a page, figures and tables.
 
 Reads the studies in outputs/studies and the committed reference, and writes outputs/report: index.html, which opens
 from disk, figures (SVG, PDF) and tables (LaTeX). While a study runs it shows what is there.
 
-    python scripts/report.py
-    python scripts/report.py --study outputs/studies/textbook-full --output /tmp/report
+    normlab report
+    normlab report --study outputs/studies/textbook-full --output /tmp/report
 
 --sensitivity  prints instead: would a verdict be another with another margin, or with fewer seeds? Without --study the
                folder is outputs/studies/textbook-quick, or results/reference/quick if that is not there.
 
-    python scripts/report.py --sensitivity --output sensitivity.md
+    normlab report --sensitivity --output sensitivity.md
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,11 +21,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from normlab.config.command_line import guard
+from normlab.commands.parser import Parser
 from normlab.config.schema import InputError
+from normlab.config.shipped import REFERENCE
 from normlab.findings.sensitivity import Sheet, by_margin, by_seeds, sensitivity
 from normlab.folder.study_folder import StudyFolder
-from normlab.study.engine import REFERENCE
 from normlab.study.rejudge import read_evidence
 
 OWN = Path("outputs/studies/textbook-quick")
@@ -35,22 +34,22 @@ WIDTH = 170  # columns of a table that goes into a pipe
 _COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow"}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: Sequence[str]) -> None:
+    """Read the arguments and do it."""
+    parser = Parser("report", __doc__)
     parser.add_argument("--sensitivity", action="store_true", help="how verdicts move with margin and seeds")
     parser.add_argument("--study", metavar="FOLDER", type=Path, action="append", help="default: all in outputs/studies")
     parser.add_argument("--output", metavar="PATH", type=Path, help=f"folder of the report; default: {REPORT}")
     parser.add_argument("--page-only", action="store_true", help="without figures and tables for papers: faster")
-    asked = parser.parse_args()
-    with guard():
-        if not asked.sensitivity:
-            page(asked.study, asked.output or REPORT, not asked.page_only)
-            return
-        if asked.study and len(asked.study) > 1:
-            parser.error("--sensitivity looks at one --study")
-        own = OWN if StudyFolder(OWN).runs_file.exists() else REFERENCE / "quick"
-        folder = asked.study[0] if asked.study else own
-        show(f"Sensitivity of {folder}", sheets(folder), asked.output)
+    asked = parser.parse_args(arguments)
+    if not asked.sensitivity:
+        page(asked.study, asked.output or REPORT, not asked.page_only)
+        return
+    if asked.study and len(asked.study) > 1:
+        parser.error("--sensitivity looks at one --study")
+    own = OWN if StudyFolder(OWN).runs_file.exists() else REFERENCE / "quick"
+    folder = asked.study[0] if asked.study else own
+    show(f"Sensitivity of {folder}", sheets(folder), asked.output)
 
 
 def page(studies: Sequence[Path] | None, output: Path, papers: bool) -> None:
@@ -104,7 +103,3 @@ def coloured(cell: str) -> str:
     colour = _COLOURS.get(cell.partition(" ")[0])
     text = cell.replace("[", "\\[")
     return f"[{colour}]{text}[/]" if colour else text
-
-
-if __name__ == "__main__":
-    main()

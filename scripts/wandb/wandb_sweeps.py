@@ -1,4 +1,4 @@
-"""Write conf/wandb_sweeps/*.yaml from the primaries of conf/finding: python scripts/wandb_sweeps.py
+"""Write conf/wandb_sweeps/*.yaml from the primaries of conf/finding: python scripts/wandb/wandb_sweeps.py
 
 A grid over a finding's cells, tuning points and seeds. Start one with
 
@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from normlab.config.command_line import CONF, guard
+from normlab.config.command_line import guard
+from normlab.config.shipped import CONF
 from normlab.findings.finding import Finding, read_findings
 from normlab.study.scale import Scale
 
@@ -20,7 +21,7 @@ FOLDER = CONF / "wandb_sweeps"
 # apart from studies, and computed although an earlier sweep has: W&B waits for every run that it hands out
 OWN = ("output=outputs/sweeps", "rerun=true")
 HEAD = """\
-# Made from conf/finding/{name}.yaml by scripts/wandb_sweeps.py, which renews it; a test holds them together.
+# Made from conf/finding/{name}.yaml by scripts/wandb/wandb_sweeps.py, which renews it; a test holds them together.
 # wandb sweep conf/wandb_sweeps/{name}.yaml, then the `wandb agent` that it prints.
 """
 
@@ -62,7 +63,7 @@ def sweep_of(finding: Finding, scale: Scale) -> dict[str, Any]:
         "name": finding.name,
         "description": finding.statement,
         "project": "normlab",
-        "program": "scripts/sweep_run.py",
+        "program": "scripts/wandb/sweep_run.py",
         "method": "grid",
         "metric": {"name": finding.metric, "goal": "maximize" if finding.better == "higher" else "minimize"},
         "parameters": parameters,

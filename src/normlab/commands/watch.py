@@ -1,30 +1,30 @@
-"""All W&B runs below a folder on the terminal, offline or not: python scripts/browse.py [--runs FOLDER]
+"""All W&B runs below a folder on the terminal, offline or not.
 
 Opens `wandb leet` on them: curves, config and summary of every run; h shows its keys, q quits.
 """
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from normlab.config.command_line import guard
+from normlab.commands.parser import Parser
 from normlab.config.schema import InputError
 from normlab.mirror.upload import find
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("outputs"), help="default: outputs")
-    asked = parser.parse_args()
-    with guard():
-        sys.exit(browse(asked.runs))
+def main(arguments: Sequence[str]) -> None:
+    """Read the arguments and do it."""
+    parser = Parser("watch", __doc__)
+    parser.add_runs()
+    asked = parser.parse_args(arguments)
+    sys.exit(watch(asked.runs))
 
 
-def browse(output: Path) -> int:
+def watch(output: Path) -> int:
     """The exit status of `wandb leet`.
 
     Raises:
@@ -45,7 +45,3 @@ def gather(output: Path, folder: Path) -> int:
     for fragment in fragments:
         (folder / fragment.file.parent.name).symlink_to(fragment.file.parent.absolute(), target_is_directory=True)
     return len(fragments)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Speed of the training loop, as `scripts/bench.py` shows it: by itself, and with a logger."""
+"""Speed of the training loop, as `scripts/bench/bench.py` shows it: by itself, and with a logger."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MODELS = ("cnn", "lstm", "transformer")
 
 

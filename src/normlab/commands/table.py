@@ -1,10 +1,10 @@
-"""All runs in one table: python scripts/table.py [--where CONDITION] [--columns NAMES] [--sort NAMES] [--output FILE]
+"""All runs in one table.
 
 A row a run, a column an option (`optim.lr`) or a result (`validation/loss`). Results of other code than the present
 are left out unless --stale asks for them; several torch versions are refused unless --mixed allows them.
 
-    python scripts/table.py --where 'norm == "layer" and `optim.lr` < 0.01' --sort validation/loss
-    python scripts/table.py --columns "norm,seed,validation/*" --output results.csv
+    normlab table --where 'norm == "layer" and `optim.lr` < 0.01' --sort validation/loss
+    normlab table --columns "norm,seed,validation/*" --output results.csv
 """
 
 from __future__ import annotations
@@ -12,17 +12,20 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from normlab.config.command_line import guard
+from normlab.commands.parser import Parser, count
 from normlab.runs import table
 
 ROWS = 40
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("outputs"), help="default: outputs")
+def main(arguments: Sequence[str]) -> None:
+    """Read the arguments and do it."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is no error
+    parser = Parser("table", __doc__)
+    parser.add_runs()
     parser.add_argument("--where", metavar="CONDITION", help="which runs, in pandas' query syntax")
     parser.add_argument("--columns", metavar="NAMES", help="which columns, comma-separated, also as seed,validation/*")
     parser.add_argument("--sort", metavar="NAMES", help="order of the rows, by columns")
@@ -31,10 +34,9 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="with runs that have no result (columns state and cause)")
     parser.add_argument("--mixed", action="store_true", help="with several torch versions (column torch)")
     parser.add_argument("--output", metavar="FILE", type=Path, help=f"write {', '.join(table.FORMATS)} instead")
-    parser.add_argument("--rows", type=int, default=ROWS, help=f"most rows to print, 0 for all (default: {ROWS})")
-    asked = parser.parse_args()
-    with guard():
-        show(asked)
+    parser.add_argument("--rows", type=count, default=ROWS, help=f"most rows to print, 0 for all (default: {ROWS})")
+    asked = parser.parse_args(arguments)
+    show(asked)
 
 
 def show(asked: argparse.Namespace) -> None:
@@ -53,8 +55,3 @@ def show(asked: argparse.Namespace) -> None:
         print(f"… and {len(frame) - asked.rows:,} more: --rows 0, or --output FILE", file=sys.stderr)
     if not asked.columns:
         print(f"{len(frame.columns)} columns, of which those that differ: --columns, or --output FILE", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is no error
-    main()

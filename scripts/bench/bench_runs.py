@@ -1,4 +1,4 @@
-"""What keeping records of runs costs, and what launchers gain; called by scripts/bench.py.
+"""What keeping records of runs costs, and what launchers gain; called by scripts/bench/bench.py.
 
 record     milliseconds of a run's identity, claim, records and skip, without its training
 decide     seconds in which a multirun of 1,000 finished runs finds that nothing is left
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TRAIN = [sys.executable, "train.py"]
 SHORT = ("model=lstm", "model.width=64", "trainer.steps=60", "trainer.threads=1", "logger=none")
 

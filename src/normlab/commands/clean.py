@@ -1,4 +1,4 @@
-"""Remove failed, stale and damaged runs: python scripts/clean.py [--yes] [--runs FOLDER]
+"""Remove failed, stale and damaged runs.
 
 Lists them and asks. Where nobody can be asked, only failed runs go: they hold no result and nothing to resume;
 stale and damaged ones go with --yes. Finished runs are never removed, nor those that run or can be resumed.
@@ -6,24 +6,24 @@ stale and damaged ones go with --yes. Finished runs are never removed, nor those
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from normlab.config.command_line import guard
+from normlab.commands.parser import Parser
 from normlab.folder.run_folder import runs_folder
 from normlab.runs.clean import Leftover, find_leftovers, remove, sweep_out
 
 LISTED = 20  # runs of a kind; more are counted
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("outputs"), help="default: outputs")
+def main(arguments: Sequence[str]) -> None:
+    """Read the arguments and do it."""
+    parser = Parser("clean", __doc__)
+    parser.add_runs()
     parser.add_argument("--yes", action="store_true", help="don't ask")
-    asked = parser.parse_args()
-    with guard():
-        clean(asked.runs, asked.yes)
+    asked = parser.parse_args(arguments)
+    clean(asked.runs, asked.yes)
 
 
 def clean(output: Path, yes: bool) -> None:
@@ -72,7 +72,3 @@ def size(count: float) -> str:
     units = ["B", "kB", "MB", "GB", "TB"]
     power = min((len(str(int(count))) - 1) // 3, len(units) - 1)
     return f"{count / 1000**power:.{min(power, 1)}f} {units[power]}"
-
-
-if __name__ == "__main__":
-    main()

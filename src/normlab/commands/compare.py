@@ -1,8 +1,8 @@
-"""Two arms of the runs, paired by seed: python scripts/compare.py FIRST SECOND [--metric NAME] [--where CONDITION]
+"""Two arms of the runs, paired by seed.
 
 FIRST and SECOND are conditions in pandas' query syntax that leave one run a seed:
 
-    python scripts/compare.py "norm == 'layer'" "norm == 'batch'" --where "model == 'lstm'" --metric validation/accuracy
+    normlab compare "norm == 'layer'" "norm == 'batch'" --where "model == 'lstm'" --metric validation/accuracy
 
 The paired t interval is what decides; the rest is for reading. One comparison of a learning rate that was tuned for
 neither arm, or for one, says little about norms.
@@ -11,29 +11,31 @@ neither arm, or for one, says little about norms.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from collections.abc import Sequence
 from statistics import fmean
 
-from normlab.config.command_line import guard
+from normlab.commands.parser import Parser, real
 from normlab.findings.contrast import Contrast, contrast
 from normlab.runs.table import read_runs
 from normlab.stats.paired import Comparison, Interval, compare
 from normlab.stats.power import MOST, seeds_needed
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: Sequence[str]) -> None:
+    """Read the arguments and do it."""
+    parser = Parser("compare", __doc__)
     parser.add_argument("first", help="condition of the first arm")
     parser.add_argument("second", help="condition of the second arm")
     parser.add_argument("--metric", default="validation/accuracy", help="default: validation/accuracy")
     parser.add_argument("--where", metavar="CONDITION", help="which runs are looked at")
-    parser.add_argument("--alpha", type=float, default=0.05, help="1 - level of the intervals (default: 0.05)")
-    parser.add_argument("--margin", type=float, help="the least difference that matters, in the metric's unit")
-    parser.add_argument("--diverged", metavar="VALUE", type=float, help="what stands for a run that diverged")
-    parser.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("outputs"), help="default: outputs")
-    asked = parser.parse_args()
-    with guard():
-        pair = contrast(read_runs(asked.runs, asked.where), asked.first, asked.second, asked.metric, asked.diverged)
+    parser.add_argument("--alpha", type=real(0, 1), default=0.05, help="1 - level of the intervals (default: 0.05)")
+    parser.add_argument(
+        "--margin", type=real(0, inclusive=True), help="the least difference that matters, in the metric's unit"
+    )
+    parser.add_argument("--diverged", metavar="VALUE", type=real(), help="what stands for a run that diverged")
+    parser.add_runs()
+    asked = parser.parse_args(arguments)
+    pair = contrast(read_runs(asked.runs, asked.where), asked.first, asked.second, asked.metric, asked.diverged)
     show(asked, pair, compare(pair.differences, asked.alpha))
 
 
@@ -74,7 +76,3 @@ def against(margin: float, found: Interval) -> str:
     if -margin < found.low and found.high < margin:
         return f"the difference is smaller than {margin:g}, either way"
     return f"open: the interval reaches across {margin:g} or {-margin:g}"
-
-
-if __name__ == "__main__":
-    main()

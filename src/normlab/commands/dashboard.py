@@ -1,11 +1,11 @@
-"""Lay out a W&B project: python scripts/dashboard.py [--project NAME] [--study FOLDER] [--offline FILE]
+"""Lay out a W&B project.
 
 Makes a workspace (curves by cell with the spread of their seeds, test results, sensitivity, why panels, a table of
 runs) and a report that tells a study's findings with their verdicts; the study becomes a run whose table holds them.
 With --offline it talks to no server and writes what it would send.
 
-    python scripts/dashboard.py --study outputs/studies/textbook-quick
-    python scripts/dashboard.py --offline dashboard.json
+    normlab dashboard --study outputs/studies/textbook-quick
+    normlab dashboard --offline dashboard.json
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from normlab.config.command_line import CONF, guard
-from normlab.config.schema import InputError
+from normlab.commands.parser import Parser
+from normlab.config.schema import InputError, WandbConfig
+from normlab.config.shipped import CONF
 from normlab.findings.finding import read_findings
 from normlab.folder.jsonfile import write_json
 from normlab.folder.study_folder import StudyFolder
@@ -27,23 +29,23 @@ from normlab.study.tracked import Told, table_of, tell
 HINT = "pip install 'normlab[dashboard]'"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: Sequence[str]) -> None:
+    """Read the arguments and do it."""
+    parser = Parser("dashboard", __doc__)
     parser.add_argument("--project", default="normlab", help="default: normlab")
     parser.add_argument("--entity", help="whose project; default: yours")
     parser.add_argument("--study", metavar="FOLDER", type=Path, help="in outputs/studies")
     parser.add_argument("--offline", metavar="FILE", type=Path, help="write the specifications as JSON instead")
-    asked = parser.parse_args()
-    with guard():
-        try:
-            import dashboard_panels
-        except ModuleNotFoundError as error:
-            raise InputError(f"the dashboard needs {error.name}: {HINT}") from None
-        findings = told(asked.study)
-        if asked.offline:
-            write(dashboard_panels, asked, findings)
-        else:
-            save(dashboard_panels, asked, findings)
+    asked = parser.parse_args(arguments)
+    try:
+        from normlab.commands import dashboard_panels
+    except ModuleNotFoundError as error:
+        raise InputError(f"the dashboard needs {error.name}: {HINT}") from None
+    findings = told(asked.study)
+    if asked.offline:
+        write(dashboard_panels, asked, findings)
+    else:
+        save(dashboard_panels, asked, findings)
 
 
 def told(study: Path | None) -> list[Told]:
@@ -77,14 +79,11 @@ def write(panels: Any, asked: argparse.Namespace, findings: list[Told]) -> None:
 
 def save(panels: Any, asked: argparse.Namespace, findings: list[Told]) -> None:
     os.environ.setdefault("WANDB_SILENT", "true")
-    from normlab.config.schema import WandbConfig
-    from normlab.mirror.wandb_access import check_access
+    from normlab.mirror.wandb_access import check_access, connect
 
     check_access(WandbConfig(project=asked.project, entity=asked.entity, mode="online"))
-    import wandb
-
     try:
-        api = wandb.Api(timeout=30)
+        api = connect(30)
         entity = asked.entity or str(api.default_entity)
         if asked.project not in [project.name for project in api.projects(entity)]:
             api.create_project(asked.project, entity)
@@ -114,7 +113,3 @@ def show(options: Any, study: Path, findings: list[Told]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         if not show_study(options, Path(scratch), table_of(study, findings)):
             raise InputError(f"the verdicts of {study} did not arrive")
-
-
-if __name__ == "__main__":
-    main()

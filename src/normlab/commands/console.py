@@ -1,0 +1,65 @@
+"""The console command: `normlab table`, `normlab report`, …; any other arguments are a run's, as train.py takes them.
+
+What a command needs is imported when it is called, so that the help is there at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+from normlab.config.command_line import guard
+from normlab.config.errors import InputError
+
+COMMANDS = {
+    "train": "train and measure, as python train.py does; the word can be left out",
+    "table": "all runs in one table",
+    "compare": "two arms of the runs, paired by seed",
+    "report": "what the studies show, as a page with figures and tables",
+    "advise": "which norm for my network, by the evidence there is",
+    "watch": "curves of all runs on the terminal, without network",
+    "dashboard": "a W&B workspace and report, laid out for the question",
+    "sync": "upload to W&B what was logged offline",
+    "clean": "remove failed, stale and damaged runs",
+    "doctor": "what on this machine will fail, and why",
+}
+
+
+def main() -> None:
+    """The entry point of `normlab`."""
+    with guard():
+        call(sys.argv[1:])
+
+
+def call(arguments: Sequence[str]) -> None:
+    """Do what the arguments ask for.
+
+    Raises:
+        InputError: they ask for something that can't work.
+        SystemExit: with the exit status of a command that has one of its own.
+    """
+    name, *rest = [argument for argument in arguments if argument] or ["--help"]
+    if name in ("-h", "--help"):
+        print_commands()
+    elif name in COMMANDS and name != "train":
+        importlib.import_module(f"normlab.commands.{name}").main(rest)
+    elif name == "train" or name[0] in "-+~" or "=" in name:
+        sys.argv = [sys.argv[0], *(rest if name == "train" else arguments)]
+        importlib.import_module("normlab.commands.train").start()
+    else:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"there is no command {name!r}.{hint} Commands: {', '.join(COMMANDS)}; or norm=... model=...")
+
+
+def print_commands() -> None:
+    """Every command with its help, before that of training."""
+    from normlab.config.command_line import print_help
+
+    print("Commands (normlab COMMAND --help)")
+    for name, does in COMMANDS.items():
+        print(f"  {name:12}{does}")
+    print()
+    print_help()

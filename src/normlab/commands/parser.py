@@ -1,0 +1,64 @@
+"""How every command of `normlab` reads its arguments: refused in one line, as train.py refuses its own."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from normlab.config.errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """Of one command, whose help is its module's docstring."""
+
+    def __init__(self, command: str, doc: str | None) -> None:
+        super().__init__(
+            prog=f"normlab {command}",
+            description=doc,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(f"{message}; `{self.prog} --help` lists the arguments")
+
+    def add_runs(self) -> None:
+        """`--runs`, the output folder whose runs a command looks at."""
+        self.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("outputs"), help="default: outputs")
+
+
+def real(low: float = -math.inf, high: float = math.inf, *, inclusive: bool = False) -> Callable[[str], float]:
+    """A type of argument: a finite number between two bounds, which count where they are `inclusive`."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        inside = low <= value <= high if inclusive else low < value < high
+        if not math.isfinite(value) or not inside:
+            raise argparse.ArgumentTypeError(f"{text} is not {_range(low, high)}")
+        return value
+
+    return read
+
+
+def count(text: str) -> int:
+    """A type of argument: a whole number from 0 to a million."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 7):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
+def _range(low: float, high: float) -> str:
+    if math.isfinite(high):
+        return f"between {low:g} and {high:g}"
+    return f"a finite number from {low:g}" if math.isfinite(low) else "a finite number"

@@ -1,0 +1,130 @@
+"""The command line's arguments, before Hydra reads them: any order of flags, and paths as people have them.
+
+Hydra's grammar has a meaning for many characters that are common in paths, and its flags must stand together.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from normlab.config.errors import InputError
+
+# options whose value is the path of a file or a folder
+PATHS = ("task.path", "output", "cache", "ckpt", "plan")
+# and those whose value is any text
+TEXTS = ("task.name", "logger.wandb.project", "logger.wandb.entity", "logger.wandb.group")
+# Hydra's flags that are followed by a value
+_VALUED = (
+    *("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--cfg", "-c", "--package", "-p"),
+    *("--experimental-rerun", "--info", "-i"),
+)
+_INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+# groups of which a run has one choice
+_GROUPS = ("norm", "model", "task", "optim", "trainer", "logger", "measure", "launcher", "scale")
+_DIGITS = 300  # of a number; float64 has no larger ones
+
+
+def for_hydra(arguments: Sequence[str]) -> list[str]:
+    """What Hydra gets: choices first, with their paths quoted where that is needed, then flags.
+
+    Raises:
+        InputError: what Hydra would take in silence or break down at.
+    """
+    choices, flags = _apart(arguments)
+    for choice in choices:
+        _check_choice(choice)
+    return [*map(quoted_path, choices), *flags]
+
+
+def _apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    choices: list[str] = []
+    flags: list[str] = []
+    left = list(arguments)
+    while left:
+        argument = left.pop(0)
+        if not argument.startswith("-"):
+            choices.append(argument)
+            continue
+        flags.append(argument)
+        name, _, value = argument.partition("=")
+        if name in _VALUED and "=" not in argument and left and (name not in ("--info", "-i") or left[0] in _INFO):
+            value = left.pop(0)
+            flags.append(value)
+        if name in ("--config-dir", "-cd") and not Path(value).is_dir():
+            raise InputError(f"--config-dir {value}: there is no such folder")
+    return choices, flags
+
+
+def _check_choice(choice: str) -> None:
+    key, _, value = choice.partition("=")
+    longest = max((len(digits) for digits in re.findall(r"\d+", value)), default=0)
+    if longest > _DIGITS and key not in PATHS:
+        raise InputError(f"{key}: a number of {longest:,} digits is more than any option takes")
+    if key.lstrip("+~") in _GROUPS and (choice.endswith(("=", "=null")) or key.startswith("~")):
+        name = key.lstrip("+~")
+        raise InputError(f"{choice}: a run needs one, {name}=NAME{' (none logs nowhere)' if name == 'logger' else ''}")
+    if key == "hydra/sweeper" and value != "normlab":
+        raise InputError(f"{choice}: only hydra/sweeper=normlab skips what has finished; leave the option out")
+
+
+def quoted_path(choice: str) -> str:
+    """`task.path=a=b.csv` → `task.path='a=b.csv'`; what Hydra can read stays, also a sweep over several paths.
+
+    A file of exactly that name comes before any meaning that Hydra has for it.
+    """
+    key, equals, value = choice.partition("=")
+    if key.lstrip("+") not in (*PATHS, *TEXTS) or not equals or not value:
+        return choice
+    read, meant = _read(choice)
+    plain = read == value and "${" not in value
+    if meant and (plain or not _exists(value)):
+        return choice
+    return f"{key}={quoted(value)}"
+
+
+def quoted(value: str) -> str:
+    """A text as Hydra reads it back: within single quotes, without interpolation."""
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
+    return "'" + re.sub(r"(\\*)\$\{", r"\1\1\\${", escaped) + "'"
+
+
+def how_to_quote(choice: str) -> str:
+    """A choice that Hydra can't read, as the shell and Hydra would take it."""
+    key, _, value = choice.partition("=")
+    return shlex.quote(f"{key}={quoted(value)}")
+
+
+def _read(choice: str) -> tuple[Any, bool]:
+    """What Hydra reads, and whether that can be meant: a text, null, or a sweep or interpolation of such."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString
+    from hydra.errors import HydraException
+
+    try:
+        (override,) = OverridesParser.create().parse_overrides([choice])
+        value = override.value()
+    except (HydraException, ValueError):
+        return None, False
+    if isinstance(value, ChoiceSweep):
+        return value, all(isinstance(path, str | QuotedString) for path in value.list)
+    raw = override._value
+    if isinstance(raw, QuotedString):
+        return raw, True
+    return value, value is None or isinstance(value, str | Glob)
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
+
+
+def sweeps(arguments: Iterable[str], group: str) -> list[str]:
+    """`norm=batch,layer` → `["batch", "layer"]`."""
+    return [name for text in arguments if text.startswith(f"{group}=") for name in text.partition("=")[2].split(",")]

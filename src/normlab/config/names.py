@@ -1,0 +1,60 @@
+"""Names that users give: what is refused where they enter, and what is made of them elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from normlab.config.errors import InputError
+
+LONGEST = 200  # characters
+
+
+def check_name(key: str, name: str) -> str:
+    """The name, where it can stand for something. Names of the hub, such as someone/reviews, are among them.
+
+    Raises:
+        InputError: it is empty or longer than 200 characters, leads out of a folder, or holds what can't be printed.
+    """
+    if not name.strip() or len(name) > LONGEST:
+        raise InputError(f"{key} has {len(name)} characters: a name has 1 to {LONGEST}, not all of them spaces")
+    if not name.isprintable():
+        raise InputError(f"{key}={ascii(name)[1:-1]}: a name has no control characters and no line breaks")
+    if "\\" in name or any(part.strip() in ("", ".", "..") for part in name.split("/")):
+        raise InputError(f"{key}={name}: this is a path, not a name; a name is like reviews or someone/reviews")
+    return name
+
+
+def check_file_name(key: str, name: str) -> str:
+    """The same for names that files and folders bear as they are.
+
+    Raises:
+        InputError: also where a folder of that name could not be made.
+    """
+    check_name(key, name)
+    if slug(name) != name:
+        raise InputError(f"{key}={name}: folders are named after it, so write letters, digits, - and _, 64 at most")
+    return name
+
+
+def _file_name(name: str) -> str:
+    return check_file_name("name", name)
+
+
+FileName = Annotated[str, AfterValidator(_file_name)]
+
+
+def slug(name: str, most: int = 64) -> str:
+    """The name, as part of a file's name or of an id of W&B: letters, digits, `-`, `_` and `.`, not in front.
+
+    A name that is such already and short enough stays; the ids that are made of it are told apart by hashes.
+    """
+    return re.sub(r"[^\w.-]", "_", name, flags=re.ASCII).lstrip(".")[:most] or "_"
+
+
+def shortened(text: str, most: int = 64) -> str:
+    """The text; one of more characters ends in a hash that tells it from others."""
+    return text if len(text) <= most else f"{text[: most - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

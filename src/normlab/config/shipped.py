@@ -1,0 +1,16 @@
+"""Where the files lie that come with normlab without being code."""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parents[1]
+_CHECKOUT = _PACKAGE.parents[1]
+
+
+def shipped(name: str) -> Path:
+    """A folder of the checkout; of an installed wheel the copy inside the package, see `setup.py`."""
+    inside = _PACKAGE / "shipped" / name
+    return inside if inside.exists() else _CHECKOUT / name
+
+
+CONF = shipped("conf")
+REFERENCE = shipped("results/reference")
