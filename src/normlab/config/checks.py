@@ -71,12 +71,14 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
     _check_command(config, overrides, launcher)
     norm = _checked_options("norm", config.norm)
     model = _checked_options("model", config.model)
+    _check_class("norm", norm, "normlab.norms.base.Norm")
+    _check_class("model", model, "normlab.models.base.Model")
     _check_data(config.task)
     _check_kind(config, model)
     _check_sites(config, norm, model)
     _check_batch(config, model)
     _check_trainer(config)
-    _check_measure(config)
+    _check_measure(config, model)
     _check_timing(config, model)
     _check_trial(config, model)
     _check_inside(config)
@@ -126,6 +128,17 @@ def _checked_options(group: str, node: dict[str, Any]) -> Signature:
     return signature
 
 
+def _check_class(group: str, found: Signature, contract: str) -> None:
+    """Does a class of the user's own keep the contract? One whose bases can't all be read is taken at its word."""
+    own, *bases = found.classes
+    if contract not in bases and all(base.partition(".")[0] in ("torch", "abc", "builtins") for base in bases):
+        name = contract.rpartition(".")[2]
+        raise InputError(
+            f"{group}: {own} must subclass {contract}, which says what else it needs: "
+            f"class {own.rpartition('.')[2]}({name})"
+        )
+
+
 def _check_command(config: RunConfig, overrides: Sequence[str], launcher: str | None) -> None:
     """Do the choices go with what is measured and with how it is launched?"""
     if config.measure.name == "evaluate":
@@ -161,6 +174,8 @@ def _check_kind(config: RunConfig, model: Signature) -> None:
     kind = kind_of(config.task)
     if kind in model.constants["kinds"]:
         return
+    if unknown := sorted(set(model.constants["kinds"]) - set(_TAKES)):
+        raise InputError(f"model={config.model_name}: kinds has {unknown[0]!r}; there are {', '.join(_TAKES)}")
     takes = " or ".join(_TAKES[name] for name in model.constants["kinds"])
     tasks = " or ".join(_TASKS[name] for name in model.constants["kinds"])
     raise InputError(
@@ -237,7 +252,7 @@ def _check_trainer(config: RunConfig) -> None:
         raise InputError(f"trainer.threads={trainer.threads}: this machine has {cores} cores")
 
 
-def _check_measure(config: RunConfig) -> None:
+def _check_measure(config: RunConfig, model: Signature) -> None:
     """Does what looks into a network without training it find there what it looks for?"""
     measure = config.measure
     if not isinstance(measure, GradientGrowth | SampleCoupling):
@@ -248,21 +263,27 @@ def _check_measure(config: RunConfig) -> None:
         raise InputError(f"measure={measure.name} trains nothing that test=true could test")
     if not isinstance(measure, GradientGrowth):
         return
-    if config.model_name not in _LAYERS:
-        raise InputError(
-            f"measure=gradient_growth compares layer with layer, and the depth of model={config.model_name} is time: "
-            f"use model={', '.join(_LAYERS)}"
-        )
-    counts = {name: config.model[name] for name in _LAYERS[config.model_name]}
-    if math.prod(counts.values()) < 2:
-        options = " ".join(f"model.{name}={count}" for name, count in counts.items())
-        raise InputError(f"measure=gradient_growth needs two hidden layers at least; {options} gives one")
+    _check_depth(config, model)
     if measure.inputs == "gaussian" and kind_of(config.task) == "tokens":
         raise InputError(f"measure.inputs=gaussian are no tokens, which task={config.task.name} has: use data")
 
 
-# model → the options whose product is the number of its hidden layers (mlp) or blocks
-_LAYERS = {"mlp": ("depth",), "cnn": ("stages", "depth"), "transformer": ("layers",)}
+def _check_depth(config: RunConfig, model: Signature) -> None:
+    """Has the model two hidden layers whose gradients can be compared?"""
+    if model.constants["recurrent"]:
+        raise InputError(
+            f"measure=gradient_growth compares layer with layer, and the depth of model={config.model_name} is time: "
+            "use model=mlp, cnn, transformer"
+        )
+    if not model.constants["depth"]:
+        raise InputError(
+            f"measure=gradient_growth compares layer with layer, and model={config.model_name} does not say which it "
+            "has: define depth and hidden_layers() in its class, see normlab.models.base.Model"
+        )
+    counts = {name: config.model[name] for name in model.constants["depth"] if name in config.model}
+    if len(counts) == len(model.constants["depth"]) and math.prod(counts.values()) < 2:
+        options = " ".join(f"model.{name}={count}" for name, count in counts.items())
+        raise InputError(f"measure=gradient_growth needs two hidden layers at least; {options} gives one")
 
 
 def _check_timing(config: RunConfig, model: Signature) -> None:
@@ -276,8 +297,11 @@ def _check_timing(config: RunConfig, model: Signature) -> None:
         raise InputError(f"measure={measure.name} trains nothing that test=true could test")
     if trainer.precision == "16-mixed":
         raise InputError(f"measure={measure.name} scales no losses, as 16-mixed needs it: use bf16-mixed or 32-true")
-    if isinstance(measure, SiteTime) and config.model_name == "lstm":
-        raise InputError("measure=site_time times norms alone, which in model=lstm stand within the loop: use another")
+    if isinstance(measure, SiteTime) and model.constants["recurrent"]:
+        raise InputError(
+            f"measure=site_time times norms alone, which in model={config.model_name} stand within the loop over time: "
+            "use another model"
+        )
     if isinstance(measure, SiteTime) and trainer.compile:
         raise InputError("measure=site_time times norms alone, which are not compiled: leave out trainer.compile=true")
     if not isinstance(measure, InferenceTime):
@@ -366,7 +390,7 @@ def _check_leakage(config: RunConfig) -> None:
 
 
 def _check_scaled(config: RunConfig, model: Signature) -> None:
-    if model.constants["layouts"] not in (("BC",), ("BCHW",)) or config.model_name == "lstm":
+    if model.constants["recurrent"] or "BTC" in model.constants["layouts"]:
         raise InputError(
             f"measure=scale_invariance scales the layer before each norm, and in model={config.model_name} more than "
             "one feeds it: use model=mlp or cnn"

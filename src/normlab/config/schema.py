@@ -45,6 +45,8 @@ class Sizes:
     vocabulary  number of token ids (tokens only); id 0 is padding in classification
     positions   time steps that at least 16 training sequences reach (None for images)
     causal      language modelling: one output a position, which must not see later positions
+    shortest    time steps of the shortest training sequence (None for images)
+    examples    training examples, or windows of a text; None: not known
     """
 
     kind: Literal["images", "features", "tokens"]
@@ -53,6 +55,8 @@ class Sizes:
     vocabulary: int | None = None
     positions: int | None = None
     causal: bool = False
+    shortest: int | None = None
+    examples: int | None = None
 
 
 class Hub(Strict):

@@ -62,10 +62,11 @@ def load(task: TaskConfig, cache: Path) -> Data:
     found, fingerprint = prepare(task, cache)
     tensors = {name: torch.from_numpy(array) for name, array in found.arrays.items()}
     names = [name for name in ("train", "validation", "test") if any(key.startswith(f"{name}.") for key in tensors)]
+    splits = {name: _split(found, tensors, name) for name in names}
     return Data(
         name=task.name,
-        sizes=found.sizes,
-        splits={name: _split(found, tensors, name) for name in names},
+        sizes=_measured(found.sizes, splits["train"]),
+        splits=splits,
         fingerprint=fingerprint,
         source=found.source,
         classes=found.classes,
@@ -73,6 +74,15 @@ def load(task: TaskConfig, cache: Path) -> Data:
         characters=found.characters,
         permutation=tensors.get("permutation"),
     )
+
+
+def _measured(sizes: Sizes, train: Split) -> Sizes:
+    """The sizes with what the training split alone tells."""
+    if sizes.kind == "images":
+        return replace(sizes, examples=len(train))
+    lengths = train.lengths if isinstance(train, Examples) else None
+    shortest = sizes.shape[0] if lengths is None else int(lengths.min())
+    return replace(sizes, examples=len(train), shortest=shortest)
 
 
 def _split(found: Material, tensors: dict[str, Tensor], name: str) -> Split:

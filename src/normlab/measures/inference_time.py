@@ -15,6 +15,7 @@ from normlab.folder.place import Place
 from normlab.measures.blocks import Part, compared, rows
 from normlab.measures.fresh import Found, measure_fresh
 from normlab.measures.timing import Bench, described
+from normlab.models.base import Model
 from normlab.models.fold import fold
 
 REHEARSALS = 10  # training batches that give running statistics something to hold
@@ -59,7 +60,7 @@ def find(config: RunConfig) -> Found:
     return {**summary, **compared(times, "inference")}, rows(times, "inference")
 
 
-def folded(model: nn.Module) -> nn.Module | None:
+def folded(model: Model) -> Model | None:
     """The model with its norms folded away; None where that is not exact."""
     try:
         return fold(model)

@@ -14,6 +14,7 @@ from normlab.data.batch import Batch
 from normlab.data.load import Data
 from normlab.folder.place import Place
 from normlab.mirror.loggers import build_loggers, finish
+from normlab.models.base import Model
 from normlab.models.build import build_model, factory
 from normlab.norms.base import Norm
 from normlab.session.session import prepare
@@ -63,7 +64,7 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     return summary
 
 
-def model_couplings(model: nn.Module, inputs: Tensor, mask: Tensor | None = None) -> dict[str, float | None]:
+def model_couplings(model: Model, inputs: Tensor, mask: Tensor | None = None) -> dict[str, float | None]:
     """`examples`, and of language models `positions` and `future`, of one forward pass."""
     x, y = _forward(model, inputs, mask)
     v = torch.randn(y.shape, generator=torch.Generator().manual_seed(0), dtype=y.dtype)
@@ -75,7 +76,7 @@ def model_couplings(model: nn.Module, inputs: Tensor, mask: Tensor | None = None
     return found
 
 
-def _forward(model: nn.Module, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+def _forward(model: Model, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """What the model reads, as a leaf of its graph, and its output. Of tokens that is their vectors."""
     if inputs.is_floating_point():
         leaf = inputs.double().requires_grad_()
@@ -86,7 +87,7 @@ def _forward(model: nn.Module, inputs: Tensor, mask: Tensor | None) -> tuple[Ten
         leaves.append(output.detach().requires_grad_())
         return leaves[0]
 
-    handle = model.get_submodule("embedding").register_forward_hook(cut)
+    handle = model.token_vectors().register_forward_hook(cut)
     y = model(inputs, mask)
     handle.remove()
     return leaves[0], y

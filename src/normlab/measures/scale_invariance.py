@@ -15,8 +15,8 @@ from normlab.config.schema import InputError, RunConfig
 from normlab.config.seeds import derive
 from normlab.folder.place import Place
 from normlab.mirror.loggers import build_loggers, finish
+from normlab.models.base import Model
 from normlab.models.build import build_model
-from normlab.models.fold import HasSites
 from normlab.session.session import prepare
 
 RATE = 1e-6  # of the step: so small that the change of the outputs is linear in it, and far above float64's rounding
@@ -39,13 +39,18 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     null: not finite.
 
     Raises:
-        InputError: no norm follows a layer directly, or the training split has fewer examples.
+        InputError: a norm doesn't follow a layer directly, or the training split has fewer examples.
     """
     options = config.measure
     assert isinstance(options, ScaleInvariance)
     data = prepare(config)
     torch.manual_seed(derive(config.seed, "init"))
     model = build_model(config.norm, config.model, data.sizes).double().train()
+    for site in model.sites():
+        if site.fed_by is None:
+            raise InputError(
+                f"measure=scale_invariance scales the layer before each norm; {site.norm} has none: {site.obstacle}"
+            )
     split = data.split("train")
     index = split.shuffled(torch.Generator().manual_seed(derive(config.seed, "inputs")))[: options.examples]
     if len(index) < options.examples:
@@ -61,7 +66,7 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     return summary
 
 
-def compare(model: nn.Module, inputs: Tensor, targets: Tensor, factor: float, seed: int) -> dict[str, float | None]:
+def compare(model: Model, inputs: Tensor, targets: Tensor, factor: float, seed: int) -> dict[str, float | None]:
     """What `measure` reports of a float64 model, which stays as it is."""
     before = _response(model, inputs, targets)
     after = _response(scaled(model, factor), inputs, targets)
@@ -76,14 +81,13 @@ def compare(model: nn.Module, inputs: Tensor, targets: Tensor, factor: float, se
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
-def before_norms(model: nn.Module) -> list[nn.Module]:
+def before_norms(model: Model) -> list[nn.Module]:
     """The layers whose output only a norm reads."""
-    holder: HasSites = model  # type: ignore[assignment]  # every model of this package says its sites
-    return [model.get_submodule(site.fed_by) for site in holder.sites() if site.fed_by is not None]
+    return [model.get_submodule(site.fed_by) for site in model.sites() if site.fed_by is not None]
 
 
 @torch.no_grad()
-def scaled(model: nn.Module, factor: float, generator: torch.Generator | None = None) -> nn.Module:
+def scaled(model: Model, factor: float, generator: torch.Generator | None = None) -> Model:
     """A copy with the layers before norms scaled; with a generator each unit by factor^u, u uniform in [0, 1]."""
     copied = copy.deepcopy(model)
     for layer in before_norms(copied):
@@ -95,7 +99,7 @@ def scaled(model: nn.Module, factor: float, generator: torch.Generator | None = 
     return copied
 
 
-def _response(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _response(model: Model, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs; norm of the gradients of the weights before norms; greatest change of the outputs by a step on them."""
     model = copy.deepcopy(model)
     weights = [layer.get_parameter("weight") for layer in before_norms(model)]

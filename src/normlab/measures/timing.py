@@ -20,8 +20,8 @@ from normlab.data.batch import Batch
 from normlab.data.load import Data, load
 from normlab.data.loader import loader
 from normlab.measures.blocks import AGAINST, Part, Times, interleaved
+from normlab.models.base import Model
 from normlab.models.build import build_model
-from normlab.models.lstm import LSTM
 from normlab.session.devices import check_devices
 
 Clock = Literal["process", "wall"]
@@ -56,11 +56,11 @@ class Bench:
         self.device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
         self.dtype = torch.float64 if config.trainer.precision == "64-true" else torch.float32
 
-    def models(self) -> dict[str, nn.Module]:
+    def models(self) -> dict[str, Model]:
         """The network with either norm; what both share has the same initial values."""
         return {suffix: self._model(norm) for suffix, norm in self.norms.items()}
 
-    def _model(self, norm: dict[str, Any]) -> nn.Module:
+    def _model(self, norm: dict[str, Any]) -> Model:
         torch.manual_seed(derive(self.config.seed, "init"))
         model = build_model(norm, self.config.model, self.data.sizes)
         return model.to(self.device, self.dtype)
@@ -110,13 +110,12 @@ class Bench:
             torch.cuda.synchronize()
 
 
-def described(bench: Bench, models: dict[str, nn.Module]) -> dict[str, Any]:
-    """What was timed, and how: `against` names the second norm; parameters and an LSTM's kernel are of each."""
+def described(bench: Bench, models: dict[str, Model]) -> dict[str, Any]:
+    """What was timed, and how: `against` names the second norm; parameters and the model's facts are of each."""
     summary: dict[str, Any] = {"threads": torch.get_num_threads(), "clock": bench.clock}
     if bench.options.against:
         summary["against"] = component_name(bench.options.against)
     for suffix, model in models.items():
         summary[f"parameters{suffix}"] = sum(p.numel() for p in model.parameters())
-        if isinstance(model, LSTM):
-            summary[f"kernel{suffix}"] = model.kernel
+        summary |= {f"{name}{suffix}": value for name, value in model.facts().items()}
     return summary

@@ -27,7 +27,6 @@ from normlab.mirror.predictions import class_names, sample_predictions
 from normlab.mirror.wandb_run import WandbRun
 from normlab.models.build import build_model
 from normlab.models.checkpoint import read_checkpoint
-from normlab.models.lstm import LSTM
 from normlab.probes.inside import Inside
 from normlab.probes.mode_gap import mode_gap
 from normlab.probes.precise_statistics import PreciseStatistics
@@ -61,7 +60,8 @@ def train(config: RunConfig, place: Place) -> tuple[dict[str, Any], list[Logger]
     """What `measure` does, for a measure that goes on from there: its summary, and the loggers, still open."""
     data = prepare(config)
     torch.manual_seed(derive(config.seed, "init"))
-    task = build_task(config, build_model(config.norm, config.model, data.sizes), data)
+    model = build_model(config.norm, config.model, data.sizes)
+    task = build_task(config, model, data)
     log, curve = TrainingLog(config.trainer.log_every), Curve()
     loggers = build_loggers(config, place)
     callbacks: list[pl.Callback] = [log, PreciseStatistics(), curve, *_keepers(config, task, place)]
@@ -91,9 +91,8 @@ def train(config: RunConfig, place: Place) -> tuple[dict[str, Any], list[Logger]
         "train_seconds": log.seconds,
         "fit_seconds": time.perf_counter() - started,
         **_results(curve, task),
+        **model.facts(),
     }
-    if isinstance(task.model, LSTM):
-        summary["kernel"] = task.model.kernel
     if config.norm_name == "batch":
         summary["normalisation_batch_size"] = _nbs(config)
     if inside is not None:

@@ -6,19 +6,35 @@ import importlib
 from functools import partial
 from typing import Any
 
-from torch import nn
+from normlab.config.schema import InputError, Sizes, component_name
+from normlab.models.base import Model
+from normlab.models.statistics import check_statistics
 
-from normlab.config.schema import Sizes
 
-
-def build_model(norm: dict[str, Any], model: dict[str, Any], sizes: Sizes) -> nn.Module:
-    """The model that `conf/model` and `conf/norm` describe, for data of these sizes.
+def build_model(norm: dict[str, Any], model: dict[str, Any], sizes: Sizes) -> Model:
+    """The model that `conf/model` and `conf/norm` describe, for data of these sizes, checked to be trainable on them.
 
     Initial values come from torch's global generator, so seed it first. Norms draw nothing from it:
     tensors that two norms share get the same values.
+
+    Raises:
+        InputError: the norm has no meaning at a site of the model, or the model does not keep its contract.
     """
-    built: nn.Module = factory(model)(factory(norm), sizes)
+    built = assemble(norm, model, sizes)
+    check_statistics(built, sizes)
     return built
+
+
+def assemble(norm: dict[str, Any], model: dict[str, Any], sizes: Sizes) -> Model:
+    """The same for a model that has been trained already, whatever the data are now."""
+    built = factory(model)(factory(norm), sizes)
+    if not isinstance(built, Model):
+        name = type(built).__name__
+        raise InputError(f"model={component_name(model)}: {name} must subclass normlab.models.base.Model: {_RECIPE}")
+    return built
+
+
+_RECIPE = "class MyModel(Model), with __init__(self, norm, sizes, *, width=64) and forward(self, inputs, mask=None)"
 
 
 def factory(node: dict[str, Any]) -> partial[Any]:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from normlab.config.schema import InputError, RunConfig, Sizes
-from normlab.models.build import build_model
+from normlab.models.base import Model
+from normlab.models.build import assemble
 
 
 def describe(config: RunConfig, sizes: Sizes) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def recorded(checkpoint: dict[str, Any]) -> tuple[RunConfig, Sizes]:
     return RunConfig.model_validate(record["config"], strict=False), sizes
 
 
-def load_checkpoint(path: str | Path) -> nn.Module:
+def load_checkpoint(path: str | Path) -> Model:
     """The model of a checkpoint, with its weights, in eval mode on the CPU.
 
     Raises:
@@ -51,7 +51,7 @@ def load_checkpoint(path: str | Path) -> nn.Module:
     """
     checkpoint = read_checkpoint(path)
     config, sizes = recorded(checkpoint)
-    model = build_model(config.norm, config.model, sizes)
+    model = assemble(config.norm, config.model, sizes)
     prefix = "model."
     model.load_state_dict(
         {name[len(prefix) :]: value for name, value in checkpoint["state_dict"].items() if name.startswith(prefix)}

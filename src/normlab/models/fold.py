@@ -3,51 +3,29 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import nn
 
 from normlab.config.schema import InputError
+from normlab.models.base import Model
 from normlab.norms.base import Norm
 
 
-@dataclass(frozen=True)
-class Site:
-    """Where a norm stands in a model.
-
-    norm      path of the norm's module
-    fed_by    path of the linear layer or convolution whose output only this norm reads; None: there is none
-    obstacle  why there is none, in words
-    """
-
-    norm: str
-    fed_by: str | None
-    obstacle: str = ""
-
-
-class HasSites(Protocol):
-    """A model that says where its norms stand."""
-
-    def sites(self) -> list[Site]:
-        """All norms of the model, in the order of the data flow."""
-
-
-def fold(model: nn.Module) -> nn.Module:
+def fold(model: Model) -> Model:
     """A copy of the model for inference, in eval mode, with every norm folded into the layer before it.
 
     With norm(z) = scale · z + shift and z = W x + b, the folded layer is (scale · W) x + (scale · b + shift):
     the same function, exact but for rounding. Nothing is folded in part.
 
     Args:
-        model: a model of this package; it stays as it is.
+        model: stays as it is.
 
     Raises:
         InputError: a norm can't be folded; the message says which one and why.
     """
     folded = copy.deepcopy(model).eval()
-    for site in _sites(folded):
+    for site in folded.sites():
         norm = folded.get_submodule(site.norm)
         if not isinstance(norm, Norm):
             raise InputError(f"{site.norm} is folded already")
@@ -56,11 +34,6 @@ def fold(model: nn.Module) -> nn.Module:
         _fold_into(folded.get_submodule(site.fed_by), norm, site.norm)
         folded.set_submodule(site.norm, nn.Identity())
     return folded
-
-
-def _sites(model: nn.Module) -> list[Site]:
-    holder: HasSites = model  # type: ignore[assignment]  # every model of this package says its sites
-    return holder.sites()
 
 
 @torch.no_grad()

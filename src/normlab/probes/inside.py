@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from normlab.data.batch import Batch
-from normlab.models.lstm import Cell
+from normlab.models.base import Model
 from normlab.norms.base import Norm
 from normlab.norms.batch import BatchNorm
 from normlab.probes.discrepancy import discrepancies
@@ -109,7 +109,7 @@ class Watch:
 
 @contextmanager
 def watching(model: nn.Module) -> Iterator[Watch]:
-    """Keeps what norms and relus see within the context; LSTMs run as plain tensor code, as fused they call no norm."""
+    """Keeps what norms and relus see within the context, in which every norm is called (`Model.unfused`)."""
     watch = Watch({path: [] for path in sites(model)}, {})
 
     def keep_visit(path: str, _: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any], y: Tensor) -> Tensor:
@@ -127,14 +127,10 @@ def watching(model: nn.Module) -> Iterator[Watch]:
             handles.append(module.register_forward_hook(partial(keep_visit, path), with_kwargs=True))
         elif isinstance(module, nn.ReLU):
             handles.append(module.register_forward_pre_hook(partial(keep_input, path)))
-    kernels = {cell: cell.kernel for cell in model.modules() if isinstance(cell, Cell)}
     try:
-        for cell in kernels:
-            cell.kernel = "plain"
-        yield watch
+        with model.unfused() if isinstance(model, Model) else nullcontext():
+            yield watch
     finally:
-        for cell, kernel in kernels.items():
-            cell.kernel = kernel
         for handle in handles:
             handle.remove()
 

@@ -1,0 +1,106 @@
+"""The contract of a model: what the rest of the package asks of a network, and what it may rely on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from normlab.config.schema import InputError
+from normlab.norms.base import Norm
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a norm stands in a model.
+
+    norm      path of the norm's module
+    fed_by    path of the linear layer or convolution whose output only this norm reads; None: there is none
+    obstacle  why there is none, in words
+    """
+
+    norm: str
+    fed_by: str | None
+    obstacle: str = ""
+
+
+class Model(nn.Module, ABC):
+    """A network that is built with a norm at each of its sites and knows no data set.
+
+    A subclass needs a constructor and `forward`; everything else has a default that holds for any network:
+
+        class MyModel(Model):
+            def __init__(self, norm: NormFactory, sizes: Sizes, *, width: int = 64) -> None: ...
+            def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor: ...
+
+    `norm` builds the norm of one site (see `NormFactory`), `sizes` says what the data look like. Options are
+    keyword-only parameters with plain annotations; `conf/model/x.yaml` lists them with their defaults. Initial values
+    come from torch's global generator. The model is built once for each run and in training mode.
+
+    The constants below are plain literals: a config is checked against them from the source, without importing torch.
+    """
+
+    kinds: ClassVar[tuple[str, ...]] = ("images", "features", "tokens")  # of input that it takes, see `Sizes`
+    layouts: ClassVar[tuple[str, ...]] = ()  # of its sites; empty: only the built model tells
+    depth: ClassVar[tuple[str, ...]] = ()  # options whose product is the number of its `hidden_layers`
+    recurrent: ClassVar[bool] = False  # its norms stand inside a loop over time, and its depth is time
+    obstacle: ClassVar[str] = "the model does not say which layer feeds it"  # why its norms can't be folded
+
+    @abstractmethod
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits [B, outputs], or [B, T, outputs] in language modelling.
+
+        Args:
+            inputs: float [B, C, H, W] or [B, T, F], or int64 [B, T], as `sizes.kind` says.
+            mask: bool [B, T], true where real, a sequence's real steps first; None: all real.
+        """
+
+    def sites(self) -> list[Site]:
+        """All norms of the model, in the order of the data flow."""
+        return [Site(path, None, self.obstacle) for path, module in self.named_modules() if isinstance(module, Norm)]
+
+    def hidden_layers(self) -> list[nn.Module]:
+        """The modules whose outputs are the hidden layers x_1 … x_L, in order; empty: the model does not say.
+
+        A shortcut around a layer is part of the layer. Of a recurrent model these are the layers, not the time steps.
+        """
+        return []
+
+    def token_vectors(self) -> nn.Module:
+        """The module that turns token ids [B, T] into vectors [B, T, F].
+
+        Raises:
+            InputError: there is none, and so the model takes no tokens.
+        """
+        embedding = next((module for module in self.modules() if isinstance(module, nn.Embedding)), None)
+        if embedding is None:
+            raise InputError(f"{type(self).__name__} has no nn.Embedding: override token_vectors() to name what it has")
+        return embedding
+
+    def facts(self) -> dict[str, Any]:
+        """What a run's summary records of this model beyond its config, such as the kernel that was chosen."""
+        return {}
+
+    def unfused(self) -> AbstractContextManager[None]:
+        """Within the context every norm is called as a module, so that hooks see what it reads and gives."""
+        return nullcontext()
+
+
+@contextmanager
+def outputs_of(modules: list[nn.Module]) -> Iterator[list[Tensor]]:
+    """What these modules give within the context, in the order in which they are called, as parts of the graph."""
+    kept: list[Tensor] = []
+
+    def keep(_module: nn.Module, _arguments: tuple[Any, ...], output: Tensor) -> None:
+        kept.append(output)
+
+    handles = [module.register_forward_hook(keep) for module in modules]
+    try:
+        yield kept
+    finally:
+        for handle in handles:
+            handle.remove()
