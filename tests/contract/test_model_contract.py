@@ -25,7 +25,9 @@ SIZES = {
 
 
 def node(group: str, name: str) -> dict:
-    return OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
+    found = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
+    found.pop("defaults", None)  # the task and the optimiser that go with a model
+    return found
 
 
 def smaller(model: str) -> dict:

@@ -71,8 +71,6 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
     _check_command(config, overrides, launcher)
     norm = _checked_options("norm", config.norm)
     model = _checked_options("model", config.model)
-    _check_class("norm", norm, "normlab.norms.base.Norm")
-    _check_class("model", model, "normlab.models.base.Model")
     _check_data(config.task)
     _check_kind(config, model)
     _check_sites(config, norm, model)
@@ -115,6 +113,7 @@ def _checked_options(group: str, node: dict[str, Any]) -> Signature:
     if not isinstance(node.get("_target_"), str):
         raise InputError(f"{group} has no _target_: choose one with {group}=NAME")
     signature = read(node["_target_"])
+    _check_class(group, signature)
     for name, value in node.items():
         if name in ("_target_", "_partial_"):
             continue
@@ -128,9 +127,10 @@ def _checked_options(group: str, node: dict[str, Any]) -> Signature:
     return signature
 
 
-def _check_class(group: str, found: Signature, contract: str) -> None:
+def _check_class(group: str, found: Signature) -> None:
     """Does a class of the user's own keep the contract? One whose bases can't all be read is taken at its word."""
     own, *bases = found.classes
+    contract = "normlab.models.base.Model" if group == "model" else "normlab.norms.base.Norm"
     if contract not in bases and all(base.partition(".")[0] in ("torch", "abc", "builtins") for base in bases):
         name = contract.rpartition(".")[2]
         raise InputError(

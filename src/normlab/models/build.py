@@ -39,7 +39,8 @@ _RECIPE = "class MyModel(Model), with __init__(self, norm, sizes, *, width=64) a
 
 def factory(node: dict[str, Any]) -> partial[Any]:
     """The class that a node of the config names, with its options chosen."""
-    # the same as hydra.utils.instantiate of a partial, where Hydra is not installed
+    # the same as hydra.utils.instantiate of a partial, where Hydra is not installed; `defaults` stands in a file that
+    # was read without composing it, and is no option
     module, _, name = node["_target_"].rpartition(".")
-    options = {key: value for key, value in node.items() if key not in ("_target_", "_partial_")}
+    options = {key: value for key, value in node.items() if key not in ("_target_", "_partial_", "defaults")}
     return partial(getattr(importlib.import_module(module), name), **options)
