@@ -22,6 +22,7 @@ from normlab.data.loader import loader
 from normlab.measures.blocks import AGAINST, Part, Times, interleaved
 from normlab.models.base import Model
 from normlab.models.build import build_model
+from normlab.models.statistics import check_statistics
 from normlab.session.devices import check_devices
 
 Clock = Literal["process", "wall"]
@@ -63,6 +64,8 @@ class Bench:
     def _model(self, norm: dict[str, Any]) -> Model:
         torch.manual_seed(derive(self.config.seed, "init"))
         model = build_model(norm, self.config.model, self.data.sizes)
+        if self.options.name != "inference_time":
+            check_statistics(model, self.data.sizes, self.options.batch_size)
         return model.to(self.device, self.dtype)
 
     def batches(self, size: int, count: int) -> list[Batch]:

@@ -77,22 +77,17 @@ def _smallest(model: Model, sizes: Sizes) -> Tensor:
 
 
 def _refusal(path: str, norm: Norm, lengths: Mapping[str, int], sizes: Sizes) -> str:
-    reasons = {
-        "B": f"the batch there is {lengths.get('B', 1)} example" + ("s" if lengths.get("B", 1) > 1 else ""),
-        "C": f"{norm.pooled_channels} channel of {norm.num_features}",
-        "H": f"the image there is {lengths.get('H', 1)} x {lengths.get('W', 1)}",
-        "T": f"the shortest sequence has {lengths.get('T', 1)} time step",
+    few = f"; the training split has {sizes.examples}" if sizes.examples == 1 else ""
+    by_axis = {  # what is the case, and what would be right
+        "B": (f"1 of {lengths.get('B', 1)} examples{few}", "batches of at least 2 examples for each statistic"),
+        "C": (f"1 of {norm.num_features} channels", "more channels for each statistic"),
+        "H": (f"the image is {lengths.get('H', 1)} x {lengths.get('W', 1)} there", "larger images, fewer stages"),
+        "T": ("the shortest training sequence has 1 time step", "longer sequences"),
     }
-    reason = ", ".join(reasons[axis] for axis in norm.pooled if axis in reasons)
-    remedies = {
-        "B": "at least 2 examples" + (f" (the training split has {sizes.examples})" if sizes.examples == 1 else ""),
-        "C": "more channels for each statistic",
-        "H": "larger images or fewer stages",
-        "T": "longer sequences",
-    }
-    remedy = ", ".join(remedies[axis] for axis in norm.pooled if axis in remedies)
-    nearest = "" if norm.name == norm.nearest or "C" in norm.pooled else f" or norm={norm.nearest}"
+    said = [by_axis[axis] for axis in norm.pooled if axis in by_axis]
+    other = [f"norm={norm.nearest}"] if norm.nearest != norm.name and "C" not in norm.pooled else []
     return (
-        f"norm={norm.name} would take its statistics over a single value at {path} ({reason}), "
-        f"so its output there would not depend on its input: use {remedy}{nearest}"
+        f"norm={norm.name} would take its statistics over a single value at {path} "
+        f"({', '.join(reason for reason, _ in said)}), so what it gives would not depend on its input: "
+        f"use {', or '.join([', '.join(remedy for _, remedy in said), *other])}"
     )

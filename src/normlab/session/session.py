@@ -16,13 +16,14 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from pytorch_lightning.loggers import Logger
-from torch import nn
 
 from normlab.config.schema import RunConfig
 from normlab.data.load import Data, load
 from normlab.data.splits import Windows
 from normlab.folder.place import Place
+from normlab.models.base import Model
 from normlab.models.checkpoint import describe
+from normlab.models.statistics import check_statistics
 from normlab.session.checkpointing import AtomicCheckpointIO
 from normlab.session.devices import check_devices
 from normlab.stopping.request import Stopped
@@ -77,8 +78,14 @@ def interruptible(trainer: pl.Trainer) -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
 
 
-def build_task(config: RunConfig, model: nn.Module, data: Data) -> Task:
-    """The LightningModule for the config's goal."""
+def build_task(config: RunConfig, model: Model, data: Data) -> Task:
+    """The LightningModule for the config's goal.
+
+    Raises:
+        InputError: in training, a batch would leave a norm a single value.
+    """
+    if config.measure.name != "evaluate":
+        check_statistics(model, data.sizes, _examples_a_batch(config, data))
     common: dict[str, Any] = {
         "model": model,
         "sizes": data.sizes,
@@ -92,6 +99,12 @@ def build_task(config: RunConfig, model: nn.Module, data: Data) -> Task:
     tokens = {name: split.predicted for name, split in data.splits.items() if isinstance(split, Windows)}
     rates = {name: tokens[name] / characters for name, characters in data.characters.items()}
     return LanguageModelling(tokens_per_character=rates, **common)
+
+
+def _examples_a_batch(config: RunConfig, data: Data) -> int:
+    """Training examples whose statistics one process can pool."""
+    world = 1 if config.norm.get("sync") else config.trainer.devices * config.trainer.nodes
+    return max(1, min(config.task.batch_size, len(data.split("train"))) // world)
 
 
 def build_trainer(config: RunConfig, place: Place, loggers: list[Logger], callbacks: list[pl.Callback]) -> pl.Trainer:
