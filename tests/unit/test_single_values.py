@@ -36,7 +36,7 @@ REFUSED = [
         partial(InstanceNorm),
         images(8),
         4,
-        r"instance .* blocks\.2\.norm1 \(the image is 1 x 1 there\).*norm=layer",
+        r"at blocks\.2\.norm1 \(the image is 1 x 1 there\).*norm=layer",
     ),
     (partial(CNN, width=8), partial(GroupNorm, groups=8), images(2), 4, "group .*the image is 1 x 1"),
     (CNN, partial(BatchNorm), images(8), 1, "batch .*1 of 1 examples"),

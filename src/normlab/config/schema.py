@@ -1,6 +1,6 @@
 """The typed config and the words that every room shares. Imports no torch.
 
-A config is checked in two steps: `RunConfig` holds types and ranges, `check` holds what only the whole
+A config is checked in two steps: `RunConfig` holds types and ranges, `checked` holds what only the whole
 config can tell (a norm that has no meaning at a model's sites, batch norm on single examples).
 """
 

@@ -21,7 +21,7 @@ Tensors = Mapping[str, Tensor | None]
 
 
 class LoopOptions(ctypes.Structure):
-    """Sizes and options of one call; `Problem` in C++."""
+    """Sizes and options of one call: the structure Problem of cpu/problem.h."""
 
     _fields_ = [*((name, ctypes.c_int64) for name in (*SIZES, *CHOICES)), ("eps", ctypes.c_double)]
 

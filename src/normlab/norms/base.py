@@ -108,7 +108,7 @@ class Norm(nn.Module, ABC):
 
     @property
     def pooled(self) -> str:
-        """The axes over which one set of statistics is taken here, such as `CHW`; empty: no statistics."""
+        """The axes over which one set of statistics is taken here, in letters of the layout; empty: no statistics."""
         return self.axes.get(self.layout, "")
 
     @property

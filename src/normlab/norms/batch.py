@@ -183,7 +183,9 @@ class BatchNorm(Norm):
     def _one_set(self, x: Tensor) -> Tensor:
         """The kernel updates the buffers themselves: copies of them cost as much as the statistics."""
         mean, var = (self.running_mean, self.running_var) if self.training else (None, None)
-        return functional.batch_norm(x, mean, var, self.gain, self.bias, True, self.momentum or 0.0, self.eps)
+        return functional.batch_norm(
+            x, mean, var, self.gain, self.bias, training=True, momentum=self.momentum or 0.0, eps=self.eps
+        )
 
     def _many_sets(self, x: Tensor, start: int, length: int, chunks: int) -> Tensor:
         """Every set of statistics, of a chunk or a position, becomes a channel of its own."""
@@ -194,7 +196,9 @@ class BatchNorm(Norm):
         # The kernel gets copies: what it writes into views of buffers that vmap has stacked is lost.
         running = self.running(start, length)
         mean, var = (rows.repeat(1, chunks).flatten() for rows in running)
-        y = functional.batch_norm(flat, mean, var, gain, bias, True, self.momentum or 0.0, self.eps)
+        y = functional.batch_norm(
+            flat, mean, var, gain, bias, training=True, momentum=self.momentum or 0.0, eps=self.eps
+        )
         if self.training:
             for rows, new in zip(running, (mean, var), strict=True):
                 rows.copy_(new.view(rows.shape) if chunks == 1 else new.view(length, chunks, -1).mean(1))
