@@ -138,3 +138,33 @@ def test_a_config_is_checked_before_torch_is_imported():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+PLAIN_CALLS = ["norms", "kernels", "models", "probes"]  # whose calls have few arguments without a name
+
+
+@pytest.mark.parametrize("room", PLAIN_CALLS)
+def test_no_call_has_more_than_five_positional_arguments(room: str):
+    for path in files(room):
+        if path.parent.name == "gpu":  # Triton's own functions take pointers and masks in order
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            lists = ("permute", "view", "save_for_backward")  # whose arguments are the items of a list
+            if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Attribute) and node.func.attr in lists):
+                assert len(node.args) <= 5, f"{path.relative_to(PACKAGE)}:{node.lineno}: name the arguments"
+
+
+def test_a_run_without_recurrence_reaches_no_kernel():
+    """Their code decides nothing there, so a change of it must not make the run's results stale."""
+    names = ("cnn", "mlp", "transformer", "base", "build", "fold", "checkpoint")
+    code = f"import sys, {', '.join(f'normlab.models.{name}' for name in names)}\n"
+    code += "print([name for name in sys.modules if name.startswith('normlab.kernels')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_measure_or_probe_imports_one_of_our_models():
+    ours = {f"normlab.models.{name}" for name in ("cnn", "lstm", "mlp", "transformer")}
+    for room in ("probes", "session", "measures", "tasks"):
+        for path in files(room):
+            assert not imports(path) & ours, path.relative_to(PACKAGE)

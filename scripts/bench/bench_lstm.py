@@ -24,7 +24,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from normlab.models.lstm import Cell
+from normlab.models.lstm import LSTMCell
 from normlab.norms.batch import BatchNorm
 from normlab.norms.layer import LayerNorm
 from normlab.norms.none import NoNorm
@@ -153,7 +153,7 @@ def build(name: str, steps: int, features: int, width: int) -> tuple[nn.Module, 
         naive = Naive(features, width)
         return (torch.jit.script(naive) if name == "scripted" else naive), False
     norms = {"layer": LayerNorm, "rms": RMSNorm, "none": NoNorm, "batch": BatchNorm, "plain": LayerNorm}
-    cell = Cell(partial(norms[name]), features, width, steps, "inside", "joint", True, "orthogonal", 0.0, "fused")
+    cell = LSTMCell(partial(norms[name]), features, width, positions=steps, kernel="fused")
     if name == "plain":
         cell.kernel = "plain"
     return cell, True

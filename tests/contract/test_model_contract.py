@@ -1,7 +1,9 @@
 """What every model promises; models and norms are found by their YAML."""
 
 import inspect
+import math
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from normlab.config.schema import InputError, Sizes
+from normlab.models.base import outputs_of
 from normlab.models.build import build_model
 from normlab.norms.base import Norm
 
@@ -25,7 +28,9 @@ SIZES = {
 
 
 def node(group: str, name: str) -> dict:
-    return OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
+    found = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
+    found.pop("defaults", None)  # the task and the optimiser that go with a model
+    return found
 
 
 def smaller(model: str) -> dict:
@@ -133,3 +138,46 @@ def test_trains_under_autocast(model, sizes):
         logits = built(example(SIZES[sizes]))
     logits.float().logsumexp(-1).sum().backward()
     assert all(p.grad.isfinite().all() for p in built.parameters())
+
+
+@pytest.mark.parametrize(("model", "sizes"), CASES)
+def test_hidden_layers_are_as_many_as_the_options_say(model, sizes):
+    built = build_model(node("norm", "layer"), smaller(model), SIZES[sizes])
+    inputs = example(SIZES[sizes])
+    with outputs_of(built.hidden_layers()) as kept:
+        logits = built(inputs)
+    options = smaller(model)
+    assert len(kept) == math.prod(options[name] for name in model_class(model).depth)
+    for earlier, later in pairwise(kept):  # each is read by the next, shortcuts included
+        (gradient,) = torch.autograd.grad(later.sum(), earlier, retain_graph=True)
+        assert gradient.shape == earlier.shape
+    assert torch.autograd.grad(logits.sum(), kept[-1])[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize(("model", "sizes"), CASES)
+def test_unfused_every_norm_is_called(model, sizes):
+    built = build_model(node("norm", "layer"), smaller(model), SIZES[sizes])
+    before, inputs = built.facts(), example(SIZES[sizes])
+    expected = built(inputs)
+    norms = [module for module in built.modules() if isinstance(module, Norm)]
+    with built.unfused(), outputs_of(norms) as kept:
+        torch.testing.assert_close(built(inputs), expected, rtol=1e-4, atol=1e-5)
+    assert len(kept) >= len(norms)
+    assert built.facts() == before
+
+
+@pytest.mark.parametrize(("model", "sizes"), [case for case in CASES if SIZES[case[1]].kind == "tokens"])
+def test_token_vectors_are_what_tokens_become(model, sizes):
+    built = build_model(node("norm", "layer"), smaller(model), SIZES[sizes])
+    with outputs_of([built.token_vectors()]) as kept:
+        built(example(SIZES[sizes]))
+    assert kept[0].shape[:2] == (4, 6)
+    assert kept[0].ndim == 3
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_models_file_names_a_task_and_an_optimiser_that_fit(model):
+    defaults = OmegaConf.load(CONF / "model" / f"{model}.yaml").defaults
+    chosen = {key.split("@")[0].removeprefix("override /"): name for each in defaults for key, name in each.items()}
+    assert set(chosen) == {"task", "optim"}
+    assert all((CONF / group / f"{name}.yaml").is_file() for group, name in chosen.items())

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from normlab.config.schema import InputError, Sizes
-from normlab.kernels.arguments import Pool, Site
+from normlab.kernels.arguments import CellNorm, CellNorms, Pool, Sequences, Weights
 from normlab.kernels.recurrence import recurrence
-from normlab.models.lstm import LSTM, Cell
+from normlab.models.lstm import LSTM, LSTMCell
 from normlab.norms.batch import BatchNorm
 from normlab.norms.detached_layer import DetachedLayerNorm
 from normlab.norms.layer import LayerNorm
@@ -32,16 +32,11 @@ NORMS = {
 }
 
 
-def twins(norm: str, features: int, width: int, positions: int, dtype=torch.float64, **options) -> tuple[Cell, Cell]:
+def twins(
+    norm: str, features: int, width: int, positions: int, dtype=torch.float64, **options
+) -> tuple[LSTMCell, LSTMCell]:
     """The same cell, plain and fused, all its parameters random."""
-    defaults = {
-        "placement": "inside",
-        "gates": "joint",
-        "cell_norm": True,
-        "recurrent_init": "orthogonal",
-        "state_noise": 0.0,
-    }
-    plain = Cell(NORMS[norm], features, width, positions, **defaults | options, kernel="plain").to(dtype)
+    plain = LSTMCell(NORMS[norm], features, width, positions=positions, **options, kernel="plain").to(dtype)
     with torch.no_grad():
         for parameter in plain.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -55,7 +50,7 @@ def padding(examples: int, steps: int) -> Tensor:
     return torch.arange(steps) < torch.randint(0, steps + 1, (examples, 1))
 
 
-def results(cell: Cell, x: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
+def results(cell: LSTMCell, x: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
     """Outputs, gradients and buffers after one forward and backward pass."""
     x = x.detach().requires_grad_()
     y = cell(x, mask)
@@ -123,15 +118,17 @@ def test_initial_states_and_last_c_carry_gradients(norm):
     torch.manual_seed(0)
     cell, _ = twins("none", 3, 10, 8)
     gain, part = torch.rand(40, dtype=torch.float64) + 0.5, torch.rand(10, dtype=torch.float64) + 0.5
-    site = (Site(norm, gain), Site(norm, gain), Site(norm, part)) if norm != "none" else (Site(), Site(), Site())
-    pool = Pool(4, (None, None, None)) if norm == "batch" else None
-    weights = (cell.weight_x, cell.weight_h, cell.bias)
+    norms = (
+        CellNorms(CellNorm(norm, gain), CellNorm(norm, gain), CellNorm(norm, part)) if norm != "none" else CellNorms()
+    )
+    norms = norms._replace(pool=Pool(4, (None, None, None)) if norm == "batch" else None)
+    weights = Weights(cell.weight_x, cell.weight_h, cell.bias)
     x = torch.randn(4, 8, 3, dtype=torch.float64)
     state = torch.randn(4, 10, dtype=torch.float64), torch.randn(4, 10, dtype=torch.float64)
     inputs = [t.requires_grad_() for t in (x, *state)]
-    whole = recurrence(x, *weights, site, state, pool=pool)
-    first = recurrence(x[:, :3], *weights, site, state, pool=pool)
-    second = recurrence(x[:, 3:], *weights, site, (first.h[:, -1], first.c), pool=pool)
+    whole = recurrence(Sequences(x, *state), weights, norms)
+    first = recurrence(Sequences(x[:, :3], *state), weights, norms)
+    second = recurrence(Sequences(x[:, 3:], first.h[:, -1], first.c), weights, norms)
     halves = torch.cat([first.h, second.h], 1)
     torch.testing.assert_close(halves, whole.h, rtol=0, atol=1e-12)
     torch.testing.assert_close(second.c, whole.c, rtol=0, atol=1e-12)
@@ -253,6 +250,11 @@ def test_large_inputs_saturate():
     assert_equal(results(fused, x, None), results(plain, x, None), 1e-5)
 
 
+def recur(x, weight_x, weight_h, bias, *, h0=None, mask=None, norms=CellNorms()):  # noqa: B008
+    return recurrence(Sequences(x, h0, mask=mask), Weights(weight_x, weight_h, bias), norms)
+
+
+NO_POOL = Pool(2, (None, None, None))
 GOOD = {
     "x": torch.zeros(3, 5, 4),
     "weight_x": torch.zeros(8, 4),
@@ -277,18 +279,21 @@ GOOD = {
         ({"bias": torch.zeros(8, device="meta")}, "must lie on one device"),
         ({"mask": torch.ones(5, 3, dtype=torch.bool)}, "mask must be bool"),
         ({"mask": torch.ones(3, 5)}, "mask must be bool"),
-        ({"state": (torch.zeros(2, 3), None)}, "h0 must have the shape"),
-        ({"sites": (Site("rms", torch.ones(2)), Site(), Site())}, "gain_x must have the shape"),
-        ({"parts": 2}, "parts=2"),
-        ({"pool": Pool(2, (None, None, None))}, "takes a pool"),
-        ({"sites": (Site("batch"), Site(), Site())}, "takes a pool"),
-        ({"sites": (Site("batch"), Site("rms"), Site()), "pool": Pool(2, (None, None, None))}, "no other norm beside"),
-        ({"sites": (Site("batch"), Site(), Site()), "pool": Pool(0, (None, None, None))}, "at least one example"),
+        ({"h0": torch.zeros(2, 3)}, "h0 must have the shape"),
+        ({"norms": CellNorms(CellNorm("rms", torch.ones(2)))}, "gain_x must have the shape"),
+        ({"norms": CellNorms(parts=2)}, "parts=2"),
+        ({"norms": CellNorms(pool=NO_POOL)}, "takes a pool"),
+        ({"norms": CellNorms(CellNorm("batch"))}, "takes a pool"),
+        (
+            {"norms": CellNorms(CellNorm("batch"), CellNorm("rms"), pool=NO_POOL)},
+            "no other norm beside",
+        ),
+        ({"norms": CellNorms(CellNorm("batch"), pool=NO_POOL._replace(examples=0))}, "at least one example"),
     ],
 )
 def test_what_does_not_fit_is_refused(changed, message):
     with pytest.raises(InputError, match=message):
-        recurrence(**GOOD | changed)
+        recur(**GOOD | changed)
 
 
 def test_layer_norm_over_one_unit_is_refused():
@@ -299,7 +304,7 @@ def test_layer_norm_over_one_unit_is_refused():
         "bias": torch.zeros(4),
     }
     with pytest.raises(InputError, match="always 0"):
-        recurrence(**one, sites=(Site(), Site(), Site("layer", torch.ones(1))))
+        recur(**one, norms=CellNorms(c=CellNorm("layer", torch.ones(1))))
     with pytest.raises(InputError, match="always 0"):
         LSTM(partial(LayerNorm), Sizes("features", (5, 4), outputs=2, positions=5), width=1, kernel="fused")
 

@@ -59,7 +59,7 @@ def on_arm(program, monkeypatch, tmp_path):
         assert not back
 
     def size(name, dtype, problem=None):
-        file.write_bytes(bytes(problem._obj if problem is not None else native.Problem()))
+        file.write_bytes(bytes(problem._obj if problem is not None else native.LoopOptions()))
         return int(run("sizes", dtype).split()[SIZES.index(name)])
 
     def forward(problem, tensors, dtype):

@@ -16,9 +16,9 @@ from test_kernels import assert_equal, padding, results, twins
 
 from normlab.config.schema import InputError
 from normlab.kernels import recurrence as module
-from normlab.kernels.arguments import Site
+from normlab.kernels.arguments import CellNorm, CellNorms, Sequences, Weights
 from normlab.kernels.recurrence import recurrence
-from normlab.models.lstm import Cell
+from normlab.models.lstm import LSTMCell
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
@@ -36,7 +36,7 @@ def as_on_a_gpu(monkeypatch):
     torch.manual_seed(0)
 
 
-def pair(*arguments, **options) -> list[Cell]:
+def pair(*arguments, **options) -> list[LSTMCell]:
     return [cell.to(DEVICE) for cell in twins(*arguments, **options)]
 
 
@@ -107,7 +107,7 @@ def test_tanh_is_exact_near_zero_and_far(dtype):
     c = torch.cat([size, -size])[None]
     zeros, gate = c.new_zeros(160, 40), c.new_ones(40)
     bias = torch.cat([100 * gate, -100 * gate, 100 * gate, 0 * gate])
-    found = recurrence(c.new_zeros(1, 1, 40), zeros, zeros, bias, state=(None, c))
+    found = recurrence(Sequences(c.new_zeros(1, 1, 40), c=c), Weights(zeros, zeros, bias))
     torch.testing.assert_close(found.h[0], c.tanh(), rtol=8 * torch.finfo(dtype).eps, atol=0)
 
 
@@ -118,17 +118,17 @@ def test_initial_states_and_last_c_carry_gradients(norm):
     """Two halves that hand over their states are one whole."""
     cell, _ = pair("none", 3, 6, 5)
     gain, part = normal(24).abs().requires_grad_(), normal(6).abs().requires_grad_()
-    sites = (Site(norm, gain), Site(norm, gain), Site(norm, part, normal(6)))
-    weights = (cell.weight_x, cell.weight_h, cell.bias)
+    norms = CellNorms(CellNorm(norm, gain), CellNorm(norm, gain), CellNorm(norm, part, normal(6)))
+    weights = Weights(cell.weight_x, cell.weight_h, cell.bias)
     x, *state = (t.requires_grad_() for t in (normal(1, 3, 3), normal(1, 6), normal(1, 6)))
-    whole = recurrence(x, *weights, sites, tuple(state))
-    first = recurrence(x[:, :1], *weights, sites, tuple(state))
-    second = recurrence(x[:, 1:], *weights, sites, (first.h[:, -1], first.c))
+    whole = recurrence(Sequences(x, *state), weights, norms)
+    first = recurrence(Sequences(x[:, :1], *state), weights, norms)
+    second = recurrence(Sequences(x[:, 1:], first.h[:, -1], first.c), weights, norms)
     halves = torch.cat([first.h, second.h], 1)
     torch.testing.assert_close(halves, whole.h, rtol=0, atol=1e-12)
     torch.testing.assert_close(second.c, whole.c, rtol=0, atol=1e-12)
     with torch.no_grad():
-        alone = recurrence(x, *weights, sites, tuple(state))
+        alone = recurrence(Sequences(x, *state), weights, norms)
     torch.testing.assert_close((alone.h, alone.c), (whole.h, whole.c), rtol=0, atol=0)
     loss = normal(1, 3, 6)
     once, twice = (

@@ -130,6 +130,8 @@ def _check_kind(config: RunConfig, model: Signature) -> None:
     kind = kind_of(config.task)
     if kind in model.constants["kinds"]:
         return
+    if unknown := sorted(set(model.constants["kinds"]) - set(_TAKES)):
+        raise InputError(f"model={config.model_name}: kinds has {unknown[0]!r}; there are {', '.join(_TAKES)}")
     takes = " or ".join(_TAKES[name] for name in model.constants["kinds"])
     tasks = " or ".join(_TASKS[name] for name in model.constants["kinds"])
     raise InputError(

@@ -31,6 +31,7 @@ def checked_options(group: str, node: dict[str, Any]) -> Signature:
     if not isinstance(node.get("_target_"), str):
         raise InputError(f"{group} has no _target_: choose one with {group}=NAME")
     signature = read(node["_target_"])
+    _check_class(group, signature)
     for name, value in node.items():
         if name in ("_target_", "_partial_"):
             continue
@@ -42,6 +43,18 @@ def checked_options(group: str, node: dict[str, Any]) -> Signature:
         if wrong:
             raise InputError(f"{group}.{name}={shown(value)}: {lower(wrong)}.")
     return signature
+
+
+def _check_class(group: str, found: Signature) -> None:
+    """Does a class of the user's own keep the contract? One whose bases can't all be read is taken at its word."""
+    own, *bases = found.classes
+    contract = "normlab.models.base.Model" if group == "model" else "normlab.norms.base.Norm"
+    if contract not in bases and all(base.partition(".")[0] in ("torch", "abc", "builtins") for base in bases):
+        name = contract.rpartition(".")[2]
+        raise InputError(
+            f"{group}: {own} must subclass {contract}, which says what else it needs: "
+            f"class {own.rpartition('.')[2]}({name})"
+        )
 
 
 def kind_of(task: TaskConfig) -> str:
@@ -88,7 +101,3 @@ def check_single(config: RunConfig, model: Signature, batch: str, share: int) ->
             f"batch norm has no statistics over a single example: {single} leaves one a batch in "
             f"model={config.model_name}; use 2 or more, or norm=layer"
         )
-
-
-# model → the options whose product is the number of its hidden layers (mlp) or blocks
-LAYERS = {"mlp": ("depth",), "cnn": ("stages", "depth"), "transformer": ("layers",)}

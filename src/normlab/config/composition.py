@@ -26,6 +26,8 @@ def words(error: Exception, conf: Path) -> str | None:
         return _unreadable(str(error.override))
     if isinstance(error, ConfigCompositionException):
         return _unknown_key(error, conf)
+    if isinstance(error, ValueError) and "Config group override must be" in str(error):
+        return _no_choice()
     if isinstance(error, YAMLError):
         return " ".join(str(error).split())
     if isinstance(error, OmegaConfBaseException):
@@ -41,7 +43,7 @@ def _suggest(word: str, known: Iterable[str]) -> str:
 
 def _unknown_choice(error: MissingConfigException) -> str:
     group, _, choice = str(error.missing_cfg_file or "").rpartition("/")
-    # those of --config-dir are among them; for_cnn and the like stand for what a model takes by default
+    # those of --config-dir are among them; for_cnn and the like are optimisers that the model's own file chooses
     choices = sorted(name for name in error.options or [] if not name.startswith("for_"))
     if not group or not choices:
         return str(error).splitlines()[0]
@@ -69,6 +71,15 @@ def _only_of_some(key: str, conf: Path) -> str:
         f"{key} is an option of {group}={','.join(having)}, and {group}={','.join(without)} has none: give one command "
         f"with {group}={','.join(having)} and {key}=..., and another with {group}={','.join(without)}"
     )
+
+
+def _no_choice() -> str:
+    """A group was set to null, for which Hydra has a ValueError that does not name it."""
+    groups = "norm|model|task|optim|trainer|logger|measure|scale|launcher"
+    asked = next((arg for arg in sys.argv[1:] if re.fullmatch(rf"({groups})=(null|None|~)?", arg)), None)
+    if asked is None:
+        return "a choice can't be null: name one, as norm=layer"
+    return f"{asked}: {asked.partition('=')[0]} needs a choice; `python train.py --help` lists them."
 
 
 def _unknown_key(error: ConfigCompositionException, conf: Path) -> str:

@@ -1,6 +1,6 @@
 """The typed config and the words that every room shares. Imports no torch.
 
-A config is checked in two steps: `RunConfig` holds types and ranges, `check` holds what only the whole
+A config is checked in two steps: `RunConfig` holds types and ranges, `checked` holds what only the whole
 config can tell (a norm that has no meaning at a model's sites, batch norm on single examples).
 """
 
@@ -40,6 +40,8 @@ class Sizes:
     vocabulary  number of token ids (tokens only); id 0 is padding in classification
     positions   time steps that at least 16 training sequences reach (None for images)
     causal      language modelling: one output a position, which must not see later positions
+    shortest    time steps of the shortest training sequence (None for images)
+    examples    training examples, or windows of a text; None: not known
     """
 
     kind: Literal["images", "features", "tokens"]
@@ -48,6 +50,8 @@ class Sizes:
     vocabulary: int | None = None
     positions: int | None = None
     causal: bool = False
+    shortest: int | None = None
+    examples: int | None = None
 
 
 class Hub(Strict):

@@ -1,7 +1,8 @@
 """What a class takes, read from its source without importing it (and so without importing torch).
 
 A norm's or model's constructor is the only place where its options and their types are written down;
-`read` makes them available before torch is loaded, so that a typing mistake is answered at once.
+`read` makes them available before torch is loaded, so that a typing mistake is answered at once. Classes that it
+inherits from are read too, in whatever module they lie.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import ast
 import importlib.util
 import json
 import typing
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,56 +27,211 @@ _NAMES: dict[str, Any] = {
     **{name: value for name, value in vars(pydantic.types).items() if name[0].isupper()},
     "Field": pydantic.Field,
 }
+_FINITE = pydantic.ConfigDict(allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
 class Signature:
-    """Options (keyword-only parameters) with their types, and the literal constants of a class."""
+    """What a class and those that it inherits from say in their source.
+
+    options    keyword-only parameters of the constructor with their types
+    constants  class attributes that are plain literals
+    classes    dotted names of the class and of all its bases that could be read or are named by an import
+    """
 
     options: dict[str, Any]
     constants: dict[str, Any]
+    classes: tuple[str, ...] = ()
 
 
 @lru_cache
 def read(target: str) -> Signature:
     """The signature of the class that a config's `_target_` names.
 
+    A constructor that takes `**named` hands on to the next class what it does not name, so it has that one's options
+    too; a class without constructor has those of its base.
+
     Raises:
-        InputError: there is no such module or class.
+        InputError: there is no such module or class, or no source to read it from.
     """
     module, _, name = target.rpartition(".")
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None or spec.origin is None:
-        raise InputError(f"_target_ {target}: there is no module {module or target!r}")
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    found = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
+    source = _source(module, target)
+    found = source.find(name)
     if found is None:
         raise InputError(f"_target_ {target}: {module} defines no class {name}")
-    names = {**_NAMES, **_aliases(tree)}
-    init = next((n for n in found.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-    options = {arg.arg: _type(arg.annotation, names) for arg in init.args.kwonlyargs} if init else {}
-    return Signature(options, _constants(found))
+    return _signature(*found)
 
 
 def type_error(hint: Any, value: object) -> str | None:
-    """Why `value` is not of type `hint`, in words; None if it is."""
+    """Why `value` is not of type `hint`, in words; None if it is.
+
+    inf and nan are no values of a real option, unless its type says `Field(allow_inf_nan=True)`.
+    """
+    try:
+        adapter = pydantic.TypeAdapter(hint, config=_FINITE)
+    except pydantic.PydanticUserError:  # the type brings a config of its own
+        adapter = pydantic.TypeAdapter(hint)
     try:
         # JSON is the common ground: YAML's lists may stand for tuples, while nothing else is converted
-        pydantic.TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+        adapter.validate_json(json.dumps(value), strict=True)
     except pydantic.ValidationError as error:
         return "; ".join(dict.fromkeys(problem["msg"] for problem in error.errors()))
     return None
 
 
-def _aliases(tree: ast.Module) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Source:
+    """A module's source.
+
+    package  that relative imports start from
+    """
+
+    module: str
+    package: str
+    tree: ast.Module
+
+    def find(self, name: str) -> tuple[_Source, ast.ClassDef] | None:
+        """The class of that name, here or where an import says it lies."""
+        for node in self.tree.body:
+            if isinstance(node, ast.ClassDef) and node.name == name:
+                return self, node
+        imported = self.imports().get(name)
+        if imported is None or imported == f"{self.module}.{name}":
+            return None
+        module, _, original = imported.rpartition(".")
+        source = _readable(module)
+        return source.find(original) if source else None
+
+    def imports(self) -> dict[str, str]:
+        """Names that imports bind at the top of the module → what they stand for, as a dotted name."""
+        return dict(self._imports())
+
+    def _imports(self) -> Iterator[tuple[str, str]]:
+        for node in self.tree.body:
+            if isinstance(node, ast.Import):
+                for alias in node.names:
+                    first = alias.name.partition(".")[0]
+                    yield (alias.asname, alias.name) if alias.asname else (first, first)
+            elif isinstance(node, ast.ImportFrom):
+                origin = self._origin(node)
+                for alias in node.names:
+                    yield alias.asname or alias.name, f"{origin}.{alias.name}"
+
+    def _origin(self, node: ast.ImportFrom) -> str:
+        if not node.level:
+            return node.module or ""
+        parts = self.package.split(".")
+        return ".".join([*parts[: len(parts) - node.level + 1], *([node.module] if node.module else [])])
+
+    def dotted(self, node: ast.expr) -> str | None:
+        """What an expression such as `Norm` or `base.Norm` stands for; None for another expression."""
+        path: list[str] = []
+        while isinstance(node, ast.Attribute):
+            path.insert(0, node.attr)
+            node = node.value
+        if isinstance(node, ast.Subscript):  # Generic[T] and the like
+            return None
+        if not isinstance(node, ast.Name):
+            return None
+        first = self.imports().get(node.id, f"{self.module}.{node.id}")
+        return ".".join([first, *path])
+
+    def names(self) -> dict[str, Any]:
+        """Types that an annotation may name: ours, and those that the module defines or imports."""
+        names = {**_NAMES}
+        for name, origin in self.imports().items():
+            module, _, original = origin.rpartition(".")
+            source = _readable(module) if original[:1].isupper() and module != self.module else None
+            if source and name not in names and original in (found := _aliases(source.tree)):
+                names[name] = found[original]
+        return {**names, **_aliases(self.tree, names)}
+
+
+def _source(module: str, target: str) -> _Source:
+    """The source of a module that a config names."""
+    try:
+        spec = importlib.util.find_spec(module) if module else None
+    except Exception:  # a parent package that can't be imported, or a name that can't be one
+        spec = None
+    if spec is None or spec.origin is None:
+        raise InputError(f"_target_ {target}: there is no module {module or target!r}")
+    if not spec.origin.endswith(".py"):
+        raise InputError(
+            f"_target_ {target}: {module} is no Python file, so it can't define a norm or a model of yours"
+        )
+    try:
+        tree = _parsed(spec.origin, Path(spec.origin).stat().st_mtime_ns)
+    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        reason = error.msg if isinstance(error, SyntaxError) else "not UTF-8 text"
+        raise InputError(f"_target_ {target}: {spec.origin}{line}: {reason}") from None
+    package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
+    return _Source(module, package, tree)
+
+
+@lru_cache
+def _parsed(path: str, _time: int) -> ast.Module:
+    return ast.parse(Path(path).read_text(encoding="utf-8"))
+
+
+def _readable(module: str) -> _Source | None:
+    """The source of a module that another one imports; None where there is nothing of ours to read.
+
+    Only the user's own modules and normlab's say something about options. Others, torch before all, are not even
+    looked for: finding a submodule imports its package.
+    """
+    if module.partition(".")[0] in _FOREIGN:
+        return None
+    try:
+        return _source(module, module)
+    except InputError:
+        return None
+
+
+_FOREIGN = frozenset({"torch", "numpy", "abc", "typing", "pydantic", "collections", "lightning", "pytorch_lightning"})
+
+
+def _signature(source: _Source, found: ast.ClassDef) -> Signature:
+    inherited = _inherited(source, found)
+    init = next((n for n in found.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+    options: dict[str, Any] = {}
+    if init is not None:
+        names = source.names()
+        options = {arg.arg: _type(arg.annotation, names) for arg in init.args.kwonlyargs}
+    if init is None or init.args.kwarg is not None:
+        options = {**options, **{k: v for k, v in inherited.options.items() if k not in options}}
+    own = f"{source.module}.{found.name}"
+    return Signature(options, {**inherited.constants, **_constants(found)}, (own, *inherited.classes))
+
+
+def _inherited(source: _Source, found: ast.ClassDef) -> Signature:
+    """What the bases say together; of two that say something, the first holds."""
+    options: dict[str, Any] = {}
+    constants: dict[str, Any] = {}
+    classes: list[str] = []
+    for base in found.bases:
+        dotted = source.dotted(base)
+        if dotted is None:
+            continue
+        module, _, name = dotted.rpartition(".")
+        where = source if module == source.module else _readable(module)
+        there = where.find(name) if where else None
+        if there is None or there[1] is found:
+            classes.append(dotted)
+            continue
+        signature = _signature(*there)
+        options = {**signature.options, **options}
+        constants = {**signature.constants, **constants}
+        classes += signature.classes
+    return Signature(options, constants, tuple(classes))
+
+
+def _aliases(tree: ast.Module, known: dict[str, Any] | None = None) -> dict[str, Any]:
     """Module-level names of types, such as `Pool = Literal["tokens", "positions"]`."""
     found: dict[str, Any] = {}
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            hint = _type(node.value, {**_NAMES, **found})
+            hint = _type(node.value, {**(known or _NAMES), **found})
             if hint is not Any:
                 found[node.targets[0].id] = hint
     return found

@@ -70,10 +70,11 @@ def load(task: TaskConfig, cache: Path, known: Fitted | None = None) -> Data:
     prepared = prepare(task, cache, known)
     found = prepared.material
     tensors = {name: torch.from_numpy(array) for name, array in (found.arrays | found.fitted.arrays).items()}
+    splits = {name: _split(found, tensors, name) for name in found.counts()}
     return Data(
         name=task.name,
-        sizes=found.sizes,
-        splits={name: _split(found, tensors, name) for name in found.counts()},
+        sizes=_measured(found.sizes, splits["train"]) if "train" in splits else found.sizes,
+        splits=splits,
         fingerprint=prepared.fingerprint,
         source=found.source,
         classes=found.fitted.classes,
@@ -83,6 +84,15 @@ def load(task: TaskConfig, cache: Path, known: Fitted | None = None) -> Data:
         absent=found.absent,
         record=prepared.record(),
     )
+
+
+def _measured(sizes: Sizes, train: Split) -> Sizes:
+    """The sizes with what the training split alone tells."""
+    if sizes.kind == "images":
+        return replace(sizes, examples=len(train))
+    lengths = train.lengths if isinstance(train, Examples) else None
+    shortest = sizes.shape[0] if lengths is None else int(lengths.min())
+    return replace(sizes, examples=len(train), shortest=shortest)
 
 
 def _split(found: Material, tensors: dict[str, Tensor], name: str) -> Split:

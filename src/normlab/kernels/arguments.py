@@ -14,7 +14,35 @@ ARGUMENTS = ("x", "h0", "c0", "weight_x", "weight_h", "bias", "gain_x", "gain_h"
 DEVICES = ("cpu", "cuda")
 
 
-class Site(NamedTuple):
+class Sequences(NamedTuple):
+    """What a recurrence reads.
+
+    x     float32 or float64 [B, T, I]
+    h     state before the first step, [B, H]; None: 0
+    c     the same
+    mask  bool [B, T], true where real; None: all real
+    """
+
+    x: Tensor
+    h: Tensor | None = None
+    c: Tensor | None = None
+    mask: Tensor | None = None
+
+
+class Weights(NamedTuple):
+    """The weights of a cell, gates in the order forget, input, output, candidate.
+
+    x     [4H, I]
+    h     [4H, H]
+    bias  [4H], or [T, 4H] where each step has its own
+    """
+
+    x: Tensor
+    h: Tensor
+    bias: Tensor
+
+
+class CellNorm(NamedTuple):
     """A norm inside the cell, which computes gain · x̂ + bias.
 
     norm  what x̂ is: x itself (`none`), or x normalised by `rms`, `layer` or the statistics of a `batch`
@@ -27,8 +55,8 @@ class Site(NamedTuple):
     bias: Tensor | None = None
 
 
-class Moments(NamedTuple):
-    """Per-step statistics of a site with C channels.
+class StepStatistics(NamedTuple):
+    """Statistics of a site with C channels, for each time step.
 
     mean  [K, T, C], for each chunk of examples; or the running ones, [T, C]
     var   the same, biased
@@ -38,57 +66,80 @@ class Moments(NamedTuple):
     var: Tensor
 
 
+OfSites = tuple[StepStatistics | None, StepStatistics | None, StepStatistics | None]  # of x, h and c
+
+
 class Pool(NamedTuple):
     """How sites with `batch` pool.
 
     examples  consecutive examples that share statistics; the last chunk may have fewer
-    running   of x, h and c, each absent if not `batch`: what sets of fewer than two real examples take
+    running   each absent if not `batch`: what sets of fewer than two real examples take
     """
 
     examples: int
-    running: tuple[Moments | None, Moments | None, Moments | None]
+    running: OfSites
 
 
-class Result(NamedTuple):
+class CellNorms(NamedTuple):
+    """The norms of a cell.
+
+    x, h   over the 4H channels of the gates' inputs
+    c      over H
+    parts  1, or 4 for `rms` and `layer` over each gate's H alone
+    eps    added to the variance or mean square
+    pool   for `batch`, which is all sites' norm or none's
+    """
+
+    x: CellNorm = CellNorm()
+    h: CellNorm = CellNorm()
+    c: CellNorm = CellNorm()
+    parts: int = 1
+    eps: float = 1e-5
+    pool: Pool | None = None
+
+    @property
+    def sites(self) -> tuple[CellNorm, CellNorm, CellNorm]:
+        """Those of x, h and c."""
+        return self.x, self.h, self.c
+
+
+class States(NamedTuple):
     """What a recurrence gives.
 
-    h        after each step, [B, T, H]
-    c        after the last step, [B, H]
-    moments  that `batch` sites took, of x, h and c, [K, T, C]; without gradient
+    h           after each step, [B, T, H]
+    c           after the last step, [B, H]
+    statistics  that `batch` sites took, [K, T, C]; without gradient
     """
 
     h: Tensor
     c: Tensor
-    moments: tuple[Moments | None, Moments | None, Moments | None]
+    statistics: OfSites
 
 
-def check(
-    arguments: tuple[Tensor | None, ...],
-    sites: tuple[Site, Site, Site],
-    mask: Tensor | None,
-    parts: int,
-    pool: Pool | None,
-) -> None:
+def flat(sequences: Sequences, weights: Weights, norms: CellNorms) -> tuple[Tensor | None, ...]:
+    """The tensors that a loop is differentiated by, in the order of `ARGUMENTS`."""
+    gains = (site.gain for site in norms.sites)
+    return (sequences.x, sequences.h, sequences.c, *weights, *gains, norms.c.bias)
+
+
+def check(sequences: Sequences, weights: Weights, norms: CellNorms) -> None:
     """Raise InputError unless the arguments fit one another: the kernels trust them."""
-    x, _, _, _, weight_h, bias, *_ = arguments
-    assert x is not None
-    assert weight_h is not None
-    assert bias is not None
+    x, mask, parts, pool = sequences.x, sequences.mask, norms.parts, norms.pool
     if x.device.type not in DEVICES:
         raise InputError(f"x lies on {x.device}, and the fused LSTM runs on the CPU or a GPU")
     if x.ndim != 3 or 0 in x.shape:
         raise InputError(f"x must be [examples, steps, features] with at least one of each, not {list(x.shape)}")
-    if weight_h.ndim != 2:
-        raise InputError(f"weight_h must be [4H, H], not {list(weight_h.shape)}")
-    pooled = any(site.norm == "batch" for site in sites)
-    if pooled != (pool is not None) or any(site.norm in ("rms", "layer") for site in sites if pooled):
+    if weights.h.ndim != 2:
+        raise InputError(f"weight_h must be [4H, H], not {list(weights.h.shape)}")
+    pooled = any(site.norm == "batch" for site in norms.sites)
+    if pooled != (pool is not None) or any(site.norm in ("rms", "layer") for site in norms.sites if pooled):
         raise InputError("batch norm takes a pool, which no other norm does, and no other norm beside it")
     if pool is not None and pool.examples < 1:
         raise InputError(f"a pool has at least one example, not {pool.examples}")
     if parts not in (1, GATES):
         raise InputError(f"parts={parts}: a norm sees all gates together (1) or each alone ({GATES})")
-    (batch, steps, features), units = x.shape, weight_h.shape[1]
-    rows = (steps,) if bias.ndim == 2 else ()
+    (batch, steps, features), units = x.shape, weights.h.shape[1]
+    rows = (steps,) if weights.bias.ndim == 2 else ()
     gates, cells = (*rows, GATES * units), (*rows, units)
     shapes = (
         (batch, steps, features),
@@ -98,7 +149,7 @@ def check(
         (GATES * units, units),
         *(gates, gates, gates, cells, cells),
     )
-    for name, tensor, shape in zip(ARGUMENTS, arguments, shapes, strict=True):
+    for name, tensor, shape in zip(ARGUMENTS, flat(sequences, weights, norms), shapes, strict=True):
         if tensor is None:
             continue
         if tensor.shape != shape:
@@ -112,7 +163,7 @@ def check(
             f"mask must be bool [examples, steps] = {[batch, steps]} on {x.device}, "
             f"not {mask.dtype} {list(mask.shape)} on {mask.device}"
         )
-    for site, size in zip(sites, (GATES * units // parts, GATES * units // parts, units), strict=True):
+    for site, size in zip(norms.sites, (GATES * units // parts, GATES * units // parts, units), strict=True):
         if site.norm == "layer" and size == 1:
             raise InputError("layer norm over one value is always 0; take at least two units")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from normlab.config.schema import InputError
 from normlab.kernels import batch, build
-from normlab.kernels.arguments import Site
+from normlab.kernels.arguments import CellNorm, CellNorms, Sequences, Weights
 from normlab.kernels.batch import Norms
 from normlab.kernels.recurrence import recurrence
 from normlab.norms.base import Norm
@@ -64,27 +64,21 @@ def collecting(norms: Norms) -> bool:
     return any(isinstance(norm, BatchNorm) and norm.collected is not None for norm in norms)
 
 
-def run(
-    x: Tensor,
-    weight_x: Tensor,
-    weight_h: Tensor,
-    bias: Tensor,
-    norms: Norms,
-    state: tuple[Tensor, Tensor],
-    mask: Tensor | None,
-) -> Tensor:
+def run(sequences: Sequences, weights: Weights, norms: Norms) -> Tensor:
     """The hidden state after each step, [B, T, H]; see `recurrence`."""
     if any(isinstance(norm, BatchNorm) for norm in norms):
-        return batch.run(x, weight_x, weight_h, bias, norms, state, mask)
-    sites = (_site(norms[0]), _site(norms[1]), _site(norms[2]))
+        return batch.run(sequences, weights, norms)
+    at_x, at_h, at_c = (_cell_norm(norm) for norm in norms)
+    made = CellNorms(at_x, at_h, at_c)
     for norm in norms:
         if isinstance(norm, LayerNorm | RMSNorm):
-            return recurrence(x, weight_x, weight_h, bias, sites, state, mask, parts=norm.parts, eps=norm.eps).h
-    return recurrence(x, weight_x, weight_h, bias, sites, state, mask).h
+            made = made._replace(parts=norm.parts, eps=norm.eps)
+            break
+    return recurrence(sequences, weights, made).h
 
 
-def _site(norm: Norm | None) -> Site:
-    return Site() if norm is None else Site(_KNOWN[type(norm)], norm.gain, norm.bias)
+def _cell_norm(norm: Norm | None) -> CellNorm:
+    return CellNorm() if norm is None else CellNorm(_KNOWN[type(norm)], norm.gain, norm.bias)
 
 
 def _obstacle(norms: Norms) -> str | None:

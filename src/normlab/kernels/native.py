@@ -20,8 +20,8 @@ CHOICES = ("norm_x", "norm_h", "norm_c", "per_step", "keep_x")
 Tensors = Mapping[str, Tensor | None]
 
 
-class Problem(ctypes.Structure):
-    """Sizes and options of one call."""
+class LoopOptions(ctypes.Structure):
+    """Sizes and options of one call: the structure Problem of cpu/problem.h."""
 
     _fields_ = [*((name, ctypes.c_int64) for name in (*SIZES, *CHOICES)), ("eps", ctypes.c_double)]
 
@@ -34,14 +34,14 @@ class _Gradients(ctypes.Structure):
     _fields_ = [(name, ctypes.c_void_p) for name in ("dy", "dc_last", *ARGUMENTS)]
 
 
-def saved_size(problem: Problem, dtype: torch.dtype) -> int:
+def saved_size(options: LoopOptions, dtype: torch.dtype) -> int:
     """Numbers that the backward pass needs of the forward pass."""
-    return _size("saved_size", dtype, ctypes.byref(problem))
+    return _size("saved_size", dtype, ctypes.byref(options))
 
 
-def statistics_size(problem: Problem, dtype: torch.dtype) -> int:
+def statistics_size(options: LoopOptions, dtype: torch.dtype) -> int:
     """Numbers of per-step statistics; 0 where no site pools over examples."""
-    return _size("statistics_size", dtype, ctypes.byref(problem))
+    return _size("statistics_size", dtype, ctypes.byref(options))
 
 
 def lanes(dtype: torch.dtype) -> int:
@@ -49,15 +49,15 @@ def lanes(dtype: torch.dtype) -> int:
     return _size("lanes", dtype)
 
 
-def forward(problem: Problem, tensors: Tensors, dtype: torch.dtype) -> None:
+def forward(options: LoopOptions, tensors: Tensors, dtype: torch.dtype) -> None:
     """Fill `y` and `c_last`, and where there are any `saved` and `statistics`."""
-    _function("forward", dtype)(ctypes.byref(problem), ctypes.byref(_Inputs(**_pointers(tensors))))
+    _function("forward", dtype)(ctypes.byref(options), ctypes.byref(_Inputs(**_pointers(tensors))))
 
 
-def backward(problem: Problem, tensors: Tensors, gradients: Tensors, dtype: torch.dtype) -> None:
+def backward(options: LoopOptions, tensors: Tensors, gradients: Tensors, dtype: torch.dtype) -> None:
     """Fill the gradients of the arguments from `dy` and `dc_last`."""
     inputs, outputs = _Inputs(**_pointers(tensors)), _Gradients(**_pointers(gradients))
-    _function("backward", dtype)(ctypes.byref(problem), ctypes.byref(inputs), ctypes.byref(outputs))
+    _function("backward", dtype)(ctypes.byref(options), ctypes.byref(inputs), ctypes.byref(outputs))
 
 
 def _size(name: str, dtype: torch.dtype, *arguments: Any) -> int:

@@ -7,12 +7,12 @@ from statistics import linear_regression
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from normlab.config.measures.gradients import GradientGrowth
-from normlab.config.schema import RunConfig
+from normlab.config.schema import InputError, RunConfig
 from normlab.folder.place import Place
-from normlab.models.mlp import MLP
+from normlab.models.base import Model, outputs_of
 from normlab.probes.signals import cosine, rms
 from normlab.session.session import Session
 from normlab.session.task import build_task
@@ -86,24 +86,15 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     return session.finish(summary)
 
 
-def hidden(model: nn.Module, inputs: Tensor) -> list[Tensor]:
+def hidden(model: Model, inputs: Tensor) -> list[Tensor]:
     """x_1 … x_L of one forward pass, as parts of its graph."""
-    kept: list[Tensor] = []
-
-    def keep_input(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        kept.append(arguments[0])
-
-    def keep_output(_module: nn.Module, _arguments: tuple[Any, ...], output: Tensor) -> None:
-        kept.append(output)
-
-    if isinstance(model, MLP):  # a layer's output, shortcut included, is what the next one reads
-        handles = [layer.register_forward_pre_hook(keep_input) for layer in (*model.linears[1:], model.head)]
-    else:
-        blocks = model.get_submodule("blocks")
-        handles = [block.register_forward_hook(keep_output) for block in blocks.children()]
-    model(inputs)
-    for handle in handles:
-        handle.remove()
+    with outputs_of(model.hidden_layers()) as kept:
+        model(inputs)
+    if len(kept) < 2:
+        raise InputError(
+            f"measure=gradient_growth needs two hidden layers at least, and {type(model).__name__}.hidden_layers() "
+            f"names {len(kept)}"
+        )
     return kept
 
 

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from normlab.config.measures.training import Lengths
 from normlab.config.schema import InputError, RunConfig
+from normlab.config.signature import read
 from normlab.data.batch import Batch
 from normlab.data.load import Data
 from normlab.data.splits import Windows
 from normlab.folder.place import Place
 from normlab.measures import training
+from normlab.models.base import Model, outputs_of
 from normlab.models.checkpoint import load_checkpoint
-from normlab.models.lstm import LSTM
 from normlab.session.session import Session
 
 
@@ -117,7 +118,7 @@ def _tokens_per_character(data: Data, name: str) -> float:
     return split.predicted / data.characters[name]
 
 
-def _both(model: nn.Module, split: Windows, start: int, config: RunConfig) -> tuple[Scores, Scores]:
+def _both(model: Model, split: Windows, start: int, config: RunConfig) -> tuple[Scores, Scores]:
     """Of adjacent windows, and of later halves."""
     # as many tokens a batch as training's validations have
     count = max(1, config.task.eval_batch_size * (config.task.max_length or split.length) // split.length)
@@ -133,27 +134,22 @@ def late_windows(split: Windows, start: int) -> Tensor:
 
 
 @torch.no_grad()
-def score(model: nn.Module, split: Windows, index: Tensor, skip: int, count: int) -> Scores:
+def score(model: Model, split: Windows, index: Tensor, skip: int, count: int) -> Scores:
     """Scores of the windows that begin at `index`, but for their first `skip` tokens; `count` windows a batch."""
     zeros = torch.zeros(split.length, dtype=torch.float64)
     loss, scored, rms, states = zeros.clone(), zeros.clone(), zeros.clone(), zeros.clone()
-    kept: list[Tensor] = []
-    handles = []
-    if isinstance(model, LSTM):
-        handles.append(model.layers[-1].register_forward_hook(lambda _module, _inputs, output: kept.append(output)))
-    for part in index.split(count):
-        batch = split.gather(part)
-        real = (torch.ones_like(batch.targets) if batch.mask is None else batch.mask).double()
-        losses = _losses(model(batch.inputs, batch.mask), batch)
-        late = real.clone()
-        late[:, :skip] = 0
-        loss += (losses * late).sum(0).cpu()
-        scored += late.sum(0).cpu()
-        states += real.sum(0).cpu()
-        if kept:
-            rms += (kept.pop().double().square().mean(-1).sqrt() * real).sum(0).cpu()
-    for handle in handles:
-        handle.remove()
+    with outputs_of(model.hidden_layers()[-1:] if model.recurrent else []) as kept:
+        for part in index.split(count):
+            batch = split.gather(part)
+            real = (torch.ones_like(batch.targets) if batch.mask is None else batch.mask).double()
+            losses = _losses(model(batch.inputs, batch.mask), batch)
+            late = real.clone()
+            late[:, :skip] = 0
+            loss += (losses * late).sum(0).cpu()
+            scored += late.sum(0).cpu()
+            states += real.sum(0).cpu()
+            if kept:
+                rms += (kept.pop().double().square().mean(-1).sqrt() * real).sum(0).cpu()
     return Scores(loss, scored, rms, states)
 
 
@@ -169,8 +165,8 @@ def bits(scores: Scores, tokens_per_character: float) -> float:
 
 
 def _of_state(config: RunConfig, scores: Scores | None, length: int) -> dict[str, float | None]:
-    """The drifts of an LSTM."""
-    if config.model_name != "lstm":
+    """The drifts of a recurrent model."""
+    if not read(config.model["_target_"]).constants["recurrent"]:
         return {}
     sizes = None if scores is None else scores.rms / scores.states
     found = {

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from normlab.config.measures.gradients import ScaleInvariance
-from normlab.config.schema import RunConfig
+from normlab.config.schema import InputError, RunConfig
 from normlab.folder.place import Place
 from normlab.models.base import Model
 from normlab.session.session import Session
@@ -36,12 +36,17 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     null: not finite.
 
     Raises:
-        InputError: no norm follows a layer directly, or the training split has fewer examples.
+        InputError: a norm doesn't follow a layer directly, or the training split has fewer examples.
     """
     options = config.measure
     assert isinstance(options, ScaleInvariance)
     session = Session(config, place)
     model = session.model().double().train()
+    for site in model.sites():
+        if site.fed_by is None:
+            raise InputError(
+                f"measure=scale_invariance scales the layer before each norm; {site.norm} has none: {site.obstacle}"
+            )
     batch = session.sample(options.examples, "measure.examples")
     changes = compare(model, batch.inputs.double(), batch.targets, options.factor, session.seed("units"))
     return session.finish({**changes, "parameters": sum(p.numel() for p in model.parameters())})

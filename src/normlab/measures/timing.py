@@ -18,6 +18,7 @@ from normlab.data.batch import Batch
 from normlab.data.loader import loader
 from normlab.measures.blocks import AGAINST, Part, Times, interleaved
 from normlab.models.base import Model
+from normlab.models.statistics import check_statistics
 from normlab.session.session import Session
 
 Clock = Literal["process", "wall"]
@@ -50,7 +51,13 @@ class Bench:
 
     def models(self) -> dict[str, Model]:
         """The network with either norm; what both share has the same initial values."""
-        return {suffix: self.session.model(norm).to(self.device, self.dtype) for suffix, norm in self.norms.items()}
+        return {suffix: self._model(norm) for suffix, norm in self.norms.items()}
+
+    def _model(self, norm: dict[str, Any]) -> Model:
+        model = self.session.model(norm)
+        if self.options.trained:
+            check_statistics(model, self.session.data.sizes, self.options.batch_size)
+        return model.to(self.device, self.dtype)
 
     def batches(self, size: int, count: int) -> list[Batch]:
         """The first batches that training would see with a batch of that many examples, on the device."""

@@ -6,23 +6,41 @@ import importlib
 from functools import partial
 from typing import Any
 
-from normlab.config.schema import Sizes
+from normlab.config.schema import InputError, Sizes, component_name
 from normlab.models.base import Model
+from normlab.models.statistics import check_statistics
 
 
 def build_model(norm: dict[str, Any], model: dict[str, Any], sizes: Sizes) -> Model:
-    """The model that `conf/model` and `conf/norm` describe, for data of these sizes.
+    """The model that `conf/model` and `conf/norm` describe, for data of these sizes, checked to be trainable on them.
 
     Initial values come from torch's global generator, so seed it first. Norms draw nothing from it:
     tensors that two norms share get the same values.
+
+    Raises:
+        InputError: the norm has no meaning at a site of the model, or the model does not keep its contract.
     """
-    built: Model = factory(model)(factory(norm), sizes)
+    built = assemble(norm, model, sizes)
+    check_statistics(built, sizes)
     return built
+
+
+def assemble(norm: dict[str, Any], model: dict[str, Any], sizes: Sizes) -> Model:
+    """The same for a model that has been trained already, whatever the data are now."""
+    built = factory(model)(factory(norm), sizes)
+    if not isinstance(built, Model):
+        name = type(built).__name__
+        raise InputError(f"model={component_name(model)}: {name} must subclass normlab.models.base.Model: {_RECIPE}")
+    return built
+
+
+_RECIPE = "class MyModel(Model), with __init__(self, norm, sizes, *, width=64) and forward(self, inputs, mask=None)"
 
 
 def factory(node: dict[str, Any]) -> partial[Any]:
     """The class that a node of the config names, with its options chosen."""
-    # the same as hydra.utils.instantiate of a partial, where Hydra is not installed
+    # the same as hydra.utils.instantiate of a partial, where Hydra is not installed; `defaults` stands in a file that
+    # was read without composing it, and is no option
     module, _, name = node["_target_"].rpartition(".")
-    options = {key: value for key, value in node.items() if key not in ("_target_", "_partial_")}
+    options = {key: value for key, value in node.items() if key not in ("_target_", "_partial_", "defaults")}
     return partial(getattr(importlib.import_module(module), name), **options)

@@ -12,7 +12,7 @@ import torch
 from normlab.config.schema import InputError, RunConfig, Sizes
 from normlab.folder.seal import state_of
 from normlab.models.base import Model
-from normlab.models.build import build_model
+from normlab.models.build import assemble
 
 
 def describe(config: RunConfig, sizes: Sizes, data: dict[str, Any]) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def load_checkpoint(path: str | Path) -> Model:
     """
     checkpoint = read_checkpoint(path)
     config, sizes = recorded(checkpoint)
-    model = build_model(config.norm, config.model, sizes)
+    model = assemble(config.norm, config.model, sizes)
     prefix = "model."
     model.load_state_dict(
         {name[len(prefix) :]: value for name, value in checkpoint["state_dict"].items() if name.startswith(prefix)}

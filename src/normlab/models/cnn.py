@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -42,8 +42,9 @@ class CNN(Model):
         activation: nonlinearity.
     """
 
-    kinds = ("images",)
-    layouts = ("BCHW",)
+    kinds: ClassVar[tuple[str, ...]] = ("images",)
+    layouts: ClassVar[tuple[str, ...]] = ("BCHW",)
+    depth: ClassVar[tuple[str, ...]] = ("stages", "depth")
 
     def __init__(
         self,
@@ -68,8 +69,11 @@ class CNN(Model):
         for stage in range(stages):
             for i in range(depth):
                 stride = 2 if stage > 0 and i == 0 else 1
-                self.blocks.append(make_block(norm, channels, width * 2**stage, stride, residual, activation))
-                channels = width * 2**stage
+                wide = width * 2**stage
+                self.blocks.append(
+                    make_block(norm, channels, wide, stride=stride, residual=residual, activation=activation)
+                )
+                channels = wide
         # post_conv normalises the stem's output, pre_activation that of the last block
         self.norm = norm(width if placement == "post_conv" else channels, "BCHW")
         self.activation = make_activation(activation)
@@ -108,6 +112,10 @@ class CNN(Model):
             previous = f"{path}.conv2"
         return sites if post else [*sites, self._after(previous, "norm")]
 
+    def hidden_layers(self) -> list[nn.Module]:
+        """The blocks."""
+        return list(self.blocks)
+
     def _after(self, conv: str, norm: str) -> Site:
         """A pre-activation norm: without shortcuts nothing but the convolution before it feeds it."""
         return Site(norm, None, _SUM) if self.residual else Site(norm, conv)
@@ -116,7 +124,9 @@ class CNN(Model):
 class _PostConvBlock(nn.Module):
     """y = norm₂(conv₂(act(norm₁(conv₁(x))))), then act(y + shortcut(x))."""
 
-    def __init__(self, norm: NormFactory, inner: int, outer: int, stride: int, residual: bool, activation: str) -> None:
+    def __init__(
+        self, norm: NormFactory, inner: int, outer: int, *, stride: int, residual: bool, activation: str
+    ) -> None:
         super().__init__()
         self.residual = residual
         self.conv1 = nn.Conv2d(inner, outer, 3, stride, padding=1)
@@ -139,7 +149,9 @@ class _PostConvBlock(nn.Module):
 class _PreActivationBlock(nn.Module):
     """a = act(norm₁(x)), y = conv₂(act(norm₂(conv₁(a)))), then y + x, or y + shortcut(a)."""
 
-    def __init__(self, norm: NormFactory, inner: int, outer: int, stride: int, residual: bool, activation: str) -> None:
+    def __init__(
+        self, norm: NormFactory, inner: int, outer: int, *, stride: int, residual: bool, activation: str
+    ) -> None:
         super().__init__()
         self.residual = residual
         self.norm1 = norm(inner, "BCHW")

@@ -19,7 +19,7 @@ def fold(model: Model) -> Model:
     the same function, exact but for rounding. Nothing is folded in part.
 
     Args:
-        model: a model of this package; it stays as it is.
+        model: stays as it is.
 
     Raises:
         InputError: a norm can't be folded; the message says which one and why.

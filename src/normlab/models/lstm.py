@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from normlab.config.schema import InputError, Sizes
 from normlab.kernels import cells
+from normlab.kernels.arguments import Sequences, Weights
 from normlab.models.activation import initialise
-from normlab.models.base import Model, Site
+from normlab.models.base import Model
 from normlab.models.padding import last_real, masked_mean, reverse
 from normlab.norms.base import Norm, NormFactory
 
@@ -61,8 +62,11 @@ class LSTM(Model):
             serve.
     """
 
-    kinds = ("features", "tokens")
-    layouts = ("BC",)
+    kinds: ClassVar[tuple[str, ...]] = ("features", "tokens")
+    layouts: ClassVar[tuple[str, ...]] = ("BC",)
+    depth: ClassVar[tuple[str, ...]] = ("layers",)
+    recurrent: ClassVar[bool] = True
+    obstacle: ClassVar[str] = "a recurrent site sees padding, and may keep statistics for each time step"
 
     def __init__(
         self,
@@ -97,21 +101,21 @@ class LSTM(Model):
         features = embedding if sizes.vocabulary else sizes.shape[-1]
         for _ in range(layers):
             directions = [
-                Cell(
+                LSTMCell(
                     norm,
                     features,
                     width,
-                    sizes.positions,
-                    placement,
-                    gates,
-                    cell_norm,
-                    recurrent_init,
-                    state_noise,
-                    kernel,
+                    positions=sizes.positions,
+                    placement=placement,
+                    gates=gates,
+                    cell_norm=cell_norm,
+                    recurrent_init=recurrent_init,
+                    state_noise=state_noise,
+                    kernel=kernel,
                 )
                 for _ in range(2 if bidirectional else 1)
             ]
-            self.layers.append(Layer(*directions))
+            self.layers.append(LSTMLayer(*directions))
             features = width * len(directions)
             if placement == "between":
                 # gain 1: a norm's smaller gain at recurrent sites is for what passes through many steps
@@ -156,6 +160,10 @@ class LSTM(Model):
         """The kernel of the recurrence."""
         return {"kernel": self.kernel}
 
+    def hidden_layers(self) -> list[nn.Module]:
+        """The recurrent layers, each of which gives its hidden state after each step."""
+        return list(self.layers)
+
     @contextmanager
     def unfused(self) -> Iterator[None]:
         """All cells take the plain kernel: the fused one calls no norm."""
@@ -168,19 +176,14 @@ class LSTM(Model):
             for cell, kernel in kernels.items():
                 cell.kernel = kernel
 
-    def _cells(self) -> list[Cell]:
-        return [module for module in self.modules() if isinstance(module, Cell)]
-
-    def sites(self) -> list[Site]:
-        """Where the norms stand; none can be folded."""
-        obstacle = "a recurrent site sees padding, and may keep statistics for each time step"
-        return [Site(path, None, obstacle) for path, module in self.named_modules() if isinstance(module, Norm)]
+    def _cells(self) -> list[LSTMCell]:
+        return [module for module in self.modules() if isinstance(module, LSTMCell)]
 
 
-class Layer(nn.Module):
+class LSTMLayer(nn.Module):
     """One cell, or two that read in opposite directions, whose outputs stand side by side."""
 
-    def __init__(self, forwards: Cell, backwards: Cell | None = None) -> None:
+    def __init__(self, forwards: LSTMCell, backwards: LSTMCell | None = None) -> None:
         super().__init__()
         self.forwards = forwards
         self.backwards = backwards
@@ -193,7 +196,7 @@ class Layer(nn.Module):
         return torch.cat([y, reverse(self.backwards(reverse(x, mask), mask), mask)], -1)
 
 
-class Cell(nn.Module):
+class LSTMCell(nn.Module):
     """One direction of one layer: the recurrence of `LSTM`, over all steps of a batch.
 
     Below is plain tensor code; `kernels/` has the same, fused, which is measured against it.
@@ -213,12 +216,13 @@ class Cell(nn.Module):
         norm: NormFactory,
         features: int,
         width: int,
+        *,
         positions: int | None,
-        placement: str,
-        gates: str,
-        cell_norm: bool,
-        recurrent_init: str,
-        state_noise: float,
+        placement: str = "inside",
+        gates: str = "joint",
+        cell_norm: bool = True,
+        recurrent_init: str = "orthogonal",
+        state_noise: float = 0.0,
         kernel: Literal["auto", "plain", "fused"] = "plain",
     ) -> None:
         super().__init__()
@@ -247,7 +251,8 @@ class Cell(nn.Module):
         """The hidden state after each step, [B, T, H], for x [B, T, features] and mask [B, T]."""
         norms = self._norms()
         if self.kernel == "fused" and (self.forced or cells.serves(x)) and not cells.collecting(norms):
-            return cells.run(x, self.weight_x, self.weight_h, self.bias, norms, self._begin(x), mask)
+            weights = Weights(self.weight_x, self.weight_h, self.bias)
+            return cells.run(Sequences(x, *self._begin(x), mask), weights, norms)
         inputs = F.linear(x, self.weight_x)
         if self.norm_x is not None:
             inputs = self.norm_x(inputs, mask)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -31,8 +31,9 @@ class MLP(Model):
         residual: identity shortcut around each hidden layer but the first (He et al. 2016, arXiv:1512.03385).
     """
 
-    kinds = ("images", "features")
-    layouts = ("BC",)
+    kinds: ClassVar[tuple[str, ...]] = ("images", "features")
+    layouts: ClassVar[tuple[str, ...]] = ("BC",)
+    depth: ClassVar[tuple[str, ...]] = ("depth",)
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class MLP(Model):
         linears = [nn.Linear(widths[i], widths[i + 1]) for i in range(depth)]
         self.linears = nn.ModuleList(linears)
         self.norms = nn.ModuleList(norm(width, "BC") for _ in range(depth))
+        self.ends = nn.ModuleList(nn.Identity() for _ in range(depth))  # of the hidden layers, where hooks can stand
         self.activation = make_activation(activation)
         self.head = nn.Linear(width, sizes.outputs)
         for linear in linears:
@@ -66,11 +68,15 @@ class MLP(Model):
         if mask is not None or inputs.shape[1:] != self.shape:
             raise InputError(f"model=mlp takes examples of one shape, {self.shape}; model=lstm takes any length")
         x = inputs.flatten(1)
-        for i, (linear, norm) in enumerate(zip(self.linears, self.norms, strict=True)):
+        for i, (linear, norm, end) in enumerate(zip(self.linears, self.norms, self.ends, strict=True)):
             y = self.activation(norm(linear(x)))
-            x = x + y if self.residual and i > 0 else y
+            x = end(x + y if self.residual and i > 0 else y)
         logits: Tensor = self.head(x)
         return logits
+
+    def hidden_layers(self) -> list[nn.Module]:
+        """What each hidden layer gives, its shortcut included."""
+        return list(self.ends)
 
     def sites(self) -> list[Site]:
         """Every norm follows its linear layer."""

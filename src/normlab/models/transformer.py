@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from normlab.config.schema import InputError, Sizes
 from normlab.models.activation import activation as make_activation
 from normlab.models.activation import initialise
-from normlab.models.base import Model, Site
+from normlab.models.base import Model
 from normlab.models.padding import masked_mean
 from normlab.norms.base import Norm, NormFactory
 
@@ -57,8 +57,10 @@ class Transformer(Model):
         InputError: the options contradict each other, or the norm would let a position see later ones.
     """
 
-    kinds = ("features", "tokens")
-    layouts = ("BTC",)
+    kinds: ClassVar[tuple[str, ...]] = ("features", "tokens")
+    layouts: ClassVar[tuple[str, ...]] = ("BTC",)
+    depth: ClassVar[tuple[str, ...]] = ("layers",)
+    obstacle: ClassVar[str] = "it sees padding, and reads a sum of branches or feeds one"
 
     def __init__(
         self,
@@ -166,10 +168,13 @@ class Transformer(Model):
         embedded: Tensor = self.dropout(x)
         return embedded
 
-    def sites(self) -> list[Site]:
-        """Where the norms stand; none can be folded."""
-        obstacle = "it sees padding, and reads a sum of branches or feeds one"
-        return [Site(path, None, obstacle) for path, module in self.named_modules() if isinstance(module, Norm)]
+    def hidden_layers(self) -> list[nn.Module]:
+        """The blocks."""
+        return list(self.blocks)
+
+    def token_vectors(self) -> nn.Module:
+        """The embedding."""
+        return self.embedding
 
 
 class Block(nn.Module):

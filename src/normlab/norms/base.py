@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from typing import Literal, Protocol
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +40,14 @@ class Norm(nn.Module, ABC):
     Mask. Bool, x's shape without channels, true where real. Statistics never see padding, and padded outputs
     are 0, as long as padding is finite. Without a mask everything is real.
 
+    A subclass states `axes`, its own options as keyword-only parameters, and `normalise`; the site's parameters pass
+    through it to this constructor, where alone they are written down:
+
+        def __init__(self, *site: Any, eps: float = 1e-5, **named: Any) -> None:
+            super().__init__(*site, **named)
+
+    A subclass of another norm that changes only `normalise` needs no constructor: it has that norm's options.
+
     A norm is built without drawing a random number, so norms leave a model's other initial values alone.
     Statistics are computed in float32 at least; y has x's dtype. Under `torch.func.vmap` parameters and
     buffers are stacked over seeds.
@@ -57,6 +67,8 @@ class Norm(nn.Module, ABC):
 
     # Plain literals: an option check reads them from the source, without importing torch.
     layouts: tuple[str, ...] = ("BC", "BCHW", "BTC")  # where the norm has a meaning
+    # layout → the axes over which one set of statistics is taken, in letters of the layout; absent: no statistics
+    axes: ClassVar[dict[str, str]] = {}
     causal = True  # may stand at a `BTC` site whose positions must not see later ones
     nearest = "layer"  # what to use where this one is refused
 
@@ -71,8 +83,6 @@ class Norm(nn.Module, ABC):
         positions: int | None = None,
         bias: bool = True,
         gain_init: float | None = None,
-        *,
-        affine: bool = True,
     ) -> None:
         super().__init__()
         if layout not in self.layouts:
@@ -86,9 +96,10 @@ class Norm(nn.Module, ABC):
         self.layout = layout
         self.parts = parts
         self.positions = positions
+        self.gain_init = gain_init
         initial = torch.full((num_features,), 1.0 if gain_init is None else float(gain_init))
-        self.register_parameter("gain", nn.Parameter(initial) if affine else None)
-        self.register_parameter("bias", nn.Parameter(torch.zeros(num_features)) if affine and bias else None)
+        self.register_parameter("gain", nn.Parameter(initial))
+        self.register_parameter("bias", nn.Parameter(torch.zeros(num_features)) if bias else None)
 
     @property
     def name(self) -> str:
@@ -96,14 +107,35 @@ class Norm(nn.Module, ABC):
         return type(self).__module__.rpartition(".")[2]
 
     @property
+    def pooled(self) -> str:
+        """The axes over which one set of statistics is taken here, in letters of the layout; empty: no statistics."""
+        return self.axes.get(self.layout, "")
+
+    @property
     def couples_examples(self) -> bool:
         """Whether, in training, an output depends on other examples of the batch."""
-        return False
+        return "B" in self.pooled
 
     @property
     def couples_positions(self) -> bool:
         """Whether, in training, an output depends on other time positions of its sequence."""
-        return False
+        return "T" in self.pooled
+
+    @property
+    def pooled_channels(self) -> int:
+        """Channels that share a set of statistics where `pooled` has C: those of one of `parts` blocks."""
+        return self.num_features // self.parts
+
+    def values_per_statistic(self, lengths: Mapping[str, int]) -> int | None:
+        """How many values one set of statistics is taken over, in training; None: the norm takes no statistics.
+
+        Over a single value a norm's output does not depend on its input, so a model is refused where this is 1.
+
+        Args:
+            lengths: of the input's axes other than C, such as `{"B": 64, "H": 7, "W": 7}`; one that is absent counts 1.
+        """
+        known = {**lengths, "C": self.pooled_channels}
+        return math.prod(known.get(axis, 1) for axis in self.pooled) if self.pooled else None
 
     def eval_affine(self, step: int | None = None) -> tuple[Tensor, Tensor] | None:
         """Scale and shift, [C] each, where the norm is a fixed affine map a channel in eval mode; else None.

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from normlab.config.schema import InputError
-from normlab.norms.base import Layout, Norm
+from normlab.norms.base import Norm
 from normlab.norms.moments import Moments, at_least_float32, merge, moments
 from normlab.norms.processes import distributed, merge_processes
 
@@ -31,7 +32,7 @@ class BatchNorm(Norm):
     chunks Hoffer et al. 2017, arXiv:1705.08741; precise statistics Wu and Johnson 2021, arXiv:2105.07576.
 
     Args:
-        num_features, layout, parts, positions, bias, gain_init: the site, see `Norm`; `parts` has no effect.
+        site, named: the site, see `Norm`; `parts` has no effect.
         eps: added to the variance.
         momentum: weight of the newest statistics in the running ones; None averages all of them equally.
         evaluation: statistics in eval mode: `running`; `precise`, the running buffers after
@@ -47,7 +48,7 @@ class BatchNorm(Norm):
         InputError: options that exclude each other, or no `positions` to keep a set for each.
     """
 
-    layouts = ("BC", "BCHW", "BTC")
+    axes: ClassVar[dict[str, str]] = {"BC": "B", "BCHW": "BHW", "BTC": "BT"}
     causal = True  # in eval mode; pooled over tokens it does leak later positions while training
 
     gain: Tensor
@@ -57,13 +58,7 @@ class BatchNorm(Norm):
 
     def __init__(
         self,
-        num_features: int,
-        layout: Layout,
-        parts: int = 1,
-        positions: int | None = None,
-        bias: bool = True,
-        gain_init: float | None = None,
-        *,
+        *site: Any,
         eps: Annotated[float, Field(gt=0)] = 1e-5,
         momentum: Annotated[float, Field(gt=0, le=1)] | None = 0.1,
         evaluation: Literal["running", "precise", "batch"] = "running",
@@ -71,11 +66,13 @@ class BatchNorm(Norm):
         pool: Literal["tokens", "positions"] = "tokens",
         sync: bool = False,
         recurrent_gain: float = 0.1,
+        **named: Any,
     ) -> None:
+        super().__init__(*site, **named)
+        layout, positions = self.layout, self.positions
         recurrent = layout == "BC" and positions is not None
-        if recurrent and gain_init is None:
-            gain_init = recurrent_gain
-        super().__init__(num_features, layout, parts, positions, bias, gain_init)
+        if recurrent and self.gain_init is None:
+            nn.init.constant_(self.gain, recurrent_gain)
         self.per_position = recurrent or (layout == "BTC" and pool == "positions")
         if self.per_position and positions is None:
             raise InputError("norm.pool=positions needs a site that knows its longest sequence; or pool=tokens")
@@ -91,20 +88,26 @@ class BatchNorm(Norm):
         self.sync = sync
         self.collected: Moments | None = None  # see `collect`
         rows = (positions,) if self.per_position and positions is not None else ()
-        self.register_buffer("running_mean", torch.zeros(*rows, num_features))
-        self.register_buffer("running_var", torch.ones(*rows, num_features))
+        self.register_buffer("running_mean", torch.zeros(*rows, self.num_features))
+        self.register_buffer("running_var", torch.ones(*rows, self.num_features))
         tracked = torch.zeros(*rows, 1, dtype=torch.long) if momentum is None else None
         self.register_buffer("num_batches_tracked", tracked)
+
+    @property
+    def pooled(self) -> str:
+        """The examples of a chunk, and in images and sequences their positions, unless each has a set of its own."""
+        return "B" if self.per_position else super().pooled
 
     @property
     def couples_examples(self) -> bool:
         """Examples of a chunk share statistics."""
         return self.nbs != 1
 
-    @property
-    def couples_positions(self) -> bool:
-        """Pooled over tokens, positions share statistics."""
-        return self.layout == "BTC" and not self.per_position
+    def values_per_statistic(self, lengths: Mapping[str, int]) -> int | None:
+        """Of the smallest chunk."""
+        examples = lengths.get("B", 1)
+        size = min(self.nbs or examples, examples)
+        return super().values_per_statistic({**lengths, "B": examples % size or size})
 
     def eval_affine(self, step: int | None = None) -> tuple[Tensor, Tensor] | None:
         """The running statistics' map; None if eval mode takes the batch's, or a set a step and no step."""
@@ -180,7 +183,9 @@ class BatchNorm(Norm):
     def _one_set(self, x: Tensor) -> Tensor:
         """The kernel updates the buffers themselves: copies of them cost as much as the statistics."""
         mean, var = (self.running_mean, self.running_var) if self.training else (None, None)
-        return functional.batch_norm(x, mean, var, self.gain, self.bias, True, self.momentum or 0.0, self.eps)
+        return functional.batch_norm(
+            x, mean, var, self.gain, self.bias, training=True, momentum=self.momentum or 0.0, eps=self.eps
+        )
 
     def _many_sets(self, x: Tensor, start: int, length: int, chunks: int) -> Tensor:
         """Every set of statistics, of a chunk or a position, becomes a channel of its own."""
@@ -191,7 +196,9 @@ class BatchNorm(Norm):
         # The kernel gets copies: what it writes into views of buffers that vmap has stacked is lost.
         running = self.running(start, length)
         mean, var = (rows.repeat(1, chunks).flatten() for rows in running)
-        y = functional.batch_norm(flat, mean, var, gain, bias, True, self.momentum or 0.0, self.eps)
+        y = functional.batch_norm(
+            flat, mean, var, gain, bias, training=True, momentum=self.momentum or 0.0, eps=self.eps
+        )
         if self.training:
             for rows, new in zip(running, (mean, var), strict=True):
                 rows.copy_(new.view(rows.shape) if chunks == 1 else new.view(length, chunks, -1).mean(1))

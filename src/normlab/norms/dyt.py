@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from normlab.norms.base import Layout, Norm
+from normlab.norms.base import Norm
 
 
 class DynamicTanh(Norm):
@@ -14,22 +16,15 @@ class DynamicTanh(Norm):
     Source: Zhu et al. 2025, Transformers without Normalization, arXiv:2503.10622.
     """
 
-    layouts = ("BC", "BCHW", "BTC")
-    causal = True
     nearest = "dyt"
 
     def __init__(
         self,
-        num_features: int,
-        layout: Layout,
-        parts: int = 1,
-        positions: int | None = None,
-        bias: bool = True,
-        gain_init: float | None = None,
-        *,
+        *site: Any,
         alpha_init: float = 0.5,
+        **named: Any,
     ) -> None:
-        super().__init__(num_features, layout, parts, positions, bias, gain_init)
+        super().__init__(*site, **named)
         self.alpha = nn.Parameter(torch.full((1,), float(alpha_init)))
 
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:

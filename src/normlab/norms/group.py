@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from normlab.config.schema import InputError
-from normlab.norms.base import Layout, Norm
+from normlab.norms.base import Norm
 from normlab.norms.moments import standardise, standardise_blocks
 
 
@@ -25,27 +25,22 @@ class GroupNorm(Norm):
         InputError: groups don't divide the channels, or leave a single value to normalise.
     """
 
-    layouts = ("BC", "BCHW", "BTC")
+    axes: ClassVar[dict[str, str]] = {"BC": "C", "BCHW": "CHW", "BTC": "CT"}
     causal = False
     nearest = "layer"
 
     def __init__(
         self,
-        num_features: int,
-        layout: Layout,
-        parts: int = 1,
-        positions: int | None = None,
-        bias: bool = True,
-        gain_init: float | None = None,
-        *,
+        *site: Any,
         groups: Annotated[int, Field(gt=0)] = 8,
         eps: Annotated[float, Field(gt=0)] = 1e-5,
+        **named: Any,
     ) -> None:
-        super().__init__(num_features, layout, parts, positions, bias, gain_init)
-        channels = num_features // parts
+        super().__init__(*site, **named)
+        channels = self.num_features // self.parts
         if channels % groups:
             raise InputError(f"norm.groups={groups} does not divide the {channels} channels of a site")
-        if layout == "BC" and channels == groups:
+        if self.layout == "BC" and channels == groups:
             raise InputError(
                 f"norm.groups={groups} leaves one value a group at a BC site of {channels} channels; "
                 f"take fewer groups, or norm={self.nearest}"
@@ -54,9 +49,9 @@ class GroupNorm(Norm):
         self.eps = eps
 
     @property
-    def couples_positions(self) -> bool:
-        """In sequences: a group's statistics pool its time steps."""
-        return self.layout == "BTC"
+    def pooled_channels(self) -> int:
+        """Those of one group."""
+        return self.num_features // (self.parts * self.groups)
 
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
         """Each example alone; padding lies within the statistics of images and sequences."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from normlab.norms.base import Layout, Norm
+from normlab.norms.base import Norm
 from normlab.norms.moments import standardise
 
 
@@ -20,28 +20,19 @@ class InstanceNorm(Norm):
     Source: Ulyanov, Vedaldi and Lempitsky 2016, Instance Normalization, arXiv:1607.08022.
     """
 
+    axes: ClassVar[dict[str, str]] = {"BCHW": "HW", "BTC": "T"}
     layouts = ("BCHW", "BTC")
     causal = False
     nearest = "layer"
 
     def __init__(
         self,
-        num_features: int,
-        layout: Layout,
-        parts: int = 1,
-        positions: int | None = None,
-        bias: bool = True,
-        gain_init: float | None = None,
-        *,
+        *site: Any,
         eps: Annotated[float, Field(gt=0)] = 1e-5,
+        **named: Any,
     ) -> None:
-        super().__init__(num_features, layout, parts, positions, bias, gain_init)
+        super().__init__(*site, **named)
         self.eps = eps
-
-    @property
-    def couples_positions(self) -> bool:
-        """In sequences: a channel's statistics pool its time steps."""
-        return self.layout == "BTC"
 
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
         """Each channel of each example alone."""

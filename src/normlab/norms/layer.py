@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from normlab.norms.base import Layout, Norm
+from normlab.norms.base import Norm
 from normlab.norms.moments import standardise, standardise_blocks
 
 
@@ -22,21 +22,15 @@ class LayerNorm(Norm):
     Source: Ba, Kiros and Hinton 2016, Layer Normalization, arXiv:1607.06450.
     """
 
-    layouts = ("BC", "BCHW", "BTC")
-    causal = True
+    axes: ClassVar[dict[str, str]] = {"BC": "C", "BCHW": "CHW", "BTC": "C"}
 
     def __init__(
         self,
-        num_features: int,
-        layout: Layout,
-        parts: int = 1,
-        positions: int | None = None,
-        bias: bool = True,
-        gain_init: float | None = None,
-        *,
+        *site: Any,
         eps: Annotated[float, Field(gt=0)] = 1e-5,
+        **named: Any,
     ) -> None:
-        super().__init__(num_features, layout, parts, positions, bias, gain_init)
+        super().__init__(*site, **named)
         self.eps = eps
 
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:

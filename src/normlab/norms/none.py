@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from normlab.norms.base import Layout, Norm
+from normlab.norms.base import Norm
 
 
 class NoNorm(Norm):
     """y = x, without parameters: the control of every comparison. No statistics in any layout."""
 
-    layouts = ("BC", "BCHW", "BTC")
-    causal = True
     nearest = "none"
 
     unit: Tensor
 
-    def __init__(
-        self,
-        num_features: int,
-        layout: Layout,
-        parts: int = 1,
-        positions: int | None = None,
-        bias: bool = True,
-        gain_init: float | None = None,
-    ) -> None:
-        super().__init__(num_features, layout, parts, positions, bias, gain_init, affine=False)
-        self.register_buffer("unit", torch.ones(num_features), persistent=False)
+    def __init__(self, *site: Any, **named: Any) -> None:
+        super().__init__(*site, **named)
+        self.gain = self.bias = None
+        self.register_buffer("unit", torch.ones(self.num_features), persistent=False)
 
     def eval_affine(self, step: int | None = None) -> tuple[Tensor, Tensor]:
         """Scale 1, shift 0."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from normlab.norms.base import Layout, Norm
+from normlab.norms.base import Norm
 from normlab.norms.moments import at_least_float32, average
 
 _AXES = {"BC": (-1,), "BTC": (-1,), "BCHW": (2, 3, 4)}  # of x split into blocks of channels
@@ -25,22 +25,18 @@ class RMSNorm(Norm):
 
     gain: Tensor
 
-    layouts = ("BC", "BCHW", "BTC")
-    causal = True
+    axes: ClassVar[dict[str, str]] = {"BC": "C", "BCHW": "CHW", "BTC": "C"}
 
     def __init__(
         self,
-        num_features: int,
-        layout: Layout,
-        parts: int = 1,
-        positions: int | None = None,
-        bias: bool = True,
-        gain_init: float | None = None,
-        *,
+        *site: Any,
         eps: Annotated[float, Field(gt=0)] = 1e-5,
         with_bias: bool = False,
+        **named: Any,
     ) -> None:
-        super().__init__(num_features, layout, parts, positions, bias and with_bias, gain_init)
+        super().__init__(*site, **named)
+        if not with_bias:
+            self.bias = None
         self.eps = eps
 
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:

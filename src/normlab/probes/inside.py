@@ -109,7 +109,7 @@ class Watch:
 
 @contextmanager
 def watching(model: Model) -> Iterator[Watch]:
-    """Keeps what norms and relus see within the context."""
+    """Keeps what norms and relus see within the context, in which every norm is called (`Model.unfused`)."""
     watch = Watch({path: [] for path in sites(model)}, {})
 
     def keep_visit(path: str, _: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any], y: Tensor) -> Tensor:

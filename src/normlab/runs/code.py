@@ -4,7 +4,7 @@ A run depends on the modules that its measure, its norm and its model import, di
 import stands. Comments, docstrings and layout don't count. Of those modules only those count that decide a result:
 
 - the rooms in which results are computed (`ROOMS`). What only shows, copies, stores or stops a run lies in other rooms:
-  a progress bar or heartbeat in `mirror`, signals in `stopping`, file formats in `folder`;
+  a progress bar or heartbeat in mirror, signals in stopping, file formats in `folder`;
 - of `config` only what derives random seeds (`MODULES`). Its options decide results through their values, which are
   part of a run's id, and its checks decide whether a run is refused;
 - the files of a norm or model that lies outside normlab: its module's, and what that imports from the same folder.

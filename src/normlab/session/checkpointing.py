@@ -54,7 +54,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class KeepBest(pl.callbacks.Checkpoint):
     """Keeps the checkpoint of the best validation.
 
-    Which one that is, the curve of the run's own validations says. Lightning's `ModelCheckpoint` remembers it together
+    Which one that is, the curve of the run's own validations says. Lightning's ModelCheckpoint remembers it together
     with the absolute path of its folder, and forgets it where the folder has been moved.
     """
 

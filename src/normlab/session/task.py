@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
 from normlab.config.schema import RunConfig
 from normlab.data.load import Data
 from normlab.data.splits import Windows
+from normlab.models.base import Model
 from normlab.models.checkpoint import describe
+from normlab.models.statistics import check_statistics
 from normlab.tasks.classification import Classification
 from normlab.tasks.language_modelling import LanguageModelling
 from normlab.tasks.task import Task
 
 
-def build_task(config: RunConfig, model: nn.Module, data: Data) -> Task:
-    """The LightningModule for the config's goal."""
+def build_task(config: RunConfig, model: Model, data: Data) -> Task:
+    """The LightningModule for the config's goal.
+
+    Raises:
+        InputError: in training, a batch would leave a norm a single value.
+    """
+    if not config.measure.reads_checkpoint:
+        check_statistics(model, data.sizes, _examples_a_batch(config, data))
     common: dict[str, Any] = {
         "model": model,
         "sizes": data.sizes,
@@ -29,3 +35,9 @@ def build_task(config: RunConfig, model: nn.Module, data: Data) -> Task:
     tokens = {name: split.predicted for name, split in data.splits.items() if isinstance(split, Windows)}
     rates = {name: tokens[name] / characters for name, characters in data.characters.items()}
     return LanguageModelling(tokens_per_character=rates, **common)
+
+
+def _examples_a_batch(config: RunConfig, data: Data) -> int:
+    """Training examples whose statistics one process can pool."""
+    world = 1 if config.norm.get("sync") else config.trainer.devices * config.trainer.nodes
+    return max(1, min(config.task.batch_size, len(data.split("train"))) // world)

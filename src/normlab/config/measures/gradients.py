@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat
 
-from normlab.config.components import LAYERS, kind_of
+from normlab.config.components import kind_of
 from normlab.config.errors import InputError
 from normlab.config.measures.base import MOST, Measure, Rows, Summary, number
 
@@ -37,15 +37,7 @@ class GradientGrowth(Measure):
 
     def check(self, config: RunConfig, model: Signature) -> None:
         """The model needs layers to compare."""
-        if config.model_name not in LAYERS:
-            raise InputError(
-                f"measure=gradient_growth compares layer with layer, and the depth of model={config.model_name} is "
-                f"time: use model={', '.join(LAYERS)}"
-            )
-        counts = {name: config.model[name] for name in LAYERS[config.model_name]}
-        if math.prod(counts.values()) < 2:
-            options = " ".join(f"model.{name}={count}" for name, count in counts.items())
-            raise InputError(f"measure=gradient_growth needs two hidden layers at least; {options} gives one")
+        _check_depth(config, model)
         if self.inputs == "gaussian" and kind_of(config.task) == "tokens":
             raise InputError(f"measure.inputs=gaussian are no tokens, which task={config.task.name} has: use data")
 
@@ -62,6 +54,24 @@ class GradientGrowth(Measure):
             ),
             ("cosine", f"{number(summary['output_cosine'])} between two examples at layer {layers}"),
         ]
+
+
+def _check_depth(config: RunConfig, model: Signature) -> None:
+    """Has the model two hidden layers whose gradients can be compared?"""
+    if model.constants["recurrent"]:
+        raise InputError(
+            f"measure=gradient_growth compares layer with layer, and the depth of model={config.model_name} is time: "
+            "use model=mlp, cnn, transformer"
+        )
+    if not model.constants["depth"]:
+        raise InputError(
+            f"measure=gradient_growth compares layer with layer, and model={config.model_name} does not say which it "
+            "has: define depth and hidden_layers() in its class, see normlab.models.base.Model"
+        )
+    counts = {name: config.model[name] for name in model.constants["depth"] if name in config.model}
+    if len(counts) == len(model.constants["depth"]) and math.prod(counts.values()) < 2:
+        options = " ".join(f"model.{name}={count}" for name, count in counts.items())
+        raise InputError(f"measure=gradient_growth needs two hidden layers at least; {options} gives one")
 
 
 class LearningRateCeiling(Measure):
@@ -110,7 +120,7 @@ class ScaleInvariance(Measure):
 
     def check(self, config: RunConfig, model: Signature) -> None:
         """One layer must feed each norm."""
-        if model.constants["layouts"] not in (("BC",), ("BCHW",)) or config.model_name == "lstm":
+        if model.constants["recurrent"] or "BTC" in model.constants["layouts"]:
             raise InputError(
                 f"measure=scale_invariance scales the layer before each norm, and in model={config.model_name} more "
                 "than one feeds it: use model=mlp or cnn"

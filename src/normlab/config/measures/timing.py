@@ -101,9 +101,10 @@ class SiteTime(Timing):
 
     def check(self, config: RunConfig, model: Signature) -> None:
         """Norms that stand alone can be timed alone."""
-        if config.model_name == "lstm":
+        if model.constants["recurrent"]:
             raise InputError(
-                "measure=site_time times norms alone, which in model=lstm stand within the loop: use another"
+                f"measure=site_time times norms alone, which in model={config.model_name} stand within the loop over "
+                "time: use another model"
             )
         if config.trainer.compile:
             raise InputError(

@@ -44,11 +44,18 @@ def forward_step(
     unit, lanes = _units(units, WIDTH)
     row = before if KEEP else b
     f, i, o, g, _, _ = _open(
-        gates + (b * steps + t) * 4 * units, product + row * 4 * units, gain_h, units, NORM_H, PARTS, EPS, WIDTH
+        gates + (b * steps + t) * 4 * units,
+        product + row * 4 * units,
+        gain_h,
+        units,
+        NORM=NORM_H,
+        PARTS=PARTS,
+        EPS=EPS,
+        WIDTH=WIDTH,
     )
     c_before = tl.load(c + row * units + unit, lanes, 0.0)
     c_after = f * c_before + i * g
-    standard, _ = _standardise(c_after, lanes, units, NORM_C, 1, EPS)
+    standard, _ = _standardise(c_after, lanes, units, NORM=NORM_C, PARTS=1, EPS=EPS)
     shown = standard * tl.load(gain_c + unit, lanes, 0.0) + tl.load(bias_c + unit, lanes, 0.0)
     h_before = tl.load(h + before * units + unit, lanes, 0.0)
     here = tl.load(real + b * steps + t) != 0
@@ -93,18 +100,27 @@ def backward_step(
     gate = tl.arange(0, 4)[:, None]
     every = gate * units + unit
     f, i, o, g, standard_h, inverse_h = _open(
-        gates + (b * steps + t) * 4 * units, product + before * 4 * units, gain_h, units, NORM_H, PARTS, EPS, WIDTH
+        gates + (b * steps + t) * 4 * units,
+        product + before * 4 * units,
+        gain_h,
+        units,
+        NORM=NORM_H,
+        PARTS=PARTS,
+        EPS=EPS,
+        WIDTH=WIDTH,
     )
     here = tl.load(real + b * steps + t) != 0
 
     # h = σ(o) tanh(N_c(c))
-    standard_c, inverse_c = _standardise(tl.load(c + after * units + unit, lanes, 0.0), lanes, units, NORM_C, 1, EPS)
+    standard_c, inverse_c = _standardise(
+        tl.load(c + after * units + unit, lanes, 0.0), lanes, units, NORM=NORM_C, PARTS=1, EPS=EPS
+    )
     gain = tl.load(gain_c + unit, lanes, 0.0)
     y = _tanh(standard_c * gain + tl.load(bias_c + unit, lanes, 0.0))
     dh_after = tl.load(dy + (b * steps + t) * units + unit, lanes, 0.0) + tl.load(dh + b * units + unit, lanes, 0.0)
     dshown = dh_after * o * (1 - y * y)
     dc_after = tl.load(dc + b * units + unit, lanes, 0.0)
-    through = _through(dshown * gain, standard_c, inverse_c, lanes, units, NORM_C, 1)
+    through = _through(dshown * gain, standard_c, inverse_c, lanes, units, NORM=NORM_C, PARTS=1)
 
     # c = σ(f) c + σ(i) tanh(g)
     total = dc_after + through
@@ -117,7 +133,7 @@ def backward_step(
 
     # the gates' inputs
     dstandard = dpre * tl.load(gain_h + every, lanes, 0.0)
-    da = _through(dstandard, standard_h, inverse_h, lanes, units, NORM_H, PARTS)
+    da = _through(dstandard, standard_h, inverse_h, lanes, units, NORM=NORM_H, PARTS=PARTS)
     tl.debug_barrier()  # all threads have read what is overwritten now
     tl.store(dgates + (b * steps + t) * 4 * units + every, dpre, lanes)
     tl.store(dproduct + before * 4 * units + every, da, lanes)
@@ -145,7 +161,7 @@ def _open(
     gate = tl.arange(0, 4)[:, None]
     every = gate * units + unit
     a = tl.load(product + every, lanes, 0.0)
-    standard, inverse = _standardise(a, lanes, units, NORM, PARTS, EPS)
+    standard, inverse = _standardise(a, lanes, units, NORM=NORM, PARTS=PARTS, EPS=EPS)
     pre = tl.load(gates + every, lanes, 0.0) + tl.load(gain_h + every, lanes, 0.0) * standard
     f = tl.sigmoid(_pick(pre, gate, _FORGET))
     i = tl.sigmoid(_pick(pre, gate, _INPUT))

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from normlab.kernels.arguments import GATES, Site, refuse_second_derivative
+from normlab.kernels.arguments import GATES, CellNorms, Sequences, Weights, flat, refuse_second_derivative
 from normlab.kernels.gpu.cell import backward_step, forward_step
 
 
-class Norms(NamedTuple):
+class Compiled(NamedTuple):
     """What the kernels are compiled for."""
 
     h: str
@@ -21,37 +21,24 @@ class Norms(NamedTuple):
     eps: float
 
 
-def run(
-    arguments: tuple[Tensor | None, ...],
-    sites: tuple[Site, Site, Site],
-    mask: Tensor | None,
-    parts: int,
-    eps: float,
-) -> tuple[Tensor, Tensor]:
+def run(sequences: Sequences, weights: Weights, norms: CellNorms) -> tuple[Tensor, Tensor]:
     """h after each step, [B, T, H], and c after the last: see `recurrence`, whose arguments these are, checked."""
-    x, h0, c0, weight_x, weight_h, bias, gain_x, gain_h, gain_c, bias_c = arguments
-    assert x is not None
-    assert weight_x is not None
-    assert weight_h is not None
-    assert bias is not None
-    units = weight_h.shape[1]
-    save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in arguments)
+    x, h0, c0, mask = sequences
+    units = weights.h.shape[1]
+    save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in flat(sequences, weights, norms))
     with torch.autocast(x.device.type, enabled=False):
         # the inputs' half needs no loop: all steps at once, differentiated by PyTorch
-        inputs = _standardise(F.linear(x, weight_x), sites[0].norm, parts, eps)
-        gates = bias + inputs if gain_x is None else torch.addcmul(bias, gain_x, inputs)
-        h, c = _Loop.apply(
-            Norms(sites[1].norm, sites[2].norm, parts, eps),
-            save,
-            x.new_ones(x.shape[:2], dtype=torch.uint8) if mask is None else mask.contiguous().view(torch.uint8),
-            gates,
-            x.new_zeros(len(x), units) if h0 is None else h0,
-            x.new_zeros(len(x), units) if c0 is None else c0,
-            weight_h,
-            x.new_ones(GATES * units) if gain_h is None else gain_h,
-            x.new_ones(units) if gain_c is None else gain_c,
-            x.new_zeros(units) if bias_c is None else bias_c,
+        inputs = _standardise(F.linear(x, weights.x), norms.x.norm, norms.parts, norms.eps)
+        gates = weights.bias + inputs if norms.x.gain is None else torch.addcmul(weights.bias, norms.x.gain, inputs)
+        state = (x.new_zeros(len(x), units) if given is None else given for given in (h0, c0))
+        affine = (
+            x.new_ones(GATES * units) if norms.h.gain is None else norms.h.gain,
+            x.new_ones(units) if norms.c.gain is None else norms.c.gain,
+            x.new_zeros(units) if norms.c.bias is None else norms.c.bias,
         )
+        real = x.new_ones(x.shape[:2], dtype=torch.uint8) if mask is None else mask.contiguous().view(torch.uint8)
+        compiled = Compiled(norms.h.norm, norms.c.norm, norms.parts, norms.eps)
+        h, c = _Loop.apply(compiled, save, real, *(gates, *state, weights.h, *affine))
     return h, c
 
 
@@ -69,7 +56,7 @@ class _Loop(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        norms: Norms,
+        norms: Compiled,
         save: bool,
         real: Tensor,
         gates: Tensor,
@@ -125,7 +112,7 @@ class _Loop(torch.autograd.Function):
         return None, None, None, dgates, dh, dc, dweight_h, *(rows.sum(0) for rows in sums)
 
 
-def constants(norms: Norms, units: int) -> dict[str, Any]:
+def constants(norms: Compiled, units: int) -> dict[str, Any]:
     """How the kernels of a layer with so many units are compiled."""
     width = 1 << (units - 1).bit_length()
     return {
