@@ -24,6 +24,7 @@ from typing import Literal
 
 from filelock import FileLock, Timeout
 
+from normlab.config.cores import usable_cores
 from normlab.data.source import PACKS
 from normlab.folder.jsonfile import read_json
 from normlab.runs.provenance import PROJECT, git_state, machine
@@ -128,7 +129,7 @@ def _torch() -> Iterator[Check]:
         )
     else:
         yield Check("ok", "gpu", "none: trainer=gpu is refused, trainer=cpu works")
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = usable_cores()
     crowded = told["threads"] > usable
     advice = f"set trainer.threads={usable}: more threads than cores are many times slower" if crowded else ""
     yield Check("warn" if crowded else "ok", "threads", f"{told['threads']} on {usable} usable cores", advice)

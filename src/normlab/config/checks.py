@@ -17,6 +17,7 @@ from typing import Any
 import pydantic
 from omegaconf import DictConfig, OmegaConf
 
+from normlab.config.cores import usable_cores
 from normlab.config.measure_options import (
     Axes,
     GradientGrowth,
@@ -232,9 +233,9 @@ def _check_trainer(config: RunConfig) -> None:
     trainer = config.trainer
     if trainer.accelerator == "cpu" and trainer.precision == "16-mixed":
         raise InputError("trainer.precision=16-mixed needs a GPU: on the CPU use bf16-mixed or 32-true")
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     if trainer.threads is not None and trainer.threads > cores:
-        raise InputError(f"trainer.threads={trainer.threads}: this machine has {cores} cores")
+        raise InputError(f"trainer.threads={trainer.threads}: this process may use {cores} cores")
 
 
 def _check_measure(config: RunConfig) -> None:

@@ -6,7 +6,6 @@ config can tell (a norm that has no meaning at a model's sites, batch norm on si
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -21,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from normlab.config.cores import usable_cores
 from normlab.config.measure_options import MeasureConfig
 from normlab.config.strict import Strict
 
@@ -249,7 +249,7 @@ class RunConfig(Strict):
     @property
     def threads(self) -> int:
         """CPU threads of torch. Times are taken on one unless more are asked for: more share cores with others."""
-        return self.trainer.threads or (1 if self.measure.exclusive else os.cpu_count() or 1)
+        return self.trainer.threads or (1 if self.measure.exclusive else usable_cores())
 
 
 def component_name(node: dict[str, Any]) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
+
+import pydantic
 
 
 def write_json(path: Path, values: dict[str, Any], *, durable: bool = True) -> None:
@@ -49,6 +52,37 @@ def parse_json(content: bytes | str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError("it is not a JSON object")
     return values
+
+
+class Stored(pydantic.BaseModel):
+    """Types of the values in a stored JSON object, which may hold more."""
+
+    model_config = pydantic.ConfigDict(strict=True, extra="allow")
+
+
+def typed(values: dict[str, Any], kind: type[Stored]) -> dict[str, Any]:
+    """The values if each has its type; otherwise they are damaged, and none is given."""
+    try:
+        kind.model_validate(values)
+    except pydantic.ValidationError:
+        return {}
+    return values
+
+
+def write_cache(path: Path, values: dict[str, Any]) -> None:
+    """Write what can be made again, with a checksum."""
+    write_json(path, {"sha256": _digest(values), "values": values}, durable=False)
+
+
+def read_cache(path: Path) -> dict[str, Any]:
+    """What `write_cache` wrote; empty if there is none or it is damaged."""
+    kept = read_json(path)
+    values = kept.get("values")
+    return values if isinstance(values, dict) and _digest(values) == kept.get("sha256") else {}
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

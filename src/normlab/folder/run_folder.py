@@ -22,12 +22,34 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from normlab.folder.jsonfile import parse_json, read_json, write_json
+from pydantic import Field
+
+from normlab.folder.jsonfile import Stored, parse_json, read_json, typed, write_json
+
+
+class Status(Stored):
+    """What a status holds; an attempt counts from 1."""
+
+    state: str | None = None
+    attempt: int = Field(default=1, ge=1)
+    code: str | None = None
+    torch: str | None = None
+    cause: str | None = None
+    summary: str | None = None
+    accepted: list[str] = Field(default_factory=list)
+
+
+class Progress(Stored):
+    """Steps done, and steps in all."""
+
+    step: int = Field(ge=0)
+    steps: int = Field(ge=0)
 
 
 class Rows(NamedTuple):
@@ -80,7 +102,7 @@ class RunFolder:
 
     def read_status(self) -> dict[str, Any]:
         """State, attempt, times, code, torch; the cause of a failure."""
-        return read_json(self._status)
+        return typed(read_json(self._status), Status)
 
     def has_status(self) -> bool:
         """Is there a status file, readable or not?"""
@@ -96,7 +118,7 @@ class RunFolder:
 
     def read_progress(self) -> dict[str, Any]:
         """`step` and `steps` of a run that trains."""
-        return read_json(self._progress)
+        return typed(read_json(self._progress), Progress)
 
     def write_progress(self, step: int, steps: int) -> None:
         """Record how far the training is; at most once a second, please."""
@@ -132,8 +154,8 @@ class RunFolder:
         return self.folder / "summary.json"
 
     def read_summary(self) -> dict[str, Any]:
-        """The flat result, taken as it lies there."""
-        return read_json(self._summary)
+        """The flat result, if it is what the run wrote."""
+        return self.checked_summary(self.read_status().get("summary"))[0]
 
     def has_summary(self) -> bool:
         """Is there a summary file, readable or not?"""
@@ -267,6 +289,14 @@ class RunFolder:
         """Remove what a process was writing when it was killed."""
         for part in self.folder.rglob(".*.part"):
             part.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all that is in it; of a link to one, only the link."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder)
 
 
 def runs_folder(output: Path) -> Path:

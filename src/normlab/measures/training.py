@@ -50,7 +50,7 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
         `last_test/…` are those of the two checkpoints on the test split, read once for both. `area/…` is what the
         validation curve is on average, over steps. With `measure.inside`, `inside/…` is what `Inside` saw last, and
         `gap/…` is the `mode_gap` of the last weights. A run that diverges has `diverged: true`, the best metrics before
-        it did, if any, and null areas.
+        it did, if any, and null areas. `resumed` says which conditions changed where it was resumed, if any did.
     """
     summary, loggers = train(config, place)
     finish(loggers, summary)
@@ -72,7 +72,8 @@ def train(config: RunConfig, place: Place) -> tuple[dict[str, Any], list[Logger]
         *_early_stopping(config, task),
     ]
     assert isinstance(loggers[0], RunRecord)
-    callbacks += [Noise(config.seed), Heartbeat(place), Resumption(place, loggers[0], config.trainer, curve)]
+    resumption = Resumption(place, loggers[0], config.trainer, curve)
+    callbacks += [Noise(config.seed), Heartbeat(place), resumption]
     inside = _inside(config, task, data)
     callbacks += [inside] if inside else []
     if config.trainer.progress:
@@ -98,6 +99,8 @@ def train(config: RunConfig, place: Place) -> tuple[dict[str, Any], list[Logger]
         "fit_seconds": time.perf_counter() - started,
         **_results(curve, task),
     }
+    if resumption.changes:
+        summary["resumed"] = "; ".join(resumption.changes)
     if isinstance(task.model, LSTM):
         summary["kernel"] = task.model.kernel
     if config.norm_name == "batch":

@@ -5,7 +5,6 @@ What a new attempt replaces is kept as outputs/runs/<id>.attempt-<n>, a damaged 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -19,8 +18,8 @@ from filelock import FileLock
 
 from normlab.config.schema import InputError
 from normlab.folder.place import Place
-from normlab.folder.resume_points import ResumePoint, damage, forget_points, list_points, newest_intact
-from normlab.folder.run_folder import RunFolder
+from normlab.folder.resume_points import ResumePoint, damage, forget_points, list_points, newest_intact, return_to
+from normlab.folder.run_folder import RunFolder, remove_folder
 from normlab.runs.owner import is_alive, read_owner, this_process, write_owner
 
 # missing   nothing there
@@ -109,7 +108,7 @@ class Run:
 
     def withdraw(self) -> None:
         """The input could not work: leave things as they were."""
-        shutil.rmtree(self.place.folder)
+        remove_folder(self.place.folder)
         if self.replaced is not None:
             self.replaced.rename(self.place.folder)
 
@@ -143,6 +142,8 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
         InputError: another process is working on the run.
     """
     folder = folder_of(output, run_id)
+    if folder.is_file() or (folder.is_symlink() and not folder.exists()):
+        raise InputError(f"{folder} is not a folder, or a link to one that is not there: remove it, or mend the link")
     with all_claims(output):
         found = look(folder, code)
         if found.state == "running":
@@ -159,6 +160,7 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
         if point is not None:
             note = f"resumed after step {point.step}{_passed_over(folder, point)}"
             RunFolder(folder).remove_parts()
+            return_to(folder, point)
         elif found.state == "damaged":
             replaced = _set_aside(folder, "damaged", 1)
             note = f"{folder}: {found.why}; set aside as {replaced.name} and done again"
@@ -166,7 +168,7 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
             replaced = _set_aside(folder, "attempt", attempt)
             note = f"the earlier one, {_WHY[found.state]}, is kept as {replaced.name}"
         elif folder.exists():  # nothing there to go on from
-            shutil.rmtree(folder)
+            remove_folder(folder)
         if point is None:
             attempt += 1
         folder.mkdir(parents=True, exist_ok=True)

@@ -39,8 +39,7 @@ def prepare(config: RunConfig) -> Data:
     """
     quiet()
     check_devices(config.trainer)
-    if config.trainer.threads is not None:
-        torch.set_num_threads(config.trainer.threads)
+    torch.set_num_threads(config.threads)  # which OMP_NUM_THREADS would otherwise decide, and with it the result's bits
     return load(config.task, Path(config.cache))
 
 
