@@ -11,7 +11,7 @@ import pytest
 from run_folders import config_of, save_sealed
 
 from normlab.config.schema import InputError
-from normlab.folder.jsonfile import read_json, write_json
+from normlab.folder.jsonfile import read_cache, read_json, write_cache, write_json
 from normlab.folder.resume_points import ResumePoint, add_point, list_points, newest_intact
 from normlab.folder.run_folder import RunFolder
 from normlab.runs.clean import find_leftovers
@@ -215,6 +215,14 @@ def test_a_process_on_another_machine_is_taken_to_be_alive(monkeypatch):
 def test_withdrawn_runs_leave_nothing(tmp_path):
     begin(tmp_path).withdraw()
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_damaged_cache_counts_as_empty(tmp_path):
+    path = tmp_path / "cache.json"
+    write_cache(path, {"lr": 0.1})
+    assert read_cache(path) == {"lr": 0.1}
+    path.write_text(path.read_text().replace("0.1", "0.3"))  # still JSON
+    assert read_cache(path) == {}
 
 
 def test_json_is_written_whole(tmp_path):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ print(torch.get_num_threads())
 @pytest.mark.skipif(usable_cores() < 2, reason="two threads need two cores")
 @pytest.mark.parametrize("threads", ["1", "3"])
 def test_omp_num_threads_changes_nothing(threads, cache):
-    code = TRAIN.format(unit=os.path.dirname(__file__), cache=cache)
+    code = TRAIN.format(unit=str(Path(__file__).parent), cache=cache)
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["2"]
