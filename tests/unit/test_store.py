@@ -189,6 +189,12 @@ def test_a_run_of_a_living_process_is_not_taken(tmp_path):
         stat = Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()
         write_owner(run.place.folder, replace(this_process(), pid=other.pid, started=stat[19]))
         assert state(tmp_path) == "running"
+        status = run.place.folder / "status.json"
+        kept = status.read_text()
+        for damaged in ("{", '{"state": "runninh"}'):
+            status.write_text(damaged)
+            assert state(tmp_path) == "running"  # its folder is not taken away from under it
+        status.write_text(kept)
         with pytest.raises(InputError, match=f"process {other.pid} on {socket.gethostname()} is working on"):
             begin(tmp_path)
         other.communicate(b"\n")

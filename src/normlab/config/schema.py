@@ -152,7 +152,7 @@ class TrainerConfig(Strict):
     validations: PositiveInt  # evenly spaced within an epoch, or within `steps` if they are fewer
     patience: PositiveInt | None = None  # stop after that many validations without a better one
     batches: PositiveInt | None = None  # most batches an epoch, of each split: for a quick trial
-    threads: PositiveInt | None = None  # CPU threads of torch; None: one a core
+    threads: PositiveInt | None = None  # CPU threads of torch; None: one per usable core
     deterministic: bool = True
     compile: bool = False  # torch.compile the model
     log_every: PositiveInt = 50  # optimiser steps between two logged training values

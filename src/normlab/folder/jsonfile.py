@@ -8,8 +8,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pydantic
-
 
 def write_json(path: Path, values: dict[str, Any], *, durable: bool = True) -> None:
     """Write `values` so that a reader sees the old file or the new one, never a part.
@@ -51,21 +49,6 @@ def parse_json(content: bytes | str) -> dict[str, Any]:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(values, dict):
         raise ValueError("it is not a JSON object")
-    return values
-
-
-class Stored(pydantic.BaseModel):
-    """Types of the values in a stored JSON object, which may hold more."""
-
-    model_config = pydantic.ConfigDict(strict=True, extra="allow")
-
-
-def typed(values: dict[str, Any], kind: type[Stored]) -> dict[str, Any]:
-    """The values if each has its type; otherwise they are damaged, and none is given."""
-    try:
-        kind.model_validate(values)
-    except pydantic.ValidationError:
-        return {}
     return values
 
 

@@ -28,28 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import Field
-
-from normlab.folder.jsonfile import Stored, parse_json, read_json, typed, write_json
-
-
-class Status(Stored):
-    """What a status holds; an attempt counts from 1."""
-
-    state: str | None = None
-    attempt: int = Field(default=1, ge=1)
-    code: str | None = None
-    torch: str | None = None
-    cause: str | None = None
-    summary: str | None = None
-    accepted: list[str] = Field(default_factory=list)
-
-
-class Progress(Stored):
-    """Steps done, and steps in all."""
-
-    step: int = Field(ge=0)
-    steps: int = Field(ge=0)
+from normlab.folder.jsonfile import parse_json, read_json, write_json
+from normlab.folder.typed import Progress, Status, typed
 
 
 class Rows(NamedTuple):

@@ -56,6 +56,9 @@ def look(folder: Path, code: str) -> Found:
     """The state of a run for a process that runs the code with this hash."""
     run = RunFolder(folder)
     status = run.read_status()
+    owner = read_owner(folder) if status.get("state") != "finished" else None
+    if owner is not None and is_alive(owner):
+        return Found("running", status, {}, str(owner))
     if not status:
         return _without_status(folder)
     if status.get("state") not in ("running", "finished", "failed", "stopped"):
@@ -66,9 +69,6 @@ def look(folder: Path, code: str) -> Found:
             return Found("damaged", status, {}, problem)
         known = status.get("code") == code or code in status.get("accepted", [])
         return Found("finished" if known else "stale", status, summary)
-    owner = read_owner(folder)
-    if owner is not None and is_alive(owner):
-        return Found("running", status, {}, str(owner))
     same = status.get("code") == code and status.get("torch") == _torch()
     return Found("partial" if same else "foreign", status, {})
 
@@ -78,9 +78,6 @@ def _without_status(folder: Path) -> Found:
         return Found("damaged", {}, {}, "status.json can't be read")
     if not folder.exists():
         return Found("missing", {}, {})
-    owner = read_owner(folder)
-    if owner is not None and is_alive(owner):
-        return Found("running", {}, {}, str(owner))
     if RunFolder(folder).has_summary():
         return Found("damaged", {}, {}, "status.json is missing")
     return Found("foreign", {}, {})  # its process died while it made the folder
