@@ -83,6 +83,18 @@ def test_a_damaged_resume_point_costs_the_time_since_the_one_before(zygote, cach
     assert differences(result(folder), uninterrupted["lstm"]) == []
 
 
+def test_a_run_resumed_with_another_kernel_says_so(zygote, cache, tmp_path):
+    command = options("lstm", cache, tmp_path, "trainer.save_steps=1")
+    zygote(command, at={"step": 9, "signal": "SIGKILL"})
+    (ended,) = zygote(command, environment={"CXX": "no-such-compiler"})
+    assert ended.status == 0, ended.err
+    folder = only_run(tmp_path)
+    summary = read_json(folder / "summary.json")
+    assert summary["kernel"] == "plain"
+    assert summary["resumed"] == "from step 8: kernel fused → plain"
+    assert "resumed under other conditions (kernel fused → plain)" in ended.err
+
+
 def test_saving_by_wall_clock(zygote, cache, tmp_path):
     """At a moment's interval every step is saved; at an hour's none is."""
     for minutes, step in ((1e-6, 6), (60, 0)):

@@ -63,14 +63,34 @@ def test_kernel_plain_asks_for_no_compiler(tmp_path):
     assert err == ""
 
 
-def test_a_broken_library_is_no_crash(tmp_path):
-    code = (
-        "from normlab.kernels import build\n"
-        "path = build._path(build._compiler())\n"
-        "path.parent.mkdir(parents=True)\n"
-        "path.write_text('half a library')\n" + USE.replace("KERNEL", "auto")
-    )
-    out, err = start(code, tmp_path).communicate(timeout=120)
+DAMAGE = """
+from normlab.kernels import build
+path = build._path(build._compiler())
+path.parent.mkdir(parents=True, exist_ok=True)
+content = bytearray(path.read_bytes()) if path.exists() else bytearray(b"half a library")
+DAMAGED
+path.unlink(missing_ok=True)
+path.write_bytes(content)
+"""
+
+
+@pytest.mark.slow
+def test_a_damaged_library_is_built_again(tmp_path):
+    run("fused", tmp_path)
+    for damage in ("content[len(content) // 2] ^= 8", "del content[4096:]", "content.clear()"):
+        code = DAMAGE.replace("DAMAGED", damage) + USE.replace("KERNEL", "auto")
+        out, err = start(code, tmp_path).communicate(timeout=240)
+        assert out.split() == ["fused", "fused"], damage
+        assert err.count("compiling") == 1
+    _, err = run("fused", tmp_path)
+    assert "compiling" not in err
+
+
+def test_a_library_without_a_checksum_is_not_loaded(tmp_path):
+    """The compiler that would build it again fails, so that the plain cell is used."""
+    environment = {"CXX": "false"}
+    code = DAMAGE.replace("DAMAGED", "") + USE.replace("KERNEL", "auto")
+    out, err = start(code, tmp_path, **environment).communicate(timeout=120)
     assert out.split() == ["plain", "plain"]
     assert "plain cell" in err
 

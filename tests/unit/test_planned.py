@@ -15,6 +15,7 @@ from normlab.report.build import build, gather
 from normlab.study import engine
 from normlab.study.planned import PlanRecord, Stage, planned_findings, read_progress
 from normlab.study.rejudge import differences, rejudge
+from normlab.study.serving import read_serving
 
 world = test_study.world  # the fixture
 NONE = "there is no such folder"
@@ -43,6 +44,16 @@ def test_runs_are_counted_as_they_end(world):
     status = world.output / "runs" / some[1] / "status.json"
     write_json(status, {**read_json(status), "state": "failed"})
     assert read_progress(folder)["planted"][1] == Stage("report", 16, done=14, failed=1)
+
+
+def test_a_moved_study_is_where_it_was(world, tmp_path):
+    """Its progress and the findings that its runs serve hang on no path."""
+    world()
+    before = read_serving(world.output)
+    moved = world.output.rename(tmp_path / "moved")
+    stages = [Stage("tune", 20, done=20), Stage("report", 16, done=16)]
+    assert read_progress(moved / "studies" / "planted-quick") == {"planted": stages}
+    assert read_serving(moved) == before != {}
 
 
 def test_runs_of_other_code_are_not_done(world):

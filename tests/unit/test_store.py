@@ -8,12 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from run_folders import save_sealed
+from run_folders import config_of, save_sealed
 
 from normlab.config.schema import InputError
-from normlab.folder.jsonfile import read_json, write_json
+from normlab.folder.jsonfile import read_cache, read_json, write_cache, write_json
 from normlab.folder.resume_points import ResumePoint, add_point, list_points, newest_intact
+from normlab.folder.run_folder import RunFolder
+from normlab.runs.clean import find_leftovers
 from normlab.runs.owner import Owner, is_alive, read_owner, this_process, write_owner
+from normlab.runs.provenance import provenance
+from normlab.runs.records import read_record
 from normlab.runs.store import accept, claim, folder_of, look, tidy
 
 
@@ -185,6 +189,12 @@ def test_a_run_of_a_living_process_is_not_taken(tmp_path):
         stat = Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()
         write_owner(run.place.folder, replace(this_process(), pid=other.pid, started=stat[19]))
         assert state(tmp_path) == "running"
+        status = run.place.folder / "status.json"
+        kept = status.read_text()
+        for damaged in ("{", '{"state": "runninh"}'):
+            status.write_text(damaged)
+            assert state(tmp_path) == "running"  # its folder is not taken away from under it
+        status.write_text(kept)
         with pytest.raises(InputError, match=f"process {other.pid} on {socket.gethostname()} is working on"):
             begin(tmp_path)
         other.communicate(b"\n")
@@ -211,6 +221,14 @@ def test_a_process_on_another_machine_is_taken_to_be_alive(monkeypatch):
 def test_withdrawn_runs_leave_nothing(tmp_path):
     begin(tmp_path).withdraw()
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_damaged_cache_counts_as_empty(tmp_path):
+    path = tmp_path / "cache.json"
+    write_cache(path, {"lr": 0.1})
+    assert read_cache(path) == {"lr": 0.1}
+    path.write_text(path.read_text().replace("0.1", "0.3"))  # still JSON
+    assert read_cache(path) == {}
 
 
 def test_json_is_written_whole(tmp_path):
@@ -293,16 +311,19 @@ def test_a_logged_value_that_changed_counts_as_damage(tmp_path):
 
 def test_a_resume_point_without_the_best_checkpoint_it_needs_is_not_used(tmp_path):
     run = begin(tmp_path)
-    older, newer = saved(run, 3), saved(run, 6, has_best=True)
-    assert newest_intact(run.place.folder) == older
+    older = saved(run, 3)
     save_sealed(run.place.best)
+    newer = saved(run, 6, has_best=True)
     assert newest_intact(run.place.folder) == newer
-    content = run.place.best.read_bytes()
-    run.place.best.write_bytes(content[:-40] + bytes([content[-40] ^ 1]) + content[-39:])
+    kept = newer.best(run.place)
+    content = kept.read_bytes()
+    kept.write_bytes(content[:-40] + bytes([content[-40] ^ 1]) + content[-39:])
     run.fail("stopped", "why")
     again, note = claim(tmp_path, "a", "code", {})
     assert again.place.resume == older
-    assert note == "resumed after step 3; the later save at step 6 can't be used: best.ckpt is damaged or missing"
+    assert (
+        note == "resumed after step 3; the later save at step 6 can't be used: resume-6.best.ckpt is damaged or missing"
+    )
 
 
 @pytest.mark.parametrize("file", ["/etc/passwd", "../../../b/checkpoints/resume-3.ckpt"])
@@ -310,3 +331,75 @@ def test_a_resume_point_lies_in_the_run_whatever_its_record_says(tmp_path, file)
     run = begin(tmp_path)
     point = replace(saved(run), file=file)
     assert point.checkpoint(run.place).parent == run.place.checkpoints
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_resumed_run_has_the_best_checkpoint_of_its_resume_point(tmp_path, links, monkeypatch):
+    if not links:  # as on some network drives
+        monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(PermissionError))
+    run = begin(tmp_path)
+    save_sealed(run.place.best, 3)
+    saved(run, 3, has_best=True)
+    expected = run.place.best.read_bytes()
+    save_sealed(run.place.best, 5)  # a later validation was better
+    run.fail("stopped", "why")
+    again = begin(tmp_path)
+    assert again.place.best.read_bytes() == expected
+    assert not list(again.place.folder.rglob("*.part"))
+    again.finish({"n": 1})
+    assert [path.name for path in again.place.checkpoints.iterdir()] == ["best.ckpt"]
+
+
+DAMAGED = [
+    "[" * 100_000,
+    '{"a":' * 100_000,
+    '{"state": NaN, "attempt": "x", "accepted": 3, "code": {}, "points": 7, "pid": "1", "wandb": []}',
+    '{"state": "finished", "state": "running"}',
+    '{"state": "stopped", "attempt": -1, "points": [{"file": 3, "step": "a", "rows": NaN}], "pid": 1e400, "step": "a"}',
+    '{"state": ["finished"], "points": [[]], "pid": -1, "host": 5, "steps": 0, "packages": 3, "before": 3}',
+    "null",
+    "\ufeff{}",
+    "\x00",
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
+@pytest.mark.parametrize("file", ["status", "summary", "resume", "provenance", "links", "progress", "config", "owner"])
+def test_damaged_json_is_never_a_traceback(tmp_path, file, content):
+    run = begin(tmp_path)
+    saved(run)
+    run.fail("stopped", "why")
+    folder = run.place.folder
+    (folder / (file if file == "owner" else f"{file}.json")).write_text(content)
+    read_record(folder)
+    list(find_leftovers(tmp_path))
+    assert RunFolder(folder).read_address() == ""
+    assert RunFolder(folder).read_progress() == {}
+    again, _ = claim(tmp_path, "a", "code", {"seed": 0})
+    provenance(again.place, config_of("model=lstm"), "data")
+    again.finish({"n": 1})
+    assert look(folder, "code").summary == {"n": 1}
+
+
+@pytest.mark.parametrize("state", ["finished", "failed"])
+def test_a_linked_run_folder_is_used_and_only_its_link_removed(tmp_path, state):
+    run = begin(tmp_path, "old")
+    run.finish({"n": 1}) if state == "finished" else run.fail("failed", "why")
+    other_disk = run.place.folder.rename(tmp_path / "other disk")
+    run.place.folder.symlink_to(other_disk)
+    assert state_of_link(tmp_path) == ("stale" if state == "finished" else "foreign")
+    begin(tmp_path).finish({"n": 2})
+    assert other_disk.exists()
+    assert state_of_link(tmp_path) == "finished"
+
+
+def state_of_link(tmp_path) -> str:
+    return look(folder_of(tmp_path, "a"), "code").state
+
+
+@pytest.mark.parametrize("make", [lambda path: path.symlink_to("gone"), lambda path: path.write_text("")])
+def test_what_is_no_folder_is_named(tmp_path, make):
+    (tmp_path / "runs").mkdir()
+    make(tmp_path / "runs" / "a")
+    with pytest.raises(InputError, match="not a folder"):
+        begin(tmp_path)

@@ -11,6 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from torch.nn import functional as F
 
 from normlab.config.checks import checked
+from normlab.config.cores import usable_cores
 from normlab.config.schema import InputError, RunConfig, Sizes
 from normlab.data.batch import Batch
 from normlab.folder.place import Place
@@ -297,7 +298,7 @@ def test_the_machine_is_part_of_a_time(config, monkeypatch):
     before = [run_id(one, "data") for one in (timed, trained)]
     assert torch.__version__.startswith(science(timed)["machine.torch"].split("+")[0])
     assert science(timed)["trainer"]["threads"] == 1
-    assert science(trained)["trainer"]["threads"] == os.cpu_count()
+    assert science(trained)["trainer"]["threads"] == usable_cores()
     monkeypatch.setattr(identity, "processor", lambda: "Abacus 3000")
     assert science(timed)["machine.processor"] == "Abacus 3000"
     assert science(timed)["machine.gpu"] is None
@@ -367,7 +368,7 @@ def test_its_death_is_told(config, tmp_path, importable):
 
 @pytest.mark.parametrize(("threads", "clock"), [([], "process"), (["trainer.threads=2"], "wall")])
 def test_one_thread_is_timed_by_the_clock_of_its_process(session, threads, clock, monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr("normlab.config.checks.usable_cores", lambda: 2)
     bench = Bench(session("measure=step_time", *SMALL_MLP, *threads))
     assert bench.clock == clock
     blocks = bench.timed({"": [lambda i: time.sleep(0.01)]})[""]

@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from normlab.commands.check import Check, Verdict
+from normlab.config.cores import usable_cores
 from normlab.runs.provenance import PROJECT, git_state, machine
 
 
@@ -85,7 +86,7 @@ def torch() -> Iterator[Check]:
         )
     else:
         yield Check("ok", "gpu", "none: trainer=gpu is refused, trainer=cpu works")
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = usable_cores()
     crowded = told["threads"] > usable
     advice = f"set trainer.threads={usable}: more threads than cores are many times slower" if crowded else ""
     yield Check("warn" if crowded else "ok", "threads", f"{told['threads']} on {usable} usable cores", advice)

@@ -15,6 +15,7 @@ import pydantic
 from omegaconf import DictConfig, OmegaConf
 
 from normlab.config.components import check_single, check_sites, checked_options, kind_of, lower, shown
+from normlab.config.cores import usable_cores
 from normlab.config.errors import InputError
 from normlab.config.schema import RunConfig, TaskConfig
 from normlab.config.signature import Signature
@@ -157,9 +158,9 @@ def _check_trainer(config: RunConfig) -> None:
     trainer = config.trainer
     if trainer.accelerator == "cpu" and trainer.precision == "16-mixed":
         raise InputError("trainer.precision=16-mixed needs a GPU: on the CPU use bf16-mixed or 32-true")
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     if trainer.threads is not None and trainer.threads > cores:
-        raise InputError(f"trainer.threads={trainer.threads}: this machine has {cores} cores")
+        raise InputError(f"trainer.threads={trainer.threads}: this process may use {cores} cores")
 
 
 def _check_measure(config: RunConfig, model: Signature) -> None:

@@ -6,7 +6,6 @@ config can tell (a norm that has no meaning at a model's sites, batch norm on si
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from normlab.config.cores import usable_cores
 from normlab.config.errors import InputError
 from normlab.config.measures import MeasureConfig
 from normlab.config.names import check_name
@@ -170,7 +170,7 @@ class TrainerConfig(Strict):
     validations: Count  # evenly spaced within an epoch, or within `steps` if they are fewer
     patience: Count | None = None  # stop after that many validations without a better one
     batches: Count | None = None  # most batches an epoch, of each split: for a quick trial
-    threads: Count | None = None  # CPU threads of torch; None: one a core
+    threads: Count | None = None  # CPU threads of torch; None: one per usable core
     deterministic: bool = True
     compile: bool = False  # torch.compile the model
     log_every: Count = 50  # optimiser steps between two logged training values
@@ -267,7 +267,7 @@ class RunConfig(Strict):
     @property
     def threads(self) -> int:
         """CPU threads of torch. Times are taken on one unless more are asked for: more share cores with others."""
-        return self.trainer.threads or (1 if self.measure.exclusive else os.cpu_count() or 1)
+        return self.trainer.threads or (1 if self.measure.exclusive else usable_cores())
 
 
 def component_name(node: dict[str, Any]) -> str:

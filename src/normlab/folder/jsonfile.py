@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -49,6 +50,22 @@ def parse_json(content: bytes | str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError("it is not a JSON object")
     return values
+
+
+def write_cache(path: Path, values: dict[str, Any]) -> None:
+    """Write what can be made again, with a checksum."""
+    write_json(path, {"sha256": _digest(values), "values": values}, durable=False)
+
+
+def read_cache(path: Path) -> dict[str, Any]:
+    """What `write_cache` wrote; empty if there is none or it is damaged."""
+    kept = read_json(path)
+    values = kept.get("values")
+    return values if isinstance(values, dict) and _digest(values) == kept.get("sha256") else {}
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,12 +1,15 @@
 """Where an interrupted run can resume. Imports no torch.
 
-A resume point is a checkpoint between two training steps, with the rows that the run had logged then. The last two
-are kept, so that a damaged one costs the time between them and not the run.
+A resume point is a checkpoint between two training steps, with the rows that the run had logged then and the best
+checkpoint that it had: what an interrupted run does later may come out otherwise when it is repeated, as on another
+processor. The last two points are kept, so that a damaged one costs the time between them and not the run.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -26,7 +29,7 @@ class ResumePoint:
     file      the checkpoint, in the run's folder of checkpoints
     step      optimiser steps done
     rows      rows logged by then
-    has_best  a best checkpoint was kept by then, without which the run can't be finished
+    has_best  there was a best checkpoint by then
     rows_sha  SHA-256 of those rows
     """
 
@@ -39,6 +42,10 @@ class ResumePoint:
     def checkpoint(self, run: RunFolder) -> Path:
         """Its file; whatever the record says, it lies in the run's own folder."""
         return run.checkpoints / Path(self.file).name
+
+    def best(self, run: RunFolder) -> Path:
+        """The best checkpoint of that time."""
+        return self.checkpoint(run).with_suffix(".best.ckpt")
 
     @classmethod
     def after(cls, step: int, rows: int, *, has_best: bool = False) -> ResumePoint:
@@ -57,11 +64,23 @@ def list_points(folder: Path) -> list[ResumePoint]:
 
 def add_point(folder: Path, point: ResumePoint) -> None:
     """Record a checkpoint that has been written whole, and drop what is no longer needed."""
-    point = replace(point, rows_sha=RunFolder(folder).hash_rows(point.rows))
+    run = RunFolder(folder)
+    point = replace(point, rows_sha=run.hash_rows(point.rows))
+    if point.has_best:
+        _link(run.best, point.best(run))
     others = [known for known in list_points(folder) if known.file != point.file]
     points = [point, *others][:KEPT]
-    write_json(RunFolder(folder).resume_file, {"points": [asdict(known) for known in points]})
-    _remove_checkpoints(folder, {known.file for known in points})
+    write_json(run.resume_file, {"points": [asdict(known) for known in points]})
+    _remove_checkpoints(folder, {path for known in points for path in (known.checkpoint(run), known.best(run))})
+
+
+def return_to(folder: Path, point: ResumePoint) -> None:
+    """Make the run's best checkpoint the one of the resume point, whatever came later."""
+    run = RunFolder(folder)
+    if point.has_best:
+        _link(point.best(run), run.best)
+    else:
+        run.best.unlink(missing_ok=True)
 
 
 def forget_points(folder: Path) -> None:
@@ -82,12 +101,26 @@ def damage(folder: Path, point: ResumePoint) -> str:
         return f"{point.file} is damaged or missing"
     if run.hash_rows(point.rows) != point.rows_sha:
         return "the rows logged before it are damaged or missing"
-    if point.has_best and not is_whole(run.best):
-        return f"{run.best.name} is damaged or missing"
+    if point.has_best and not is_whole(point.best(run)):
+        return f"{point.best(run).name} is damaged or missing"
     return ""
 
 
-def _remove_checkpoints(folder: Path, kept: set[str]) -> None:
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the file system can't; files are replaced and never changed."""
+    part = target.with_name(f".{target.name}.part")
+    part.unlink(missing_ok=True)
+    try:
+        os.link(source, part)
+    except FileNotFoundError:
+        return  # removed by hand; without it the point doesn't count as intact
+    except OSError:
+        shutil.copyfile(source, part)
+    part.replace(target)
+    part.unlink(missing_ok=True)  # renaming one name of a file to another of the same file leaves both
+
+
+def _remove_checkpoints(folder: Path, kept: set[Path]) -> None:
     for path in RunFolder(folder).checkpoints.glob("resume-*.ckpt"):
-        if path.name not in kept:
+        if path not in kept:
             path.unlink(missing_ok=True)

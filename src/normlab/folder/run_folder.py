@@ -22,12 +22,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from normlab.folder.jsonfile import parse_json, read_json, write_json
+from normlab.folder.typed import Progress, Status, typed
 
 
 class Rows(NamedTuple):
@@ -80,7 +82,7 @@ class RunFolder:
 
     def read_status(self) -> dict[str, Any]:
         """State, attempt, times, code, torch; the cause of a failure."""
-        return read_json(self._status)
+        return typed(read_json(self._status), Status)
 
     def has_status(self) -> bool:
         """Is there a status file, readable or not?"""
@@ -96,7 +98,7 @@ class RunFolder:
 
     def read_progress(self) -> dict[str, Any]:
         """`step` and `steps` of a run that trains."""
-        return read_json(self._progress)
+        return typed(read_json(self._progress), Progress)
 
     def write_progress(self, step: int, steps: int) -> None:
         """Record how far the training is; at most once a second, please."""
@@ -132,8 +134,8 @@ class RunFolder:
         return self.folder / "summary.json"
 
     def read_summary(self) -> dict[str, Any]:
-        """The flat result, taken as it lies there."""
-        return read_json(self._summary)
+        """The flat result, if it is what the run wrote."""
+        return self.checked_summary(self.read_status().get("summary"))[0]
 
     def has_summary(self) -> bool:
         """Is there a summary file, readable or not?"""
@@ -267,6 +269,14 @@ class RunFolder:
         """Remove what a process was writing when it was killed."""
         for part in self.folder.rglob(".*.part"):
             part.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all that is in it; of a link to one, only the link."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder)
 
 
 def runs_folder(output: Path) -> Path:

@@ -1,7 +1,8 @@
 """Compiles this room's C++ once and loads it: python -m normlab.kernels.build. Imports no torch by itself.
 
 The library lies in the user's cache folder under a hash of its source, flags, compiler, CPU and torch version, so
-that a change of any of them builds anew. Processes that start at once build it once: the others wait.
+that a change of any of them builds anew. A checksum stands beside it, and a damaged library is built again. Processes
+that start at once build it once: the others wait.
 """
 
 from __future__ import annotations
@@ -49,10 +50,10 @@ def _load() -> ctypes.CDLL | BuildError:
     try:
         compiler = _compiler()
         path = _path(compiler)
-        if not path.exists():
+        if not _is_whole(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):
-                if not path.exists():
+                if not _is_whole(path):
                     _compile(compiler, path)
         return ctypes.CDLL(str(path))
     except BuildError as error:
@@ -117,7 +118,22 @@ def _compile(compiler: list[str], path: Path) -> None:
         if done.returncode:
             reason = next((line for line in done.stderr.splitlines() if "error" in line), f"status {done.returncode}")
             raise BuildError(f"{shlex.join(compiler)} failed: {reason.strip()}")
+        checksum = built.with_suffix(".sha256")
+        checksum.write_text(_sha256(built), encoding="utf-8")
         built.replace(path)  # at once, so that nobody loads half a file
+        checksum.replace(path.with_suffix(".sha256"))
+
+
+def _is_whole(path: Path) -> bool:
+    """Is the library there, and as it was built? Calling into a damaged one would kill the process."""
+    try:
+        return path.with_suffix(".sha256").read_text(encoding="utf-8") == _sha256(path)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
         `last_test/…` are those of the two checkpoints on the test split, read once for both. `area/…` is what the
         validation curve is on average, over steps. With `measure.inside`, `inside/…` is what `Inside` saw last, and
         `gap/…` is the `mode_gap` of the last weights. A run that diverges has `diverged: true`, the best metrics before
-        it did, if any, and null areas.
+        it did, if any, and null areas. `resumed` says which conditions changed where it was resumed, if any did.
     """
     session = Session(config, place)
     return session.finish(train(session))
@@ -56,6 +56,8 @@ def train(session: Session) -> dict[str, Any]:
         **validated(fit.curve, task),
         **model.facts(),
     }
+    if fit.resumption.changes:
+        summary["resumed"] = "; ".join(fit.resumption.changes)
     if session.config.norm_name == "batch":
         summary["normalisation_batch_size"] = _nbs(session.config)
     if inside is not None:

@@ -10,14 +10,13 @@ Finished runs, their earlier attempts, running ones and those that the same comm
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from normlab.folder.resume_points import newest_intact
-from normlab.folder.run_folder import RunFolder, runs_folder
+from normlab.folder.run_folder import RunFolder, remove_folder, runs_folder
 from normlab.runs.records import Record, is_aside, read_record, read_records, set_aside
 from normlab.runs.store import all_claims
 
@@ -62,14 +61,14 @@ def remove(output: Path, leftovers: Iterable[Leftover]) -> list[Leftover]:
                 continue
             leftover.folder.rename(going)
         removed.append(leftover)
-        shutil.rmtree(going)
+        remove_folder(going)
     return removed
 
 
 def sweep_out(output: Path) -> None:
     """Finish what an interrupted removal has begun."""
     for going in runs_folder(output).glob(".*.removed"):
-        shutil.rmtree(going)
+        remove_folder(going)
 
 
 def _judge_aside(folder: Path) -> tuple[Kind, str] | None:

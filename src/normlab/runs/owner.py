@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from normlab.folder.run_folder import RunFolder
 from normlab.stopping.slurm import job_states, this_job
@@ -25,7 +29,7 @@ class Owner:
     """
 
     host: str
-    pid: int
+    pid: Annotated[int, Field(gt=0, lt=2**31)]
     started: str
     boot: str
     slurm: str | None
@@ -55,8 +59,8 @@ def launch() -> str:
 def read_owner(folder: Path) -> Owner | None:
     """Who is recorded in a run's folder; None if nobody, or if the record is damaged."""
     try:
-        return Owner(**RunFolder(folder).read_owner())
-    except TypeError:
+        return TypeAdapter(Owner).validate_json(json.dumps(RunFolder(folder).read_owner()), strict=True)
+    except ValidationError:
         return None
 
 

@@ -46,9 +46,9 @@ def provenance(folder: RunFolder, config: RunConfig, data: str) -> None:
         "data": data,
     }
     earlier = folder.read_provenance()
-    before = (
-        [*earlier.get("before", []), {k: earlier[k] for k in ("command", "time", "git", "machine")}] if earlier else []
-    )
+    before = earlier.get("before")
+    before = list(before) if isinstance(before, list) else []
+    before += [{k: earlier.get(k) for k in ("command", "time", "git", "machine")}] if earlier else []
     folder.write_provenance({**values, "before": before})
 
 

@@ -5,7 +5,6 @@ What a new attempt replaces is kept as outputs/runs/<id>.attempt-<n>, a damaged 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -19,8 +18,8 @@ from filelock import FileLock
 
 from normlab.config.schema import InputError
 from normlab.folder.place import Place
-from normlab.folder.resume_points import ResumePoint, damage, forget_points, list_points, newest_intact
-from normlab.folder.run_folder import RunFolder
+from normlab.folder.resume_points import ResumePoint, damage, forget_points, list_points, newest_intact, return_to
+from normlab.folder.run_folder import RunFolder, remove_folder
 from normlab.runs.owner import is_alive, read_owner, this_process, write_owner
 
 # missing   nothing there
@@ -57,6 +56,9 @@ def look(folder: Path, code: str) -> Found:
     """The state of a run for a process that runs the code with this hash."""
     run = RunFolder(folder)
     status = run.read_status()
+    owner = read_owner(folder) if status.get("state") != "finished" else None
+    if owner is not None and is_alive(owner):
+        return Found("running", status, {}, str(owner))
     if not status:
         return _without_status(folder)
     if status.get("state") not in ("running", "finished", "failed", "stopped"):
@@ -67,9 +69,6 @@ def look(folder: Path, code: str) -> Found:
             return Found("damaged", status, {}, problem)
         known = status.get("code") == code or code in status.get("accepted", [])
         return Found("finished" if known else "stale", status, summary)
-    owner = read_owner(folder)
-    if owner is not None and is_alive(owner):
-        return Found("running", status, {}, str(owner))
     same = status.get("code") == code and status.get("torch") == _torch()
     return Found("partial" if same else "foreign", status, {})
 
@@ -79,9 +78,6 @@ def _without_status(folder: Path) -> Found:
         return Found("damaged", {}, {}, "status.json can't be read")
     if not folder.exists():
         return Found("missing", {}, {})
-    owner = read_owner(folder)
-    if owner is not None and is_alive(owner):
-        return Found("running", {}, {}, str(owner))
     if RunFolder(folder).has_summary():
         return Found("damaged", {}, {}, "status.json is missing")
     return Found("foreign", {}, {})  # its process died while it made the folder
@@ -109,7 +105,7 @@ class Run:
 
     def withdraw(self) -> None:
         """The input could not work: leave things as they were."""
-        shutil.rmtree(self.place.folder)
+        remove_folder(self.place.folder)
         if self.replaced is not None:
             self.replaced.rename(self.place.folder)
 
@@ -143,6 +139,8 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
         InputError: another process is working on the run.
     """
     folder = folder_of(output, run_id)
+    if folder.is_file() or (folder.is_symlink() and not folder.exists()):
+        raise InputError(f"{folder} is not a folder, or a link to one that is not there: remove it, or mend the link")
     with all_claims(output):
         found = look(folder, code)
         if found.state == "running":
@@ -159,6 +157,7 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
         if point is not None:
             note = f"resumed after step {point.step}{_passed_over(folder, point)}"
             RunFolder(folder).remove_parts()
+            return_to(folder, point)
         elif found.state == "damaged":
             replaced = _set_aside(folder, "damaged", 1)
             note = f"{folder}: {found.why}; set aside as {replaced.name} and done again"
@@ -166,7 +165,7 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
             replaced = _set_aside(folder, "attempt", attempt)
             note = f"the earlier one, {_WHY[found.state]}, is kept as {replaced.name}"
         elif folder.exists():  # nothing there to go on from
-            shutil.rmtree(folder)
+            remove_folder(folder)
         if point is None:
             attempt += 1
         folder.mkdir(parents=True, exist_ok=True)

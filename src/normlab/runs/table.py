@@ -153,7 +153,7 @@ def _torch(record: Record) -> str | None:
     if known is None:
         packages = RunFolder(record.folder).read_provenance().get("packages")
         known = packages.get("torch") if isinstance(packages, dict) else None
-    return known
+    return known if isinstance(known, str) else None
 
 
 def _columns(names: Iterable[str]) -> list[str]:

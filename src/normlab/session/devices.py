@@ -23,9 +23,7 @@ def set_up(config: RunConfig) -> None:
     check_devices(config.trainer)
     if config.trainer.compile:
         check_compiler()
-    threads = config.threads if config.measure.exclusive else config.trainer.threads
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(config.threads)  # which OMP_NUM_THREADS would otherwise decide, and with it the result's bits
 
 
 def device_of(trainer: TrainerConfig) -> torch.device:

@@ -34,6 +34,7 @@ class Fit:
     Attributes:
         log, curve: what training and validations have logged.
         trainer: Lightning's.
+        resumption: saves it, and knows which conditions changed where it was resumed.
         seconds: that `run` has taken.
 
     Raises:
@@ -50,6 +51,7 @@ class Fit:
         check_validations(options.validations, self._epoch(len(batches)))  # before a logger begins
         if options.compile:
             task.run_compiled()
+        self.resumption = Resumption(session.place, session.loggers.record, options, self.curve)
         callbacks = [self.log, *probes, self.curve, *self._keepers(), *self._drivers()]
         self.trainer = build_trainer(session.config, session.place, session.loggers.all, callbacks)
 
@@ -123,7 +125,7 @@ class Fit:
             Validations(config.trainer.validations),
             Noise(config.seed),
             Heartbeat(place),
-            Resumption(place, self.session.loggers.record, config.trainer, self.curve),
+            self.resumption,
         ]
         return [*drivers, Bar(Console(), self.task.metric)] if config.trainer.progress else drivers
 

@@ -8,6 +8,7 @@ and its logging are all done: Lightning's loops know several half-done states, w
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -19,6 +20,8 @@ from normlab.config.seeds import derive
 from normlab.data.loader import Shares
 from normlab.folder.place import Place
 from normlab.folder.resume_points import ResumePoint, add_point
+from normlab.models.base import Model
+from normlab.session.conditions import change, conditions
 from normlab.session.record import RunRecord
 from normlab.session.validation_curve import ValidationCurve
 from normlab.stopping.request import StopRequest
@@ -37,9 +40,12 @@ class Resumption(pl.Callback):
         self._saved_step = place.resume.step if place.resume else 0
         self._saved_at = time.monotonic()
         self._batch = 0  # of the epoch: those before it are done
+        self._conditions: dict[str, str] = {}
+        self.changes: list[str] = []  # of what the bits depend on, at the steps where the run was resumed
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         """Resume with the next batch; take over the signals, for which Lightning has just set its own handlers."""
+        self._compare(trainer, task)
         loader = trainer.train_dataloader
         assert loader is not None
         batches = loader.batch_sampler
@@ -64,12 +70,32 @@ class Resumption(pl.Callback):
             self.request.obey()
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the epoch."""
-        return {"batch": self._batch}
+        """The position in the epoch, and under which conditions the run has come so far."""
+        return {"batch": self._batch, "conditions": self._conditions, "changes": self.changes}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Lightning calls this before the training starts."""
-        self._batch = state["batch"]
+        self._batch, self._conditions, self.changes = state["batch"], state["conditions"], list(state["changes"])
+
+    def _compare(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        """Say so where a resumed run won't give the bits of one that was never interrupted, and keep it for the record.
+
+        The work done so far is worth more than the last bits, and a cluster resumes on whichever machine is free.
+        """
+        assert isinstance(task, Task)
+        assert isinstance(task.model, Model)
+        now = conditions(task.model, task.device)
+        changed = change(self._conditions, now) if self._conditions else ""
+        self._conditions = now
+        if changed:
+            self.changes.append(f"from step {trainer.global_step}: {changed}")
+            if trainer.is_global_zero:
+                print(
+                    f"resumed under other conditions ({changed}): the result may differ in its last digits from that "
+                    "of an uninterrupted run, and its summary says so; rerun=true starts from the beginning",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
     def _is_late(self) -> bool:
         return time.monotonic() - self._saved_at >= 60 * self.options.save_minutes

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from normlab.config.checks import checked
 from normlab.config.schema import RunConfig
 from normlab.config.shipped import CONF
-from normlab.folder.jsonfile import read_json, write_json
+from normlab.folder.jsonfile import read_cache, write_cache
 
 PACKAGE = Path(__file__).parents[1]
 KEPT = 20  # multiruns whose composed configs are remembered
@@ -45,12 +45,12 @@ class Composer:
             InputError: a choice has no meaning; none of the runs has begun.
         """
         file = cache / "composed" / f"{_state(self.base)}.json"
-        known = read_json(file)
+        known = read_cache(file)
         before = len(known)
         configs = [self._config(list(overrides), known) for overrides in combinations]
         if len(known) > before:
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(file, known, durable=False)
+            write_cache(file, known)
             _forget_old(file.parent)
         return configs
 

@@ -72,7 +72,7 @@ def past_costs(outputs: set[Path]) -> dict[str, Cost]:
                 config = RunConfig.model_validate(run.read_config(), strict=False)
             except pydantic.ValidationError:  # of a version with other options
                 continue
-            if seconds is not None:
+            if isinstance(seconds, int | float):
                 costs[cell_of(config)].append(Cost(float(seconds), megabytes(run.folder)))
     return {
         cell: Cost(fmean(c.seconds for c in group), fmean(c.megabytes for c in group)) for cell, group in costs.items()

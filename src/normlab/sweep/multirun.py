@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from normlab.config.arguments import quoted
+from normlab.config.cores import usable_cores
 from normlab.config.schema import InputError, RunConfig
 from normlab.runs.owner import Owner, is_alive, read_owner, this_process
 from normlab.runs.provenance import command
@@ -214,14 +215,14 @@ def _at_once(launcher: str, threads: int | None) -> int | None:
     """submitit starts local processes all at once: hand it as many as there are cores."""
     if launcher != "submitit_local":
         return None
-    return max(1, (os.cpu_count() or 1) // (threads or 1))
+    return max(1, (usable_cores()) // (threads or 1))
 
 
 def side_by_side(cfg: DictConfig, threads: int | None) -> int:
     """Runs that the launcher does at once; of a cluster, that is up to the cluster."""
     launcher = launcher_of(cfg.hydra)
     if launcher == "joblib":
-        return int(cfg.hydra.launcher.n_jobs) if cfg.hydra.launcher.n_jobs > 0 else os.cpu_count() or 1
+        return int(cfg.hydra.launcher.n_jobs) if cfg.hydra.launcher.n_jobs > 0 else usable_cores()
     return _at_once(launcher, threads) or 1
 
 

@@ -8,10 +8,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from normlab.config.schema import RunConfig
 from normlab.folder.jsonfile import read_json, write_json
@@ -133,9 +136,11 @@ def write_outcome(plan_file: Path, outcome: Outcome) -> None:
 
 
 def read_outcome(plan_file: Path) -> Outcome | None:
-    """How a job ended; None if it has not, or if its process died without a word."""
-    values = read_json(outcome_file(plan_file))
-    return Outcome(**values) if values else None
+    """How a job ended; None if it has not, if its process died without a word, or if the record is damaged."""
+    try:
+        return TypeAdapter(Outcome).validate_json(json.dumps(read_json(outcome_file(plan_file))), strict=True)
+    except ValidationError:
+        return None
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
