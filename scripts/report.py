@@ -25,7 +25,7 @@ from rich.table import Table
 from normlab.config.command_line import guard
 from normlab.config.schema import InputError
 from normlab.findings.sensitivity import Sheet, by_margin, by_seeds, sensitivity
-from normlab.study.engine import REFERENCE
+from normlab.study.reference import REFERENCE
 from normlab.study.rejudge import read_evidence
 
 OWN = Path("outputs/studies/textbook-quick")

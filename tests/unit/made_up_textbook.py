@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 from normlab.config.command_line import CONF
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
+from normlab.findings.judge import judge
 from normlab.findings.rows import write_rows
-from normlab.findings.verdict import judge
 from normlab.folder.jsonfile import write_json
 from normlab.study.scale import Scale, read_study
 

@@ -8,8 +8,8 @@ import pandas
 from made_up_studies import reported, tuned
 
 from normlab.findings.finding import Finding
+from normlab.findings.judge import judge
 from normlab.findings.rows import write_rows
-from normlab.findings.verdict import judge
 from normlab.folder.jsonfile import write_json
 
 ADVICE = [{"model": "lstm", "when": "few_examples", "contrast": "main", "plus": "layer", "minus": "batch"}]

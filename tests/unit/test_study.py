@@ -16,9 +16,11 @@ from omegaconf import OmegaConf
 from finding_files import finding, write
 from normlab.config.schema import InputError, RunConfig
 from normlab.findings.rows import read_rows
+from normlab.findings.verdict import Reason
 from normlab.folder.jsonfile import read_json
 from normlab.study import engine
-from normlab.study.engine import conduct, users_choices
+from normlab.study.choices import users_choices
+from normlab.study.engine import conduct
 from normlab.study.scale import read_study
 from normlab.study.serving import read_serving
 from normlab.sweep import job as jobs_module
@@ -121,7 +123,7 @@ def test_an_edge_widens_the_grid_of_every_arm(world):
 def test_an_edge_that_stays_decides_nothing(world):
     world.behaviour = lambda c, e: {"validation/accuracy": c.optim.lr, "test/accuracy": 0.8 + c.seed * 1e-3}
     (verdict,) = world()
-    assert (verdict.state, verdict.reason.split(":")[0]) == ("undecided", "edge")
+    assert (verdict.state, verdict.reason) == ("undecided", Reason.EDGE)
 
 
 def test_rates_come_from_the_committed_table(world, tmp_path):
@@ -163,7 +165,7 @@ def test_a_run_without_the_metric_leaves_its_finding_undecided(world):
     }
     (verdict,) = world()
     assert verdict.state == "undecided"
-    assert "has no test/accuracy" in verdict.reason
+    assert "has no test/accuracy" in verdict.facts["problem"]
 
 
 def test_a_cell_whose_tuning_fails_leaves_its_finding_undecided(world):

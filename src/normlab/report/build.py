@@ -18,9 +18,9 @@ from normlab.report.figure import Chart, drawing
 from normlab.report.latex import write_tables
 from normlab.report.matrix import Matrix, matrix_of
 from normlab.report.page import write_page
-from normlab.report.sources import Look, Source, holds_study, look_of, read_sources
-from normlab.study.engine import REFERENCE
+from normlab.report.sources import Source, StudyResult, holds_study, read_sources, result_of
 from normlab.study.planned import Stage, planned_findings
+from normlab.study.reference import REFERENCE
 from normlab.study.scale import read_study
 
 STUDIES = ("textbook", "beyond", "paper")  # in the order of the page
@@ -31,14 +31,14 @@ MOST_BYTES = 5_000_000  # of the page
 class Section:
     """What the page says of one finding.
 
-    looks     the one that it is about, then the other one to compare with: your study before the reference
+    results     the one that it is about, then the other one to compare with: your study before the reference
     progress  of the user's studies that have planned it and have no verdict yet
     ours      its file is in our folder of findings
     charts    with their pictures, for the page
     """
 
     finding: Finding
-    looks: list[Look]
+    results: list[StudyResult]
     progress: list[tuple[Source, list[Stage]]]
     ours: bool
     charts: list[Chart] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Section:
     @property
     def verdict(self) -> Verdict | None:
         """That the section is about."""
-        return self.looks[0].verdict if self.looks else None
+        return self.results[0].verdict if self.results else None
 
 
 @dataclass(frozen=True)
@@ -93,16 +93,16 @@ def gather(own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE) 
         ]
     sections = []
     for finding in findings:
-        looks = [look for sources in (mine, committed) if (look := look_of(finding, sources)) is not None]
+        results = [result for sources in (mine, committed) if (result := result_of(finding, sources)) is not None]
         progress = [(source, source.progress[finding.name]) for source in mine if finding.name in source.progress]
-        sections.append(Section(finding, looks, progress, finding in ours))
+        sections.append(Section(finding, results, progress, finding in ours))
         problems += [
-            f"conf/finding/{finding.name}.yaml has another rule now than {look.source.name} was judged by."
-            for look in looks
-            if look.changed
+            f"conf/finding/{finding.name}.yaml has another rule now than {result.source.name} was judged by."
+            for result in results
+            if result.changed
         ]
-    looks_of = {section.finding.name: section.looks for section in sections}
-    return Report(mine, committed, sections, matrix_of(findings, looks_of), problems)
+    results_of = {section.finding.name: section.results for section in sections}
+    return Report(mine, committed, sections, matrix_of(findings, results_of), problems)
 
 
 def build(
@@ -123,8 +123,8 @@ def build(
     committed = _tuning(reference, report.problems)
     with drawing():
         for section in report.sections:
-            if section.looks:
-                section.charts = charts_of(section.finding, section.looks, committed)
+            if section.results:
+                section.charts = charts_of(section.finding, section.results, committed)
                 section.pictures = [chart.finish(figures if papers else None) for chart in section.charts]
     if papers:
         write_tables(tables, [(s.finding, s.verdict) for s in report.sections if s.verdict is not None])

@@ -91,7 +91,7 @@ class Chart:
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """The look of all charts, within the block alone."""
+    """The style of all charts, within the block alone."""
     import matplotlib
 
     with matplotlib.rc_context(cast("Any", _STYLE)):

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from normlab.config.schema import InputError
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
+from normlab.findings.judge import family_p
 from normlab.findings.rows import read_rows
-from normlab.findings.verdict import ArmSummary, Estimate, Row, Verdict
+from normlab.findings.verdict import Row, Verdict, read_verdicts
 from normlab.folder.jsonfile import read_json
-from normlab.stats.paired import Interval
 from normlab.study.planned import PLAN, Stage, read_progress
 
 SCALES = ("smoke", "quick", "full", "paper")  # by what they spend; a smoke study's verdicts mean nothing
@@ -60,7 +59,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Look:
+class StudyResult:
     """What one study has of one finding.
 
     verdict  None: it has not come that far
@@ -75,6 +74,11 @@ class Look:
     rows: list[Row]
     curves: list[Row]
     changed: bool = False
+
+    @property
+    def family_p(self) -> float | None:
+        """Of the verdict's own hypothesis, in the family of all that its study has judged."""
+        return family_p(list(self.source.verdicts.values())).get(self.verdict.finding) if self.verdict else None
 
     @property
     def seeds(self) -> int:
@@ -107,7 +111,12 @@ def read_source(folder: Path, *, own: bool) -> Source:
     curves = _curves(folder / "curves.csv", problems)
     verdicts = {}
     if (folder / "verdicts.json").exists():
-        verdicts = _verdicts(folder / "verdicts.json", problems)
+        recorded = read_json(folder / "verdicts.json")
+        if not recorded:
+            problems.append(
+                f"{folder}/verdicts.json is damaged: it is no JSON. The same command as before writes it anew."
+            )
+        verdicts = read_verdicts(recorded, folder / "verdicts.json", problems)
     elif not planned:
         problems.append(f"{folder} has no verdicts.json yet: the study has not come so far.")
     manifest = read_json(folder / "manifest.json")
@@ -118,7 +127,7 @@ def read_source(folder: Path, *, own: bool) -> Source:
     return Source(folder, own, verdicts, rows, curves, manifest, progress, problems)
 
 
-def look_of(finding: Finding, sources: Sequence[Source]) -> Look | None:
+def result_of(finding: Finding, sources: Sequence[Source]) -> StudyResult | None:
     """The best that these studies have of a finding: with a verdict, of the largest scale, the newest."""
     with_any = [source for source in sources if finding.name in source.findings]
     if not with_any:
@@ -127,7 +136,7 @@ def look_of(finding: Finding, sources: Sequence[Source]) -> Look | None:
     rows = [row for row in best.rows if row["finding"] == finding.name]
     rule = best.manifest.get("rules", {}).get(finding.name)
     known = set(finding.cells)
-    return Look(
+    return StudyResult(
         source=best,
         verdict=best.verdicts.get(finding.name),
         tuned=[row for row in rows if row["stage"] == "tune" and cell_of(row) in known],
@@ -170,44 +179,3 @@ def _curves(path: Path, problems: list[str]) -> list[dict[str, Any]]:
         problems.append(f"{path}: {len(frame) - len(whole)} damaged rows are left out.")
     rows = [{str(k): v for k, v in row.items() if v == v} for row in whole.to_dict("records")]
     return [{**row, "condition": row.get("condition", "")} for row in rows]
-
-
-def _verdicts(path: Path, problems: list[str]) -> dict[str, Verdict]:
-    values = read_json(path)
-    if not values:
-        problems.append(f"{path} is damaged: it is no JSON. The same command as before writes it anew.")
-    found = {}
-    for number, entry in enumerate(values.get("verdicts", []), 1):
-        try:
-            verdict = _verdict(entry)
-        except (TypeError, KeyError, ValueError, AttributeError):
-            name = entry.get("finding", f"number {number}") if isinstance(entry, dict) else f"number {number}"
-            problems.append(f"{path}: the verdict of {name} is damaged or of another version, and left out.")
-            continue
-        found[verdict.finding] = verdict
-    return found
-
-
-def _verdict(values: Mapping[str, Any]) -> Verdict:
-    known = {name: values[name] for name in _names(Verdict) if name in values}
-    lists = {
-        "estimates": [_estimate(entry) for entry in values["estimates"]],
-        "also": [_estimate(entry) for entry in values["also"]],
-        "arms": [ArmSummary(**{k: v for k, v in arm.items() if k in _names(ArmSummary)}) for arm in values["arms"]],
-    }
-    verdict = Verdict(**{**known, **lists})
-    if verdict.state not in ("supported", "contradicted", "undecided", "estimate"):
-        raise ValueError(verdict.state)
-    return verdict
-
-
-def _estimate(values: Mapping[str, Any]) -> Estimate:
-    known = {name: values[name] for name in _names(Estimate) if name in values}
-    intervals = {name: Interval(**{k: float(v) for k, v in values[name].items()}) for name in ("interval", "bootstrap")}
-    if not all(math.isfinite(float(value)) for value in (values["mean"], *values["values"])):
-        raise ValueError(values["mean"])
-    return Estimate(**{**known, **intervals})
-
-
-def _names(kind: type) -> list[str]:
-    return [f.name for f in fields(kind)]

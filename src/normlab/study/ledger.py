@@ -1,15 +1,15 @@
-"""What a study leaves behind, in one folder that a report can be made of.
+"""What a study leaves behind, in one folder that a report can be made of. It grows, and never shrinks.
 
 runs.csv       a row a finding and run: tuning and reporting
 curves.csv     every validation of the reporting runs
 verdicts.json  each finding's verdict, with the looks that it had before
-plan.json      the findings as they were planned, and their runs; see `progress`
+plan.json      the findings as they were planned, and their runs; see `planned`
 manifest.json  command, commit, machine, versions
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 from normlab.config.schema import InputError
 from normlab.findings.finding import Finding
 from normlab.findings.rows import read_rows, write_rows
-from normlab.findings.verdict import Verdict
+from normlab.findings.verdict import Reason, Verdict
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.runs.provenance import command, git_state, machine, packages
 from normlab.study.planned import PlanRecord
@@ -26,16 +26,29 @@ from normlab.study.planned import PlanRecord
 _PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy", "scipy", "pandas", "omegaconf")
 
 
-class Records:
-    """The folder of a study at a scale."""
+class Ledger:
+    """The folder of a study at a scale.
+
+    What an earlier invocation recorded stays until this one has as much: a finding that is run again with fewer
+    seeds, or whose runs fail this time, keeps its earlier rows, curves and verdict.
+
+    kept_before  findings of which this invocation had less than is recorded
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.planned = PlanRecord(folder)
-        self.looks: dict[str, list[dict[str, Any]]] = read_json(folder / "verdicts.json").get("looks", {})
+        self.kept_before: set[str] = set()
+        self._damaged: list[Path] = []
+        recorded = self._read(folder / "verdicts.json", read_json, {})
+        if not recorded and (folder / "verdicts.json").exists():
+            self._damaged.append(folder / "verdicts.json")
+        self.looks: dict[str, list[dict[str, Any]]] = recorded.get("looks", {})
+        self._verdicts: dict[str, dict[str, Any]] = {v["finding"]: v for v in recorded.get("verdicts", [])}
+        self._recorded_rules: dict[str, str] = read_json(folder / "manifest.json").get("rules", {})
         self._rules: dict[str, str] = {}
-        self._rows = _kept(folder / "runs.csv")
-        self._curves = _kept_curves(folder / "curves.csv")
+        self._rows = self._read(folder / "runs.csv", read_rows, [])
+        self._curves = self._read(folder / "curves.csv", _read_curves, [])
 
     def check_rule(self, finding: Finding) -> None:
         """A primary's rule is fixed before its first look at the data.
@@ -55,7 +68,7 @@ class Records:
     def first_look(self, finding: Finding, verdict: Verdict) -> dict[str, Any] | None:
         """The verdict before the study was extended, and a note of this one."""
         n = min((arm.n for arm in verdict.arms), default=0)
-        if verdict.reason.startswith("incomplete") or not verdict.arms:
+        if verdict.reason is Reason.INCOMPLETE or not verdict.arms:
             return None
         looks = self.looks.setdefault(finding.name, [])
         if all(look["n"] != n for look in looks):
@@ -65,16 +78,25 @@ class Records:
         return looks[0] if n > looks[0]["n"] else None
 
     def keep(self, finding: Finding, rows: Sequence[dict[str, Any]], curves: Sequence[dict[str, Any]]) -> None:
-        """Replace what is there of a finding."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Replace what is there of a finding, unless that is more by the same rule."""
+        before = [row for row in self._rows if row["finding"] == finding.name]
+        if self._by_the_same_rule(finding) and _reported(rows) < _reported(before):
+            self.kept_before.add(finding.name)
+            return
+        self._begin()
         self._rows = [row for row in self._rows if row["finding"] != finding.name] + list(rows)
         self._curves = [row for row in self._curves if row["finding"] != finding.name] + list(curves)
         write_rows(self.folder / "runs.csv", self._rows)
         _write_curves(self.folder / "curves.csv", self._curves)
 
-    def save(self, verdicts: Sequence[Verdict]) -> None:
-        """Write the verdicts so far."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def save(self, finding: Finding, verdict: Verdict) -> None:
+        """Write a verdict beside the others that the study has, from now or from before."""
+        if not verdict.arms and self._verdicts.get(finding.name, {}).get("arms") and self._by_the_same_rule(finding):
+            self.kept_before.add(finding.name)
+        if finding.name not in self.kept_before:
+            self._verdicts[finding.name] = asdict(verdict)
+            self._recorded_rules[finding.name] = finding.rule_hash
+        self._begin()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         git = git_state()
         manifest = {
@@ -84,29 +106,47 @@ class Records:
             "edited": bool(git and git["diff"]),
             "machine": {k: v for k, v in machine().items() if k != "host"},
             "packages": {name: version for name, version in packages().items() if name in _PACKAGES},
-            "rules": self._rules,
+            "rules": self._recorded_rules,
         }
-        write_json(self.folder / "verdicts.json", {"verdicts": [asdict(v) for v in verdicts], "looks": self.looks})
+        write_json(self.folder / "verdicts.json", {"verdicts": [*self._verdicts.values()], "looks": self.looks})
         write_json(self.folder / "manifest.json", manifest)
 
+    def _by_the_same_rule(self, finding: Finding) -> bool:
+        return self._recorded_rules.get(finding.name, finding.rule_hash) == finding.rule_hash
 
-def _kept(path: Path) -> list[dict[str, Any]]:
-    """The rows of an earlier study; a damaged table is begun anew, as the runs hold everything."""
-    try:
-        return read_rows(path) if path.exists() else []
-    except InputError:
-        return []
+    def _begin(self) -> None:
+        """Before a file is written: the folder is there, and what was damaged stands aside."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in self._damaged:
+            path.replace(_free(path))
+        self._damaged = []
+
+    def _read(self, path: Path, read: Callable[[Path], Any], nothing: Any) -> Any:
+        """What an earlier invocation left; a damaged file is set aside before another is begun."""
+        try:
+            return read(path) if path.exists() else nothing
+        except (InputError, ValueError):
+            self._damaged.append(path)
+            return nothing
 
 
-def _kept_curves(path: Path) -> list[dict[str, Any]]:
+def _reported(rows: Sequence[dict[str, Any]]) -> int:
+    """Runs of the second stage."""
+    return sum(row["stage"] == "report" for row in rows)
+
+
+def _free(path: Path) -> Path:
+    """A name for a damaged file beside it."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    return aside
+
+
+def _read_curves(path: Path) -> list[dict[str, Any]]:
     import pandas
 
-    if not path.exists():
-        return []
-    try:
-        frame = pandas.read_csv(path, dtype={"condition": str}, keep_default_na=True)
-    except ValueError:
-        return []
+    frame = pandas.read_csv(path, dtype={"condition": str}, keep_default_na=True)
     return [{str(k): v for k, v in row.items() if v == v} for row in frame.to_dict("records")]
 
 

@@ -48,21 +48,26 @@ class PlanRecord:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / PLAN
-        self._findings: dict[str, Any] = read_json(self.path).get("findings", {})
-        self._runs: dict[str, Any] = {}
+        recorded = read_json(self.path)
+        self._findings: dict[str, Any] = dict(_mapping(recorded.get("findings")))
+        self._runs: dict[str, Any] = dict(_mapping(recorded.get("runs")))
 
     def plan(self, findings: Sequence[Finding], sizes: Mapping[str, Mapping[str, int]]) -> None:
-        """Take down what will be done, in place of an earlier plan.
+        """Record what will be done; runs that an earlier plan knows of stay.
 
         Args:
             sizes: finding → stage → number of runs.
         """
         self._findings |= {finding.name: finding.model_dump(mode="json") for finding in findings}
-        self._runs = {
-            name: {stage: {"planned": count, "ids": {}} for stage, count in stages.items()}
-            for name, stages in sizes.items()
-        }
+        for name, stages in sizes.items():
+            before = _mapping(self._runs.get(name))
+            self._runs[name] = {stage: self._stage(before, stage, count) for stage, count in stages.items()}
         self._write()
+
+    @staticmethod
+    def _stage(before: Mapping[str, Any], stage: str, count: int) -> dict[str, Any]:
+        ids = _mapping(_mapping(before.get(stage)).get("ids"))
+        return {"planned": count, "ids": dict(ids) if len(ids) <= count else {}}
 
     def begin(self, finding: Finding, stage: str, jobs: Sequence[Job]) -> None:
         """Take down which runs a stage has."""
