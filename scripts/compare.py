@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean
 
 from normlab.config.command_line import guard
-from normlab.findings.contrast import Contrast, contrast
+from normlab.findings.contrast import Contrast, check_numbers, contrast
 from normlab.runs.table import read_runs
 from normlab.stats.paired import Comparison, Interval, compare
 from normlab.stats.power import MOST, seeds_needed
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("outputs"), help="default: outputs")
     asked = parser.parse_args()
     with guard():
+        check_numbers(asked.alpha, asked.margin, asked.diverged)
         pair = contrast(read_runs(asked.runs, asked.where), asked.first, asked.second, asked.metric, asked.diverged)
     show(asked, pair, compare(pair.differences, asked.alpha))
 

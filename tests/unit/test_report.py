@@ -264,7 +264,7 @@ def test_formulas_are_shown_as_their_numbers_are_signed(fixed):
     assert formula_words(lower, estimate) == "batch \N{MINUS SIGN} layer"
     ratio = fixed.model_copy(update={"rule": "ratio", "better": "lower"})
     assert formula_words(ratio, replace(estimate, formula="layer - 1", ratio=True)) == "1 over layer"
-    assert formula_words(ratio, replace(estimate, formula="layer - batch")) == "batch over layer"
+    assert formula_words(ratio, replace(estimate, formula="layer - batch", ratio=True)) == "batch over layer"
 
 
 def test_a_chart_keeps_its_text_its_numbers_and_its_colours():

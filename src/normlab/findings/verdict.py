@@ -9,6 +9,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from normlab.config.schema import InputError
+from normlab.findings.formula import parse
+from normlab.findings.printable import printable
 from normlab.stats.paired import Interval
 
 Row = Mapping[str, Any]  # arm, condition, point, seed, id, diverged, and the summary's columns
@@ -169,9 +172,10 @@ def read_verdicts(values: Mapping[str, Any], path: Path, problems: list[str]) ->
         return {}
     found = {}
     for number, entry in enumerate(entries, 1):
+        entry = printable(entry)
         try:
             verdict = read_verdict(entry)
-        except (TypeError, KeyError, ValueError, AttributeError, OverflowError):
+        except (TypeError, KeyError, ValueError, AttributeError, OverflowError, InputError):
             name = entry.get("finding", f"number {number}") if isinstance(entry, dict) else f"number {number}"
             problems.append(f"{path}: the verdict of {name} is damaged or of another version, and left out.")
             continue
@@ -198,7 +202,9 @@ def read_verdict(values: Mapping[str, Any]) -> Verdict:
     )
     if made.state not in STATES:
         raise ValueError(made.state)
-    _check_types(made)
+    parts: list[Verdict | Estimate | ArmSummary | Bound] = [made, *made.arms, *made.bounds]
+    for part in parts:
+        _check_types(part)
     return made
 
 
@@ -211,21 +217,27 @@ def _estimate(values: Mapping[str, Any]) -> Estimate:
         raise ValueError(f"{len(values['seeds'])} seeds and {len(values['values'])} values")
     made = Estimate(**{**known, **intervals})
     _check_types(made)
+    parse(made.formula)
     return made
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("finding", "title", "scale", "rule", "decides", "name", "formula", "metric", "state"), (str,)),
     **dict.fromkeys(("primary", "ratio"), (bool,)),
-    **dict.fromkeys(("level", "mean", "sd", "p"), (int, float)),
-    **dict.fromkeys(("margin", "margin_p"), (int, float, type(None))),
+    **dict.fromkeys(("cell",), (str,)),
+    **dict.fromkeys(("level", "p", "low", "high"), (int, float)),
+    **dict.fromkeys(("margin", "margin_p", "mean", "sd", "point", "least", "most"), (int, float, type(None))),
+    **dict.fromkeys(("n", "diverged"), (int,)),
+    "edge": (bool,),
+    "metrics": (dict,),
+    "seeds": (list,),
     **dict.fromkeys(("claim", "needed"), (int, type(None))),
     "facts": (dict,),
     "first": (dict, type(None)),
 }
 
 
-def _check_types(made: Verdict | Estimate) -> None:
+def _check_types(made: Verdict | Estimate | ArmSummary | Bound) -> None:
     """JSON holds what it likes, and a template would fail far from here."""
     for each in fields(made):
         if each.name in _TYPES and not isinstance(getattr(made, each.name), _TYPES[each.name]):

@@ -83,7 +83,7 @@ def gather(own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE) 
     for source in [*mine, *committed]:
         problems += source.problems
     ours = _findings(conf, problems)
-    findings = [*_users_own(mine, {finding.name for finding in ours}), *ours]
+    findings = [*_users_own(mine, {finding.name for finding in ours}, problems), *ours]
     known = {finding.name for finding in findings}
     for source in [*mine, *committed]:
         problems += [
@@ -160,11 +160,11 @@ def _findings(conf: Path, problems: list[str]) -> list[Finding]:
     return [found[name] for name in names]
 
 
-def _users_own(sources: Sequence[Source], ours: set[str]) -> list[Finding]:
+def _users_own(sources: Sequence[Source], ours: set[str], problems: list[str]) -> list[Finding]:
     """Findings of which there is no file in our folder, as the user's studies have planned them."""
     planned: dict[str, Finding] = {}
     for source in sources:
-        planned |= planned_findings(source.folder)
+        planned |= planned_findings(source.folder, problems)
     wanted = {name for source in sources for name in (*source.findings, *source.progress)}
     return [finding for name, finding in planned.items() if name in wanted - ours]
 

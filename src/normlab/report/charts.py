@@ -213,6 +213,7 @@ def _few_ticks(ax: Axes, values: Sequence[float]) -> None:
     if min(values) > 0 and max(values) / min(values) > 30:
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(numticks=5))
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
     elif min(values) == max(values):
         ax.set_xticks([values[0]], [f"{values[0]:g}"])
     else:

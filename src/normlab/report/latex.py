@@ -2,6 +2,7 @@ r"""Tables as LaTeX, for papers: `\input` them with the package booktabs."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,7 +32,7 @@ _SPECIAL = {
 
 def escaped(text: str) -> str:
     """Text that LaTeX prints as it is."""
-    return "".join(_SPECIAL.get(letter, letter) for letter in text)
+    return "".join(_SPECIAL.get(letter, letter) for letter in re.sub(r"[\t\n]+", " ", text))
 
 
 def table(columns: str, header: Sequence[str], rows: Sequence[Sequence[str]], note: str) -> str:

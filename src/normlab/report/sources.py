@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from normlab.config.schema import InputError
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.judge import family_p
+from normlab.findings.printable import printable
 from normlab.findings.rows import read_rows
 from normlab.findings.verdict import Row, Verdict, read_verdicts
 from normlab.folder.jsonfile import read_json
@@ -103,7 +105,7 @@ def read_source(folder: Path, *, own: bool) -> Source:
     planned = read_progress(folder) if own else {}
     if (folder / "runs.csv").exists():
         try:
-            rows = read_rows(folder / "runs.csv")
+            rows = printable(read_rows(folder / "runs.csv"))
         except InputError as error:
             problems.append(f"{error}. Its runs are left out.")
     elif not planned:
@@ -119,12 +121,33 @@ def read_source(folder: Path, *, own: bool) -> Source:
         verdicts = read_verdicts(recorded, folder / "verdicts.json", problems)
     elif not planned:
         problems.append(f"{folder} has no verdicts.json yet: the study has not come so far.")
-    manifest = read_json(folder / "manifest.json")
+    problems += _repeated(folder, rows)
+    manifest = _manifest(folder, problems)
     if verdicts and not manifest:
         problems.append(f"{folder}/manifest.json is missing or damaged: what made these tables is not known.")
     begun: dict[str, list[Stage]] = {row["finding"]: [] for row in rows if own}
     progress = {name: stages for name, stages in (begun | planned).items() if name not in verdicts}
     return Source(folder, own, verdicts, rows, curves, manifest, progress, problems)
+
+
+def _repeated(folder: Path, rows: Sequence[Row]) -> list[str]:
+    """Two runs of one cell and seed, of which nothing says which one counts."""
+    counts = Counter((row["finding"], row["stage"], str(cell_of(row)), row.get("point"), row["seed"]) for row in rows)
+    return [
+        f"{folder}/runs.csv: {name} has {count} runs of {cell} with seed {seed} in stage {stage}, and which "
+        "one counts is not known."
+        for (name, stage, cell, _, seed), count in counts.items()
+        if count > 1
+    ]
+
+
+def _manifest(folder: Path, problems: list[str]) -> dict[str, Any]:
+    """What made the tables; an entry of another kind than ours is left out."""
+    values = printable(read_json(folder / "manifest.json"))
+    kinds = {"machine": dict, "packages": dict, "rules": dict}
+    wrong = [name for name, kind in kinds.items() if name in values and not isinstance(values[name], kind)]
+    problems += [f"{folder}/manifest.json: {name} is damaged and left out." for name in wrong]
+    return {name: value for name, value in values.items() if name not in wrong}
 
 
 def result_of(finding: Finding, sources: Sequence[Source]) -> StudyResult | None:
@@ -178,4 +201,4 @@ def _curves(path: Path, problems: list[str]) -> list[dict[str, Any]]:
     if len(whole) < len(frame):
         problems.append(f"{path}: {len(frame) - len(whole)} damaged rows are left out.")
     rows = [{str(k): v for k, v in row.items() if v == v} for row in whole.to_dict("records")]
-    return [{**row, "condition": row.get("condition", "")} for row in rows]
+    return [printable({**row, "condition": row.get("condition", "")}) for row in rows]

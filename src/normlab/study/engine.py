@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from normlab.config.command_line import CONF
-from normlab.config.schema import InputError, RunConfig
+from normlab.config.schema import InputError
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.judge import judge, undecided
@@ -37,11 +37,10 @@ from normlab.study.stages import (
     tuning_trials,
 )
 from normlab.study.tracked import mirror
+from normlab.sweep.dry import Compose, stand_in, with_cache
 from normlab.sweep.estimate import estimate
-from normlab.sweep.multirun import Launch, carry_out, is_missing, look_up, side_by_side
+from normlab.sweep.multirun import Launch, admit, carry_out, is_missing, look_up, side_by_side
 from normlab.sweep.plan import Job, Outcome, planned
-
-Compose = Callable[[Sequence[Sequence[str]], Path], list[RunConfig]]  # as `Composer` does it
 
 
 def conduct(
@@ -60,21 +59,14 @@ def conduct(
         InputError: a finding, the scale or a choice can't be; nothing has begun.
         SystemExit: a run failed (1), or the study was stopped (130, 143).
     """
-    started = time.monotonic()
-    study, findings = chosen(cfg, conf)
-    scale = read_scale(cfg)
-    conductor = Conductor(cfg, study, scale, users_choices(arguments), composer, launch)
-    run, left = to_run(findings, scale)
-    if not run:
-        other = "scale=full" if any("full" in finding.scales for finding in findings) else "scale=paper"
-        if any(scale.name in finding.scales for finding in findings):
-            other = f"scale.findings=all, as only primaries are run at {scale.name}"
-        raise InputError(f"nothing of {study.name} is run at scale={scale.name}; take {other}")
-    conductor.check(run)
-    conductor.console.print(f"{study.title} · scale={scale.name}", highlight=False, soft_wrap=True)
     if cfg.dry:
-        conductor.dry(run)
+        with stand_in(Path(str(cfg.cache))) as cache:
+            conductor, run, _ = _checked(cfg, arguments, with_cache(composer, cache), launch, conf)
+            conductor.dry(run)
         return []
+    started = time.monotonic()
+    conductor, run, left = _checked(cfg, arguments, composer, launch, conf)
+    scale = conductor.scale
     conductor.foresee(run)
     conductor.ledger.planned.plan(run, {finding.name: conductor.sizes(finding) for finding in run})
     verdicts = [conductor.carry_out(finding, started) for finding in run]
@@ -86,6 +78,26 @@ def conduct(
         print(f"{conductor.failed} runs failed; the same command tries them again", file=sys.stderr)
         sys.exit(1)
     return verdicts
+
+
+def _checked(
+    cfg: DictConfig, arguments: Sequence[str], composer: Compose, launch: Launch, conf: Path
+) -> tuple[Conductor, list[Finding], list[Finding]]:
+    """The conductor, the findings that it can carry out, and those that the scale leaves out."""
+    study, findings = chosen(cfg, conf)
+    scale = read_scale(cfg)
+    conductor = Conductor(
+        cfg=cfg, study=study, scale=scale, user=users_choices(arguments), composer=composer, launch=launch
+    )
+    run, left = to_run(findings, scale)
+    if not run:
+        other = "scale=full" if any("full" in finding.scales for finding in findings) else "scale=paper"
+        if any(scale.name in finding.scales for finding in findings):
+            other = f"scale.findings=all, as only primaries are run at {scale.name}"
+        raise InputError(f"nothing of {study.name} is run at scale={scale.name}; take {other}")
+    conductor.check(run)
+    conductor.console.print(f"{study.title} · scale={scale.name}", highlight=False, soft_wrap=True)
+    return conductor, run, left
 
 
 @dataclass
@@ -234,6 +246,7 @@ class Conductor:
         self.ledger.planned.begin(finding, stage, unique)
         found = look_up(unique)
         todo = [job for job in unique if is_missing(job, found[job.number])]
+        admit(unique)
         words = f"{len(unique)} runs, {len(unique) - len(todo)} finished before" if todo else "all runs finished before"
         self.console.print(f"[dim]{finding.name} · {stage}: {words}[/]", highlight=False)
         folder = Path(str(self.cfg.hydra.sweep.dir)) / f"{finding.name}-{stage}"

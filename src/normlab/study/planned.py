@@ -17,6 +17,7 @@ import pydantic
 
 from normlab.config.schema import InputError
 from normlab.findings.finding import Finding, read_finding
+from normlab.findings.printable import printable
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.runs.store import folder_of, look
 from normlab.sweep.plan import Job
@@ -93,14 +94,19 @@ def read_progress(folder: Path) -> dict[str, list[Stage]]:
     return found
 
 
-def planned_findings(folder: Path) -> dict[str, Finding]:
-    """The findings that a study has planned, as they were; what can't be read is left out."""
+def planned_findings(folder: Path, problems: list[str] | None = None) -> dict[str, Finding]:
+    """The findings that a study has planned, as they were; what can't be read is left out, and named in `problems`."""
     found = {}
     for name, values in _mapping(read_json(folder / PLAN).get("findings")).items():
         try:
-            found[str(name)] = Finding.model_validate_json(json.dumps(values), strict=True)
-        except (pydantic.ValidationError, InputError):  # of another version
-            continue
+            finding = Finding.model_validate_json(json.dumps(printable(values)), strict=True)
+        except (pydantic.ValidationError, InputError):
+            finding = None
+        if finding is not None and finding.name == name:
+            found[finding.name] = finding
+        elif problems is not None:
+            shown = printable(str(name))[:100]
+            problems.append(f"{folder / PLAN}: the finding {shown!r} is damaged or of another version, and left out.")
     return found
 
 
