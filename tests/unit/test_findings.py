@@ -162,7 +162,13 @@ class TestRule:
 
     def test_a_lower_metric_favours_the_first_arm(self, tmp_path):
         table = rows({"layer": list(1.7 + noise(8)), "batch": [1.8] * 8}, metric="test/loss")
-        verdict = judge(read_finding(write(tmp_path, finding(metric="test/loss", better="lower"))), table, 8, "q", {})
+        verdict = judge(
+            read_finding(write(tmp_path, finding(metric="test/loss", better="lower", diverged_value=2.3))),
+            table,
+            8,
+            "q",
+            {},
+        )
         assert verdict.state == "supported"
         assert verdict.deciding.mean == pytest.approx(0.1, abs=0.01)
         assert verdict.deciding.interval.level == pytest.approx(1 - 0.05 / 6)
