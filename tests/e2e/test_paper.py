@@ -14,10 +14,10 @@ from rich.console import Console
 from normlab.config.checks import checked
 from normlab.data import hub
 from normlab.findings.finding import read_finding
+from normlab.findings.judge import judge
 from normlab.findings.logged import check_metrics
-from normlab.findings.verdict import judge
 from normlab.folder.jsonfile import read_json
-from normlab.study.engine import to_run
+from normlab.study.choices import to_run
 from normlab.study.printed import print_finding
 from normlab.study.scale import read_scale, read_study
 from normlab.study.stages import reporting_trials

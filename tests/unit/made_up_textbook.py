@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from normlab.config.shipped import CONF
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
-from normlab.findings.verdict import judge
+from normlab.findings.judge import judge
 from normlab.folder.jsonfile import write_json
 from normlab.folder.study_table import write_rows
 from normlab.study.scale import Scale, read_study

@@ -8,7 +8,7 @@ import pandas
 from made_up_studies import reported, tuned
 
 from normlab.findings.finding import Finding
-from normlab.findings.verdict import judge
+from normlab.findings.judge import judge
 from normlab.folder.jsonfile import write_json
 from normlab.folder.study_table import write_rows
 

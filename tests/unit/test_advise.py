@@ -2,8 +2,10 @@
 
 import io
 import sys
+from dataclasses import asdict
 
 import pytest
+from made_up_studies import reported
 from rich.console import Console
 from study_folders import ADVICE, save
 
@@ -13,6 +15,9 @@ from normlab.config.schema import InputError
 from normlab.config.shipped import CONF
 from normlab.findings.advice import CONDITIONS
 from normlab.findings.finding import read_finding
+from normlab.findings.judge import judge
+from normlab.folder.jsonfile import write_json
+from normlab.folder.study_table import write_rows
 from normlab.report.build import gather
 from normlab.report.matrix import conditions
 
@@ -125,3 +130,30 @@ def test_a_norm_that_advice_names_is_in_the_contrast():
                 continue
             norms = {weight: norm_of(fixed, cell) for cell, weight in formula.weights.items()}
             assert (entry.plus.split()[0], entry.minus.split()[0]) == (norms[1], norms[-1]), f"{path.stem}: {entry}"
+
+
+@pytest.mark.parametrize(
+    ("coupling", "n", "words"),
+    [
+        (0.0, 2, "layer rather than batch: exact: 2 bounds hold"),
+        (1.0, 2, "batch rather than layer: exact: 2 of 2 bounds broken"),
+        (0.0, 1, "layer or batch: not decided: exact: incomplete: layer has 1 of 2 seeds"),
+        (1.0, 1, "layer or batch: not decided: exact: incomplete: layer has 1 of 2 seeds; 2 of 2 bounds broken so far"),
+    ],
+)
+def test_an_exact_finding_advises_by_its_bounds_and_only_when_it_is_complete(tmp_path, coupling, n, words):
+    exact = {
+        "rule": "exact", "margin": None, "contrasts": None, "tune": None, "seeds": "exact",
+        "bounds": {"layer": {"coupling": [0, 0]}, "batch": {"coupling": [0, 0]}},
+        "advice": [{**ADVICE[0], "contrast": None}],
+    }  # fmt: skip
+    fixed = read_finding(write(tmp_path / "conf", finding(**exact)))
+    folder = tmp_path / "outputs/studies/planted-quick"
+    folder.mkdir(parents=True)
+    rows = [{**row, "coupling": coupling} for row in reported(0.0, 2) if row["seed"] < n]
+    write_rows(folder / "runs.csv", rows)
+    verdict = judge(fixed, rows, 2, "quick", {})
+    write_json(folder / "verdicts.json", {"verdicts": [asdict(verdict)], "looks": {}})
+    write_json(folder / "manifest.json", {"rules": {}})
+    (found,) = gather([folder], tmp_path / "conf", tmp_path / "none").matrix["few_examples", "lstm"]
+    assert advise.lines(found)[0] == words

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from normlab.config.schema import InputError
-from normlab.findings.contrast import contrast
+from normlab.findings.contrast import check_numbers, contrast
 
 ROWS = [
     {
@@ -75,3 +75,19 @@ def test_a_missing_value_is_named():
     frame.loc[frame["id"] == "layer-2", METRIC] = None
     with pytest.raises(InputError, match="layer-2 has no validation/accuracy"):
         contrast(frame, LAYER, BATCH, METRIC)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ((5.0, None, None), "--alpha 5 must lie between 0 and 1"),
+        ((0.0, None, None), "--alpha 0 must"),
+        ((float("nan"), None, None), "--alpha nan must"),
+        ((0.05, -1.0, None), "--margin -1 must be a number above 0"),
+        ((0.05, float("inf"), None), "--margin inf must"),
+        ((0.05, None, float("nan")), "--diverged nan must be a number"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(numbers, words):
+    with pytest.raises(InputError, match=words):
+        check_numbers(*numbers)

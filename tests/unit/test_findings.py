@@ -12,8 +12,9 @@ from finding_files import finding, write
 from normlab.config.schema import InputError
 from normlab.findings.finding import read_finding
 from normlab.findings.formula import Cell, parse
-from normlab.findings.tuning import Curve, half_decade, widened
-from normlab.findings.verdict import judge, state_of
+from normlab.findings.judge import judge, state_of
+from normlab.findings.tuning import TuningScores, half_decade, widened
+from normlab.findings.wording import reason_words
 
 
 def rows(values: dict[str, list[float]], metric: str = "test/accuracy", **more):
@@ -104,11 +105,11 @@ class TestFile:
 
 class TestTuning:
     def test_the_best_mean_is_chosen_and_ties_go_to_the_smaller(self):
-        assert Curve({0.1: [1, 3], 0.01: [2, 2], 1.0: [0, 0]}, "max").chosen == 0.01
-        assert Curve({0.1: [1, 3], 0.01: [3, 2], 1.0: [0, 0]}, "min").chosen == 1.0
+        assert TuningScores({0.1: [1, 3], 0.01: [2, 2], 1.0: [0, 0]}, "max").chosen == 0.01
+        assert TuningScores({0.1: [1, 3], 0.01: [3, 2], 1.0: [0, 0]}, "min").chosen == 1.0
 
     def test_a_run_that_diverged_spoils_its_point(self):
-        assert Curve({0.1: [1, math.inf], 0.01: [2, 2]}, "min").chosen == 0.01
+        assert TuningScores({0.1: [1, math.inf], 0.01: [2, 2]}, "min").chosen == 0.01
 
     @given(st.integers(-6, 3), st.sampled_from([1, 3]))
     def test_half_decades_go_there_and_back(self, exponent, digit):
@@ -120,8 +121,8 @@ class TestTuning:
         tuning = read_finding(write(tmp_path, finding())).tune
         points = list(tuning.points)
         for expected in ([0.0003], [0.0001], []):
-            falling = Curve({p: [1 / p] for p in points}, "max")
-            inner = Curve({p: [-abs(math.log(p / 0.01))] for p in points}, "max")
+            falling = TuningScores({p: [1 / p] for p in points}, "max")
+            inner = TuningScores({p: [-abs(math.log(p / 0.01))] for p in points}, "max")
             added = widened(tuning, points, [inner, falling])
             assert added == pytest.approx(expected)
             points = sorted(points + added)
@@ -132,11 +133,11 @@ class TestRule:
         ("low", "high", "expected"),
         [
             (0.02, 0.03, ("supported", "")),
-            (0.005, 0.03, ("undecided", "")),
+            (0.005, 0.03, ("undecided", "interval_includes_margin")),
             (-0.03, -0.02, ("contradicted", "opposite")),
-            (-0.005, 0.005, ("contradicted", "no relevant difference")),
-            (-0.03, 0.005, ("contradicted", "too small")),
-            (-0.03, 0.03, ("undecided", "")),
+            (-0.005, 0.005, ("contradicted", "no_relevant_difference")),
+            (-0.03, 0.005, ("contradicted", "too_small")),
+            (-0.03, 0.03, ("undecided", "interval_includes_margin")),
         ],
     )
     def test_difference(self, low, high, expected):
@@ -161,7 +162,13 @@ class TestRule:
 
     def test_a_lower_metric_favours_the_first_arm(self, tmp_path):
         table = rows({"layer": list(1.7 + noise(8)), "batch": [1.8] * 8}, metric="test/loss")
-        verdict = judge(read_finding(write(tmp_path, finding(metric="test/loss", better="lower"))), table, 8, "q", {})
+        verdict = judge(
+            read_finding(write(tmp_path, finding(metric="test/loss", better="lower", diverged_value=2.3))),
+            table,
+            8,
+            "q",
+            {},
+        )
         assert verdict.state == "supported"
         assert verdict.deciding.mean == pytest.approx(0.1, abs=0.01)
         assert verdict.deciding.interval.level == pytest.approx(1 - 0.05 / 6)
@@ -215,13 +222,17 @@ class TestRule:
         found = read_finding(write(tmp_path, finding()))
         table = rows({"layer": list(0.9 + noise(8)), "batch": [0.8] * 8})
         cases = {
-            "incomplete: layer has 7 of 8": judge(found, table[1:], 8, "quick", {}),
-            "edge: batch": judge(found, table, 8, "quick", {Cell("batch"): True}),
-            "2 seeds are too few": judge(found, [r for r in table if r["seed"] < 2], 2, "smoke", {}),
+            "incomplete: layer has 7 of 8 seeds": judge(found, table[1:], 8, "quick", {}),
+            "edge: batch is best at an end of the rates tried, 0.01": judge(
+                found, table, 8, "quick", {Cell("batch"): True}
+            ),
+            "2 seeds are too few for a verdict, which needs 8": judge(
+                found, [r for r in table if r["seed"] < 2], 2, "smoke", {}
+            ),
         }
         for reason, verdict in cases.items():
             assert verdict.state == "undecided"
-            assert verdict.reason.startswith(reason)
+            assert reason_words(verdict) == reason
 
     def test_an_exploratory_finding_has_no_verdict(self, tmp_path):
         table = rows({"layer": list(0.9 + noise(8)), "batch": [0.8] * 8})

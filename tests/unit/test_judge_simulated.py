@@ -12,7 +12,8 @@ import pytest
 from finding_files import finding, write
 from normlab.findings import verdict as verdicts
 from normlab.findings.finding import read_finding
-from normlab.findings.verdict import PRIMARIES, judge
+from normlab.findings.judge import PRIMARIES, judge
+from normlab.findings.verdict import Reason
 from normlab.stats import paired
 from normlab.stats.power import equivalence_power, power
 
@@ -116,13 +117,13 @@ def test_no_effect_is_contradicted_as_often_as_its_power_says(simulate):
     found = simulate([0.0], rule="difference", margin=1.5)
     assert share(found, "contradicted") == chance(power(SEEDS, 1.5, 1.0, FAMILY))
     kinds = {v.reason for v in found if v.state == "contradicted"}
-    assert "no relevant difference" in kinds
-    assert "opposite" not in kinds
+    assert Reason.IRRELEVANT in kinds
+    assert Reason.OPPOSITE not in kinds
 
 
 def test_the_opposite_is_called_so_as_often_as_its_power_says(simulate):
     found = simulate([-2.0], **RULES["difference"])
-    opposite = np.mean([v.reason == "opposite" for v in found])
+    opposite = np.mean([v.reason is Reason.OPPOSITE for v in found])
     assert opposite == chance(power(SEEDS, 1.5, 1.0, FAMILY))
 
 

@@ -16,7 +16,7 @@ from normlab.config.schema import InputError
 from normlab.config.shipped import CONF
 from normlab.config.signature import read
 from normlab.runs.code import code_hash
-from normlab.study.engine import chosen
+from normlab.study.choices import chosen
 from normlab.sweep.compose import Composer, _state, own_folders
 
 NORM = """

@@ -12,7 +12,7 @@ from normlab.config.shipped import CONF
 from normlab.findings.finding import Finding, read_finding
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.report.build import build, gather
-from normlab.study import engine
+from normlab.study import choices
 from normlab.study.planned import PlanRecord, Stage, planned_findings, read_progress
 from normlab.study.rejudge import differences, rejudge
 from normlab.study.serving import read_serving
@@ -25,7 +25,7 @@ NONE = "there is no such folder"
 def mine(world, tmp_path, monkeypatch):
     """A folder of the user's, with a study of our finding and one that only it has."""
     mine = tmp_path / "mine"
-    monkeypatch.setattr(engine, "own_folders", lambda cfg: [mine])
+    monkeypatch.setattr(choices, "own_folders", lambda cfg: [mine])
     write(mine, finding(name="hunch", primary=False, claim=None, title="A hunch of mine"), "hunch")
     write(world.conf, finding(name="known", primary=False, claim=None), "known")
     (mine / "study").mkdir()
@@ -92,7 +92,7 @@ def test_a_users_study_and_finding_are_found_judged_again_and_reported(world, mi
     assert differences(folder, rejudge(folder, world.conf)) == []
     report = gather([folder], world.conf, tmp_path / NONE)
     assert report.problems == []
-    assert [(s.finding.name, s.ours) for s in report.sections if s.looks] == [("hunch", False), ("known", True)]
+    assert [(s.finding.name, s.ours) for s in report.sections if s.results] == [("hunch", False), ("known", True)]
     page, _ = build(tmp_path / "report", [folder], world.conf, tmp_path / NONE, papers=False)
     assert "A hunch of mine" in page.read_text(encoding="utf-8")
 

@@ -11,7 +11,9 @@ from finding_files import finding, write
 from normlab.config.schema import InputError
 from normlab.config.shipped import REFERENCE
 from normlab.findings.finding import read_finding
-from normlab.findings.verdict import judge, with_holm
+from normlab.findings.judge import judge
+from normlab.findings.verdict import Reason
+from normlab.findings.wording import reason_words
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.folder.study_table import write_rows
 from normlab.study.rejudge import differences, read_evidence, rejudge
@@ -32,7 +34,6 @@ def folder(tmp_path, conf):
     folder.mkdir()
     write_rows(folder / "runs.csv", [*tuned(), *reported(0.05, n=8)])
     verdict = judge(read_finding(conf / "finding" / "planted.yaml"), reported(0.05, n=8), 8, "quick", {})
-    verdict = replace(verdict, holm_p=with_holm([verdict])["planted"])
     write_json(folder / "verdicts.json", {"verdicts": [asdict(verdict)]})
     return folder
 
@@ -51,7 +52,7 @@ def test_a_study_is_judged_again_as_it_was(world, edge):
     (verdict,) = rejudge(folder, world.conf)
     assert differences(folder, [verdict]) == []
     assert (verdict.state, verdict.scale) == ("undecided" if edge else "supported", "quick")
-    assert verdict.reason.startswith("edge") is edge
+    assert (verdict.reason is Reason.EDGE) is edge
 
 
 def test_an_edge_is_seen_in_the_committed_tuning(conf, folder, tmp_path):
@@ -64,7 +65,8 @@ def test_an_edge_is_seen_in_the_committed_tuning(conf, folder, tmp_path):
     assert differences(folder, rejudge(folder, conf, reference)) == []
     write_rows(reference / "tuning.csv", tuned((1e-3, 3e-3, 1e-2)))
     (verdict,) = rejudge(folder, conf, reference)
-    assert verdict.reason.startswith("edge: layer is best at an end of the rates tried, 0.01")
+    assert verdict.reason is Reason.EDGE
+    assert reason_words(verdict) == "edge: layer is best at an end of the rates tried, 0.01"
 
 
 def test_what_differs_is_named(conf, folder):

@@ -17,14 +17,14 @@ from study_folders import ADVICE, save
 
 from finding_files import finding, write
 from normlab.findings.finding import read_finding
-from normlab.findings.verdict import judge
+from normlab.findings.judge import judge
+from normlab.findings.wording import estimate_words, formula_words
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.report.build import MOST_BYTES, build, gather, own_studies
 from normlab.report.colours import colour_of
 from normlab.report.contrasts import favoured_colour, round_factors
 from normlab.report.figure import Chart, drawing, figure
 from normlab.report.latex import escaped
-from normlab.report.words import number, shown_formula
 from normlab.study.planned import PlanRecord
 
 
@@ -75,11 +75,11 @@ class Outline(HTMLParser):
 def test_the_page_gives_the_verdict_and_the_number_that_decides(made, tmp_path, fixed):
     page = made(save(tmp_path / "outputs/studies/planted-quick", fixed, 0.05))
     assert made.problems == []
-    shown = number(fixed, judge(fixed, reported(0.05, 8), 8, "quick", {}).estimates[0])
-    assert shown.startswith("+0.05 [")
+    shown = estimate_words(judge(fixed, reported(0.05, 8), 8, "quick", {}).estimates[0])
+    assert shown.startswith("+5 points [")
     assert shown in page
     assert "supported</span>" in page
-    assert "interval, margin 0.01)" in page
+    assert "interval, margin 1 point)" in page
     assert "n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}8\N{NO-BREAK SPACE}seeds" in page
     assert "python train.py finding=planted scale=quick" in page
     for row in reported(0.05, 8):
@@ -126,7 +126,7 @@ def test_figures_and_tables_are_saved_for_papers(made, tmp_path, fixed):
     assert (tmp_path / "report/figures/planted-rates.pdf").read_bytes().startswith(b"%PDF")
     table = (tmp_path / "report/tables/planted.tex").read_text()
     assert table.count(r"\toprule") == table.count(r"\bottomrule") == 2
-    assert r"layer $-$ batch & $+0.05$ [" in table
+    assert r"layer $-$ batch & +5 points [+4.49, +5.51] &" in table
     assert "supported" in (tmp_path / "report/tables/verdicts.tex").read_text()
 
 
@@ -185,7 +185,7 @@ def test_the_largest_scale_is_shown(conf, tmp_path, fixed):
     studies = tmp_path / "outputs/studies"
     folders = [save(studies / f"planted-{scale}", fixed, 0.05, scale) for scale in ("full", "quick", "smoke")]
     (section,) = gather(folders, conf, tmp_path / "none").sections
-    assert [look.source.folder.name for look in section.looks] == ["planted-full"]
+    assert [result.source.folder.name for result in section.results] == ["planted-full"]
 
 
 def spoil_runs(folder: Path) -> None:
@@ -259,12 +259,12 @@ def test_what_a_study_names_is_text_on_the_page(made, tmp_path, conf, fixed):
 
 def test_formulas_are_shown_as_their_numbers_are_signed(fixed):
     (estimate,) = judge(fixed, reported(0.05, 8), 8, "quick", {}).estimates
-    assert shown_formula(fixed, estimate) == "layer \N{MINUS SIGN} batch"
+    assert formula_words(fixed, estimate) == "layer \N{MINUS SIGN} batch"
     lower = fixed.model_copy(update={"better": "lower"})
-    assert shown_formula(lower, estimate) == "batch \N{MINUS SIGN} layer"
+    assert formula_words(lower, estimate) == "batch \N{MINUS SIGN} layer"
     ratio = fixed.model_copy(update={"rule": "ratio", "better": "lower"})
-    assert shown_formula(ratio, replace(estimate, formula="layer - 1")) == "1 over layer"
-    assert shown_formula(ratio, replace(estimate, formula="layer - batch")) == "batch over layer"
+    assert formula_words(ratio, replace(estimate, formula="layer - 1", ratio=True)) == "1 over layer"
+    assert formula_words(ratio, replace(estimate, formula="layer - batch", ratio=True)) == "batch over layer"
 
 
 def test_a_chart_keeps_its_text_its_numbers_and_its_colours():

@@ -12,8 +12,8 @@ from finding_files import finding, write
 from normlab.config.command_line import guard
 from normlab.findings.finding import read_finding
 from normlab.findings.formula import Cell
+from normlab.findings.judge import judge
 from normlab.findings.sensitivity import FACTORS, by_margin, by_seeds, sensitivity
-from normlab.findings.verdict import judge
 from normlab.folder.study_table import write_rows
 from normlab.study.rejudge import read_evidence
 
@@ -26,25 +26,25 @@ def planted(tmp_path):
 
 
 def states(looks):
-    return [look.state for look in looks]
+    return [one.state for one in looks]
 
 
 def test_a_larger_margin_asks_for_more(planted):
     found = sensitivity(planted(), reported(0.022), 10, {})
-    assert [look.margin for look in found.margins] == pytest.approx([0.0025, 0.005, 0.01, 0.02, 0.04])
+    assert [one.margin for one in found.margins] == pytest.approx([0.0025, 0.005, 0.01, 0.02, 0.04])
     assert states(found.margins) == ["supported", "supported", "supported", "undecided", "contradicted"]
 
 
-def test_every_look_is_the_verdict_of_such_a_file(planted):
+def test_every_variation_is_the_verdict_of_such_a_file(planted):
     table = reported(0.022)
     found = sensitivity(planted(), table, 10, {})
-    for look in found.margins:
-        verdict = judge(planted(margin=look.margin), table, 10, "", {})
-        assert (look.state, look.decides) == (verdict.state, verdict.decides)
-        assert look.numbers == (verdict.deciding.mean, verdict.deciding.interval.low, verdict.deciding.interval.high)
-    for look in found.seeds:
-        verdict = judge(planted(), [row for row in table if row["seed"] < look.seeds], look.seeds, "", {})
-        assert (look.state, look.reason) == (verdict.state, verdict.reason)
+    for one in found.margins:
+        verdict = judge(planted(margin=one.margin), table, 10, "", {})
+        assert one.state == verdict.state
+        assert (one.deciding.name, one.deciding.interval) == (verdict.decides, verdict.deciding.interval)
+    for one in found.seeds:
+        verdict = judge(planted(), [row for row in table if row["seed"] < one.seeds], one.seeds, "", {})
+        assert (one.state, one.reason) == (verdict.state, verdict.reason)
 
 
 def test_a_wider_margin_helps_equivalence(planted):
@@ -55,33 +55,30 @@ def test_a_wider_margin_helps_equivalence(planted):
 def test_the_margin_of_a_ratio_is_scaled_in_logarithms(planted):
     ratio = planted(rule="ratio", margin=1.1, metric="ms", better="higher")
     found = sensitivity(ratio, reported(0.25, metric="ms", base=1.0), 10, {})
-    assert [look.margin for look in found.margins] == pytest.approx([1.1**factor for factor in FACTORS])
+    assert [one.margin for one in found.margins] == pytest.approx([1.1**factor for factor in FACTORS])
     assert states(found.margins) == ["supported"] * 4 + ["contradicted"]
-    mean, low, high = found.margins[0].numbers
-    assert low < mean < high
-    assert mean == pytest.approx(1.25, abs=0.001)
     assert by_seeds([found]).rows[-1][-1].startswith("1.25 times [1.2")
 
 
 def test_fewer_seeds_than_a_verdict_needs_say_what_it_would_be(planted):
     found = sensitivity(planted(), reported(0.05, n=11), 11, {})
-    assert [look.seeds for look in found.seeds] == [4, 6, 8, 10, 11]
-    assert [look.words for look in found.seeds] == ["undecided (else supported)"] * 2 + ["supported"] * 3
-    widths = [look.numbers[2] - look.numbers[1] for look in found.seeds]
+    assert [one.seeds for one in found.seeds] == [4, 6, 8, 10, 11]
+    assert [one.state_words for one in found.seeds] == ["undecided (else supported)"] * 2 + ["supported"] * 3
+    widths = [one.deciding.interval.high - one.deciding.interval.low for one in found.seeds]
     assert widths[0] > widths[-1]
 
 
 def test_an_edge_says_what_it_would_be_without(planted):
     found = sensitivity(planted(), reported(0.05), 10, {Cell("batch"): True})
-    assert {look.state for look in found.margins} == {"undecided"}
-    assert [look.would_be for look in found.margins] == ["supported"] * 4 + ["supported"]
+    assert {one.state for one in found.margins} == {"undecided"}
+    assert [one.would_be for one in found.margins] == ["supported"] * 4 + ["supported"]
     assert by_margin([found]).rows[0][-1].startswith("edge: batch is best at an end")
 
 
 def test_every_contrast_counts(planted):
     change = {"contrasts": {"a": "layer - batch", "b": "batch - layer"}}
-    (look,) = sensitivity(planted(**change), reported(0.05, n=4), 4, {}).seeds
-    assert (look.would_be, look.decides) == ("contradicted", "b")
+    (one,) = sensitivity(planted(**change), reported(0.05, n=4), 4, {}).seeds
+    assert (one.would_be, one.decides) == ("contradicted", "b")
 
 
 def test_exact_has_no_margin(planted):
@@ -90,7 +87,7 @@ def test_exact_has_no_margin(planted):
     )
     found = sensitivity(exact, reported(0.05, n=4), 4, {})
     assert found.margins == []
-    assert [(look.seeds, look.state, look.numbers) for look in found.seeds] == [(4, "supported", None)]
+    assert [(one.seeds, one.state, one.deciding) for one in found.seeds] == [(4, "supported", None)]
     (row,) = by_margin([found]).rows
     assert row == ["2", "planted", "exact", "none", "4", "", "", "supported", "", "", ""]
 
@@ -142,7 +139,7 @@ class TestReport:
         lines = (tmp_path / "s.md").read_text().splitlines()
         assert lines[0] == "# Sensitivity of own"
         tables = [line for line in lines if line.startswith("|")]
-        assert "| 2 | planted | difference | 0.01 | 8 | supported |" in tables[2]
+        assert "| 2 | planted | difference | 1 point | 8 | supported |" in tables[2]
         assert sum("else supported" in line for line in tables) == 2
 
     @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A study through the whole engine, with a metric that is made up: what is planted is found, and nothing else."""
 
+import contextlib
 import functools
 import hashlib
 import math
@@ -15,10 +16,13 @@ from omegaconf import OmegaConf
 
 from finding_files import finding, write
 from normlab.config.schema import InputError, RunConfig
+from normlab.findings.verdict import Reason
 from normlab.folder.jsonfile import read_json
 from normlab.folder.study_table import read_rows
 from normlab.study import engine
-from normlab.study.engine import conduct, users_choices
+from normlab.study.choices import users_choices
+from normlab.study.engine import conduct
+from normlab.study.planned import read_progress
 from normlab.study.scale import read_study
 from normlab.study.serving import read_serving
 from normlab.sweep import job as jobs_module
@@ -121,7 +125,7 @@ def test_an_edge_widens_the_grid_of_every_arm(world):
 def test_an_edge_that_stays_decides_nothing(world):
     world.behaviour = lambda c, e: {"validation/accuracy": c.optim.lr, "test/accuracy": 0.8 + c.seed * 1e-3}
     (verdict,) = world()
-    assert (verdict.state, verdict.reason.split(":")[0]) == ("undecided", "edge")
+    assert (verdict.state, verdict.reason) == ("undecided", Reason.EDGE)
 
 
 def test_rates_come_from_the_committed_table(world, tmp_path):
@@ -163,7 +167,7 @@ def test_a_run_without_the_metric_leaves_its_finding_undecided(world):
     }
     (verdict,) = world()
     assert verdict.state == "undecided"
-    assert "has no test/accuracy" in verdict.reason
+    assert "has no test/accuracy" in verdict.facts["problem"]
 
 
 def test_a_cell_whose_tuning_fails_leaves_its_finding_undecided(world):
@@ -265,3 +269,77 @@ def _study(world, name):
     path = world.conf / "study" / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def tree(*folders):
+    """Every file below the folders with its content and time, and every folder."""
+    return {
+        path: (path.read_bytes(), path.stat().st_mtime_ns) if path.is_file() else None
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.mark.parametrize("options", [(), ("accept_code=true",), ("rerun=true",)])
+def test_a_dry_study_writes_nothing(world, tmp_path, cache, options, monkeypatch):
+    world()
+    monkeypatch.setattr("normlab.sweep.plan.code_hash", lambda config: "other code")
+    before = tree(tmp_path / "out", cache)
+    assert world("dry=true", *options) == []
+    assert tree(tmp_path / "out", cache) == before
+
+
+def test_a_finished_study_that_is_stopped_early_keeps_its_records(world):
+    for name in ("planted", "other"):
+        write(world.conf, finding(name=name, primary=False), name)
+    write_study(world.conf, "pair", ["planted", "other"])
+    world("scale.findings=all", study="pair")
+    folder = world.output / "studies" / "pair-quick"
+    before = {name: (folder / name).read_text() for name in ("runs.csv", "curves.csv")}
+    verdicts = read_json(folder / "verdicts.json")
+
+    def stopped(config, effect):
+        raise KeyboardInterrupt
+
+    world.behaviour = stopped
+    for options in ((), ("rerun=true",)):
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):
+            world("scale.findings=all", *options, study="pair")
+        assert read_json(folder / "verdicts.json") == verdicts
+        assert {name: (folder / name).read_text() for name in before} == before
+        assert set(read_progress(folder)) == {"planted", "other"}
+
+
+@pytest.mark.parametrize("how", ["fewer", "failed"])
+def test_a_finding_that_comes_to_less_keeps_its_earlier_records(world, how, capsys):
+    world()
+    folder = world.output / "studies" / "planted-quick"
+    before, rows = read_json(folder / "verdicts.json"), read_rows(folder / "runs.csv")
+    if how == "fewer":
+        world("scale.seeds.training=4")
+    else:
+
+        def failing(config, effect):
+            raise ValueError("broken") if config.seed == 3 else None
+
+        world.behaviour = lambda c, e: accuracy(c, e) if c.seed != 3 else failing(c, e)
+        with pytest.raises(SystemExit):
+            world("rerun=true")
+    assert read_json(folder / "verdicts.json")["verdicts"] == before["verdicts"]
+    assert read_rows(folder / "runs.csv") == rows
+    assert "the records keep the earlier runs" in capsys.readouterr().out
+
+
+def test_a_damaged_table_is_set_aside(world):
+    world()
+    folder = world.output / "studies" / "planted-quick"
+    for name in ("runs.csv", "verdicts.json"):
+        (folder / name).write_text("damaged")
+    world()
+    assert {path.name for path in folder.glob("*damaged*")} == {"runs.csv.damaged-1", "verdicts.json.damaged-1"}
+    assert read_json(folder / "verdicts.json")["verdicts"][0]["state"] == "supported"
+
+
+def write_study(conf, name, findings):
+    (conf / "study").mkdir(exist_ok=True)
+    OmegaConf.save({"study": {"name": name, "title": name, "findings": findings}}, conf / "study" / f"{name}.yaml")

@@ -26,7 +26,7 @@ from normlab.commands.parser import Parser
 from normlab.findings.advice import CONDITIONS, Model, When
 from normlab.folder.study_folder import StudyFolder
 from normlab.report.build import gather, own_studies
-from normlab.report.matrix import Evidence, Matrix, conditions
+from normlab.report.matrix import Matrix, Preference, conditions
 
 OUTPUT = Path("outputs")
 RUNS_SHOWN = 3
@@ -60,8 +60,8 @@ def show(console: Console, matrix: Matrix, model: Model, chosen: Iterable[When],
         console.print(f"[dim]{escape(remark)}[/]", highlight=False, soft_wrap=True)
 
 
-def lines(evidence: Evidence) -> list[str]:
+def lines(evidence: Preference) -> list[str]:
     more = len(evidence.runs) - RUNS_SHOWN
     runs = ", ".join(evidence.runs[:RUNS_SHOWN]) + (f" and {more} more" if more > 0 else "")
-    table = StudyFolder(evidence.look.source.folder).runs_file
+    table = StudyFolder(evidence.result.source.folder).runs_file
     return [f"{evidence.words}: {evidence.value}", f"    {evidence.cited}; runs {runs or 'not recorded'} in {table}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,20 @@ class Contrast:
     def differences(self) -> list[float]:
         """First minus second, one a seed."""
         return [a - b for a, b in zip(self.first, self.second, strict=True)]
+
+
+def check_numbers(alpha: float, margin: float | None, diverged_value: float | None) -> None:
+    """Before anything is read: could the numbers of a comparison mean something?
+
+    Raises:
+        InputError: an option is outside of what it may be.
+    """
+    if not 0 < alpha < 1:
+        raise InputError(f"--alpha {alpha:g} must lie between 0 and 1, such as 0.05 for a 95 % interval")
+    if margin is not None and not (math.isfinite(margin) and margin > 0):
+        raise InputError(f"--margin {margin:g} must be a number above 0, the least difference that matters")
+    if diverged_value is not None and not math.isfinite(diverged_value):
+        raise InputError(f"--diverged {diverged_value:g} must be a number, as bad as chance")
 
 
 def contrast(frame: DataFrame, first: str, second: str, metric: str, diverged_value: float | None = None) -> Contrast:
@@ -86,7 +101,10 @@ def _has_diverged(arm: DataFrame) -> Series:
 
 
 def _values(arm: DataFrame, metric: str, diverged_value: float | None) -> list[float]:
-    values = arm[metric].astype(float)
+    try:
+        values = arm[metric].astype(float)
+    except (TypeError, ValueError):
+        raise InputError(f"{metric} is no number in every run, and can't be compared") from None
     diverged = _has_diverged(arm)
     if diverged.any():
         if diverged_value is None:
@@ -97,4 +115,7 @@ def _values(arm: DataFrame, metric: str, diverged_value: float | None) -> list[f
         values = values.where(~diverged, diverged_value)
     if values.isna().any():
         raise InputError(f"{arm['id'][values.isna()].iloc[0]} has no {metric}")
+    infinite = ~values.map(math.isfinite)
+    if infinite.any():
+        raise InputError(f"{arm['id'][infinite].iloc[0]} has {metric}={values[infinite].iloc[0]}, which is no number")
     return [float(value) for value in values]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +19,15 @@ from normlab.config.schema import InputError
 from normlab.config.strict import Strict
 from normlab.findings.advice import Advice
 from normlab.findings.formula import Cell, Formula, parse
+from normlab.findings.printable import printable
 
 Rule = Literal["exact", "difference", "equivalence", "ratio"]
 Unit = Literal["training", "init", "process", "exact"]
 Bounds = tuple[float | None, float | None]
 LEAST = {"training": 8, "init": 10, "process": 8, "exact": 2}  # seeds that a verdict needs, by what a seed changes
+
+
+_FILE = re.compile(r"(?=.{1,100}$)\w[\w-]*(\.[\w-]+)*", re.ASCII)
 
 
 class Tuning(Strict):
@@ -86,6 +91,8 @@ class Finding(Strict):
 
     @model_validator(mode="after")
     def _complete(self) -> Finding:
+        if not _FILE.fullmatch(self.name):
+            raise InputError(f"name={self.name!r} names files: letters, digits, _ - and . inside, at most 100 of them")
         if self.rule == "exact":
             self._check_exact()
         else:
@@ -204,7 +211,7 @@ def find_file(group: str, name: str, conf: Path, own: Sequence[Path] = ()) -> Pa
 
 def read_finding(path: Path) -> Finding:
     """Read and check one file. For `Raises` see `read_findings`."""
-    values = read_node(path, "finding")
+    values = printable(read_node(path, "finding"))
     try:
         finding = Finding.model_validate_json(json.dumps(values), strict=True)
     except pydantic.ValidationError as error:

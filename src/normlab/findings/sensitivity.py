@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
-from normlab.findings.verdict import Row, Verdict, judge
+from normlab.findings.judge import judge
+from normlab.findings.verdict import Estimate, Reason, Row
+from normlab.findings.wording import estimate_words, margin_words, reason_words
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the margin that was fixed; of a ratio on the logarithmic scale
 FIRST = 4  # fewest seeds that are looked at, then every second number
 
 
 @dataclass(frozen=True)
-class Look:
+class Variation:
     """A finding judged otherwise than its file says.
 
     margin    in the metric's unit; of rule=ratio a factor; None: rule=exact has none
     seeds     the first ones, that many
     state     the verdict
-    reason    in a clause
+    reason    why
+    words     the reason in a clause
     would_be  what the intervals alone say, where too few seeds, an edge or a missing run leave it undecided
-    decides   name of the contrast or bound that decides
-    numbers   mean, low and high of that contrast, in its unit (of a ratio as factors); None: rule=exact
+    deciding  the contrast that decides; None: rule=exact
     """
 
     margin: float | None
     seeds: int
     state: str
-    reason: str
+    reason: Reason
+    words: str
     would_be: str
-    decides: str
-    numbers: tuple[float, float, float] | None
+    deciding: Estimate | None
 
     @property
-    def words(self) -> str:
+    def state_words(self) -> str:
         """The state, and what it would be if that differs."""
         return self.state if self.state == self.would_be else f"{self.state} (else {self.would_be})"
 
@@ -45,13 +46,13 @@ class Look:
 class Sensitivity:
     """How a finding's verdict moves.
 
-    margins  one look a factor of `FACTORS`, with all seeds; none for rule=exact
+    margins  one for each factor of `FACTORS`, with all seeds; none for rule=exact
     seeds    with the first 4, 6, 8, … seeds up to all, by the margin that was fixed
     """
 
     finding: Finding
-    margins: list[Look]
-    seeds: list[Look]
+    margins: list[Variation]
+    seeds: list[Variation]
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ def sensitivity(finding: Finding, rows: Sequence[Row], planned: int, edges: Mapp
     counts = sorted({*range(FIRST, planned, 2), planned})
     return Sensitivity(
         finding,
-        [_look(alone.model_copy(update={"margin": margin}), rows, planned, edges) for margin in margins],
-        [_look(alone, [row for row in rows if row["seed"] in seeds[:count]], count, edges) for count in counts],
+        [_varied(alone.model_copy(update={"margin": margin}), rows, planned, edges) for margin in margins],
+        [_varied(alone, [row for row in rows if row["seed"] in seeds[:count]], count, edges) for count in counts],
     )
 
 
@@ -93,10 +94,10 @@ def by_margin(found: Sequence[Sensitivity]) -> Sheet:
         [
             *_named(each.finding),
             each.finding.rule,
-            "none" if each.finding.margin is None else f"{each.finding.margin:g}",
+            margin_words(each.finding, each.finding.metric) or "none",
             str(each.seeds[-1].seeds),
-            *([look.words for look in each.margins] or [each.seeds[-1].words if f == 1 else "" for f in FACTORS]),
-            each.seeds[-1].reason if each.seeds[-1].state != each.seeds[-1].would_be else "",
+            *_by_factor(each),
+            each.seeds[-1].words if each.seeds[-1].state != each.seeds[-1].would_be else "",
         ]
         for each in found
     ]
@@ -107,24 +108,30 @@ def by_margin(found: Sequence[Sensitivity]) -> Sheet:
 def by_seeds(found: Sequence[Sensitivity]) -> Sheet:
     """A row a finding and number of seeds."""
     rows = [
-        [*_named(each.finding), str(look.seeds), look.words, look.decides, _shown(each.finding, look)]
+        [*_named(each.finding), str(one.seeds), one.state_words, *_deciding(one)]
         for each in found
-        for look in each.seeds
+        for one in each.seeds
     ]
     header = ["claim", "finding", "seeds", "verdict", "decided by", "mean and interval"]
     return Sheet("By seeds", "The first seeds of those that there are, at the margin that was fixed.", header, rows)
 
 
-def _look(finding: Finding, rows: Sequence[Row], planned: int, edges: Mapping[Cell, bool]) -> Look:
+def _by_factor(each: Sensitivity) -> list[str]:
+    """Of rule=exact, which has no margin, the verdict stands under the factor 1."""
+    alone = each.seeds[-1].state_words
+    return [one.state_words for one in each.margins] or [alone if factor == 1 else "" for factor in FACTORS]
+
+
+def _varied(finding: Finding, rows: Sequence[Row], planned: int, edges: Mapping[Cell, bool]) -> Variation:
     verdict = judge(finding, rows, planned, "", edges)
-    return Look(
+    return Variation(
         margin=finding.margin,
         seeds=planned,
         state=verdict.state,
         reason=verdict.reason,
+        words=reason_words(verdict),
         would_be=_together([e.state for e in verdict.estimates]) if verdict.estimates else verdict.state,
-        decides=verdict.decides,
-        numbers=_numbers(verdict),
+        deciding=verdict.deciding,
     )
 
 
@@ -133,17 +140,6 @@ def _together(states: Sequence[str]) -> str:
     if "contradicted" in states:
         return "contradicted"
     return "supported" if set(states) == {"supported"} else "undecided"
-
-
-def _numbers(verdict: Verdict) -> tuple[float, float, float] | None:
-    deciding = verdict.deciding
-    if deciding is None:
-        return None
-    values = deciding.mean, deciding.interval.low, deciding.interval.high
-    if verdict.rule != "ratio":
-        return values
-    mean, low, high = map(math.exp, values)
-    return mean, low, high
 
 
 def _scaled(finding: Finding, factor: float) -> float:
@@ -155,8 +151,5 @@ def _named(finding: Finding) -> list[str]:
     return [str(finding.claim), finding.name]
 
 
-def _shown(finding: Finding, look: Look) -> str:
-    if look.numbers is None:
-        return ""
-    form = "{:.4g} times [{:.4g}, {:.4g}]" if finding.rule == "ratio" else "{:+.4g} [{:+.4g}, {:+.4g}]"
-    return form.format(*look.numbers)
+def _deciding(one: Variation) -> tuple[str, str]:
+    return (one.deciding.name, estimate_words(one.deciding, 4)) if one.deciding else ("", "")

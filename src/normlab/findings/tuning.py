@@ -14,7 +14,7 @@ WIDENED_AT_MOST = 2  # half decades at either end
 
 
 @dataclass(frozen=True)
-class Curve:
+class TuningScores:
     """The scores of one cell: point → one value a tuning seed, with what stands for runs that diverged."""
 
     scores: Mapping[float, Sequence[float]]
@@ -38,7 +38,7 @@ class Curve:
         return -1 if self.chosen == points[0] else 1 if self.chosen == points[-1] else 0
 
 
-def widened(tuning: Tuning, points: Sequence[float], curves: Sequence[Curve]) -> list[float]:
+def widened(tuning: Tuning, points: Sequence[float], curves: Sequence[TuningScores]) -> list[float]:
     """Points to add for every cell, since the best one of some cell is at an end; none after the second time."""
     edges = {curve.edge for curve in curves}
     added: list[float] = []

@@ -1,35 +1,65 @@
-"""From the rows of a finding's runs to its verdict, by the rule that its YAML has fixed. Imports no torch."""
+"""What a finding says at a scale, as data: states and reasons are enumerations, and sentences are made in `wording`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from normlab.config.schema import InputError
-from normlab.findings.finding import LEAST, Finding
-from normlab.findings.formula import Cell, Formula
-from normlab.stats.families import holm
-from normlab.stats.paired import Interval, compare
-from normlab.stats.power import MOST, seeds_for_equivalence, seeds_needed
-
-PRIMARIES = 6  # the family: each primary's interval is at 0.05 / 6, alone or not
-ALPHA = 0.05
+from normlab.findings.formula import parse
+from normlab.findings.printable import printable
+from normlab.stats.paired import Interval
 
 Row = Mapping[str, Any]  # arm, condition, point, seed, id, diverged, and the summary's columns
+
+
+class Reason(StrEnum):
+    """Why a verdict or an estimate has its state; `facts` of the verdict hold what the sentence needs."""
+
+    NONE = ""  # the interval alone says it
+    # contradicted
+    OPPOSITE = "opposite"
+    IRRELEVANT = "no_relevant_difference"
+    TOO_SMALL = "too_small"
+    DIFFERENT = "different"  # of an equivalence
+    # rule=exact
+    BOUNDS_HOLD = "bounds_hold"  # count
+    BOUNDS_BROKEN = "bounds_broken"  # broken, count
+    # undecided by the numbers
+    AT_MARGIN = "interval_includes_margin"
+    BOTH_FAILED = "both_failed"  # every run of the contrast diverged or is at chance
+    NO_SPREAD = "no_spread"  # equal differences, from which no interval follows
+    # undecided whatever the numbers say
+    NO_RUNS = "no_runs"
+    NO_SHARED_SEEDS = "no_shared_seeds"
+    INCOMPLETE = "incomplete"  # cell, n, planned
+    TOO_FEW_SEEDS = "too_few_seeds"  # planned, least
+    EDGE = "edge"  # cell, point
+    UNUSABLE = "unusable"  # problem: the runs could not be judged
+
+
+NOT_JUDGED = frozenset(
+    {Reason.NO_RUNS, Reason.NO_SHARED_SEEDS, Reason.INCOMPLETE, Reason.TOO_FEW_SEEDS, Reason.EDGE, Reason.UNUSABLE}
+)
+STATES = ("supported", "contradicted", "undecided", "estimate")
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A contrast over the seeds that all its cells have.
 
-    Of rule=ratio everything is in natural logarithms. Signed so that positive favours the claim.
+    Signed so that positive favours the claim.
 
-    state  supported, contradicted, undecided; for an exploratory finding: estimate
-    kind   of contradicted: opposite, no relevant difference, too small
+    ratio     values, mean, sd and intervals are natural logarithms of factors
+    p         two-sided, against a mean of 0
+    margin_p  one-sided, of the claim's own hypothesis: that the mean lies beyond the margin (of an equivalence: that
+              it lies within ±margin, the larger of two tests); None where nothing decides by a margin
+    state     supported, contradicted, undecided; for an exploratory finding: estimate
+    kind      why
     """
 
     name: str
@@ -45,7 +75,26 @@ class Estimate:
     bootstrap: Interval
     effect: float
     state: str
-    kind: str = ""
+    kind: Reason = Reason.NONE
+    ratio: bool = False
+    margin_p: float | None = None
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Of rule=exact: what the runs of a cell gave, and between what it must lie (None: no bound)."""
+
+    cell: str
+    metric: str
+    low: float
+    high: float
+    least: float | None
+    most: float | None
+
+    @property
+    def holds(self) -> bool:
+        """In every run."""
+        return (self.least is None or self.low >= self.least) and (self.most is None or self.high <= self.most)
 
 
 @dataclass(frozen=True)
@@ -72,8 +121,9 @@ class Verdict:
     """What a finding says at a scale.
 
     state   supported, contradicted, undecided, or for exploratory findings estimate
-    reason  in a clause: the kind of contradiction, or why nothing is decided
-    decides the contrast (or bound) that decides
+    reason  why, with its facts
+    decides the contrast that decides, or the bound by its cell and metric
+    bounds  rule=exact: each with what was found
     needed  seeds at which the spread that was seen would be small against the margin, for 80 % power
     first   the verdict before the study was extended, if it was
     """
@@ -87,14 +137,14 @@ class Verdict:
     margin: float | None
     level: float
     state: str
-    reason: str
-    decides: str
-    estimates: list[Estimate]
-    also: list[Estimate]
-    arms: list[ArmSummary]
-    checks: list[str] = field(default_factory=list)  # rule=exact: each bound with what was found
+    reason: Reason
+    facts: dict[str, Any] = field(default_factory=dict)
+    decides: str = ""
+    estimates: list[Estimate] = field(default_factory=list)
+    also: list[Estimate] = field(default_factory=list)
+    arms: list[ArmSummary] = field(default_factory=list)
+    bounds: list[Bound] = field(default_factory=list)
     needed: int | None = None
-    holm_p: float | None = None
     first: dict[str, Any] | None = None
 
     @property
@@ -103,286 +153,96 @@ class Verdict:
         return next((e for e in self.estimates if e.name == self.decides), None)
 
     @property
-    def p(self) -> float | None:
-        """Of the claim that all contrasts hold: the largest, each against no difference."""
-        return max(e.p for e in self.estimates) if self.estimates else None
+    def margin_p(self) -> float | None:
+        """Of the claim that all contrasts lie beyond the margin: the largest; None where none has one."""
+        found = [e.margin_p for e in self.estimates if e.margin_p is not None]
+        return max(found) if found and len(found) == len(self.estimates) else None
 
 
-def judge(finding: Finding, rows: Sequence[Row], planned: int, scale: str, edges: Mapping[Cell, bool]) -> Verdict:
-    """Apply the rule.
+def read_verdicts(values: Mapping[str, Any], path: Path, problems: list[str]) -> dict[str, Verdict]:
+    """The verdicts of a study by finding; one that can't be read is left out, and named in `problems`.
 
     Args:
-        finding: with the rule.
-        rows: of the reporting runs that have a result.
-        planned: seeds that each cell was to have.
-        scale: where the runs come from.
-        edges: cells whose tuned option is best at an end of the points.
-
-    Raises:
-        InputError: a run lacks the metric, or it diverged and nothing stands for that.
+        values: of verdicts.json.
+        path: of it, for the words.
     """
-    alpha = ALPHA / PRIMARIES if finding.primary else ALPHA
-    arms = [_arm(finding, cell, rows, edges) for cell in finding.cells]
-    estimates = [] if finding.rule == "exact" else _estimates(finding, rows, alpha)
-    also = [e for label, metric in finding.also.items() for e in _beside(finding, rows, label, metric)]
-    checks, broken = _checked(finding, rows)
-    short = [arm for arm in arms if arm.n < planned]
-    least = LEAST[finding.seeds]
-    state, reason, decides = _combined(finding, estimates, checks, broken)
-    if short:
-        state, reason = "undecided", f"incomplete: {short[0].cell} has {short[0].n} of {planned} seeds"
-    elif finding.primary and planned < least:
-        state, reason = "undecided", f"{planned} seeds are too few for a verdict, which needs {least}"
-    elif finding.primary and any(arm.edge for arm in arms):
-        edge = next(arm for arm in arms if arm.edge)
-        state, reason = "undecided", f"edge: {edge.cell} is best at an end of the rates tried, {edge.point:g}"
-    if not finding.primary and not short:
-        state, reason = "estimate", reason if finding.rule == "exact" else ""
-    needed = max((_needed(finding, e, alpha) for e in estimates), default=None)
-    return replace(
-        undecided(finding, scale, reason),
-        state=state,
-        decides=decides,
-        estimates=estimates,
-        also=also,
-        arms=arms,
-        checks=checks,
-        needed=needed,
-    )
-
-
-def undecided(finding: Finding, scale: str, reason: str) -> Verdict:
-    """The verdict where the rule can't be applied to what the runs gave."""
-    return Verdict(
-        finding=finding.name,
-        claim=finding.claim,
-        primary=finding.primary,
-        title=finding.title,
-        scale=scale,
-        rule=finding.rule,
-        margin=finding.margin,
-        level=1 - ALPHA / PRIMARIES if finding.primary else 1 - ALPHA,
-        state="undecided",
-        reason=reason,
-        decides="",
-        estimates=[],
-        also=[],
-        arms=[],
-    )
-
-
-def with_holm(verdicts: Sequence[Verdict]) -> dict[str, float]:
-    """Holm's p of each primary in the family of six; what has no p counts as 1, which is never to its favour."""
-    known = [v for v in verdicts if v.primary and v.p is not None]
-    p = [v.p for v in known if v.p is not None]
-    adjusted = holm([*p, *[1.0] * (PRIMARIES - len(p))])
-    return {v.finding: value for v, value in zip(known, adjusted, strict=False)}
-
-
-def state_of(rule: str, margin: float, low: float, high: float) -> tuple[str, str]:
-    """State and kind of an interval against the margin (of a ratio: both in logarithms)."""
-    if rule == "equivalence":
-        if -margin < low and high < margin:
-            return "supported", ""
-        return ("contradicted", "different") if low > margin or high < -margin else ("undecided", "")
-    if low > margin:
-        return "supported", ""
-    if high >= margin:
-        return "undecided", ""
-    if high < -margin:
-        return "contradicted", "opposite"
-    return "contradicted", "no relevant difference" if low > -margin else "too small"
-
-
-def _estimates(finding: Finding, rows: Sequence[Row], alpha: float) -> list[Estimate]:
-    """Every contrast of the finding's metric, with its state under the rule."""
-    found = []
-    sign = 1 if finding.better == "higher" else -1
-    for name, formula in finding.formulas.items():
-        values = _contrast(finding, formula, rows, finding.metric)
-        if len(values) < 2:
+    entries = values.get("verdicts", [])
+    if not isinstance(entries, list):
+        problems.append(f"{path}: its verdicts are no list. They are left out.")
+        return {}
+    found = {}
+    for number, entry in enumerate(entries, 1):
+        entry = printable(entry)
+        try:
+            verdict = read_verdict(entry)
+        except (TypeError, KeyError, ValueError, AttributeError, OverflowError, InputError):
+            name = entry.get("finding", f"number {number}") if isinstance(entry, dict) else f"number {number}"
+            problems.append(f"{path}: the verdict of {name} is damaged or of another version, and left out.")
             continue
-        estimate = _estimate(
-            name, formula, finding.metric, {seed: sign * value for seed, value in values.items()}, alpha
-        )
-        if finding.primary:
-            low, high = estimate.interval.low, estimate.interval.high
-            state, kind = state_of(finding.rule, margin_of(finding), low, high)
-            estimate = replace(estimate, state=state, kind=kind)
-        found.append(estimate)
+        found[verdict.finding] = verdict
     return found
 
 
-def _beside(finding: Finding, rows: Sequence[Row], label: str, metric: str) -> list[Estimate]:
-    """The same contrasts of a further metric, of the runs that have it: plain differences in its unit."""
-    plain = finding.model_copy(update={"rule": "difference"})
-    rows = [row for row in rows if _is_number(row.get(metric))]
-    found = []
-    for name, formula in finding.formulas.items():
-        if formula.constant is not None or sum(formula.weights.values()) != 0:
-            continue
-        values = _contrast(plain, formula, rows, metric)
-        if len(values) > 1:
-            found.append(_estimate(f"{label}: {name}", formula, metric, values, ALPHA))
-    return found
-
-
-def _estimate(name: str, formula: Formula, metric: str, values: Mapping[int, float], alpha: float) -> Estimate:
-    d = [values[seed] for seed in sorted(values)]
-    c = compare(d, alpha)
-    return Estimate(
-        name=name,
-        formula=str(formula),
-        metric=metric,
-        seeds=sorted(values),
-        values=d,
-        mean=c.mean,
-        sd=c.sd,
-        interval=c.interval,
-        p=c.p,
-        sign_flip_p=c.sign_flip_p,
-        bootstrap=c.bootstrap,
-        effect=float(c.effect),
-        state="estimate",
-    )
-
-
-def margin_of(finding: Finding) -> float:
-    """In the unit of the contrasts: of a ratio its logarithm."""
-    assert finding.margin is not None
-    return math.log(finding.margin) if finding.rule == "ratio" else finding.margin
-
-
-def _contrast(finding: Finding, formula: Formula, rows: Sequence[Row], metric: str) -> dict[int, float]:
-    """Seed → value, for the seeds that every cell has."""
-    ratio = finding.rule == "ratio"
-    per_cell = {cell: _values(finding, cell, rows, metric) for cell in formula.weights}
-    shared = set.intersection(*(set(values) for values in per_cell.values()))
-    constant = formula.constant or 0.0
-    if ratio and constant:
-        constant = math.copysign(1, constant) * math.log(abs(constant))
-    return {
-        seed: sum(weight * per_cell[cell][seed] for cell, weight in formula.weights.items()) + constant
-        for seed in shared
-    }
-
-
-def _values(finding: Finding, cell: Cell, rows: Sequence[Row], metric: str) -> dict[int, float]:
-    """Seed → the metric, of rule=ratio its logarithm."""
-    own = _rows_of(rows, cell)
-    values = {int(row["seed"]): value_of(finding, row, metric) for row in own}
-    if finding.rule != "ratio":
-        return values
-    wrong = [value for value in values.values() if value <= 0]
-    if wrong:
-        raise InputError(f"{finding.name}: {metric}={wrong[0]:g} of {cell} has no logarithm, which rule=ratio takes")
-    return {seed: math.log(value) for seed, value in values.items()}
-
-
-def value_of(finding: Finding, row: Row, metric: str) -> float:
-    """The metric of a run, with what stands for one that diverged.
+def read_verdict(values: Mapping[str, Any]) -> Verdict:
+    """A verdict from its JSON.
 
     Raises:
-        InputError: the run has no such number, and nothing stands for it.
+        ValueError, TypeError, KeyError, AttributeError: it is damaged or of another version.
     """
-    value = row.get(metric)
-    if row.get("diverged") is True and metric == finding.metric:
-        value = finding.diverged_value
-    if value is None or not _is_number(value):
-        raise InputError(f"{finding.name}: run {row.get('id')} has no {metric}")
-    return float(value)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _rows_of(rows: Sequence[Row], cell: Cell) -> list[Row]:
-    return [row for row in rows if (row["arm"], row["condition"]) == (cell.arm, cell.condition)]
-
-
-def _arm(finding: Finding, cell: Cell, rows: Sequence[Row], edges: Mapping[Cell, bool]) -> ArmSummary:
-    own = _rows_of(rows, cell)
-    names = [finding.metric, *finding.also.values()]
-    values = [value_of(finding, row, finding.metric) for row in own] if finding.rule != "exact" else []
-    means = {}
-    for name in names:
-        numbers = [row[name] for row in own if _is_number(row.get(name))]
-        if numbers:
-            means[name] = float(np.mean(numbers))
-    points = {row.get("point") for row in own}
-    return ArmSummary(
-        cell=str(cell),
-        n=len({row["seed"] for row in own}),
-        mean=float(np.mean(values)) if values else None,
-        sd=float(np.std(values, ddof=1)) if len(values) > 1 else None,
-        diverged=sum(row.get("diverged") is True for row in own),
-        point=next(iter(points)) if len(points) == 1 else None,
-        edge=bool(edges.get(cell, False)),
-        metrics=means,
+    known = _known(Verdict, values)
+    made = Verdict(
+        **{
+            **known,
+            "reason": Reason(values["reason"]),
+            "estimates": [_estimate(entry) for entry in values["estimates"]],
+            "also": [_estimate(entry) for entry in values["also"]],
+            "arms": [ArmSummary(**_known(ArmSummary, arm)) for arm in values["arms"]],
+            "bounds": [Bound(**_known(Bound, bound)) for bound in values["bounds"]],
+        }
     )
+    if made.state not in STATES:
+        raise ValueError(made.state)
+    parts: list[Verdict | Estimate | ArmSummary | Bound] = [made, *made.arms, *made.bounds]
+    for part in parts:
+        _check_types(part)
+    return made
 
 
-def _checked(finding: Finding, rows: Sequence[Row]) -> tuple[list[str], list[str]]:
-    """Every bound in words, and those that a run breaks."""
-    said, broken = [], []
-    for name, metrics in finding.bounds.items():
-        cell = next(cell for cell in finding.cells if str(cell) == name)
-        for metric, (low, high) in metrics.items():
-            values = [value_of(finding, row, metric) for row in _rows_of(rows, cell)]
-            if not values:
-                continue
-            line = f"{name}: {metric} = {_range(values)}, expected {_bounds(low, high)}"
-            said.append(line)
-            if any((low is not None and v < low) or (high is not None and v > high) for v in values):
-                broken.append(line)
-    return said, broken
+def _estimate(values: Mapping[str, Any]) -> Estimate:
+    known = _known(Estimate, values) | {"kind": Reason(values["kind"])}
+    intervals = {name: Interval(**{k: float(v) for k, v in values[name].items()}) for name in ("interval", "bootstrap")}
+    if not all(math.isfinite(float(value)) for value in (values["mean"], values["sd"], *values["values"])):
+        raise ValueError(values["mean"])
+    if len(values["seeds"]) != len(values["values"]):
+        raise ValueError(f"{len(values['seeds'])} seeds and {len(values['values'])} values")
+    made = Estimate(**{**known, **intervals})
+    _check_types(made)
+    parse(made.formula)
+    return made
 
 
-def _range(values: Sequence[float]) -> str:
-    low, high = min(values), max(values)
-    return f"{low:.4g}" if low == high else f"{low:.4g} … {high:.4g}"
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("finding", "title", "scale", "rule", "decides", "name", "formula", "metric", "state"), (str,)),
+    **dict.fromkeys(("primary", "ratio"), (bool,)),
+    **dict.fromkeys(("cell",), (str,)),
+    **dict.fromkeys(("level", "p", "low", "high"), (int, float)),
+    **dict.fromkeys(("margin", "margin_p", "mean", "sd", "point", "least", "most"), (int, float, type(None))),
+    **dict.fromkeys(("n", "diverged"), (int,)),
+    "edge": (bool,),
+    "metrics": (dict,),
+    "seeds": (list,),
+    **dict.fromkeys(("claim", "needed"), (int, type(None))),
+    "facts": (dict,),
+    "first": (dict, type(None)),
+}
 
 
-def _bounds(low: float | None, high: float | None) -> str:
-    if low is not None and low == high:
-        return f"exactly {low:g}"
-    parts = ([f"≥ {low:g}"] if low is not None else []) + ([f"≤ {high:g}"] if high is not None else [])
-    return " and ".join(parts)
+def _check_types(made: Verdict | Estimate | ArmSummary | Bound) -> None:
+    """JSON holds what it likes, and a template would fail far from here."""
+    for each in fields(made):
+        if each.name in _TYPES and not isinstance(getattr(made, each.name), _TYPES[each.name]):
+            raise TypeError(f"{each.name}={getattr(made, each.name)!r}")
 
 
-def _combined(
-    finding: Finding, estimates: Sequence[Estimate], checks: Sequence[str], broken: Sequence[str]
-) -> tuple[str, str, str]:
-    """State, reason and what decides, of all contrasts together."""
-    if finding.rule == "exact":
-        if broken:
-            return "contradicted", f"{len(broken)} of {len(checks)} bounds broken", broken[0]
-        return ("supported", f"{len(checks)} bounds hold", checks[0]) if checks else ("undecided", "no runs", "")
-    if not estimates:
-        return "undecided", "no seeds in common", ""
-    margin = margin_of(finding)
-
-    def room(e: Estimate) -> float:
-        if finding.rule == "equivalence":
-            return min(margin - e.interval.high, margin + e.interval.low)
-        return e.interval.low - margin
-
-    worst = min(estimates, key=room)
-    states = [state_of(finding.rule, margin, e.interval.low, e.interval.high) for e in estimates]
-    if any(state == "contradicted" for state, _ in states):
-        against = [e for e, (state, _) in zip(estimates, states, strict=True) if state == "contradicted"]
-        worst = min(against, key=room)
-        return "contradicted", state_of(finding.rule, margin, worst.interval.low, worst.interval.high)[1], worst.name
-    if all(state == "supported" for state, _ in states):
-        return "supported", "", worst.name
-    return "undecided", "the interval holds the margin", worst.name
-
-
-def _needed(finding: Finding, estimate: Estimate, alpha: float) -> int:
-    """Seeds to tell apart 0 and the margin (equivalence: to show two equal arms equal), from the spread alone."""
-    if estimate.sd == 0:
-        return LEAST[finding.seeds]
-    margin = margin_of(finding)
-    wanted = seeds_for_equivalence if finding.rule == "equivalence" else seeds_needed
-    return min(max(wanted(margin, estimate.sd, alpha), LEAST[finding.seeds]), MOST)
+def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {each.name: values[each.name] for each in fields(kind) if each.name in values}

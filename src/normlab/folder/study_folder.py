@@ -4,7 +4,7 @@
     runs.csv       one row per finding and run: tuning and reporting; see `study_table`
     curves.csv     every validation of the reporting runs
     verdicts.json  each finding's verdict, and the looks that it had before
-    plan.json      the findings as they were planned, and their runs; see `study.progress`
+    plan.json      the findings as they were planned, and their runs; see `study.planned`
     manifest.json  command, commit, machine, versions
     wandb.json     what W&B shows of the study
     wandb/         what W&B's client writes
@@ -51,7 +51,7 @@ class StudyFolder:
 
     def holds_study(self) -> bool:
         """Is there anything of a study in it?"""
-        return any(path.exists() for path in (self.runs_file, self.verdicts_file, self._plan))
+        return any(path.exists() for path in (self.runs_file, self.verdicts_file, self.plan_file))
 
     @property
     def runs_file(self) -> Path:
@@ -127,9 +127,13 @@ class StudyFolder:
         """The verdicts, as JSON."""
         return self.folder / "verdicts.json"
 
+    def read_judged(self) -> dict[str, Any]:
+        """`verdicts` and `looks`, unchecked; empty if the file is damaged."""
+        return read_json(self.verdicts_file)
+
     def read_verdicts(self) -> list[dict[str, Any]]:
         """Each finding's verdict, unchecked."""
-        verdicts = read_json(self.verdicts_file).get("verdicts", [])
+        verdicts = self.read_judged().get("verdicts", [])
         return verdicts if isinstance(verdicts, list) else []
 
     def read_looks(self) -> dict[str, list[dict[str, Any]]]:
@@ -143,17 +147,18 @@ class StudyFolder:
         write_json(self.verdicts_file, {"verdicts": verdicts, "looks": looks})
 
     @property
-    def _plan(self) -> Path:
+    def plan_file(self) -> Path:
+        """What the study has planned, as JSON."""
         return self.folder / "plan.json"
 
     def read_plan(self) -> dict[str, Any]:
         """What the study has planned."""
-        return read_json(self._plan)
+        return read_json(self.plan_file)
 
     def write_plan(self, values: dict[str, Any]) -> None:
         """Replace the plan."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self._plan, values, durable=False)
+        write_json(self.plan_file, values, durable=False)
 
     @property
     def manifest_file(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,46 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     damaged = frame.index[frame[["finding", "stage", "arm", "seed"]].isna().any(axis=1)]
     if len(damaged):
         raise InputError(f"{path}, line {damaged[0] + 2}: finding, stage, arm or seed is missing")
-    rows = []
-    for values in frame.to_dict("records"):
-        row = {str(name): value for name, value in values.items() if value == value and value is not None}
-        rows.append({**row, "condition": row.get("condition", ""), "seed": int(row["seed"])})
-    return rows
+    return [_row(values, f"{path}, line {number}") for number, values in enumerate(frame.to_dict("records"), 2)]
+
+
+def _row(values: dict[Any, Any], where: str) -> dict[str, Any]:
+    row = {str(name): value for name, value in values.items() if value == value and value is not None}
+    for name in ("finding", "stage"):
+        if not isinstance(row[name], str):
+            row[name] = str(row[name])
+    return {
+        **row,
+        "condition": row.get("condition", ""),
+        "seed": _seed(row["seed"], where),
+        **({"point": _point(row["point"], where)} if "point" in row else {}),
+        "diverged": _flag(row.get("diverged", False), where),
+    }
+
+
+def _seed(value: Any, where: str) -> int:
+    try:
+        seed = int(value)
+        if seed == float(value) and seed >= 0:
+            return seed
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InputError(f"{where}: seed={value} is no whole number")
+
+
+def _point(value: Any, where: str) -> float:
+    try:
+        point = float(value)
+    except (TypeError, ValueError):
+        point = math.nan
+    if not math.isfinite(point):
+        raise InputError(f"{where}: point={value} is no number")
+    return point
+
+
+def _flag(value: Any, where: str) -> bool:
+    """Also of a column that holds texts, as it does where one of its entries is damaged."""
+    known = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+    if (text := str(value).lower()) in known:
+        return known[text]
+    raise InputError(f"{where}: diverged={value} is neither True nor False")

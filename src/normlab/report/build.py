@@ -18,7 +18,7 @@ from normlab.report.figure import Chart, drawing
 from normlab.report.latex import write_tables
 from normlab.report.matrix import Matrix, matrix_of
 from normlab.report.page import write_page
-from normlab.report.sources import Look, Source, look_of, read_sources
+from normlab.report.sources import Source, StudyResult, read_sources, result_of
 from normlab.study.planned import Stage, planned_findings
 from normlab.study.scale import read_study
 
@@ -30,14 +30,14 @@ MOST_BYTES = 5_000_000  # of the page
 class Section:
     """What the page says of one finding.
 
-    looks     the one that it is about, then the other one to compare with: your study before the reference
+    results     the one that it is about, then the other one to compare with: your study before the reference
     progress  of the user's studies that have planned it and have no verdict yet
     ours      its file is in our folder of findings
     charts    with their pictures, for the page
     """
 
     finding: Finding
-    looks: list[Look]
+    results: list[StudyResult]
     progress: list[tuple[Source, list[Stage]]]
     ours: bool
     charts: list[Chart] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Section:
     @property
     def verdict(self) -> Verdict | None:
         """That the section is about."""
-        return self.looks[0].verdict if self.looks else None
+        return self.results[0].verdict if self.results else None
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def gather(own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE) 
     for source in [*mine, *committed]:
         problems += source.problems
     ours = _findings(conf, problems)
-    findings = [*_users_own(mine, {finding.name for finding in ours}), *ours]
+    findings = [*_users_own(mine, {finding.name for finding in ours}, problems), *ours]
     known = {finding.name for finding in findings}
     for source in [*mine, *committed]:
         problems += [
@@ -92,16 +92,16 @@ def gather(own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE) 
         ]
     sections = []
     for finding in findings:
-        looks = [look for sources in (mine, committed) if (look := look_of(finding, sources)) is not None]
+        results = [result for sources in (mine, committed) if (result := result_of(finding, sources)) is not None]
         progress = [(source, source.progress[finding.name]) for source in mine if finding.name in source.progress]
-        sections.append(Section(finding, looks, progress, finding in ours))
+        sections.append(Section(finding, results, progress, finding in ours))
         problems += [
-            f"conf/finding/{finding.name}.yaml has another rule now than {look.source.name} was judged by."
-            for look in looks
-            if look.changed
+            f"conf/finding/{finding.name}.yaml has another rule now than {result.source.name} was judged by."
+            for result in results
+            if result.changed
         ]
-    looks_of = {section.finding.name: section.looks for section in sections}
-    return Report(mine, committed, sections, matrix_of(findings, looks_of), problems)
+    results_of = {section.finding.name: section.results for section in sections}
+    return Report(mine, committed, sections, matrix_of(findings, results_of), problems)
 
 
 def build(
@@ -122,8 +122,8 @@ def build(
     committed = _tuning(reference, report.problems)
     with drawing():
         for section in report.sections:
-            if section.looks:
-                section.charts = charts_of(section.finding, section.looks, committed)
+            if section.results:
+                section.charts = charts_of(section.finding, section.results, committed)
                 section.pictures = [chart.finish(figures if papers else None) for chart in section.charts]
     if papers:
         write_tables(tables, [(s.finding, s.verdict) for s in report.sections if s.verdict is not None])
@@ -159,11 +159,11 @@ def _findings(conf: Path, problems: list[str]) -> list[Finding]:
     return [found[name] for name in names]
 
 
-def _users_own(sources: Sequence[Source], ours: set[str]) -> list[Finding]:
+def _users_own(sources: Sequence[Source], ours: set[str], problems: list[str]) -> list[Finding]:
     """Findings of which there is no file in our folder, as the user's studies have planned them."""
     planned: dict[str, Finding] = {}
     for source in sources:
-        planned |= planned_findings(source.folder)
+        planned |= planned_findings(source.folder, problems)
     wanted = {name for source in sources for name in (*source.findings, *source.progress)}
     return [finding for name, finding in planned.items() if name in wanted - ours]
 

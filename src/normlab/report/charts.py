@@ -4,77 +4,76 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
-from normlab.report.colours import INKS, colour_of
+from normlab.report.colours import INKS
 from normlab.report.contrasts import deciding
 from normlab.report.figure import Chart, figure, wrapped
-from normlab.report.sources import Look, cell_of
-from normlab.report.words import INSIDE, compact, metric_words, norm_of, with_unit
+from normlab.report.marks import dot, key, legend, panels_of, rows_in, small_multiples, style_of, value_in
+from normlab.report.sources import StudyResult, cell_of
+from normlab.report.words import INSIDE, compact, metric_words, with_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK, MUTED = INKS["ink"][0], INKS["muted"][0]
 MOST_SEEDS = 12  # a condition has at most that many seed lines a cell
-_DASHES = ["-", "--", ":", "-.", (0, (7, 2, 1, 2, 1, 2)), (0, (9, 3))]
-_MARKERS = ["o", "s", "^", "D", "v", "P"]
 _BY_CHANCE = {"inside/tid_mean": "inside/tid_mean_iid", "inside/tid_var": "inside/tid_var_iid"}
 
 
-def charts_of(finding: Finding, looks: Sequence[Look], committed: Sequence[Mapping[str, Any]]) -> list[Chart]:
+def charts_of(finding: Finding, results: Sequence[StudyResult], committed: Sequence[Mapping[str, Any]]) -> list[Chart]:
     """All that there are data for.
 
     Args:
-        looks: the one that the section is about, then the other to compare with.
+        results: the one that the section is about, then the other to compare with.
         committed: tuning rows of the reference, for a study that took its rates from there.
     """
-    look = looks[0]
+    result = results[0]
     made = [
-        deciding(finding, looks),
-        rates(finding, look, committed),
-        curves(finding, look),
-        inside(finding, look),
+        deciding(finding, results),
+        rates(finding, result, committed),
+        curves(finding, result),
+        inside(finding, result),
     ]
     return [chart for chart in made if chart is not None]
 
 
-def rates(finding: Finding, look: Look, committed: Sequence[Mapping[str, Any]]) -> Chart | None:
+def rates(finding: Finding, result: StudyResult, committed: Sequence[Mapping[str, Any]]) -> Chart | None:
     """The score of each cell at each learning rate, and the rate that was taken."""
     if finding.tune is None:
         return None
-    tuned = look.tuned or _committed(finding, look, committed)
+    tuned = result.tuned or _committed(finding, result, committed)
     tuned = [row for row in tuned if isinstance(row.get("point"), int | float)]
-    cells = [cell for cell in finding.cells if _of(tuned, cell)]
+    cells = [cell for cell in finding.cells if rows_in(tuned, cell)]
     tried = sorted({float(row["point"]) for row in tuned})
     if not cells or len(tried) < 2:  # one rate alone is no tuning
         return None
-    panels = _panels(cells)
-    chart, axes = _small_multiples(f"{finding.name}-rates", "How it was tuned", panels)
+    panels = panels_of(cells)
+    chart, axes = small_multiples(f"{finding.name}-rates", "How it was tuned", panels)
     metric, lost, seeds = finding.tune.by, 0, set()
     for ax, group in zip(axes, panels.values(), strict=True):
         for cell in group:
-            style = _style(finding, cell)
+            style = style_of(finding, cell)
             means = {}
-            for point in sorted({float(row["point"]) for row in _of(tuned, cell)}):
-                rows = [row for row in _of(tuned, cell) if float(row["point"]) == point]
+            for point in sorted({float(row["point"]) for row in rows_in(tuned, cell)}):
+                rows = [row for row in rows_in(tuned, cell) if float(row["point"]) == point]
                 seeds |= {row["seed"] for row in rows}
-                values = [v for row in rows if (v := _value(row, metric)) is not None]
+                values = [v for row in rows if (v := value_in(row, metric)) is not None]
                 lost += len(rows) - len(values)
                 if values and len(values) == len(rows):
                     means[point] = float(np.mean(values))
                 for row in rows:
-                    score = _value(row, metric)
+                    score = value_in(row, metric)
                     if score is not None:
                         text = f"{cell}, rate {point:g}, seed {row['seed']}: {compact(score)}; run {row['id']}"
-                        _dot(ax, point, score, style, gid=chart.mark(text))
+                        dot(ax, point, score, style, gid=chart.mark(text))
             ax.plot(list(means), list(means.values()), ls=style["dash"], color=style["color"], lw=1.6)
-            _key(ax, cell, style)
-            taken = {float(row["point"]) for row in _of(look.rows, cell) if _value(row, "point") is not None}
+            key(ax, cell, style)
+            taken = {float(row["point"]) for row in rows_in(result.rows, cell) if value_in(row, "point") is not None}
             for chosen in taken & set(means):
                 text = f"{cell}: rate {chosen:g} was taken, mean {compact(means[chosen])}"
                 ax.plot([chosen], [means[chosen]], "o", mfc="none", mec=INK, ms=11, mew=1.4, gid=chart.mark(text))
@@ -85,7 +84,7 @@ def rates(finding: Finding, look: Look, committed: Sequence[Mapping[str, Any]]) 
         ax.margins(x=0.1)  # so that the labels of neighbours don't touch
         ax.set_xlabel("learning rate" if finding.tune.option == "optim.lr" else finding.tune.option)
     axes[0].set_ylabel(wrapped(with_unit(metric), 24))
-    _legend(chart, axes)
+    legend(chart, axes)
     chart.caption = (
         f"Dots: one tuning seed each, n = {len(seeds)}, never a reporting seed. Ring: the rate that was taken."
         + (f" {lost} tuning runs diverged and are not drawn; a rate at which one did has no mean." if lost else "")
@@ -94,29 +93,31 @@ def rates(finding: Finding, look: Look, committed: Sequence[Mapping[str, Any]]) 
     return chart
 
 
-def _committed(finding: Finding, look: Look, committed: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _committed(
+    finding: Finding, result: StudyResult, committed: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
     """The reference's tuning of the same choices, by this finding if it did it, as cells of this finding."""
-    cells = {row.get("cell"): cell_of(row) for row in look.rows}
+    cells = {row.get("cell"): cell_of(row) for row in result.rows}
     found = [row for row in committed if row.get("cell") in cells]
     found = [row for row in found if row["finding"] == finding.name] or found
     return [{**row, "arm": cells[row["cell"]].arm, "condition": cells[row["cell"]].condition} for row in found]
 
 
-def curves(finding: Finding, look: Look) -> Chart | None:
+def curves(finding: Finding, result: StudyResult) -> Chart | None:
     """Validation over training: the mean of the seeds and the band from the lowest to the highest."""
-    metric = _curve_metric(finding, look.curves)
-    cells = [cell for cell in finding.cells if any(_value(row, metric) is not None for row in _of(look.curves, cell))]
+    metric = _curve_metric(finding, result.curves)
+    cells = [cell for cell in finding.cells if _has(result.curves, cell, metric)]
     if not metric or not cells:
         return None
-    panels = _panels(cells)
-    chart, axes = _small_multiples(f"{finding.name}-curves", "How it trained", panels)
+    panels = panels_of(cells)
+    chart, axes = small_multiples(f"{finding.name}-curves", "How it trained", panels)
     seeds: set[int] = set()
     for ax, group in zip(axes, panels.values(), strict=True):
         for cell in group:
-            style = _style(finding, cell)
+            style = style_of(finding, cell)
             by_step: dict[int, list[float]] = {}
-            for row in _of(look.curves, cell):
-                value = _value(row, metric)
+            for row in rows_in(result.curves, cell):
+                value = value_in(row, metric)
                 if value is not None:
                     by_step.setdefault(int(row["step"]), []).append(value)
                     seeds.add(int(row["seed"]))
@@ -124,16 +125,16 @@ def curves(finding: Finding, look: Look) -> Chart | None:
             low, high, mean = ([float(f(by_step[step])) for step in steps] for f in (min, max, np.mean))
             ax.fill_between(steps, low, high, color=style["color"], alpha=0.14, lw=0)
             ax.plot(steps, mean, ls=style["dash"], color=style["color"], lw=1.6)
-            _key(ax, cell, style)
+            key(ax, cell, style)
             for step, value in zip(steps, mean, strict=True):
                 n = len(by_step[step])
                 span = f", from {compact(min(by_step[step]))} to {compact(max(by_step[step]))}"
                 text = f"{cell}, step {step:,}: mean {compact(value)}{span}, n = {n}"
-                _dot(ax, step, value, style, ms=3.5, gid=chart.mark(text))
-            _seed_lines(ax, chart, look, cell, metric, style)
+                dot(ax, step, value, style, ms=3.5, gid=chart.mark(text))
+            _seed_lines(ax, chart, _Drawn(result, cell, style), metric)
         ax.set_xlabel("training step")
     axes[0].set_ylabel(wrapped(with_unit(metric), 24))
-    _legend(chart, axes)
+    legend(chart, axes)
     chart.caption = (
         f"Line: mean of n = {len(seeds)} seeds. Thin lines: one seed each. Band: from the lowest to the highest. "
         "A mean takes the seeds that have the step."
@@ -142,13 +143,11 @@ def curves(finding: Finding, look: Look) -> Chart | None:
     return chart
 
 
-def inside(finding: Finding, look: Look) -> Chart | None:
+def inside(finding: Finding, result: StudyResult) -> Chart | None:
     """What the probes saw at the checkpoint that was reported: a panel a quantity, a dot a seed."""
     names = [f"inside/{name}" for name in INSIDE]
-    found = [name for name in names if any(_value(row, name) is not None for row in look.rows)]
-    cells = [
-        cell for cell in finding.cells if any(_value(row, n) is not None for row in _of(look.rows, cell) for n in found)
-    ]
+    found = [name for name in names if any(value_in(row, name) is not None for row in result.rows)]
+    cells = [cell for cell in finding.cells if any(_has(result.rows, cell, name) for name in found)]
     if not found:
         return None
     columns = 2
@@ -157,18 +156,21 @@ def inside(finding: Finding, look: Look) -> Chart | None:
     chart = Chart(f"{finding.name}-inside", "Why: what happened inside", "", "", fig)
     for ax, name in zip(axes, found, strict=False):
         for place, cell in enumerate(reversed(cells)):
-            _seen(ax, chart, finding, look, cell, name, place)
+            _seen(ax, chart, _Drawn(result, cell, style_of(finding, cell)), name, place)
         ax.set_title(metric_words(name), fontsize=9)
-        _few_ticks(ax, [v for row in look.rows if (v := _value(row, name)) is not None])
+        _few_ticks(ax, [v for row in result.rows if (v := value_in(row, name)) is not None])
         ax.set_ylim(-0.7, len(cells) - 0.3)
         ax.grid(axis="y", visible=False)
     for ax in axes[len(found) :]:
         ax.remove()
     axes[0].set_yticks(range(len(cells)), [str(cell) for cell in reversed(cells)])
     chance = " Hollow diamond: what chance alone would give." if set(found) & set(_BY_CHANCE) else ""
-    lacking = any(all(_value(row, name) is None for row in _of(look.rows, cell)) for cell in cells for name in found)
+    lacking = any(
+        all(value_in(row, name) is None for row in rows_in(result.rows, cell)) for cell in cells for name in found
+    )
     chart.caption = (
-        f"Dots: one seed each, {_counted(look, cells)}. Bar: their median.{chance}{' Dash: there is none.' * lacking} "
+        f"Dots: one seed each, {_counted(result, cells)}. Bar: their median.{chance}"
+        f"{' Dash: there is none.' * lacking} "
         "Exploratory: it shows what goes with the result, which need not be its reason."
     )
     seen = ", ".join(metric_words(name) for name in found)
@@ -176,15 +178,23 @@ def inside(finding: Finding, look: Look) -> Chart | None:
     return chart
 
 
-def _seen(ax: Axes, chart: Chart, finding: Finding, look: Look, cell: Cell, name: str, place: float) -> None:
+class _Drawn(NamedTuple):
+    """A cell of a study and how it is drawn."""
+
+    result: StudyResult
+    cell: Cell
+    style: Mapping[str, Any]
+
+
+def _seen(ax: Axes, chart: Chart, drawn: _Drawn, name: str, place: float) -> None:
     """What a probe saw in a cell's runs, in a line."""
-    style = _style(finding, cell)
-    rows = _of(look.rows, cell)
-    values = [(row, v) for row in rows if (v := _value(row, name)) is not None]
+    result, cell, style = drawn
+    rows = rows_in(result.rows, cell)
+    values = [(row, v) for row in rows if (v := value_in(row, name)) is not None]
     for row, value in values:
         text = f"{metric_words(name)}, {cell}, seed {row['seed']}: {compact(value)}; run {row['id']}"
-        _dot(ax, value, place, style, ms=4.5, alpha=0.8, gid=chart.mark(text))
-    by_chance = [v for row in rows if (v := _value(row, _BY_CHANCE.get(name, ""))) is not None]
+        dot(ax, value, place, style, ms=4.5, alpha=0.8, gid=chart.mark(text))
+    by_chance = [v for row in rows if (v := value_in(row, _BY_CHANCE.get(name, ""))) is not None]
     if by_chance:
         middle = float(np.median(by_chance))
         text = f"{metric_words(name)}, {cell}: {compact(middle)} would be chance alone, n = {len(by_chance)}"
@@ -203,6 +213,7 @@ def _few_ticks(ax: Axes, values: Sequence[float]) -> None:
     if min(values) > 0 and max(values) / min(values) > 30:
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(numticks=5))
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
     elif min(values) == max(values):
         ax.set_xticks([values[0]], [f"{values[0]:g}"])
     else:
@@ -210,86 +221,20 @@ def _few_ticks(ax: Axes, values: Sequence[float]) -> None:
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:.4g}".replace("-", "\N{MINUS SIGN}"))
 
 
-def _of(rows: Sequence[Mapping[str, Any]], cell: Cell) -> list[Mapping[str, Any]]:
-    return [row for row in rows if cell_of(row) == cell]
-
-
-def _value(row: Mapping[str, Any], metric: str) -> float | None:
-    value = row.get(metric)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
-def _panels(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """One panel a condition."""
-    found: dict[str, list[Cell]] = {}
-    for cell in cells:
-        found.setdefault(cell.condition, []).append(cell)
-    return found
-
-
-def _small_multiples(name: str, title: str, panels: Mapping[str, Sequence[Cell]]) -> tuple[Chart, list[Axes]]:
-    columns = min(len(panels), 2)
-    rows = math.ceil(len(panels) / columns)
-    fig, axes = figure(2.9 * rows if columns == 1 else 2.5 * rows, rows, columns, sharey=True)
-    for ax, condition in zip(axes, panels, strict=False):
-        ax.set_title(condition)
-    for ax in axes[len(panels) :]:
-        ax.remove()
-    return Chart(name, title, "", "", fig), axes[: len(panels)]
-
-
-def _style(finding: Finding, cell: Cell) -> dict[str, Any]:
-    """Colour by norm; arms that share a norm differ by dash and marker."""
-    arms = list(finding.arms)
-    norm = norm_of(finding, cell)
-    same = [arm for arm in arms if norm_of(finding, Cell(arm, cell.condition)) == norm]
-    index = same.index(cell.arm)
-    return {
-        "color": colour_of(norm),
-        "dash": _DASHES[index % len(_DASHES)],
-        "marker": _MARKERS[index % len(_MARKERS)],
-    }
-
-
-def _dot(ax: Axes, x: float, y: float, style: Mapping[str, Any], ms: float = 4, **options: Any) -> None:
-    ax.plot([x], [y], style["marker"], color=style["color"], ms=ms, **options)
-
-
-def _key(ax: Axes, cell: Cell, style: Mapping[str, Any]) -> None:
-    """What the legend shows of an arm: line and marker, which are drawn apart."""
-    ax.plot([], [], style["marker"], ls=style["dash"], color=style["color"], lw=1.6, ms=4, label=str(cell.arm))
-
-
-def _legend(chart: Chart, axes: Sequence[Axes]) -> None:
-    named: dict[str, Any] = {}
-    for ax in axes:
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            named.setdefault(label, handle)
-    chart.figure.legend(
-        list(named.values()),
-        list(named),
-        loc="outside upper left",
-        ncols=min(len(named), 5),
-        handlelength=3,
-        fontsize=9,
-    )
-
-
 def _curve_metric(finding: Finding, rows: Sequence[Mapping[str, Any]]) -> str:
     """Of what the finding looks at or is tuned by, else the loss."""
     wanted = [finding.metric.rpartition("/")[2], finding.tune.by.rpartition("/")[2] if finding.tune else "", "loss"]
     for name in wanted:
-        if any(_value(row, f"validation/{name}") is not None for row in rows):
+        if any(value_in(row, f"validation/{name}") is not None for row in rows):
             return f"validation/{name}"
     return ""
 
 
-def _seed_lines(ax: Axes, chart: Chart, look: Look, cell: Cell, metric: str, style: Mapping[str, str]) -> None:
-    for seed in sorted({row["seed"] for row in _of(look.curves, cell)})[:MOST_SEEDS]:
-        own = sorted((r for r in _of(look.curves, cell) if r["seed"] == seed), key=lambda r: r["step"])
-        points = [(int(row["step"]), v) for row in own if (v := _value(row, metric)) is not None]
+def _seed_lines(ax: Axes, chart: Chart, drawn: _Drawn, metric: str) -> None:
+    result, cell, style = drawn
+    for seed in sorted({row["seed"] for row in rows_in(result.curves, cell)})[:MOST_SEEDS]:
+        own = sorted((r for r in rows_in(result.curves, cell) if r["seed"] == seed), key=lambda r: r["step"])
+        points = [(int(row["step"]), v) for row in own if (v := value_in(row, metric)) is not None]
         if points:
             text = (
                 f"{cell}, seed {seed}: {compact(points[-1][1])} at step {points[-1][0]:,}; run {own[0].get('id', '')}"
@@ -304,6 +249,10 @@ def _seed_lines(ax: Axes, chart: Chart, look: Look, cell: Cell, metric: str, sty
             )
 
 
-def _counted(look: Look, cells: Sequence[Cell]) -> str:
-    counts = {len(_of(look.rows, cell)) for cell in cells}
+def _has(rows: Sequence[Mapping[str, Any]], cell: Cell, metric: str) -> bool:
+    return any(value_in(row, metric) is not None for row in rows_in(rows, cell))
+
+
+def _counted(result: StudyResult, cells: Sequence[Cell]) -> str:
+    counts = {len(rows_in(result.rows, cell)) for cell in cells}
     return f"n = {min(counts)}" if len(counts) == 1 else f"n = {min(counts)} to {max(counts)}"

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from normlab.findings.estimates import margin_of
 from normlab.findings.finding import Finding
 from normlab.findings.formula import parse
-from normlab.findings.verdict import Estimate, margin_of
+from normlab.findings.verdict import Estimate
+from normlab.findings.wording import (
+    estimate_words,
+    formula_words,
+    in_points,
+    level_words,
+    margin_words,
+    scale_of,
+    value_words,
+)
 from normlab.report.colours import INKS, OTHER, colour_of
 from normlab.report.figure import Chart, figure, wrapped
-from normlab.report.sources import Look, cell_of
-from normlab.report.words import is_ratio, norm_of, number, run_phrase, shown_formula, with_unit
+from normlab.report.sources import StudyResult, cell_of
+from normlab.report.words import metric_words, norm_of, run_phrase, with_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,65 +32,80 @@ MOST_TICKS = 7
 _LEADING = ((1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,))  # digits of factors, from many to few
 
 
-def deciding(finding: Finding, looks: Sequence[Look]) -> Chart | None:
+def deciding(finding: Finding, results: Sequence[StudyResult]) -> Chart | None:
     """Each contrast: its seeds, its mean and interval, and the margin; the other study's interval beneath."""
-    verdict = looks[0].verdict
+    verdict = results[0].verdict
     if verdict is None or not verdict.estimates:
         return None
     estimates = verdict.estimates
-    fig, (ax,) = figure(1.15 + 0.5 * len(estimates) + 0.2 * (len(looks) > 1))
-    level = f"{100 * estimates[0].interval.level:.1f}".removesuffix(".0")
+    fig, (ax,) = figure(1.15 + 0.5 * len(estimates) + 0.2 * (len(results) > 1))
+    level = level_words(estimates[0].interval.level)
     chart = Chart(
         name=f"{finding.name}-contrasts",
         title="What decides",
         alt="",
-        caption=f"Dots: one seed each. Diamond and bar: mean and {level} % interval, paired by seed; "
-        + f"{run_phrase(looks[0])}. {_margin_caption(finding)}"
-        + (f" Hollow square and thin bar, cut at the edges: {looks[1].source.name}." if len(looks) > 1 else ""),
+        caption=f"Dots: one seed each. Diamond and bar: mean and {level} interval, paired by seed; "
+        + f"{run_phrase(results[0])}. {_margin_caption(finding)}"
+        + (f" Hollow square and thin bar, cut at the edges: {results[1].source.name}." if len(results) > 1 else ""),
         figure=fig,
     )
-    others = {e.name: e for e in looks[1].verdict.estimates} if len(looks) > 1 and looks[1].verdict else {}
+    others = {e.name: e for e in results[1].verdict.estimates} if len(results) > 1 and results[1].verdict else {}
     _margins(ax, finding)
     for row, estimate in enumerate(estimates):
-        _contrast(ax, finding, looks[0], estimate, len(estimates) - 1 - row, chart)
+        y = len(estimates) - 1 - row
+        _contrast(ax, chart, y, _Shown(finding, results[0], estimate))
         if estimate.name in others:
-            _other(ax, finding, looks[1], others[estimate.name], len(estimates) - 1 - row, chart)
+            _other(ax, chart, y, _Shown(finding, results[1], others[estimate.name]))
     ax.set_xlim(*_within(ax.get_xlim(), finding, estimates, [e.mean for e in others.values()]))
     ax.set_yticks(range(len(estimates)), [wrapped(e.name) for e in reversed(estimates)])
     ax.set_ylim(-0.6, len(estimates) - 0.4)
     ax.grid(axis="y", visible=False)
     kind = "factor" if finding.rule == "ratio" else "difference"
-    ax.set_xlabel(f"{wrapped(with_unit(finding.metric), 70)}\n{kind}, in favour of the claim →")
+    points = in_points(finding.metric) and finding.rule != "ratio"
+    name = f"{metric_words(finding.metric)} (points)" if points else with_unit(finding.metric)
+    ax.set_xlabel(f"{wrapped(name, 70)}\n{kind}, in favour of the claim →")
+    if points:
+        scale = scale_of(finding.metric)
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value * scale:.4g}".replace("-", "\N{MINUS SIGN}"))
     if finding.rule == "ratio":
         low, high = ax.get_xlim()
         ticks = round_factors(*(math.exp(min(max(bound, -300), 300)) for bound in (low, high)))
         ax.set_xticks([math.log(tick) for tick in ticks], [f"{tick:g}\N{MULTIPLICATION SIGN}" for tick in ticks])
         ax.set_xlim(low, high)
-    chart.alt = "Contrasts of the finding. " + "; ".join(f"{e.name}: {number(finding, e)}" for e in estimates) + "."
+    chart.alt = "Contrasts of the finding. " + "; ".join(f"{e.name}: {estimate_words(e)}" for e in estimates) + "."
     return chart
 
 
-def _contrast(ax: Axes, finding: Finding, look: Look, estimate: Estimate, y: float, chart: Chart) -> None:
+class _Shown(NamedTuple):
+    """A contrast of a study."""
+
+    finding: Finding
+    result: StudyResult
+    estimate: Estimate
+
+
+def _contrast(ax: Axes, chart: Chart, y: float, shown: _Shown) -> None:
+    finding, result, estimate = shown
     colour = favoured_colour(finding, estimate)
     seeds = estimate.seeds
     for index, (seed, value) in enumerate(zip(seeds, estimate.values, strict=True)):
         jitter = 0.17 + 0.05 * (index % 3)
         runs = ", ".join(
-            str(row["id"])
-            for row in look.rows
+            str(row.get("id", "not recorded"))
+            for row in result.rows
             if row["seed"] == seed and cell_of(row) in parse(estimate.formula).weights
         )
-        shown = f"{math.exp(value):.4g} times" if is_ratio(finding, estimate) else f"{value:+.4g}"
-        text = f"{estimate.name}, seed {seed}: {shown}; runs {runs}"
+        text = f"{estimate.name}, seed {seed}: {value_words(estimate, value)}; runs {runs}"
         ax.plot([value], [y + jitter], "o", color=colour, ms=4.5, alpha=0.75, mew=0, gid=chart.mark(text))
     low, high = estimate.interval.low, estimate.interval.high
-    text = f"{estimate.name}: {shown_formula(finding, estimate)} = {number(finding, estimate)}, n = {len(seeds)}"
+    text = f"{estimate.name}: {formula_words(finding, estimate)} = {estimate_words(estimate)}, n = {len(seeds)}"
     ax.plot([low, high], [y, y], color=INK, lw=3, solid_capstyle="butt")
     ax.plot([estimate.mean], [y], "D", color=INK, ms=6.5, gid=chart.mark(text))
 
 
-def _other(ax: Axes, finding: Finding, look: Look, estimate: Estimate, y: float, chart: Chart) -> None:
-    text = f"{look.source.name}, {estimate.name}: {number(finding, estimate)}, n = {len(estimate.seeds)}"
+def _other(ax: Axes, chart: Chart, y: float, shown: _Shown) -> None:
+    _, result, estimate = shown
+    text = f"{result.source.name}, {estimate.name}: {estimate_words(estimate)}, n = {len(estimate.seeds)}"
     ax.plot([estimate.interval.low, estimate.interval.high], [y - 0.24] * 2, color=MUTED, lw=1.4)
     ax.plot([estimate.mean], [y - 0.24], "s", mfc="none", mec=MUTED, ms=5.5, mew=1.4, gid=chart.mark(text))
 
@@ -105,11 +130,12 @@ def _margins(ax: Axes, finding: Finding) -> None:
 
 
 def _margin_caption(finding: Finding) -> str:
+    margin = margin_words(finding, finding.metric)
     if finding.rule == "equivalence":
-        return f"Shaded: ±{finding.margin:g}, within which the arms count as equal."
+        return f"Shaded: ±{margin}, within which the arms count as equal."
     if finding.rule == "ratio":
-        return f"Shaded: differences too small to matter, a factor below {finding.margin:g} either way."
-    return f"Shaded: differences too small to matter, within ±{finding.margin:g}."
+        return f"Shaded: differences too small to matter, {margin} or less either way."
+    return f"Shaded: differences too small to matter, within ±{margin}."
 
 
 def round_factors(low: float, high: float) -> list[float]:

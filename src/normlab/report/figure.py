@@ -46,6 +46,7 @@ _STYLE: dict[str, Any] = {
     "ytick.labelcolor": INKS["ink"][0],
     "legend.frameon": False,
     "path.simplify": True,
+    "text.parse_math": False,  # names hold what they like, $ too
 }
 
 
@@ -91,7 +92,7 @@ class Chart:
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """The look of all charts, within the block alone."""
+    """The style of all charts, within the block alone."""
     import matplotlib
 
     with matplotlib.rc_context(cast("Any", _STYLE)):
@@ -108,8 +109,8 @@ def figure(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tu
 
 
 def wrapped(text: str, width: int = 28) -> str:
-    """In lines of at most so many characters."""
-    return "\n".join(textwrap.wrap(text, width))
+    """In lines of at most so many characters, four of them; what is longer is cut."""
+    return "\n".join(textwrap.wrap(text, width, max_lines=4, placeholder=" …"))
 
 
 def _saved(figure: Figure, kind: str) -> bytes:

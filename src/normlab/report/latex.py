@@ -2,13 +2,15 @@ r"""Tables as LaTeX, for papers: `\input` them with the package booktabs."""
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from normlab.findings.finding import Finding
-from normlab.findings.verdict import Verdict
-from normlab.report.words import is_ratio, metric_words, shown_formula
+from normlab.findings.judge import ALPHA, PRIMARIES
+from normlab.findings.verdict import Estimate, Verdict
+from normlab.findings.wording import bound_words, estimate_words, formula_words, level_words, reason_words
+from normlab.report.words import metric_words
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -30,7 +32,7 @@ _SPECIAL = {
 
 def escaped(text: str) -> str:
     """Text that LaTeX prints as it is."""
-    return "".join(_SPECIAL.get(letter, letter) for letter in text)
+    return "".join(_SPECIAL.get(letter, letter) for letter in re.sub(r"[\t\n]+", " ", text))
 
 
 def table(columns: str, header: Sequence[str], rows: Sequence[Sequence[str]], note: str) -> str:
@@ -53,10 +55,10 @@ def verdicts_table(found: Sequence[tuple[Finding, Verdict]]) -> str:
     rows = []
     for finding, verdict in found:
         estimate = verdict.deciding
-        shown = _numbers(finding, verdict, verdict.decides) if estimate is not None else escaped(verdict.reason)
+        shown = _numbers(estimate) if estimate is not None else escaped(reason_words(verdict))
         n = len(estimate.seeds) if estimate is not None else min((arm.n for arm in verdict.arms), default=0)
         rows.append([str(finding.claim), escaped(finding.title), verdict.state, shown, str(n)])
-    header = ["Claim", "", "Verdict", r"Estimate [99.2\,\% interval]", "$n$"]
+    header = ["Claim", "", "Verdict", f"Estimate [{escaped(level_words(1 - ALPHA / PRIMARIES))} interval]", "$n$"]
     return table("clllr", header, rows, "verdicts; the estimate is signed so that positive favours the claim")
 
 
@@ -76,14 +78,12 @@ def finding_table(finding: Finding, verdict: Verdict) -> str:
     header = ["", escaped(metric_words(finding.metric)), "Rate", "Diverged", "$n$"]
     parts = [table("lrrrr", header, rows, f"{finding.name} at {verdict.scale}: mean and deviation")] if rows else []
     contrasts = [
-        [escaped(e.name), escaped(shown_formula(finding, e)), _numbers(finding, verdict, e.name), str(len(e.seeds))]
-        for e in verdict.estimates
+        [escaped(e.name), escaped(formula_words(finding, e)), _numbers(e), str(len(e.seeds))] for e in verdict.estimates
     ]
     if contrasts:
-        level = f"{100 * verdict.level:.1f}".removesuffix(".0")
-        header = ["Contrast", "", rf"Estimate [{level}\,\% interval]", "$n$"]
+        header = ["Contrast", "", f"Estimate [{escaped(level_words(verdict.level))} interval]", "$n$"]
         parts.append(table("lllr", header, contrasts, f"{finding.name} at {verdict.scale}: contrasts"))
-    checks = [[escaped(check)] for check in verdict.checks]
+    checks = [[escaped(f"{bound.cell}: {bound_words(bound)}")] for bound in verdict.bounds]
     if checks:
         parts.append(table("l", ["Bound"], checks, f"{finding.name} at {verdict.scale}: bounds"))
     return "\n".join(parts)
@@ -102,14 +102,8 @@ def write_tables(folder: Path, found: Sequence[tuple[Finding, Verdict]]) -> None
             (folder / f"{finding.name}.tex").write_text(text, encoding="utf-8")
 
 
-def _numbers(finding: Finding, verdict: Verdict, name: str) -> str:
-    estimate = next(e for e in verdict.estimates if e.name == name)
-    values = [estimate.mean, estimate.interval.low, estimate.interval.high]
-    if is_ratio(finding, estimate):
-        mean, low, high = (f"{math.exp(value):.3g}" for value in values)
-    else:
-        mean, low, high = (f"{value:+.3g}" for value in values)
-    return f"${mean}$ [${low}$, ${high}$]"
+def _numbers(estimate: Estimate) -> str:
+    return escaped(estimate_words(estimate))
 
 
 def _spread(mean: float | None, sd: float | None) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 from normlab.config.schema import InputError
 from normlab.findings.advice import CONDITIONS, Advice, Model, When
+from normlab.findings.estimates import margin_of
 from normlab.findings.finding import Finding
-from normlab.findings.verdict import Estimate, Verdict, margin_of
-from normlab.report.sources import Look
-from normlab.report.words import measured, metric_words, number, run_phrase
+from normlab.findings.judge import state_of
+from normlab.findings.verdict import NOT_JUDGED, Estimate, Reason, Verdict
+from normlab.findings.wording import estimate_words, reason_words
+from normlab.report.sources import StudyResult
+from normlab.report.words import measured, metric_words, run_phrase
 
 MODELS: tuple[Model, ...] = get_args(Model)
 FEW = 16  # examples a set of statistics; from MANY on they are many, and between nothing was tested
@@ -20,7 +22,7 @@ MANY = 64
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Preference:
     """What one contrast says to one cell of the matrix.
 
     outcome  plus: the norm `plus` is to be preferred; minus: the other; equal: they differ by less than the margin;
@@ -33,7 +35,7 @@ class Evidence:
 
     advice: Advice
     finding: Finding
-    look: Look
+    result: StudyResult
     outcome: str
     words: str
     value: str
@@ -43,25 +45,25 @@ class Evidence:
     @property
     def cited(self) -> str:
         """`lstm_batch_size, the reference quick, n = 8 seeds, verdict supported`."""
-        verdict = self.look.verdict
+        verdict = self.result.verdict
         said = f", verdict {verdict.state}" if verdict is not None and verdict.primary else ", an estimate"
-        return f"{self.finding.name}, {self.look.source.name}, {run_phrase(self.look)}{said}"
+        return f"{self.finding.name}, {self.result.source.name}, {run_phrase(self.result)}{said}"
 
 
-Matrix = dict[tuple[When, Model], list[Evidence]]
+Matrix = dict[tuple[When, Model], list[Preference]]
 
 
-def matrix_of(findings: Iterable[Finding], looks: Mapping[str, Sequence[Look]]) -> Matrix:
-    """Evidence for each condition and model; smoke studies, whose numbers mean nothing, are none.
+def matrix_of(findings: Iterable[Finding], results: Mapping[str, Sequence[StudyResult]]) -> Matrix:
+    """What is known for each condition and model; smoke studies, whose numbers mean nothing, are left out.
 
     Args:
-        looks: finding → what there is of it, the user's own study first.
+        results: finding → what there is of it, the user's own study first.
     """
     matrix: Matrix = {}
     for finding in findings:
         for entry in finding.advice:
-            for look in looks.get(finding.name, []):
-                found = None if look.changed else _evidence(entry, finding, look)
+            for result in results.get(finding.name, []):
+                found = None if result.changed else _preference(entry, finding, result)
                 if found is not None:
                     matrix.setdefault((entry.when, entry.model), []).append(found)
     return matrix
@@ -143,46 +145,53 @@ def _by_batch(text: str) -> tuple[list[When], str]:
     )
 
 
-def _evidence(advice: Advice, finding: Finding, look: Look) -> Evidence | None:
-    verdict = look.verdict
+def _preference(advice: Advice, finding: Finding, result: StudyResult) -> Preference | None:
+    verdict = result.verdict
     if verdict is None or verdict.scale == "smoke":
         return None
     if advice.contrast is None:
         outcome, value = _of_bounds(verdict)
-        short = verdict.reason
-        runs = [str(row["id"]) for row in look.rows]
+        short = reason_words(verdict)
+        runs = [str(row["id"]) for row in result.rows]
     else:
         estimate = next((e for e in verdict.estimates if e.name == advice.contrast), None)
         if estimate is None:
             return None
         outcome = _outcome(finding, verdict, estimate)
-        value = f"{measured(finding, estimate)} {number(finding, estimate)}"
-        short = f"{metric_words(estimate.metric)} {number(finding, estimate)}"
+        value = f"{measured(finding, estimate)} {estimate_words(estimate)}"
+        short = f"{metric_words(estimate.metric)} {estimate_words(estimate)}"
         arms = {(cell.arm, cell.condition) for cell in finding.formulas[advice.contrast].weights}
-        runs = [str(row["id"]) for row in look.rows if (row["arm"], row["condition"]) in arms]
-    short += f"; {'yours' if look.source.own else 'reference'}, {run_phrase(look)}"
-    return Evidence(advice, finding, look, outcome, _words(advice, outcome), value, short, runs)
+        runs = [str(row["id"]) for row in result.rows if (row["arm"], row["condition"]) in arms]
+    short += f"; {'yours' if result.source.own else 'reference'}, {run_phrase(result)}"
+    return Preference(
+        advice=advice,
+        finding=finding,
+        result=result,
+        outcome=outcome,
+        words=_words(advice, outcome),
+        value=value,
+        short=short,
+        runs=runs,
+    )
 
 
 def _of_bounds(verdict: Verdict) -> tuple[str, str]:
-    if not verdict.checks:
-        return "open", verdict.reason
-    return ("minus" if "broken" in verdict.reason else "plus"), f"exact: {verdict.reason}"
+    """One broken bound speaks against the claim; that all hold speaks for it once every run is there."""
+    outcome = {Reason.BOUNDS_HOLD: "plus", Reason.BOUNDS_BROKEN: "minus"}.get(verdict.reason, "open")
+    broken = sum(not bound.holds for bound in verdict.bounds)
+    so_far = f"; {broken} of {len(verdict.bounds)} bounds broken so far" if broken and outcome == "open" else ""
+    return outcome, f"exact: {reason_words(verdict)}{so_far}"
 
 
 def _outcome(finding: Finding, verdict: Verdict, estimate: Estimate) -> str:
     """By the interval and the margin alone, unless the verdict says that nothing can be decided from these runs."""
-    nothing = verdict.state == "undecided" and verdict.reason.startswith(("incomplete", "edge"))
-    if nothing or "too few" in verdict.reason:
+    spoilt = estimate.kind in (Reason.BOTH_FAILED, Reason.NO_SPREAD)
+    if spoilt or (verdict.state == "undecided" and verdict.reason in NOT_JUDGED):
         return "open"
-    margin, low, high = margin_of(finding), estimate.interval.low, estimate.interval.high
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return "open"
-    if low > margin:
+    state, kind = state_of("difference", margin_of(finding), estimate.interval.low, estimate.interval.high)
+    if state == "supported":
         return "plus"
-    if high < -margin:
-        return "minus"
-    return "equal" if -margin < low and high < margin else "open"
+    return {Reason.OPPOSITE: "minus", Reason.IRRELEVANT: "equal"}.get(kind, "open")
 
 
 def _words(advice: Advice, outcome: str) -> str:

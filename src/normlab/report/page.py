@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from normlab.findings import wording
 from normlab.findings.advice import CONDITIONS
 from normlab.findings.finding import Finding
 from normlab.findings.verdict import Verdict
@@ -13,14 +14,13 @@ from normlab.folder.run_folder import RunFolder
 from normlab.report import words
 from normlab.report.colours import NORMS, variables
 from normlab.report.matrix import MODELS
-from normlab.report.sources import Look, Source, cell_of
+from normlab.report.sources import Source, StudyResult, cell_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 _WORDS: tuple[str, ...] = (
-    "number",
     "measured",
     "deciding",
     "to_decide",
@@ -30,7 +30,7 @@ _WORDS: tuple[str, ...] = (
     "compact",
     "progress_words",
 )
-_WORDS += ("first_upper", "rule_words", "cells_words", "budget_words", "shown_formula")
+_WORDS += ("first_upper", "rule_words", "cells_words", "budget_words")
 
 
 def write_page(path: Path, context: Mapping[str, Any]) -> None:
@@ -74,18 +74,23 @@ def _environment() -> Environment:
         "models": MODELS,
         "conditions": CONDITIONS,
         "inside": words.INSIDE,
+        "estimate_words": wording.estimate_words,
+        "formula_words": wording.formula_words,
+        "reason_words": wording.reason_words,
+        "bound_words": wording.bound_words,
+        "p_words": wording.p_words,
     }
     return made
 
 
-def command(finding: Finding, look: Look | None, ours: bool = True) -> str:
+def command(finding: Finding, result: StudyResult | None, ours: bool = True) -> str:
     """That repeats what is shown, or does what is not there yet; of a user's own finding the command that ran it."""
-    if not ours and look and look.source.manifest.get("command"):
-        return str(look.source.manifest["command"])
-    scale = look.verdict.scale if look and look.verdict else look.source.scale if look else ""
+    if not ours and result and result.source.manifest.get("command"):
+        return str(result.source.manifest["command"])
+    scale = result.verdict.scale if result and result.verdict else result.source.scale if result else ""
     if scale not in finding.scales:
         scale = next((name for name in ("quick", "full", "paper") if name in finding.scales), "full")
-    own = " scale.tuning=own" if look and look.tuned and scale == "quick" else ""
+    own = " scale.tuning=own" if result and result.tuned and scale == "quick" else ""
     return f"python train.py finding={finding.name} scale={scale}{own}"
 
 
@@ -96,17 +101,17 @@ def colour_name(finding: Finding, cell: str) -> str:
     return f"--norm-{norm.replace('_', '-')}" if norm in NORMS else "--ink"
 
 
-def diverged(look: Look, cell: str) -> list[tuple[str, int, int]]:
+def diverged(result: StudyResult, cell: str) -> list[tuple[str, int, int]]:
     """Stage, runs that diverged, runs."""
     stages = []
-    for stage, rows in (("tuning", look.tuned), ("reporting", look.rows)):
+    for stage, rows in (("tuning", result.tuned), ("reporting", result.rows)):
         own = [row for row in rows if str(cell_of(row)) == cell]
         if own:
             stages.append((stage, words.diverged_of(own), len(own)))
     return stages
 
 
-def seed_table(finding: Finding, look: Look) -> dict[str, Any]:
+def seed_table(finding: Finding, result: StudyResult) -> dict[str, Any]:
     """Every seed's value of the metric: cells, and a row a seed of (value, run, folder of the run if it is there)."""
     cells = [str(cell) for cell in finding.cells]
     metrics = [finding.metric]
@@ -115,26 +120,26 @@ def seed_table(finding: Finding, look: Look) -> dict[str, Any]:
     tables = []
     for metric in metrics:
         rows = []
-        for seed in sorted({row["seed"] for row in look.rows}):
-            found = {str(cell_of(row)): row for row in look.rows if row["seed"] == seed}
-            rows.append((seed, [_entry(found.get(cell), metric, look.source) for cell in cells]))
+        for seed in sorted({row["seed"] for row in result.rows}):
+            found = {str(cell_of(row)): row for row in result.rows if row["seed"] == seed}
+            rows.append((seed, [_entry(found.get(cell), metric, result.source) for cell in cells]))
         tables.append({"metric": metric, "rows": rows})
     return {"cells": cells, "tables": tables}
 
 
-def agreement(finding: Finding, looks: Sequence[Look]) -> Iterable[dict[str, Any]]:
+def agreement(finding: Finding, results: Sequence[StudyResult]) -> Iterable[dict[str, Any]]:
     """Contrasts that both studies have: do their intervals overlap, and are the verdicts the same?"""
-    if len(looks) < 2 or looks[0].verdict is None or looks[1].verdict is None:
+    if len(results) < 2 or results[0].verdict is None or results[1].verdict is None:
         return
-    others = {e.name: e for e in looks[1].verdict.estimates}
-    for estimate in looks[0].verdict.estimates:
+    others = {e.name: e for e in results[1].verdict.estimates}
+    for estimate in results[0].verdict.estimates:
         other = others.get(estimate.name)
         if other is None:
             continue
         low, high = max(estimate.interval.low, other.interval.low), min(estimate.interval.high, other.interval.high)
         yield {"name": estimate.name, "own": estimate, "other": other, "agrees": low <= high}
     if finding.rule == "exact":
-        same = _held(looks[0].verdict) == _held(looks[1].verdict)
+        same = _held(results[0].verdict) == _held(results[1].verdict)
         yield {"name": "bounds", "own": None, "other": None, "agrees": same}
 
 
@@ -152,8 +157,8 @@ def made_on(source: Source) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _held(verdict: Verdict) -> str:
-    return verdict.reason
+def _held(verdict: Verdict) -> dict[tuple[str, str], bool]:
+    return {(bound.cell, bound.metric): bound.holds for bound in verdict.bounds}
 
 
 def _entry(row: Mapping[str, Any] | None, metric: str, source: Source) -> dict[str, str]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from normlab.config.schema import InputError
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
-from normlab.findings.verdict import ArmSummary, Estimate, Row, Verdict
-from normlab.folder.jsonfile import read_json
+from normlab.findings.judge import family_p
+from normlab.findings.printable import printable
+from normlab.findings.verdict import Row, Verdict, read_verdicts
 from normlab.folder.study_folder import StudyFolder
-from normlab.stats.paired import Interval
 from normlab.study.planned import Stage, read_progress
 
 SCALES = ("smoke", "quick", "full", "paper")  # by what they spend; a smoke study's verdicts mean nothing
@@ -60,7 +60,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Look:
+class StudyResult:
     """What one study has of one finding.
 
     verdict  None: it has not come that far
@@ -75,6 +75,11 @@ class Look:
     rows: list[Row]
     curves: list[Row]
     changed: bool = False
+
+    @property
+    def family_p(self) -> float | None:
+        """Of the verdict's own hypothesis, in the family of all that its study has judged."""
+        return family_p(list(self.source.verdicts.values())).get(self.verdict.finding) if self.verdict else None
 
     @property
     def seeds(self) -> int:
@@ -100,7 +105,7 @@ def read_source(folder: Path, *, own: bool) -> Source:
     planned = read_progress(folder) if own else {}
     if study.runs_file.exists():
         try:
-            rows = study.read_runs()
+            rows = printable(study.read_runs())
         except InputError as error:
             problems.append(f"{error}. Its runs are left out.")
     elif not planned:
@@ -109,10 +114,14 @@ def read_source(folder: Path, *, own: bool) -> Source:
     problems += [problem] if problem else []
     verdicts = {}
     if study.verdicts_file.exists():
-        verdicts = _verdicts(study.verdicts_file, problems)
+        recorded = study.read_judged()
+        if not recorded:
+            problems.append(f"{study.verdicts_file} is damaged: it is no JSON. The same command writes it anew.")
+        verdicts = read_verdicts(recorded, study.verdicts_file, problems)
     elif not planned:
         problems.append(f"{folder} has no verdicts.json yet: the study has not come so far.")
-    manifest = study.read_manifest()
+    problems += _repeated(folder, rows)
+    manifest = _manifest(study, problems)
     if verdicts and not manifest:
         problems.append(f"{study.manifest_file} is missing or damaged: what made these tables is not known.")
     begun: dict[str, list[Stage]] = {row["finding"]: [] for row in rows if own}
@@ -120,7 +129,27 @@ def read_source(folder: Path, *, own: bool) -> Source:
     return Source(folder, own, verdicts, rows, curves, manifest, progress, problems)
 
 
-def look_of(finding: Finding, sources: Sequence[Source]) -> Look | None:
+def _repeated(folder: Path, rows: Sequence[Row]) -> list[str]:
+    """Two runs of one cell and seed, of which nothing says which one counts."""
+    counts = Counter((row["finding"], row["stage"], str(cell_of(row)), row.get("point"), row["seed"]) for row in rows)
+    return [
+        f"{folder}/runs.csv: {name} has {count} runs of {cell} with seed {seed} in stage {stage}, and which "
+        "one counts is not known."
+        for (name, stage, cell, _, seed), count in counts.items()
+        if count > 1
+    ]
+
+
+def _manifest(study: StudyFolder, problems: list[str]) -> dict[str, Any]:
+    """What made the tables; an entry of another kind than ours is left out."""
+    values = printable(study.read_manifest())
+    kinds = {"machine": dict, "packages": dict, "rules": dict}
+    wrong = [name for name, kind in kinds.items() if name in values and not isinstance(values[name], kind)]
+    problems += [f"{study.manifest_file}: {name} is damaged and left out." for name in wrong]
+    return {name: value for name, value in values.items() if name not in wrong}
+
+
+def result_of(finding: Finding, sources: Sequence[Source]) -> StudyResult | None:
     """The best that these studies have of a finding: with a verdict, of the largest scale, the newest."""
     with_any = [source for source in sources if finding.name in source.findings]
     if not with_any:
@@ -129,7 +158,7 @@ def look_of(finding: Finding, sources: Sequence[Source]) -> Look | None:
     rows = [row for row in best.rows if row["finding"] == finding.name]
     rule = best.manifest.get("rules", {}).get(finding.name)
     known = set(finding.cells)
-    return Look(
+    return StudyResult(
         source=best,
         verdict=best.verdicts.get(finding.name),
         tuned=[row for row in rows if row["stage"] == "tune" and cell_of(row) in known],
@@ -149,44 +178,3 @@ def _rank(source: Source, name: str) -> tuple[bool, int, bool, str]:
     scale = verdict.scale if verdict else source.scale
     size = SCALES.index(scale) if scale in SCALES else 0
     return size > 0, size, verdict is not None, str(source.manifest.get("time", ""))
-
-
-def _verdicts(path: Path, problems: list[str]) -> dict[str, Verdict]:
-    values = read_json(path)
-    if not values:
-        problems.append(f"{path} is damaged: it is no JSON. The same command as before writes it anew.")
-    found = {}
-    for number, entry in enumerate(values.get("verdicts", []), 1):
-        try:
-            verdict = _verdict(entry)
-        except (TypeError, KeyError, ValueError, AttributeError):
-            name = entry.get("finding", f"number {number}") if isinstance(entry, dict) else f"number {number}"
-            problems.append(f"{path}: the verdict of {name} is damaged or of another version, and left out.")
-            continue
-        found[verdict.finding] = verdict
-    return found
-
-
-def _verdict(values: Mapping[str, Any]) -> Verdict:
-    known = {name: values[name] for name in _names(Verdict) if name in values}
-    lists = {
-        "estimates": [_estimate(entry) for entry in values["estimates"]],
-        "also": [_estimate(entry) for entry in values["also"]],
-        "arms": [ArmSummary(**{k: v for k, v in arm.items() if k in _names(ArmSummary)}) for arm in values["arms"]],
-    }
-    verdict = Verdict(**{**known, **lists})
-    if verdict.state not in ("supported", "contradicted", "undecided", "estimate"):
-        raise ValueError(verdict.state)
-    return verdict
-
-
-def _estimate(values: Mapping[str, Any]) -> Estimate:
-    known = {name: values[name] for name in _names(Estimate) if name in values}
-    intervals = {name: Interval(**{k: float(v) for k, v in values[name].items()}) for name in ("interval", "bootstrap")}
-    if not all(math.isfinite(float(value)) for value in (values["mean"], *values["values"])):
-        raise ValueError(values["mean"])
-    return Estimate(**{**known, **intervals})
-
-
-def _names(kind: type) -> list[str]:
-    return [f.name for f in fields(kind)]

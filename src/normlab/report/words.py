@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell, parse
-from normlab.findings.verdict import Estimate, Verdict
-from normlab.report.sources import Look
+from normlab.findings.judge import ALPHA, PRIMARIES
+from normlab.findings.verdict import Estimate, Reason, Verdict
+from normlab.findings.wording import (
+    estimate_words,
+    formula_words,
+    in_points,
+    level_words,
+    margin_words,
+    reason_words,
+)
+from normlab.report.sources import StudyResult
 from normlab.study.planned import Stage
 
 MARKS = {
@@ -101,26 +109,14 @@ def with_unit(metric: str) -> str:
     return f"{metric_words(metric)} ({unit})" if unit else metric_words(metric)
 
 
-def number(finding: Finding | None, estimate: Estimate) -> str:
-    """`+0.151 [+0.142, +0.161]`; of a ratio `1.12 times [1.08, 1.16]`."""
-    values = (estimate.mean, estimate.interval.low, estimate.interval.high)
-    if is_ratio(finding, estimate):
-        mean, low, high = (math.exp(value) if value < 700 else math.inf for value in values)
-        return f"{mean:.3g} times [{low:.3g}, {high:.3g}]"
-    return "{:+.3g} [{:+.3g}, {:+.3g}]".format(*values).replace("-", "\N{MINUS SIGN}")
-
-
-def is_ratio(finding: Finding | None, estimate: Estimate) -> bool:
-    """Are its numbers logarithms? Those of further metrics are plain differences."""
-    return finding is not None and finding.rule == "ratio" and estimate.metric == finding.metric
-
-
 def measured(finding: Finding, estimate: Estimate) -> str:
     """`test accuracy, layer - batch_4:`, `time of a training step, batch over layer, batches_of_8:`."""
     pair = _timed(finding)
     base = _TIMES.get(estimate.metric)
     if pair is None or base is None or len(parse(estimate.formula).weights) != 1:
-        return f"{with_unit(estimate.metric)}, {shown_formula(finding, estimate)}:"
+        plain = estimate.ratio or in_points(estimate.metric)  # the number brings its unit
+        name = metric_words(estimate.metric) if plain else with_unit(estimate.metric)
+        return f"{name}, {formula_words(finding, estimate)}:"
     (cell,) = parse(estimate.formula).weights
     first, second = reversed(pair) if finding.better == "lower" else pair
     return f"{base}, {first} over {second}, {cell}:"
@@ -136,34 +132,21 @@ def _timed(finding: Finding) -> tuple[str, str] | None:
     return pair if len(found) == 1 and all(pair) else None
 
 
-def shown_formula(finding: Finding, estimate: Estimate) -> str:
-    """The contrast as its numbers are signed, positive in favour of the claim; of a ratio as a quotient."""
-    flipped = finding.better == "lower" and estimate.metric == finding.metric
-    return parse(estimate.formula).signed(flipped=flipped, ratio=is_ratio(finding, estimate))
-
-
-def margin_words(verdict: Verdict) -> str:
-    """`margin 0.01`, `margin a factor of 1.05`."""
-    if verdict.margin is None:
-        return ""
-    return f"margin {'a factor of ' if verdict.rule == 'ratio' else ''}{verdict.margin:g}"
-
-
-def run_phrase(look: Look) -> str:
+def run_phrase(result: StudyResult) -> str:
     """`n = 8 seeds`."""
-    counts = {arm.n for arm in look.verdict.arms} if look.verdict else {look.seeds}
+    counts = {arm.n for arm in result.verdict.arms} if result.verdict else {result.seeds}
     low, high = min(counts, default=0), max(counts, default=0)
     shown = f"n = {low} seeds" if low == high else f"n = {low} to {high} seeds"
     return shown.replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def deciding(verdict: Verdict, finding: Finding | None) -> tuple[str, str]:
+def deciding(verdict: Verdict, finding: Finding) -> tuple[str, str]:
     """The one number that decides, and what to know of it; of rule=exact the bounds."""
     estimate = verdict.deciding
     if estimate is None:
-        return (verdict.reason if verdict.rule == "exact" else "no number yet"), ""
-    level = f"{100 * estimate.interval.level:.1f}".removesuffix(".0")
-    return number(finding, estimate), f"{level}\N{NO-BREAK SPACE}% interval, {margin_words(verdict)}"
+        return (reason_words(verdict) if verdict.rule == "exact" else "no number yet"), ""
+    margin = f", margin {margin_words(verdict, finding.metric)}" if verdict.margin is not None else ""
+    return estimate_words(estimate), f"{level_words(estimate.interval.level)} interval{margin}"
 
 
 def to_decide(verdict: Verdict) -> str:
@@ -172,13 +155,14 @@ def to_decide(verdict: Verdict) -> str:
         return "A smoke study decides nothing: run it at scale=quick or full."
     if verdict.state in ("supported", "contradicted"):
         return ""
-    reason = verdict.reason
-    if reason.startswith("incomplete"):
+    if verdict.reason is Reason.INCOMPLETE:
         return "The same command again: it does what is missing."
-    if reason.startswith("edge"):
+    if verdict.reason is Reason.EDGE:
         return "Rates beyond the grid that was tried: tune again at scale=full, which widens it."
-    if "too few" in reason:
+    if verdict.reason is Reason.TOO_FEW_SEEDS:
         return f"A scale with more seeds, such as full{_seeds_more(verdict)}."
+    if verdict.reason in (Reason.BOTH_FAILED, Reason.NO_SPREAD):
+        return "More seeds of the same runs would not help: something must differ first."
     n = min((arm.n for arm in verdict.arms), default=0)
     if verdict.state == "undecided" and verdict.needed and verdict.needed <= n:
         return (
@@ -186,7 +170,7 @@ def to_decide(verdict: Verdict) -> str:
         )
     if verdict.needed:
         return f"From the spread that was seen, {verdict.needed} seeds would tell 0 from the margin."
-    return "An estimate: it belongs to no verdict." if verdict.state == "estimate" else reason
+    return "An estimate: it belongs to no verdict." if verdict.state == "estimate" else ""
 
 
 def _seeds_more(verdict: Verdict) -> str:
@@ -204,13 +188,10 @@ def rule_words(finding: Finding) -> str:
     if finding.rule == "exact":
         bounds = sum(len(metrics) for metrics in finding.bounds.values())
         return f"Exact: each of {bounds} bounds holds in every run, or it does not."
-    level = "99.2 %" if finding.primary else "95 %"
+    level = level_words(1 - ALPHA / PRIMARIES if finding.primary else 1 - ALPHA)
     contrasts = "the contrast" if len(finding.formulas) == 1 else f"each of {len(finding.formulas)} contrasts"
-    where = {
-        "difference": f"must lie above {finding.margin:g}",
-        "ratio": f"must lie above a factor of {finding.margin:g}",
-        "equivalence": f"must lie within ±{finding.margin:g}",
-    }[finding.rule]
+    margin = margin_words(finding, finding.metric)
+    where = f"must lie within ±{margin}" if finding.rule == "equivalence" else f"must lie above {margin}"
     claim = "support the claim" if finding.primary else "speak for it (an estimate, no verdict)"
     return (
         f"Rule, fixed in advance: to {claim}, the {level} interval of {contrasts} of {name}, paired by seed, {where}."
@@ -225,19 +206,19 @@ def cells_words(finding: Finding) -> str:
     return f"We compared {arms}{where}{common}."
 
 
-def budget_words(finding: Finding, look: Look | None) -> str:
+def budget_words(finding: Finding, result: StudyResult | None) -> str:
     """What was spent, in a sentence."""
-    if look is None or (look.verdict is None and not look.rows):
+    if result is None or (result.verdict is None and not result.rows):
         return "Not run yet."
-    scale = look.verdict.scale if look.verdict else look.source.scale
+    scale = result.verdict.scale if result.verdict else result.source.scale
     spent = " ".join(finding.scales.get(scale, [])) or "the defaults"
-    seeds = f"{run_phrase(look)} a cell"
+    seeds = f"{run_phrase(result)} a cell"
     if finding.tune is None:
         return f"At scale {scale} ({spent}): {seeds}, nothing tuned."
-    points = sorted({row["point"] for row in look.tuned if "point" in row})
+    points = sorted({row["point"] for row in result.tuned if "point" in row})
     tried = ", ".join(f"{point:g}" for point in points or finding.tune.points)
     each = f"each arm under {finding.tune.at}" if finding.tune.at else "each cell alone"
-    here = "tuned here" if look.tuned else "as tuned for the reference"
+    here = "tuned here" if result.tuned else "as tuned for the reference"
     by = f"{each}, by {metric_words(finding.tune.by)} over {tried}"
     return f"At scale {scale} ({spent}): {seeds}; {finding.tune.option} {here}, {by}."
 

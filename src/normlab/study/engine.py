@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,39 +13,35 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
 
-from normlab.config.schema import InputError, RunConfig
+from normlab.config.schema import InputError
 from normlab.config.shipped import CONF, REFERENCE
-from normlab.findings.finding import Finding, read_findings
+from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
+from normlab.findings.judge import judge, undecided
 from normlab.findings.logged import check_metrics
-from normlab.findings.tuning import Curve, widened
-from normlab.findings.verdict import Verdict, judge, undecided, with_holm
+from normlab.findings.tuning import TuningScores, widened
+from normlab.findings.verdict import Reason, Verdict
 from normlab.folder.study_folder import StudyFolder
-from normlab.study.ledger import Records
+from normlab.study.choices import chosen, to_run, users_choices
+from normlab.study.ledger import Ledger
 from normlab.study.printed import print_finding, print_study, print_unrun
-from normlab.study.scale import Scale, Study, read_scale, read_study, single
+from normlab.study.reference import reference_estimates, reference_scores
+from normlab.study.scale import Scale, Study, read_scale
 from normlab.study.serving import Serving
 from normlab.study.stages import (
     Trial,
-    curve_of,
-    key_of,
-    rates_of,
     reporting_trials,
     rows_of,
+    scores_of,
     training_curves,
     tuned_cells,
     tuning_trials,
 )
 from normlab.study.tracked import mirror
-from normlab.sweep.compose import own_folders
+from normlab.sweep.dry import Compose, stand_in, with_cache
 from normlab.sweep.estimate import estimate
-from normlab.sweep.multirun import Launch, carry_out, check_launcher, is_missing, look_up, side_by_side
+from normlab.sweep.multirun import Launch, admit, carry_out, check_launcher, is_missing, look_up, side_by_side
 from normlab.sweep.plan import Job, Outcome, planned
-
-Compose = Callable[[Sequence[Sequence[str]], Path], list[RunConfig]]  # as `Composer` does it
-# what a user may choose for a whole study; the rest its findings fix
-_FREE = ("output", "cache", "logger", "launcher", "on_error", "accept_code", "rerun", "debug", "trainer", "hydra")
-_FREE_OF_TRAINER = ("accelerator", "devices", "nodes", "save_steps", "save_minutes")
 
 
 def conduct(
@@ -64,11 +60,37 @@ def conduct(
         InputError: a finding, the scale or a choice can't be; nothing has begun.
         SystemExit: a run failed (1), or the study was stopped (130, 143).
     """
+    if cfg.dry:
+        with stand_in(Path(str(cfg.cache))) as cache:
+            conductor, run, _ = _checked(cfg, arguments, with_cache(composer, cache), launch, conf)
+            conductor.dry(run)
+        return []
     started = time.monotonic()
     check_launcher(cfg)
+    conductor, run, left = _checked(cfg, arguments, composer, launch, conf)
+    scale = conductor.scale
+    conductor.foresee(run)
+    conductor.ledger.planned.plan(run, {finding.name: conductor.sizes(finding) for finding in run})
+    verdicts = [conductor.carry_out(finding, started) for finding in run]
+    print_study(conductor.console, verdicts, scale.name, time.monotonic() - started)
+    print_unrun(conductor.console, left, scale.name, reference_estimates(REFERENCE))
+    conductor.show(run)
+    conductor.console.print(f"all of it: {conductor.ledger.folder}", highlight=False, soft_wrap=True, markup=False)
+    if conductor.failed:
+        print(f"{conductor.failed} runs failed; the same command tries them again", file=sys.stderr)
+        sys.exit(1)
+    return verdicts
+
+
+def _checked(
+    cfg: DictConfig, arguments: Sequence[str], composer: Compose, launch: Launch, conf: Path
+) -> tuple[Conductor, list[Finding], list[Finding]]:
+    """The conductor, the findings that it can carry out, and those that the scale leaves out."""
     study, findings = chosen(cfg, conf)
     scale = read_scale(cfg)
-    conductor = Conductor(cfg, study, scale, users_choices(arguments), composer, launch)
+    conductor = Conductor(
+        cfg=cfg, study=study, scale=scale, user=users_choices(arguments), composer=composer, launch=launch
+    )
     run, left = to_run(findings, scale)
     if not run:
         other = "scale=full" if any("full" in finding.scales for finding in findings) else "scale=paper"
@@ -77,64 +99,7 @@ def conduct(
         raise InputError(f"nothing of {study.name} is run at scale={scale.name}; take {other}")
     conductor.check(run)
     conductor.console.print(f"{study.title} · scale={scale.name}", highlight=False, soft_wrap=True, markup=False)
-    if cfg.dry:
-        conductor.dry(run)
-        return []
-    conductor.foresee(run)
-    conductor.records.planned.plan(run, {finding.name: conductor.sizes(finding) for finding in run})
-    verdicts = []
-    for finding in run:
-        verdicts.append(conductor.carry_out(finding, started))
-        conductor.records.save(verdicts)
-    holm = with_holm(verdicts)
-    verdicts = [replace(v, holm_p=holm.get(v.finding)) for v in verdicts]
-    conductor.records.save(verdicts)
-    print_study(conductor.console, verdicts, scale.name, time.monotonic() - started)
-    print_unrun(conductor.console, left, scale.name, REFERENCE)
-    conductor.show(run)
-    conductor.console.print(f"all of it: {conductor.records.folder}", highlight=False, soft_wrap=True, markup=False)
-    if conductor.failed:
-        print(f"{conductor.failed} runs failed; the same command tries them again", file=sys.stderr)
-        sys.exit(1)
-    return verdicts
-
-
-def chosen(cfg: DictConfig, conf: Path) -> tuple[Study, list[Finding]]:
-    """The study, or the finding as one; ours, or the user's."""
-    if cfg.get("study") and cfg.get("finding"):
-        raise InputError("choose study=... or finding=..., not both")
-    if cfg.get("study"):
-        return read_study(conf, str(cfg.study.name), own_folders(cfg))
-    findings = read_findings(conf, [str(cfg.finding.name)], own_folders(cfg))
-    return single(findings[0]), findings
-
-
-def users_choices(arguments: Iterable[str]) -> list[str]:
-    """What of the command line every run takes.
-
-    Raises:
-        InputError: a choice would change what the findings have fixed.
-    """
-    kept = []
-    for argument in arguments:
-        key = argument.partition("=")[0].lstrip("+~")
-        group, _, name = key.partition(".")
-        if key in ("study", "finding", "dry") or group == "scale":
-            continue
-        if group not in _FREE or (group == "trainer" and name and name not in _FREE_OF_TRAINER):
-            raise InputError(
-                f"{argument}: what a study runs is fixed by its findings in conf/finding; free are "
-                f"{', '.join(_FREE[:-1])} (of its options {', '.join(_FREE_OF_TRAINER)}) and scale"
-            )
-        kept.append(argument)
-    return kept
-
-
-def to_run(findings: Sequence[Finding], scale: Scale) -> tuple[list[Finding], list[Finding]]:
-    """Those that the scale runs, and those that it leaves out; one that is asked for alone is run if it can be."""
-    every = scale.findings == "all" or len(findings) == 1
-    run = [f for f in findings if scale.name in f.scales and (f.primary or every)]
-    return run, [f for f in findings if f not in run]
+    return conductor, run, left
 
 
 @dataclass
@@ -157,9 +122,7 @@ class Conductor:
     console: Console = field(default_factory=Console)
 
     def __post_init__(self) -> None:
-        self.records = Records(
-            StudyFolder.at(Path(str(self.cfg.output)), f"{self.study.name}-{self.scale.name}").folder
-        )
+        self.ledger = Ledger(StudyFolder.at(Path(str(self.cfg.output)), f"{self.study.name}-{self.scale.name}").folder)
 
     def check(self, findings: Sequence[Finding]) -> None:
         """Compose every cell and look for its metrics, before anything begins.
@@ -168,7 +131,7 @@ class Conductor:
             InputError: a cell has no meaning, a metric is logged by no run, no rate is known, or a rule has changed.
         """
         for finding in findings:
-            self.records.check_rule(finding)
+            self.ledger.check_rule(finding)
             points = self._stand_in_points(finding)
             trials = reporting_trials(finding, self.scale, points, self.user)
             first = list({trial.cell: trial for trial in trials}.values())
@@ -178,7 +141,7 @@ class Conductor:
             except InputError as error:
                 raise InputError(f"conf/finding/{finding.name}.yaml: {error}") from None
             if finding.tune is not None and self.scale.tuning == "reference":
-                self._reference_curves(finding)
+                reference_scores(finding, self.scale, REFERENCE)
 
     def dry(self, findings: Sequence[Finding]) -> None:
         """Say what would be run, how long it would take and how large it would get; with tuning, an upper bound."""
@@ -208,7 +171,7 @@ class Conductor:
             return reporting_trials(finding, self.scale, dict.fromkeys(finding.cells), self.user)
         if self.scale.tuning == "own":
             return tuning_trials(finding, self.scale, self.scale.grid(finding), self.user)
-        points = _chosen(finding, self._reference_curves(finding))
+        points = _chosen(finding, reference_scores(finding, self.scale, REFERENCE))
         return reporting_trials(finding, self.scale, points, self.user)
 
     def sizes(self, finding: Finding) -> dict[str, int]:
@@ -223,8 +186,11 @@ class Conductor:
         try:
             verdict = self._judged(finding)
         except InputError as error:
-            verdict = undecided(finding, self.scale.name, str(error))
-        verdict = replace(verdict, first=self.records.first_look(finding, verdict))
+            verdict = undecided(finding, self.scale.name, Reason.UNUSABLE, problem=str(error))
+        verdict = replace(verdict, first=self.ledger.first_look(finding, verdict))
+        self.ledger.save(finding, verdict)
+        if finding.name in self.ledger.kept_before:
+            self.console.print(f"[dim]{finding.name}: the records keep the earlier runs, which are more[/]")
         print_finding(self.console, verdict, finding, time.monotonic() - started)
         return verdict
 
@@ -233,7 +199,7 @@ class Conductor:
         trial = self._foreseen(findings[0])[0]
         (config,) = self.composer([trial.choices], self._cache)
         if config.logger.wandb is not None:
-            mirror(self.records.folder, findings, config.logger.wandb)
+            mirror(self.ledger.folder, findings, config.logger.wandb)
 
     def _judged(self, finding: Finding) -> Verdict:
         """Both stages, and the rule.
@@ -246,7 +212,7 @@ class Conductor:
         edges: dict[Cell, bool] = {}
         if finding.tune is not None:
             if self.scale.tuning == "reference":
-                curves = self._reference_curves(finding)
+                curves = reference_scores(finding, self.scale, REFERENCE)
             else:
                 curves, tuned = self._tuned(finding)
             points |= _chosen(finding, curves)
@@ -254,10 +220,10 @@ class Conductor:
         trials = reporting_trials(finding, self.scale, points, self.user)
         jobs, outcomes = self._run(finding, "report", trials)
         rows = rows_of(trials, jobs, outcomes)
-        self.records.keep(finding, [*tuned, *rows], training_curves(trials, jobs))
+        self.ledger.keep(finding, [*tuned, *rows], training_curves(trials, jobs))
         return judge(finding, rows, len(self.scale.reporting(finding)), self.scale.name, edges)
 
-    def _tuned(self, finding: Finding) -> tuple[dict[Cell, Curve], list[dict[str, Any]]]:
+    def _tuned(self, finding: Finding) -> tuple[dict[Cell, TuningScores], list[dict[str, Any]]]:
         """The scores of every cell at every point, the grid widened for all where one is best at its end."""
         assert finding.tune is not None
         points = list(self.scale.grid(finding))
@@ -265,7 +231,7 @@ class Conductor:
             trials = tuning_trials(finding, self.scale, points, self.user)
             jobs, outcomes = self._run(finding, "tune", trials)
             rows = rows_of(trials, jobs, outcomes, keep=[finding.tune.by])
-            curves = {cell: curve_of(finding, [r for r in rows if _is(r, cell)]) for cell in tuned_cells(finding)}
+            curves = {cell: scores_of(finding, [r for r in rows if _is(r, cell)]) for cell in tuned_cells(finding)}
             if any(not curve.scores for curve in curves.values()):
                 raise InputError("no tuning run of a cell has a result")
             added = widened(finding.tune, points, list(curves.values())) if self.scale.widen else []
@@ -279,9 +245,10 @@ class Conductor:
         self.serving.add(trials, [job.config for job in jobs])
         jobs = [replace(job, serves=self.serving.of(job.config)) for job in jobs]
         unique = list({job.id: job for job in jobs}.values())
-        self.records.planned.begin(finding, stage, unique)
+        self.ledger.planned.begin(finding, stage, unique)
         found = look_up(unique)
         todo = [job for job in unique if is_missing(job, found[job.number])]
+        admit(unique)
         words = f"{len(unique)} runs, {len(unique) - len(todo)} finished before" if todo else "all runs finished before"
         self.console.print(f"[dim]{finding.name} · {stage}: {words}[/]", highlight=False)
         folder = Path(str(self.cfg.hydra.sweep.dir)) / f"{finding.name}-{stage}"
@@ -299,24 +266,6 @@ class Conductor:
         combinations = [trial.choices for trial in trials]
         return planned(combinations, self.composer(combinations, self._cache))
 
-    def _reference_curves(self, finding: Finding) -> dict[Cell, Curve]:
-        """The rates that the committed table has for the finding's cells.
-
-        Raises:
-            InputError: it has none, as after a change of the finding.
-        """
-        rows = StudyFolder(REFERENCE).read_tuning()
-        curves = {}
-        for cell in tuned_cells(finding):
-            own = rates_of(rows, finding, key_of(finding, cell, self.scale))
-            if not own:
-                raise InputError(
-                    f"results/reference/tuning.csv has no rates for {cell} of {finding.name} at "
-                    f"scale={self.scale.name}: tune it first, with scale.tuning=own"
-                )
-            curves[cell] = curve_of(finding, own)
-        return curves
-
     def _stand_in_points(self, finding: Finding) -> dict[Cell, float | None]:
         """Points before tuning has found them: the middle of the grid."""
         grid = self.scale.grid(finding) if finding.tune is not None else [None]
@@ -327,7 +276,7 @@ class Conductor:
         return Path(str(self.cfg.cache))
 
 
-def _chosen(finding: Finding, curves: Mapping[Cell, Curve]) -> dict[Cell, float | None]:
+def _chosen(finding: Finding, curves: Mapping[Cell, TuningScores]) -> dict[Cell, float | None]:
     return {cell: curves[finding.tuned_at(cell)].chosen for cell in finding.cells}
 
 

@@ -1,4 +1,4 @@
-"""What a study leaves behind, in one folder that a report can be made of."""
+"""What a study leaves behind, in one folder that a report can be made of. It grows, and never shrinks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from normlab.config.schema import InputError
 from normlab.findings.finding import Finding
-from normlab.findings.verdict import Verdict
+from normlab.findings.verdict import Reason, Verdict
 from normlab.folder.study_folder import StudyFolder
 from normlab.runs.provenance import command, git_state, machine, packages
 from normlab.study.planned import PlanRecord
@@ -18,16 +18,30 @@ from normlab.study.planned import PlanRecord
 _PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy", "scipy", "pandas", "omegaconf")
 
 
-class Records:
-    """The folder of a study at a scale."""
+class Ledger:
+    """The folder of a study at a scale.
+
+    What an earlier invocation recorded stays until this one has as much: a finding that is run again with fewer
+    seeds, or whose runs fail this time, keeps its earlier rows, curves and verdict.
+
+    kept_before  findings of which this invocation had less than is recorded
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.planned = PlanRecord(folder)
-        self.looks: dict[str, list[dict[str, Any]]] = StudyFolder(folder).read_looks()
+        self.kept_before: set[str] = set()
+        self._damaged: list[Path] = []
+        self._files = StudyFolder(folder)
+        recorded = self._files.read_judged()
+        if not recorded and self._files.verdicts_file.exists():
+            self._damaged.append(self._files.verdicts_file)
+        self.looks: dict[str, list[dict[str, Any]]] = self._files.read_looks()
+        self._verdicts: dict[str, dict[str, Any]] = {v["finding"]: v for v in self._files.read_verdicts()}
+        self._recorded_rules: dict[str, str] = self._files.read_manifest().get("rules", {})
         self._rules: dict[str, str] = {}
-        self._rows = _kept(StudyFolder(folder))
-        self._curves = StudyFolder(folder).read_curves().rows
+        self._rows = self._read_runs()
+        self._curves = self._read_curves()
 
     def check_rule(self, finding: Finding) -> None:
         """A primary's rule is fixed before its first look at the data.
@@ -47,7 +61,7 @@ class Records:
     def first_look(self, finding: Finding, verdict: Verdict) -> dict[str, Any] | None:
         """The verdict before the study was extended, and a note of this one."""
         n = min((arm.n for arm in verdict.arms), default=0)
-        if verdict.reason.startswith("incomplete") or not verdict.arms:
+        if verdict.reason is Reason.INCOMPLETE or not verdict.arms:
             return None
         looks = self.looks.setdefault(finding.name, [])
         if all(look["n"] != n for look in looks):
@@ -57,14 +71,25 @@ class Records:
         return looks[0] if n > looks[0]["n"] else None
 
     def keep(self, finding: Finding, rows: Sequence[dict[str, Any]], curves: Sequence[dict[str, Any]]) -> None:
-        """Replace what is there of a finding."""
+        """Replace what is there of a finding, unless that is more by the same rule."""
+        before = [row for row in self._rows if row["finding"] == finding.name]
+        if self._by_the_same_rule(finding) and _reported(rows) < _reported(before):
+            self.kept_before.add(finding.name)
+            return
+        self._begin()
         self._rows = [row for row in self._rows if row["finding"] != finding.name] + list(rows)
         self._curves = [row for row in self._curves if row["finding"] != finding.name] + list(curves)
         StudyFolder(self.folder).write_runs(self._rows)
         StudyFolder(self.folder).write_curves(self._curves)
 
-    def save(self, verdicts: Sequence[Verdict]) -> None:
-        """Write the verdicts so far."""
+    def save(self, finding: Finding, verdict: Verdict) -> None:
+        """Write a verdict beside the others that the study has, from now or from before."""
+        if not verdict.arms and self._verdicts.get(finding.name, {}).get("arms") and self._by_the_same_rule(finding):
+            self.kept_before.add(finding.name)
+        if finding.name not in self.kept_before:
+            self._verdicts[finding.name] = asdict(verdict)
+            self._recorded_rules[finding.name] = finding.rule_hash
+        self._begin()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         git = git_state()
         manifest = {
@@ -74,15 +99,44 @@ class Records:
             "edited": bool(git and git["diff"]),
             "machine": {k: v for k, v in machine().items() if k != "host"},
             "packages": {name: version for name, version in packages().items() if name in _PACKAGES},
-            "rules": self._rules,
+            "rules": self._recorded_rules,
         }
-        StudyFolder(self.folder).write_verdicts([asdict(v) for v in verdicts], self.looks)
-        StudyFolder(self.folder).write_manifest(manifest)
+        self._files.write_verdicts([*self._verdicts.values()], self.looks)
+        self._files.write_manifest(manifest)
+
+    def _by_the_same_rule(self, finding: Finding) -> bool:
+        return self._recorded_rules.get(finding.name, finding.rule_hash) == finding.rule_hash
+
+    def _begin(self) -> None:
+        """Before a file is written: the folder is there, and what was damaged stands aside."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in self._damaged:
+            path.replace(_free(path))
+        self._damaged = []
+
+    def _read_runs(self) -> list[dict[str, Any]]:
+        """The rows of an earlier invocation; a damaged table is set aside before another is begun."""
+        try:
+            return self._files.read_runs()
+        except InputError:
+            self._damaged.append(self._files.runs_file)
+            return []
+
+    def _read_curves(self) -> list[dict[str, Any]]:
+        rows, problem = self._files.read_curves()
+        if problem and self._files.curves_file.exists():
+            self._damaged.append(self._files.curves_file)
+        return rows
 
 
-def _kept(folder: StudyFolder) -> list[dict[str, Any]]:
-    """The rows of an earlier study; a damaged table is begun anew, as the runs hold everything."""
-    try:
-        return folder.read_runs()
-    except InputError:
-        return []
+def _reported(rows: Sequence[dict[str, Any]]) -> int:
+    """Runs of the second stage."""
+    return sum(row["stage"] == "report" for row in rows)
+
+
+def _free(path: Path) -> Path:
+    """A name for a damaged file beside it."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    return aside

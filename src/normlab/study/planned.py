@@ -17,6 +17,7 @@ import pydantic
 
 from normlab.config.schema import InputError
 from normlab.findings.finding import Finding, read_finding
+from normlab.findings.printable import printable
 from normlab.folder.study_folder import StudyFolder
 from normlab.runs.store import folder_of, look
 from normlab.sweep.plan import Job
@@ -46,21 +47,26 @@ class PlanRecord:
 
     def __init__(self, folder: Path) -> None:
         self.folder = StudyFolder(folder)
-        self._findings: dict[str, Any] = self.folder.read_plan().get("findings", {})
-        self._runs: dict[str, Any] = {}
+        recorded = self.folder.read_plan()
+        self._findings: dict[str, Any] = dict(_mapping(recorded.get("findings")))
+        self._runs: dict[str, Any] = dict(_mapping(recorded.get("runs")))
 
     def plan(self, findings: Sequence[Finding], sizes: Mapping[str, Mapping[str, int]]) -> None:
-        """Take down what will be done, in place of an earlier plan.
+        """Record what will be done; runs that an earlier plan knows of stay.
 
         Args:
             sizes: finding → stage → number of runs.
         """
         self._findings |= {finding.name: finding.model_dump(mode="json") for finding in findings}
-        self._runs = {
-            name: {stage: {"planned": count, "ids": {}} for stage, count in stages.items()}
-            for name, stages in sizes.items()
-        }
+        for name, stages in sizes.items():
+            before = _mapping(self._runs.get(name))
+            self._runs[name] = {stage: self._stage(before, stage, count) for stage, count in stages.items()}
         self._write()
+
+    @staticmethod
+    def _stage(before: Mapping[str, Any], stage: str, count: int) -> dict[str, Any]:
+        ids = _mapping(_mapping(before.get(stage)).get("ids"))
+        return {"planned": count, "ids": dict(ids) if len(ids) <= count else {}}
 
     def begin(self, finding: Finding, stage: str, jobs: Sequence[Job]) -> None:
         """Take down which runs a stage has."""
@@ -85,14 +91,21 @@ def read_progress(folder: Path) -> dict[str, list[Stage]]:
     return found
 
 
-def planned_findings(folder: Path) -> dict[str, Finding]:
-    """The findings that a study has planned, as they were; what can't be read is left out."""
+def planned_findings(folder: Path, problems: list[str] | None = None) -> dict[str, Finding]:
+    """The findings that a study has planned, as they were; what can't be read is left out, and named in `problems`."""
     found = {}
     for name, values in _mapping(StudyFolder(folder).read_plan().get("findings")).items():
         try:
-            found[str(name)] = Finding.model_validate_json(json.dumps(values), strict=True)
-        except (pydantic.ValidationError, InputError):  # of another version
-            continue
+            finding = Finding.model_validate_json(json.dumps(printable(values)), strict=True)
+        except (pydantic.ValidationError, InputError):
+            finding = None
+        if finding is not None and finding.name == name:
+            found[finding.name] = finding
+        elif problems is not None:
+            shown = printable(str(name))[:100]
+            problems.append(
+                f"{StudyFolder(folder).plan_file}: the finding {shown!r} is damaged or of another version, and left out."
+            )
     return found
 
 

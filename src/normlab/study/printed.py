@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
 
 from normlab.findings.finding import Finding
-from normlab.findings.formula import parse
+from normlab.findings.judge import family_p
 from normlab.findings.verdict import ArmSummary, Estimate, Verdict
-from normlab.folder.study_folder import StudyFolder
+from normlab.findings.wording import estimate_words, numbers_of, p_words, reason_words
 from normlab.sweep.board import duration
 
 _COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow", "estimate": "cyan"}
@@ -23,7 +20,8 @@ _MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?", "estimate
 def print_finding(console: Console, verdict: Verdict, finding: Finding, since: float) -> None:
     """A verdict with its numbers, as soon as it stands, and what others have published of its cells."""
     claim = f"claim {verdict.claim} · " if verdict.claim else ""
-    reason = f" ({verdict.reason})" if verdict.reason else ""
+    words = reason_words(verdict)
+    reason = f" ({words})" if words else ""
     colour = _COLOURS[verdict.state]
     console.print(
         f"[{colour}]{_MARKS[verdict.state]} {verdict.state}[/]{escape(reason)} · {claim}{verdict.finding} "
@@ -39,10 +37,9 @@ def print_finding(console: Console, verdict: Verdict, finding: Finding, since: f
 
 def details(verdict: Verdict, finding: Finding) -> list[str]:
     """What each contrast, bound and arm gave, a line each."""
-    lines = [shown(verdict, e, finding.better == "lower") for e in verdict.estimates]
-    lines += verdict.checks
+    lines = list(numbers_of(verdict, finding))
     lines += [arm_line(arm) for arm in verdict.arms if arm.mean is not None]
-    lines += [f"{e.name}: {interval(e, verdict.rule)}" for e in verdict.also]
+    lines += [f"{e.name}: {estimate_words(e, 4)}" for e in verdict.also]
     seeds = min((arm.n for arm in verdict.arms), default=0)
     if verdict.state == "undecided" and verdict.needed:
         if verdict.needed > seeds:
@@ -53,25 +50,6 @@ def details(verdict: Verdict, finding: Finding) -> list[str]:
         first = verdict.first
         lines.append(f"extended: the first verdict, with n = {first['n']}, was {first['state']}")
     return lines
-
-
-def shown(verdict: Verdict, estimate: Estimate, flipped: bool) -> str:
-    """`small batches: layer − batch_4 = +0.034 [+0.021, +0.047], 99.2 % interval, n = 8, margin 0.01`."""
-    formula = parse(estimate.formula).signed(flipped=flipped, ratio=verdict.rule == "ratio")
-    margin = f", margin {verdict.margin:g}" if verdict.margin is not None else ""
-    level = f"{100 * estimate.interval.level:.1f} % interval"
-    return (
-        f"{estimate.name}: {formula} = {interval(estimate, verdict.rule)}, {level}, n = {len(estimate.seeds)}{margin}"
-    )
-
-
-def interval(estimate: Estimate, rule: str) -> str:
-    """Mean and interval; of a ratio as factors."""
-    values = (estimate.mean, estimate.interval.low, estimate.interval.high)
-    if rule == "ratio" and not estimate.name.count(": "):
-        mean, low, high = (math.exp(value) for value in values)
-        return f"{mean:.4g} times [{low:.4g}, {high:.4g}]"
-    return "{:+.4g} [{:+.4g}, {:+.4g}]".format(*values)
 
 
 def arm_line(arm: ArmSummary) -> str:
@@ -85,13 +63,13 @@ def arm_line(arm: ArmSummary) -> str:
 def print_study(console: Console, verdicts: Sequence[Verdict], scale: str, seconds: float) -> None:
     """A line a claim, then what was only estimated."""
     primaries = sorted((v for v in verdicts if v.primary), key=lambda v: v.claim or 0)
+    p = family_p(verdicts)
     console.print()
     for verdict in primaries:
-        colour = _COLOURS[verdict.state]
-        deciding = verdict.deciding
-        number = f" · {interval(deciding, verdict.rule)}" if deciding else ""
-        reason = f" ({verdict.reason})" if verdict.reason and verdict.state != "supported" else ""
-        holm = f" · Holm p = {verdict.holm_p:.2g}" if verdict.holm_p is not None else ""
+        colour, words = _COLOURS[verdict.state], reason_words(verdict)
+        number = f" · {estimate_words(verdict.deciding)}" if verdict.deciding else ""
+        reason = f" ({words})" if words and verdict.state != "supported" else ""
+        holm = f" · {p_words(p[verdict.finding])}" if verdict.finding in p else ""
         console.print(
             f"[bold]claim {verdict.claim}[/] {escape(verdict.title)}: "
             f"[{colour}]{_MARKS[verdict.state]} {verdict.state}[/]{escape(reason)}{escape(number)}{holm}",
@@ -102,19 +80,13 @@ def print_study(console: Console, verdicts: Sequence[Verdict], scale: str, secon
     console.print(f"[dim]{counts} at scale={scale} in {duration(seconds)}[/]", highlight=False)
 
 
-def print_unrun(console: Console, findings: Sequence[Finding], scale: str, reference: Path) -> None:
-    """What this scale leaves out, with the reference's estimate where there is one."""
-    known: dict[str, dict[str, Any]] = {}
-    for path in sorted(reference.glob("*")):
-        known |= {v["finding"]: v for v in StudyFolder(path).read_verdicts()}
+def print_unrun(
+    console: Console, findings: Sequence[Finding], scale: str, known: Mapping[str, tuple[str, Estimate]]
+) -> None:
+    """What this scale leaves out, with the reference's scale and first estimate where there is one."""
     for finding in findings:
-        found = known.get(finding.name)
         beside = ""
-        if found and found["estimates"]:
-            first = found["estimates"][0]
-            low, high = first["interval"]["low"], first["interval"]["high"]
-            beside = (
-                f"; reference ({found['scale']}, n = {len(first['seeds'])}): {first['name']} "
-                f"{first['mean']:+.3g} [{low:+.3g}, {high:+.3g}]"
-            )
+        if finding.name in known:
+            of, first = known[finding.name]
+            beside = f"; reference ({of}, n = {len(first.seeds)}): {first.name} {estimate_words(first)}"
         console.print(f"[dim]not run at {scale}: {finding.name}{escape(beside)}[/]", highlight=False, soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from normlab.config.schema import InputError
 from normlab.config.shipped import CONF, REFERENCE
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
-from normlab.findings.verdict import Row, Verdict, judge, with_holm
+from normlab.findings.judge import judge
+from normlab.findings.verdict import Row, Verdict
 from normlab.folder.study_folder import StudyFolder
 from normlab.study.planned import finding_of
-from normlab.study.stages import curve_of, rates_of
+from normlab.study.stages import rates_of, scores_of
 
 CLOSE = 1e-6  # relative; a bootstrap and the digits of a CSV file allow no more
 HISTORY = ("first",)  # of a verdict, which the table doesn't know
@@ -66,9 +67,7 @@ def read_evidence(folder: Path, conf: Path = CONF, reference: Path = REFERENCE) 
 def rejudge(folder: Path, conf: Path = CONF, reference: Path = REFERENCE) -> list[Verdict]:
     """Every verdict of a study's folder, made anew. For arguments and `Raises` see `read_evidence`."""
     scales = {v["finding"]: v["scale"] for v in _recorded(folder)}
-    found = [e.judged(scales.get(e.finding.name, "")) for e in read_evidence(folder, conf, reference)]
-    holm = with_holm(found)
-    return [replace(verdict, holm_p=holm.get(verdict.finding)) for verdict in found]
+    return [e.judged(scales.get(e.finding.name, "")) for e in read_evidence(folder, conf, reference)]
 
 
 def differences(folder: Path, verdicts: Sequence[Verdict]) -> list[str]:
@@ -108,7 +107,7 @@ def _edge(
     if not here:
         here = [row for key in {r["cell"] for r in own if _is(r, cell)} for row in rates_of(committed, finding, key)]
     if here:
-        return curve_of(finding, here).edge != 0
+        return scores_of(finding, here).edge != 0
     if not any(_is(row, cell) for row in own):
         return False  # it has no run at all, which is what its verdict says
     raise InputError(

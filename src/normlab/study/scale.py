@@ -16,7 +16,7 @@ from normlab.config.names import FileName
 from normlab.config.schema import InputError
 from normlab.config.strict import Strict
 from normlab.findings.finding import Finding, Unit, find_file, read_findings, read_node
-from normlab.findings.verdict import PRIMARIES
+from normlab.findings.judge import PRIMARIES
 
 Kind = TypeVar("Kind", bound=Strict)
 FIRST_TUNING_SEED = 1000  # tuning seeds are never reporting seeds

@@ -9,7 +9,7 @@ from typing import Any
 
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
-from normlab.findings.tuning import Curve
+from normlab.findings.tuning import TuningScores
 from normlab.findings.verdict import Row
 from normlab.folder.run_folder import RunFolder
 from normlab.study.scale import Scale
@@ -39,7 +39,7 @@ def tuning_trials(finding: Finding, scale: Scale, points: Sequence[float], user:
     """Every cell that is tuned at every point with every tuning seed; cells of equal choices are one run."""
     assert finding.tune is not None
     return [
-        _trial(finding, scale, "tune", cell, point, seed, user)
+        _trial(finding, scale, cell, stage="tune", point=point, seed=seed, user=user)
         for seed in scale.tuning_range()
         for cell in tuned_cells(finding)
         for point in points
@@ -56,7 +56,7 @@ def reporting_trials(
 ) -> list[Trial]:
     """Every cell at its point with every reporting seed; seed after seed, so that a study stopped early has pairs."""
     return [
-        _trial(finding, scale, "report", cell, points[cell], seed, user)
+        _trial(finding, scale, cell, stage="report", point=points[cell], seed=seed, user=user)
         for seed in scale.reporting(finding)
         for cell in finding.cells
     ]
@@ -74,12 +74,20 @@ def merged(*groups: Sequence[str]) -> list[str]:
 
 
 def _trial(
-    finding: Finding, scale: Scale, stage: str, cell: Cell, point: float | None, seed: int, user: Sequence[str]
+    finding: Finding, scale: Scale, cell: Cell, *, stage: str, point: float | None, seed: int, user: Sequence[str]
 ) -> Trial:
     tuned = [f"{finding.tune.option}={point:g}"] if finding.tune is not None and point is not None else []
     extra = finding.report if stage == "report" else []
     choices = merged(scale.overrides, finding.choices(cell, scale.name), tuned, extra, user)
-    return Trial(finding.name, stage, cell, key_of(finding, cell, scale), point, seed, [*choices, f"seed={seed}"])
+    return Trial(
+        finding=finding.name,
+        stage=stage,
+        cell=cell,
+        key=key_of(finding, cell, scale),
+        point=point,
+        seed=seed,
+        choices=[*choices, f"seed={seed}"],
+    )
 
 
 def rows_of(
@@ -136,7 +144,7 @@ def training_curves(trials: Sequence[Trial], jobs: Sequence[Job]) -> list[dict[s
     return rows
 
 
-def curve_of(finding: Finding, rows: Sequence[Row]) -> Curve:
+def scores_of(finding: Finding, rows: Sequence[Row]) -> TuningScores:
     """A cell's scores at each point; a run that diverged counts as bad as can be."""
     assert finding.tune is not None
     scores: dict[float, list[float]] = {}
@@ -145,4 +153,4 @@ def curve_of(finding: Finding, rows: Sequence[Row]) -> Curve:
         value = row.get(finding.tune.by)
         usable = row.get("diverged") is not True and isinstance(value, int | float) and math.isfinite(value)
         scores.setdefault(float(row["point"]), []).append(float(value) if usable and value is not None else worst)
-    return Curve(scores, finding.tune.best)
+    return TuningScores(scores, finding.tune.best)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 from normlab.config.schema import InputError, WandbConfig
 from normlab.findings.finding import Finding
-from normlab.findings.formula import parse
+from normlab.findings.verdict import Verdict, read_verdicts
+from normlab.findings.wording import numbers_of
 from normlab.folder.study_folder import StudyFolder
 from normlab.mirror.upload import add_tags, lacking
 from normlab.mirror.wandb_begin import warn
@@ -51,8 +51,9 @@ def mirror(folder: Path, findings: Iterable[Finding], options: WandbConfig) -> N
 
 def tell(findings: Iterable[Finding], folder: Path | None) -> list[Told]:
     """The findings, primaries first, with what a study's folder has of them; None: no study."""
-    verdicts = {v["finding"]: v for v in StudyFolder(folder).read_verdicts()} if folder else {}
-    rows = StudyFolder(folder).read_runs() if folder else []
+    study = StudyFolder(folder) if folder else None
+    verdicts = read_verdicts(study.read_judged(), study.verdicts_file, []) if study else {}
+    rows = study.read_runs() if study else []
     ordered = sorted(findings, key=lambda f: (not f.primary, f.claim or 99, f.name))
     return [_told(finding, verdicts.get(finding.name), rows) for finding in ordered]
 
@@ -70,7 +71,7 @@ def table_of(folder: Path, told: Iterable[Told]) -> StudyTable:
     )
 
 
-def _told(finding: Finding, verdict: dict[str, Any] | None, rows: Sequence[dict[str, Any]]) -> Told:
+def _told(finding: Finding, verdict: Verdict | None, rows: Sequence[dict[str, Any]]) -> Told:
     runs = sorted({str(row["id"]) for row in rows if row["finding"] == finding.name and "id" in row})
     return Told(
         name=finding.name,
@@ -80,21 +81,7 @@ def _told(finding: Finding, verdict: dict[str, Any] | None, rows: Sequence[dict[
         source=finding.source,
         expect=finding.expect,
         metric=finding.metric,
-        verdict=verdict["state"] if verdict else None,
-        numbers=[_number(finding, estimate) for estimate in verdict["estimates"]] + list(verdict["checks"])
-        if verdict
-        else [],
+        verdict=verdict.state if verdict else None,
+        numbers=numbers_of(verdict, finding) if verdict else [],
         runs=runs,
     )
-
-
-def _number(finding: Finding, estimate: dict[str, Any]) -> str:
-    """As on the terminal: signed in favour of the claim, of a ratio as factors."""
-    ratio = finding.rule == "ratio"
-    formula = parse(estimate["formula"]).signed(flipped=finding.better == "lower", ratio=ratio)
-    values = (estimate["mean"], estimate["interval"]["low"], estimate["interval"]["high"])
-    shown = "{:.4g} times [{:.4g}, {:.4g}]".format(*map(math.exp, values)) if ratio else _SIGNED.format(*values)
-    return f"{estimate['name']}: {formula} = {shown}, n = {len(estimate['seeds'])}"
-
-
-_SIGNED = "{:+.4g} [{:+.4g}, {:+.4g}]"

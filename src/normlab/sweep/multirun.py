@@ -26,6 +26,7 @@ from normlab.runs.store import Found, accept, look
 from normlab.stopping.request import Stopped
 from normlab.sweep.board import Board
 from normlab.sweep.compose import Composer, launcher_of
+from normlab.sweep.dry import stand_in, with_cache
 from normlab.sweep.estimate import estimate
 from normlab.sweep.outcomes import print_table, write_table
 from normlab.sweep.plan import Job, Outcome, freeze, outcome_file, plan, read_outcome
@@ -49,16 +50,18 @@ def sweep(combinations: Sequence[Sequence[str]], composer: Composer, launch: Lau
         InputError: a choice has no meaning; nothing has begun.
         SystemExit: a run failed (1), or the multirun was stopped (130, 143).
     """
-    console = Console()
+    console, cache = Console(), Path(str(cfg.cache))
     check_launcher(cfg)
-    configs = composer(combinations, Path(str(cfg.cache)))
-    jobs = plan(combinations, configs)
+    if cfg.dry:
+        with stand_in(cache) as other:
+            configs = with_cache(composer, other)(combinations, other)
+            foretell(console, combinations, configs, side_by_side(cfg, configs[0].trainer.threads))
+        return []
+    jobs = plan(combinations, composer(combinations, cache))
     found = look_up(jobs)
     todo = [job for job in jobs if is_missing(job, found[job.number])]
     console.print(headline(len(combinations), jobs, found), highlight=False, soft_wrap=True)
-    if cfg.dry:
-        estimate(console, jobs, todo, side_by_side(cfg, configs[0].trainer.threads))
-        return []
+    admit(jobs)
     invocation = Path(str(cfg.hydra.sweep.dir))
     outcomes = carry_out(console, jobs, todo, launch, cfg, invocation)
     print_table(console, jobs, outcomes)
@@ -115,26 +118,35 @@ def carry_out(
 
 
 def look_up(jobs: Sequence[Job]) -> dict[int, Found]:
-    """The state of each job's run."""
-    return {job.number: _admitted(job) for job in jobs}
+    """The state of each job's run; a result of other code counts as finished where the user accepts it."""
+    found = {job.number: look(job.folder, job.code) for job in jobs}
+    for job in jobs:
+        if found[job.number].state == "stale" and job.config.accept_code:
+            found[job.number] = replace(found[job.number], state="finished")
+    return found
+
+
+def admit(jobs: Sequence[Job]) -> None:
+    """Record that results of other code count, where the user accepts them."""
+    for job in jobs:
+        if job.config.accept_code and (found := look(job.folder, job.code)).state == "stale":
+            accept(job.folder, found.status, job.code)
 
 
 def dry_run(config: RunConfig) -> None:
-    """The same question of a single run."""
-    console = Console()
-    jobs = plan([[]], [config])
-    found = {job.number: _admitted(job) for job in jobs}
-    console.print(headline(1, jobs, found), highlight=False, soft_wrap=True)
-    estimate(console, jobs, [job for job in jobs if is_missing(job, found[job.number])], at_once=1)
+    """Say what a single run would do and cost."""
+    with stand_in(Path(config.cache)) as cache:
+        foretell(Console(), [[]], [config.model_copy(update={"cache": str(cache)})], 1)
 
 
-def _admitted(job: Job) -> Found:
-    """The state of a run; a result of other code is admitted where the user accepts it."""
-    found = look(job.folder, job.code)
-    if found.state == "stale" and job.config.accept_code:
-        accept(job.folder, found.status, job.code)
-        return replace(found, state="finished")
-    return found
+def foretell(
+    console: Console, combinations: Sequence[Sequence[str]], configs: Sequence[RunConfig], at_once: int
+) -> None:
+    """Say what is missing and what it would cost, and write nothing."""
+    jobs = plan(combinations, configs)
+    found = look_up(jobs)
+    console.print(headline(len(combinations), jobs, found), highlight=False, soft_wrap=True)
+    estimate(console, jobs, [job for job in jobs if is_missing(job, found[job.number])], at_once)
 
 
 def is_missing(job: Job, found: Found) -> bool:

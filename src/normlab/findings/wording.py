@@ -1,0 +1,136 @@
+"""Verdicts and numbers as people read them: the one place where either becomes text, for every reader.
+
+Terminal, page, LaTeX, W&B and the sensitivity tables show what these functions give. Logarithms of ratios are shown as
+factors, accuracies in points (hundredths), everything else in the metric's own unit.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from normlab.findings.finding import Finding
+from normlab.findings.formula import parse
+from normlab.findings.verdict import Bound, Estimate, Reason, Verdict
+
+_SENTENCES: dict[Reason, str] = {
+    Reason.NONE: "",
+    Reason.OPPOSITE: "opposite",
+    Reason.IRRELEVANT: "no relevant difference",
+    Reason.TOO_SMALL: "too small",
+    Reason.DIFFERENT: "different",
+    Reason.BOUNDS_HOLD: "{count} bounds hold",
+    Reason.BOUNDS_BROKEN: "{broken} of {count} bounds broken",
+    Reason.AT_MARGIN: "the interval includes the margin",
+    Reason.BOTH_FAILED: "both failed: every arm of {contrast} diverged or is at chance",
+    Reason.NO_SPREAD: "no spread: all pairs of {contrast} are equal, which proves nothing",
+    Reason.NO_RUNS: "no runs",
+    Reason.NO_SHARED_SEEDS: "no seeds in common",
+    Reason.INCOMPLETE: "incomplete: {cell} has {n} of {planned} seeds",
+    Reason.TOO_FEW_SEEDS: "{planned} seeds are too few for a verdict, which needs {least}",
+    Reason.EDGE: "edge: {cell} is best at an end of the rates tried, {point:g}",
+    Reason.UNUSABLE: "{problem}",
+}
+
+
+def reason_words(verdict: Verdict) -> str:
+    """Why a verdict came out, in a clause; empty where the interval says it."""
+    try:
+        return _SENTENCES[verdict.reason].format_map(verdict.facts)
+    except (KeyError, ValueError, TypeError):  # a file of another version, or edited by hand
+        return verdict.reason.replace("_", " ")
+
+
+def estimate_words(estimate: Estimate, digits: int = 3) -> str:
+    """Mean and interval: `+3.4 points [+2.1, +4.7]`, `1.12 times [1.08, 1.16]`, `+0.151 [+0.142, +0.161]`."""
+    mean, *interval = numbers(estimate, digits)
+    unit = unit_of(estimate.metric, ratio=estimate.ratio)
+    return f"{mean}{f' {unit}' if unit else ''} [{', '.join(interval)}]"
+
+
+def numbers(estimate: Estimate, digits: int = 3) -> tuple[str, str, str]:
+    """Mean, low and high, each as text without its unit."""
+    values = (estimate.mean, estimate.interval.low, estimate.interval.high)
+    mean, low, high = (number(value, estimate.metric, ratio=estimate.ratio, digits=digits) for value in values)
+    return mean, low, high
+
+
+def value_words(estimate: Estimate, value: float) -> str:
+    """One seed's value of a contrast, with its unit."""
+    unit = unit_of(estimate.metric, ratio=estimate.ratio)
+    return f"{number(value, estimate.metric, ratio=estimate.ratio, digits=4)}{f' {unit}' if unit else ''}"
+
+
+def number(value: float, metric: str, *, ratio: bool, digits: int = 3) -> str:
+    """A difference of a metric, or a ratio from its logarithm."""
+    if ratio:
+        return f"{math.exp(value) if value < 700 else math.inf:.{digits}g}"
+    return f"{value * scale_of(metric):+.{digits}g}".replace("-", "\N{MINUS SIGN}").replace("e\N{MINUS SIGN}", "e-")
+
+
+def scale_of(metric: str) -> float:
+    """What differences of a metric are multiplied by where they are shown: accuracies are shown in points."""
+    return 100.0 if in_points(metric) else 1.0
+
+
+def in_points(metric: str) -> bool:
+    """Is it a share of 1 of which people speak in hundredths?"""
+    name = re.sub(r"@\d+$", "", metric).rpartition("/")[2]
+    return name == "accuracy" or name.endswith("_accuracy")
+
+
+def unit_of(metric: str, *, ratio: bool) -> str:
+    """Behind a number: points, times, or nothing."""
+    return "times" if ratio else "points" if in_points(metric) else ""
+
+
+def margin_words(finding_or_verdict: Finding | Verdict, metric: str) -> str:
+    """`1 point`, `a factor of 1.05`, `0.02`; empty for rule=exact."""
+    margin = finding_or_verdict.margin
+    if margin is None:
+        return ""
+    if finding_or_verdict.rule == "ratio":
+        return f"a factor of {margin:g}"
+    shown = f"{margin * scale_of(metric):.6g}"
+    return f"{shown} point{'s' * (shown != '1')}" if in_points(metric) else shown
+
+
+def level_words(level: float) -> str:
+    """`99.2 %`."""
+    return f"{100 * level:.1f}".removesuffix(".0") + "\N{NO-BREAK SPACE}%"
+
+
+def formula_words(finding: Finding, estimate: Estimate) -> str:
+    """The contrast as its numbers are signed, positive in favour of the claim; of a ratio as a quotient."""
+    flipped = finding.better == "lower" and estimate.metric == finding.metric
+    return parse(estimate.formula).signed(flipped=flipped, ratio=estimate.ratio)
+
+
+def bound_words(bound: Bound) -> str:
+    """`train/examples = 0.2 … 0.3, expected ≥ 0.1`."""
+    found = f"{bound.low:.4g}" if bound.low == bound.high else f"{bound.low:.4g} … {bound.high:.4g}"
+    return f"{bound.metric} = {found}, expected {_between(bound.least, bound.most)}{'' if bound.holds else ': broken'}"
+
+
+def p_words(p: float) -> str:
+    """Of `family_p`."""
+    return f"p = {p:.2g} against the margin, by Holm's method"
+
+
+def numbers_of(verdict: Verdict, finding: Finding) -> Sequence[str]:
+    """A line for each contrast and bound."""
+    lines = []
+    for estimate in verdict.estimates:
+        level = f"{level_words(estimate.interval.level)} interval"
+        shown = f"{formula_words(finding, estimate)} = {estimate_words(estimate, 4)}"
+        margin = f", margin {margin_words(verdict, finding.metric)}" if verdict.margin is not None else ""
+        lines.append(f"{estimate.name}: {shown}, {level}, n = {len(estimate.seeds)}{margin}")
+    return [*lines, *(f"{bound.cell}: {bound_words(bound)}" for bound in verdict.bounds)]
+
+
+def _between(least: float | None, most: float | None) -> str:
+    if least is not None and least == most:
+        return f"exactly {least:g}"
+    parts = ([f"≥ {least:g}"] if least is not None else []) + ([f"≤ {most:g}"] if most is not None else [])
+    return " and ".join(parts)

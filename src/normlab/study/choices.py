@@ -1,0 +1,55 @@
+"""What a study is asked to do: its findings, the scale, and which choices of the command line its runs take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from normlab.config.schema import InputError
+from normlab.findings.finding import Finding, read_findings
+from normlab.study.scale import Scale, Study, read_study, single
+from normlab.sweep.compose import own_folders
+
+# what a user may choose for a whole study; the rest its findings fix
+_FREE = ("output", "cache", "logger", "launcher", "on_error", "accept_code", "rerun", "debug", "trainer", "hydra")
+_FREE_OF_TRAINER = ("accelerator", "devices", "nodes", "save_steps", "save_minutes")
+
+
+def chosen(cfg: DictConfig, conf: Path) -> tuple[Study, list[Finding]]:
+    """The study, or the finding as one; ours, or the user's."""
+    if cfg.get("study") and cfg.get("finding"):
+        raise InputError("choose study=... or finding=..., not both")
+    if cfg.get("study"):
+        return read_study(conf, str(cfg.study.name), own_folders(cfg))
+    findings = read_findings(conf, [str(cfg.finding.name)], own_folders(cfg))
+    return single(findings[0]), findings
+
+
+def users_choices(arguments: Iterable[str]) -> list[str]:
+    """What of the command line every run takes.
+
+    Raises:
+        InputError: a choice would change what the findings have fixed.
+    """
+    kept = []
+    for argument in arguments:
+        key = argument.partition("=")[0].lstrip("+~")
+        group, _, name = key.partition(".")
+        if key in ("study", "finding", "dry") or group == "scale":
+            continue
+        if group not in _FREE or (group == "trainer" and name and name not in _FREE_OF_TRAINER):
+            raise InputError(
+                f"{argument}: what a study runs is fixed by its findings in conf/finding; free are "
+                f"{', '.join(_FREE[:-1])} (of its options {', '.join(_FREE_OF_TRAINER)}) and scale"
+            )
+        kept.append(argument)
+    return kept
+
+
+def to_run(findings: Sequence[Finding], scale: Scale) -> tuple[list[Finding], list[Finding]]:
+    """Those that the scale runs, and those that it leaves out; one that is asked for alone is run if it can be."""
+    every = scale.findings == "all" or len(findings) == 1
+    run = [f for f in findings if scale.name in f.scales and (f.primary or every)]
+    return run, [f for f in findings if f not in run]

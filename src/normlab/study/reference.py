@@ -1,0 +1,43 @@
+"""The committed reference: learning rates for studies that don't tune, and estimates to compare with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from normlab.config.schema import InputError
+from normlab.findings.finding import Finding
+from normlab.findings.formula import Cell
+from normlab.findings.tuning import TuningScores
+from normlab.findings.verdict import Estimate, read_verdicts
+from normlab.folder.study_folder import StudyFolder
+from normlab.study.scale import Scale
+from normlab.study.stages import key_of, rates_of, scores_of, tuned_cells
+
+
+def reference_scores(finding: Finding, scale: Scale, reference: Path) -> dict[Cell, TuningScores]:
+    """The rates that the committed table has for the finding's cells.
+
+    Raises:
+        InputError: it has none, as after a change of the finding.
+    """
+    rows = StudyFolder(reference).read_tuning()
+    found = {}
+    for cell in tuned_cells(finding):
+        own = rates_of(rows, finding, key_of(finding, cell, scale))
+        if not own:
+            raise InputError(
+                f"results/reference/tuning.csv has no rates for {cell} of {finding.name} at scale={scale.name}: tune "
+                "it first, with scale.tuning=own"
+            )
+        found[cell] = scores_of(finding, own)
+    return found
+
+
+def reference_estimates(reference: Path) -> dict[str, tuple[str, Estimate]]:
+    """Of each committed finding with contrasts: the scale and the first of them."""
+    found = {}
+    for study in map(StudyFolder, sorted(reference.glob("*"))):
+        for verdict in read_verdicts(study.read_judged(), study.verdicts_file, []).values():
+            if verdict.estimates:
+                found[verdict.finding] = (verdict.scale, verdict.estimates[0])
+    return found
