@@ -1,0 +1,101 @@
+"""The two-way interval, seeds × blocks of examples: python scripts/simulate/examples.py (two minutes)."""
+
+from __future__ import annotations
+
+import numpy as np
+from populations import Array, Draw, exponential, lognormal, normal
+from report import rate, table, write
+
+from normlab.stats import guarded
+from normlab.stats.two_way import limits, two_way
+
+STUDIES = 20_000
+
+
+def crossed(
+    rng: np.random.Generator, shape: tuple[int, int, int], spreads: tuple[float, float, float], seeds: Draw
+) -> Array:
+    """[studies, seeds, blocks] with a mean of 0: a seed's effect, a block's and the rest's."""
+    studies, n, blocks = shape
+    seed, block, rest = spreads
+    return (
+        seed * seeds(rng, (studies, n, 1)) + block * normal(rng, (studies, 1, blocks)) + rest * normal(rng, shape)
+    )
+
+
+def binomial(rng: np.random.Generator, shape: tuple[int, int, int], size: int, spread: float) -> Array:
+    """Differences of accuracies from counts of right answers; examples differ in difficulty, seeds in skill."""
+    studies, n, blocks = shape
+    hard = rng.normal(1.0, 1.0, (studies, 1, blocks, size))
+    right = []
+    for _ in range(2):
+        skill = spread * rng.standard_normal((studies, n, 1, 1))
+        taste = 0.5 * rng.standard_normal((studies, 1, blocks, size))  # how an arm does on an example, whatever the seed
+        chance = 1 / (1 + np.exp(-(hard + skill + taste)))
+        right.append((rng.random(chance.shape) < chance).sum(axis=-1))
+    return np.asarray((right[0] - right[1]) / size)
+
+
+def row(name: str, draw: object, n: int, blocks: int, alpha: float) -> list[object]:
+    rng = np.random.default_rng(n * blocks)
+    weights = np.full(blocks, 1 / blocks)
+    missed, alone, width = 0, 0, []
+    for _ in range(STUDIES // 500):
+        d = draw(rng, (500, n, blocks))  # type: ignore[operator]
+        low, high = limits(d, weights, alpha)
+        own = guarded.limits(d @ weights, alpha)
+        missed += int(((low > 0) | (high < 0)).sum())
+        alone += int(((own[0] > 0) | (own[1] < 0)).sum())
+        width.append(np.mean((high - low) / (own[1] - own[0])))
+    return [
+        name,
+        n,
+        blocks,
+        rate(alone / STUDIES, alpha, STUDIES),
+        rate(missed / STUDIES, alpha, STUDIES),
+        f"{np.mean(width):.2f}",
+    ]
+
+
+def check() -> None:
+    """The many studies' limits are the one study's interval."""
+    d = np.random.default_rng(0).normal(size=(8, 10))
+    low, high = limits(d, np.full(10, 0.1), 0.05)
+    found = two_way(d, alpha=0.05).interval
+    assert (found.low, found.high) == (float(low), float(high))
+
+
+def main() -> None:
+    check()
+    scenarios = {
+        "seeds alone: 1, 0, 1": lambda r, s: crossed(r, s, (1, 0, 1), normal),
+        "blocks alone: 0, 3, 1": lambda r, s: crossed(r, s, (0, 3, 1), normal),
+        "both: 1, 3, 1": lambda r, s: crossed(r, s, (1, 3, 1), normal),
+        "rest alone: 0, 0, 1": lambda r, s: crossed(r, s, (0, 0, 1), normal),
+        "exponential seeds: 1, 1, 1": lambda r, s: crossed(r, s, (1, 1, 1), exponential),
+        "lognormal seeds, σ = 1: 1, 1, 1": lambda r, s: crossed(r, s, (1, 1, 1), lognormal(1.0)),
+        "counts of 25 an entry": lambda r, s: binomial(r, s, 25, 0.1),
+    }
+    tables = []
+    for alpha in (0.05, 0.05 / 6):
+        rows = [
+            row(name, draw, n, blocks, alpha)
+            for name, draw in scenarios.items()
+            for n, blocks in ((8, 20), (8, 60), (24, 20))
+            if not (name.startswith("counts") and blocks == 60)
+        ]
+        head = ["sd of seeds, blocks, rest", "seeds", "blocks", "misses: over seeds alone", "two-way", "width ratio"]
+        tables.append(f"**Level {1 - alpha:.2%}, nominal {alpha:.4f}**\n\n{table(head, rows)}")
+    body = "\n\n".join(tables)
+    write(
+        "examples",
+        f"""
+`python scripts/simulate/examples.py`: {STUDIES:,} studies a row; the truth is the mean over all seeds *and* all examples.
+
+{body}
+""",
+    )
+
+
+if __name__ == "__main__":
+    main()
