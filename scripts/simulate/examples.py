@@ -1,10 +1,13 @@
-"""The two-way interval, seeds × blocks of examples: python scripts/simulate/examples.py (two minutes)."""
+"""The two-way interval, seeds × blocks of examples.
+
+Run by python scripts/simulate/examples.py (two minutes on a free core).
+"""
 
 from __future__ import annotations
 
 import numpy as np
+from page import rate, table, write
 from populations import Array, Draw, exponential, lognormal, normal
-from report import rate, table, write
 
 from normlab.stats import guarded
 from normlab.stats.two_way import limits, two_way
@@ -18,9 +21,7 @@ def crossed(
     """[studies, seeds, blocks] with a mean of 0: a seed's effect, a block's and the rest's."""
     studies, n, blocks = shape
     seed, block, rest = spreads
-    return (
-        seed * seeds(rng, (studies, n, 1)) + block * normal(rng, (studies, 1, blocks)) + rest * normal(rng, shape)
-    )
+    return seed * seeds(rng, (studies, n, 1)) + block * normal(rng, (studies, 1, blocks)) + rest * normal(rng, shape)
 
 
 def binomial(rng: np.random.Generator, shape: tuple[int, int, int], size: int, spread: float) -> Array:
@@ -30,7 +31,9 @@ def binomial(rng: np.random.Generator, shape: tuple[int, int, int], size: int, s
     right = []
     for _ in range(2):
         skill = spread * rng.standard_normal((studies, n, 1, 1))
-        taste = 0.5 * rng.standard_normal((studies, 1, blocks, size))  # how an arm does on an example, whatever the seed
+        taste = 0.5 * rng.standard_normal(
+            (studies, 1, blocks, size)
+        )  # how an arm does on an example, whatever the seed
         chance = 1 / (1 + np.exp(-(hard + skill + taste)))
         right.append((rng.random(chance.shape) < chance).sum(axis=-1))
     return np.asarray((right[0] - right[1]) / size)
@@ -90,7 +93,8 @@ def main() -> None:
     write(
         "examples",
         f"""
-`python scripts/simulate/examples.py`: {STUDIES:,} studies a row; the truth is the mean over all seeds *and* all examples.
+`python scripts/simulate/examples.py`: {STUDIES:,} studies a row; the truth is the mean over all seeds *and* all
+examples.
 
 {body}
 """,

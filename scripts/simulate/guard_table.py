@@ -1,8 +1,8 @@
 """Calibrates the guarded interval's table: python scripts/simulate/guard_table.py (eight minutes on one core).
 
 For each n and alpha it seeks base, slope and start, so that the interval whose limit on the side of skewness a is
-mean ± t · base · exp(slope · max(0, a - start)) · s / √n misses the mean of every population in CALIBRATED with a chance
-of at most alpha, both sides together; of all such triples, the one with the shortest interval for normal seeds.
+mean ± t · base · exp(slope · max(0, a - start)) · s / √n misses the mean of every population in CALIBRATED with a
+chance of at most alpha, both sides together; of all such triples, the one with the shortest interval for normal seeds.
 """
 
 from __future__ import annotations

@@ -1,12 +1,15 @@
-"""Sequential verdicts, through the design and the judge's rule: python scripts/simulate/looks.py (four minutes)."""
+"""Sequential verdicts, through the design and the judge's rule.
+
+Run by python scripts/simulate/looks.py (one minute on a free core).
+"""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+from page import rate, table, write
 from populations import BEYOND, PROMISED, Array, Draw, normal
-from report import rate, table, write
 from scipy import stats
 
 from normlab.findings.verdict import state_of
@@ -15,7 +18,7 @@ from normlab.stats.sequential import Design
 
 FAMILY = 0.05 / 6
 DESIGN = Design((8, 12, 18, 24), FAMILY)
-STUDIES = 100_000
+STUDIES = 60_000
 
 
 def t_limits(d: Array, alpha: float) -> tuple[Array, Array]:
@@ -128,13 +131,14 @@ def costs() -> str:
 
 def main() -> None:
     check_rule()
+    looks = ", ".join(map(str, DESIGN.looks))
     spent = ", ".join(f"{value:.5f}" for value in DESIGN.spent)
     each = ", ".join(f"{DESIGN.error(look):.5f}" for look in DESIGN.looks)
     write(
         "looks",
         f"""
-`python scripts/simulate/looks.py`: {STUDIES:,} studies a row, looks at {", ".join(map(str, DESIGN.looks))} seeds, alpha = 0.05 / 6 = {FAMILY:.5f};
-spent after each look {spent}, each look's own error {each}.
+`python scripts/simulate/looks.py`: {STUDIES:,} studies a row, looks at {looks} seeds,
+alpha = 0.05 / 6 = {FAMILY:.5f}; spent after each look {spent}; each look's own error {each}.
 
 **False verdicts with the truth at the margin** (nominal {FAMILY:.4f}; any of six {0.05}):
 

@@ -1,4 +1,6 @@
-"""A thousand sessions of a hundred edits that change nothing: python scripts/simulate/sessions.py (three minutes).
+"""A thousand sessions of a hundred edits that change nothing.
+
+Run by python scripts/simulate/sessions.py (one minute on a free core).
 
 Edits are tried in turn against the best so far. Every improvised rule replaces the best by what it keeps, as people do.
 """
@@ -8,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from page import rate, table, write
 from populations import Array, Draw, contaminated, lognormal, normal, t3
-from report import rate, table, write
 
 from normlab.stats.keeping import STAKES, Session, evidence
 from normlab.stats.paired import bootstrap_interval, sign_flip_test
@@ -133,26 +135,34 @@ def main() -> None:
         "lognormal, σ = 1": lognormal(1.0),
     }
     rows = [[name, *(", ".join(false_keeps(rule, draw)) for draw in draws.values())] for name, rule in rules.items()]
-    lopsided = false_keeps(session(EDITS, skewed), lognormal(1.0)), false_keeps(session(EDITS, skewed), lambda r, s: -lognormal(1.0)(r, s))
+    lopsided = (
+        false_keeps(session(EDITS, skewed), lognormal(1.0)),
+        false_keeps(session(EDITS, skewed), lambda r, s: -lognormal(1.0)(r, s)),
+    )
     rng = np.random.default_rng(9)
     e = evidence(normal(rng, (200_000, MOST))).max(axis=1)
     ville = [[f"{level:g}", rate(float(np.mean(e >= 1 / level)), level, len(e))] for level in (0.05, 0.01, 0.001)]
     write(
         "sessions",
         f"""
-`python scripts/simulate/sessions.py`: {SESSIONS:,} sessions of {EDITS} edits that change nothing. Each cell: share of sessions with any false
-keep (to be at most 0.05; one standard error 0.007), mean number of false keeps. Scores per run have the column's distribution.
+`python scripts/simulate/sessions.py`: {SESSIONS:,} sessions of {EDITS} edits that change nothing. Each cell: share
+of sessions with any false
+keep (to be at most 0.05; one standard error 0.007), mean number of false keeps. Scores per run have the column's
+distribution.
 
 {table(["rule", *draws], rows)}
 
-The session's promise is for edits that leave both arms alike, or differences that are symmetric. Where an edit changes nothing but the
-shape, so that single differences are lognormal (σ = 1) with a mean of 0, the share with a false keep is {lopsided[0][0]}, and {lopsided[1][0]} mirrored.
+The session's promise is for edits that leave both arms alike, or differences that are symmetric. Where an edit
+changes nothing but the
+shape, so that single differences are lognormal (σ = 1) with a mean of 0, the share with a false keep is
+{lopsided[0][0]}, and {lopsided[1][0]} mirrored.
 
 **The chance that the evidence ever reaches 1 / level within {MOST} seeds** (200,000 null edits):
 
 {table(["level", "reached"], ville)}
 
-**What a true gain costs** ({MOST} seeds at most, λ in {", ".join(map(str, STAKES))}; 20,000 edits; share kept, mean seeds):
+**What a true gain costs** ({MOST} seeds at most, λ in {", ".join(map(str, STAKES))}; 20,000 edits; share kept, mean
+seeds):
 
 {power()}
 """,

@@ -1,20 +1,21 @@
 """A t interval of a mean that keeps its level where seeds are skewed.
 
-Student's t misses too often where the differences are skewed: at eight seeds and a level of 99.2 %, 4.5 % of the time for
-exponential differences and 8.7 % for lognormal ones, instead of 0.8 %. Those samples hold none of the rare large values,
-so that both the mean and the spread come out too small. The guarded interval multiplies t on each side:
+Student's t misses too often where the differences are skewed: at eight seeds and a level of 99.2 %, 4.5 % of the
+time for
+exponential differences and 8.7 % for lognormal ones, instead of 0.8 %. Those samples hold none of the rare large
+values, so that both the mean and the spread come out too small. The guarded interval multiplies t on each side:
 
     low  = mean - t · w(-g) · s / √n,     high = mean + t · w(g) · s / √n,
     w(a) = base · exp(slope · max(0, a - start)),     g = m₃ / m₂^1.5, the sample's skewness.
 
 That both limits of t must be moved by the sample's skewness is Johnson (1978, JASA 73:536); as his and Hall's (1992)
-corrections are first order in 1/√n and do too little at eight seeds and one in a hundred, base, slope and start come from a
-table, calibrated by simulation for each n and alpha (scripts/simulate/guard_table.py) so that the chance of a
-miss, both sides together, is at most alpha for normal, exponential and lognormal (σ ≤ 1) differences in either direction,
-and where one in ten is shifted by 3 sd. It is proven for these and others in docs/verdicts/simulation.md.
+corrections are first order in 1/√n and do too little at eight seeds and one in a hundred, base, slope and start come
+from a table, calibrated by simulation for each n and alpha (scripts/simulate/guard_table.py) so that the chance of a
+miss, both sides together, is at most alpha for normal, exponential and lognormal (σ ≤ 1) differences in either
+direction, and where one in ten is shifted by 3 sd. It is proven for these and others in docs/verdicts/simulation.md.
 
-No interval can hold for every population (Bahadur and Savage 1956): a collapse that no seed has shown is invisible. Rates
-of collapse are an outcome of their own (`rates.py`).
+No interval can hold for every population (Bahadur and Savage 1956): a collapse that no seed has shown is invisible.
+Rates of collapse are an outcome of their own (`rates.py`).
 """
 
 from __future__ import annotations
@@ -83,8 +84,10 @@ def interval(differences: Sequence[float] | Array, alpha: float = 0.05) -> Inter
 def widening(skew: ArrayLike, n: int, alpha: float) -> Array:
     """w(a): how many times t's reach the limit on the side of that skewness has.
 
-    The table's n and alpha next below are taken, whose factors are larger. Below the smallest alpha the factor is that of the
-    smallest: far out, t's tail probability falls with the same power of t in every population with a density (Hotelling 1961).
+    The table's n and alpha next below are taken, whose factors are larger. Below the smallest alpha the factor is
+    that of the
+    smallest: far out, t's tail probability falls with the same power of t in every population with a density
+    (Hotelling 1961).
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha={alpha}: one minus a level lies between 0 and 1")

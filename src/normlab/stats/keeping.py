@@ -4,12 +4,15 @@ Whoever tries a hundred edits and keeps what looks better keeps noise, and each 
 session fixes the chance that anything at all is kept that is no better: `alpha`, over all its edits.
 
 Within an edit, evidence is an e-process: a stake that a fair game multiplies. If the edit changes nothing, both arms of
-a pair are exchangeable, so that a difference is as likely as its negative whatever its size; betting a share tanh(λ |d|)
+a pair are exchangeable, so that a difference is as likely as its negative whatever its size; betting a share tanh(λ
+|d|)
 of the stake on the sign multiplies it by 1 + tanh(λ |d|) · sign(d), a martingale (de la Peña 1999, Ann. Probab. 27:537;
-Ramdas, Ruf, Larsson and Koolen 2020, arXiv 2009.03167). By Ville's inequality it ever reaches 1 / a with a chance of at most a:
+Ramdas, Ruf, Larsson and Koolen 2020, arXiv 2009.03167). By Ville's inequality it ever reaches 1 / a with a chance of
+at most a:
 one may look after every seed and stop whenever one likes. No spread needs to be known and no tail is too heavy.
 
-Over edits, error is spent by online fallback (Tian and Ramdas 2021, Stat. Methods Med. Res. 30:976): edit i may use its own share
+Over edits, error is spent by online fallback (Tian and Ramdas 2021, Stat. Methods Med. Res. 30:976): edit i may use
+its own share
 of alpha, and, if the edit before was kept, that one's too. It holds the chance of any false keep under any dependence.
 """
 
@@ -74,7 +77,9 @@ class Session:
             ValueError: all planned edits are decided, so that no error is left.
         """
         if self.planned is not None and len(self.kept) >= self.planned:
-            raise ValueError(f"all {self.planned} planned edits are decided: further ones need a new session and fresh seeds")
+            raise ValueError(
+                f"all {self.planned} planned edits are decided: further ones need a new session and fresh seeds"
+            )
         level = 0.0
         for i in range(len(self.kept) + 1):
             level = self.alpha * self._share(i) + (level if i and self.kept[i - 1] else 0.0)

@@ -14,7 +14,8 @@ MOST = 10_000
 def power(n: int, difference: float, sd: float, alpha: float = 0.05, wide: float = 1.0) -> float:
     """Chance that a two-sided paired t test at `alpha` finds a true difference, given the sd of differences.
 
-    `wide` is how many times t's reach the interval has (`guarded.widening`). By the quadrature of `equivalence_power`: scipy's noncentral t is not a number where the difference is many sd.
+    `wide` is how many times t's reach the interval has (`guarded.widening`). By the quadrature of
+    `equivalence_power`: scipy's noncentral t is not a number where the difference is many sd.
     """
     reach, error = wide * _half_widths(n, sd, alpha), sd / np.sqrt(n)
     beyond = stats.norm.sf((reach - difference) / error) + stats.norm.cdf((-reach - difference) / error)

@@ -1,8 +1,10 @@
 """How often runs fail: rates of divergence or collapse, their difference, and what a verdict about scores rests on.
 
-A run that diverges once in twenty is an outcome of its own. Averaged into the scores it spoils every interval of a mean:
+A run that diverges once in twenty is an outcome of its own. Averaged into the scores it spoils every interval of a
+mean:
 eight seeds that show none of it look perfectly normal (docs/verdicts/simulation.md). So failures are counted and
-tested here, exactly, and scores are compared on the seeds on which no run failed; `Failures.condition` says so in words.
+tested here, exactly, and scores are compared on the seeds on which no run failed; `Failures.condition` says so in
+words.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ class RateDifference:
 
 
 def rate_interval(count: int, n: int, alpha: float = 0.05) -> Interval:
-    """Clopper and Pearson's (1934) exact interval: 0 of 8 is at most 37 %. Wilson's covers less than it says at few runs.
+    """Clopper and Pearson's (1934) exact interval: 0 of 8 is at most 37 %. Wilson's covers too little at few runs.
 
     Raises:
         ValueError: a count that is not among 0 to n, or no runs.
@@ -125,5 +127,7 @@ class Failures:
         if len(self.kept) == n:
             high = rate_interval(0, n).high
             return f"no run failed in {n} seeds; a rate of failure up to {high:.0%} an arm is not excluded (95 %)"
-        counts = " and ".join(f"{sum(arm)} of {name}" for arm, name in zip((self.first, self.second), names, strict=True))
+        counts = " and ".join(
+            f"{sum(arm)} of {name}" for arm, name in zip((self.first, self.second), names, strict=True)
+        )
         return f"on the {len(self.kept)} of {n} seeds on which no run failed; {counts} failed"

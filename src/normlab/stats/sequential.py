@@ -1,14 +1,17 @@
 """Verdicts at looks fixed in advance: alpha is spent over the looks, and what is decided stops.
 
-A design names the numbers of seeds at which a finding may be judged, such as 8, 12, 18 and 24, and the error that all of
-them share. By the spending function of Kim and DeMets (1987, Biometrika 74:149), α*(t) = α · t^2 with t = n / cap, a look
+A design names the numbers of seeds at which a finding may be judged, such as 8, 12, 18 and 24, and the error that
+all of
+them share. By the spending function of Kim and DeMets (1987, Biometrika 74:149), α*(t) = α · t^2 with t = n / cap, a
+look
 may spend what α* has grown by since the look before (Lan and DeMets 1983). The interval of each look has that increment
 as its own error, so that all of a design's intervals hold together with a chance of at least 1 - α: repeated
 confidence intervals (Jennison and Turnbull 1989). The looks' errors are added up instead of integrated over the joint
 distribution of their t: published boundaries assume normal seeds, the sum holds for whatever the interval holds for.
 At the last look of 8, 12, 18, 24 it costs normal seeds 5 % of the interval's width.
 
-Whoever stops only at a planned look, because the interval then decides, or goes on because it does not, may do so by any rule.
+Whoever stops only at a planned look, because the interval then decides, or goes on because it does not, may do so by
+any rule.
 """
 
 from __future__ import annotations
@@ -61,7 +64,9 @@ class Design:
             ValueError: as the class, or the cap lies below the first look.
         """
         if not looks or cap < looks[0]:
-            raise ValueError(f"a cap of {cap} seeds lies below the first look, {looks[0] if looks else 'which is missing'}")
+            raise ValueError(
+                f"a cap of {cap} seeds lies below the first look, {looks[0] if looks else 'which is missing'}"
+            )
         return cls((*(look for look in looks if look < cap), cap), alpha)
 
     @property
@@ -86,7 +91,7 @@ class Design:
         return self.spent[index] - (self.spent[index - 1] if index else 0.0)
 
     def limits(self, values: ArrayLike, look: int) -> tuple[Array, Array]:
-        """Low and high at a look for many studies at once, [..., seeds] → [...]; only for simulations of many studies."""
+        """Low and high at a look of many studies at once, [..., seeds] → [...]: for simulations."""
         return guarded.limits(values, self.error(look))
 
     def interval(self, differences: Sequence[float], look: int, left_out: int = 0) -> Interval:
@@ -95,7 +100,7 @@ class Design:
         Args:
             differences: one a seed, all seeds up to this look.
             look: the number of seeds planned.
-            left_out: of these, seeds without a difference, as a run of theirs failed; fixed by the runs, never by choice.
+            left_out: of these, seeds without a difference, as a run of theirs failed; never by choice.
 
         Raises:
             ValueError: no such look, another number of seeds than planned, or as `guarded.interval`.
@@ -103,7 +108,9 @@ class Design:
         self.error(look)
         if len(differences) + left_out != look:
             without = f" and {left_out} without a difference" if left_out else ""
-            raise ValueError(f"the look at {look} seeds has {len(differences)}{without}: judge all of them, and no others")
+            raise ValueError(
+                f"the look at {look} seeds has {len(differences)}{without}: judge all of them, and no others"
+            )
         low, high = self.limits(differences, look)
         return Interval(float(low), float(high), 1 - self.alpha)
 

@@ -1,14 +1,16 @@
 """The error of seeds and that of the test's examples in one interval.
 
 A difference of accuracies has two sources of error: other seeds would have trained other networks, other examples would
-have been other questions. With d[s, b] the arms' difference on seed s and block b of examples, crossed random effects are
+have been other questions. With d[s, b] the arms' difference on seed s and block b of examples, crossed random
+effects are
 
     d[s, b] = μ + seed[s] + block[b] + rest[s, b]
 
 (Owen 2007, Ann. Appl. Stat. 1:386). Each way's mean has an interval of its own, over the seeds' means by the guarded
 interval and over the blocks' means by t, and both are put together by the method of variance estimates recovery
 (MOVER: Zou and Donner 2008, Stat. Med. 27:1693), low = mean - √((mean - low₁)² + (mean - low₂)²), high likewise. The
-rest's variance is counted in both ways, as in Owen's bootstrap, so that the interval is rather too wide than too narrow.
+rest's variance is counted in both ways, as in Owen's bootstrap, so that the interval is rather too wide than too
+narrow.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ def two_way(differences: ArrayLike, sizes: Sequence[int] | None = None, alpha: f
     """
     d = np.asarray(differences, dtype=np.float64)
     if d.ndim != 2:
-        raise ValueError(f"differences are seeds × blocks, not of shape {d.shape}")
+        raise ValueError(f"differences are seeds by blocks, not of shape {d.shape}")
     if d.shape[1] < LEAST_BLOCKS:
         raise ValueError(f"an interval over examples needs at least {LEAST_BLOCKS} blocks, not {d.shape[1]}")
     weights = _weights(d.shape[1], sizes)
