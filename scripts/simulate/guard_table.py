@@ -2,7 +2,8 @@
 
 For each n and alpha it seeks base, slope and start, so that the interval whose limit on the side of skewness a is
 mean ± t · base · exp(slope · max(0, a - start)) · s / √n misses the mean of every population in CALIBRATED with a
-chance of at most alpha, both sides together; of all such triples, the one with the shortest interval for normal seeds.
+chance of at most alpha, both sides together; of all such triples, the one with the shortest interval for normal
+seeds.
 """
 
 from __future__ import annotations

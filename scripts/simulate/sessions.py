@@ -2,7 +2,8 @@
 
 Run by python scripts/simulate/sessions.py (one minute on a free core).
 
-Edits are tried in turn against the best so far. Every improvised rule replaces the best by what it keeps, as people do.
+Edits are tried in turn against the best so far. Every improvised rule replaces the best by what it keeps, as people
+do.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """A t interval of a mean that keeps its level where seeds are skewed.
 
-Student's t misses too often where the differences are skewed: at eight seeds and a level of 99.2 %, 4.5 % of the
-time for
-exponential differences and 8.7 % for lognormal ones, instead of 0.8 %. Those samples hold none of the rare large
+Student's t misses too often where the differences are skewed: at eight seeds and a level of 99.2 %, 4.5 % of the time
+for exponential differences and 8.7 % for lognormal ones, instead of 0.8 %. Those samples hold none of the rare large
 values, so that both the mean and the spread come out too small. The guarded interval multiplies t on each side:
 
     low  = mean - t · w(-g) · s / √n,     high = mean + t · w(g) · s / √n,

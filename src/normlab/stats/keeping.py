@@ -3,17 +3,16 @@
 Whoever tries a hundred edits and keeps what looks better keeps noise, and each later edit is compared with it. A
 session fixes the chance that anything at all is kept that is no better: `alpha`, over all its edits.
 
-Within an edit, evidence is an e-process: a stake that a fair game multiplies. If the edit changes nothing, both arms of
-a pair are exchangeable, so that a difference is as likely as its negative whatever its size; betting a share tanh(λ
-|d|)
-of the stake on the sign multiplies it by 1 + tanh(λ |d|) · sign(d), a martingale (de la Peña 1999, Ann. Probab. 27:537;
-Ramdas, Ruf, Larsson and Koolen 2020, arXiv 2009.03167). By Ville's inequality it ever reaches 1 / a with a chance of
-at most a:
-one may look after every seed and stop whenever one likes. No spread needs to be known and no tail is too heavy.
+Within an edit, evidence is an e-process: a stake that a fair game multiplies. If the edit changes nothing, both arms
+of a pair are exchangeable, so that a difference is as likely as its negative whatever its size; betting a share
+tanh(λ |d|) of the stake on the sign multiplies it by 1 + tanh(λ |d|) · sign(d), a martingale (de la Peña 1999, Ann.
+Probab. 27:537; Ramdas, Ruf, Larsson and Koolen 2020, arXiv 2009.03167). By Ville's inequality it ever reaches 1 / a
+with a chance of at most a: one may look after every seed and stop whenever one likes. No spread needs to be known and
+no tail is too heavy.
 
 Over edits, error is spent by online fallback (Tian and Ramdas 2021, Stat. Methods Med. Res. 30:976): edit i may use
-its own share
-of alpha, and, if the edit before was kept, that one's too. It holds the chance of any false keep under any dependence.
+its own share of alpha, and, if the edit before was kept, that one's too. It holds the chance of any false keep under
+any dependence.
 """
 
 from __future__ import annotations

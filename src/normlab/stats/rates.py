@@ -1,9 +1,8 @@
 """How often runs fail: rates of divergence or collapse, their difference, and what a verdict about scores rests on.
 
 A run that diverges once in twenty is an outcome of its own. Averaged into the scores it spoils every interval of a
-mean:
-eight seeds that show none of it look perfectly normal (docs/verdicts/simulation.md). So failures are counted and
-tested here, exactly, and scores are compared on the seeds on which no run failed; `Failures.condition` says so in
+mean: eight seeds that show none of it look perfectly normal (docs/verdicts/simulation.md). So failures are counted
+and tested here, exactly, and scores are compared on the seeds on which no run failed; `Failures.condition` says so in
 words.
 """
 

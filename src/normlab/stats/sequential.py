@@ -1,14 +1,13 @@
 """Verdicts at looks fixed in advance: alpha is spent over the looks, and what is decided stops.
 
-A design names the numbers of seeds at which a finding may be judged, such as 8, 12, 18 and 24, and the error that
-all of
-them share. By the spending function of Kim and DeMets (1987, Biometrika 74:149), α*(t) = α · t^2 with t = n / cap, a
-look
-may spend what α* has grown by since the look before (Lan and DeMets 1983). The interval of each look has that increment
-as its own error, so that all of a design's intervals hold together with a chance of at least 1 - α: repeated
-confidence intervals (Jennison and Turnbull 1989). The looks' errors are added up instead of integrated over the joint
-distribution of their t: published boundaries assume normal seeds, the sum holds for whatever the interval holds for.
-At the last look of 8, 12, 18, 24 it costs normal seeds 5 % of the interval's width.
+A design names the numbers of seeds at which a finding may be judged, such as 8, 12, 18 and 24, and the error that all
+of them share. By the spending function of Kim and DeMets (1987, Biometrika 74:149), α*(t) = α · t^2 with t = n / cap,
+a look may spend what α* has grown by since the look before (Lan and DeMets 1983). The interval of each look has that
+increment as its own error, so that all of a design's intervals hold together with a chance of at least 1 - α:
+repeated confidence intervals (Jennison and Turnbull 1989). The looks' errors are added up instead of integrated over
+the joint distribution of their t: published boundaries assume normal seeds, the sum holds for whatever the interval
+holds for. At the last look of 8, 12, 18, 24 it costs normal seeds 4 % of the interval's width (t must reach 3.24
+instead of 3.10).
 
 Whoever stops only at a planned look, because the interval then decides, or goes on because it does not, may do so by
 any rule.

@@ -1,7 +1,7 @@
 """The error of seeds and that of the test's examples in one interval.
 
-A difference of accuracies has two sources of error: other seeds would have trained other networks, other examples would
-have been other questions. With d[s, b] the arms' difference on seed s and block b of examples, crossed random
+A difference of accuracies has two sources of error: other seeds would have trained other networks, other examples
+would have been other questions. With d[s, b] the arms' difference on seed s and block b of examples, crossed random
 effects are
 
     d[s, b] = μ + seed[s] + block[b] + rest[s, b]
