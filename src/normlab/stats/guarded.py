@@ -84,9 +84,8 @@ def widening(skew: ArrayLike, n: int, alpha: float) -> Array:
     """w(a): how many times t's reach the limit on the side of that skewness has.
 
     The table's n and alpha next below are taken, whose factors are larger. Below the smallest alpha the factor is
-    that of the
-    smallest: far out, t's tail probability falls with the same power of t in every population with a density
-    (Hotelling 1961).
+    that of the smallest: far out, t's tail probability falls with the same power of t in every population with a
+    density (Hotelling 1961).
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha={alpha}: one minus a level lies between 0 and 1")

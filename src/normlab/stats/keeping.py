@@ -13,6 +13,10 @@ no tail is too heavy.
 Over edits, error is spent by online fallback (Tian and Ramdas 2021, Stat. Methods Med. Res. 30:976): edit i may use
 its own share of alpha, and, if the edit before was kept, that one's too. It holds the chance of any false keep under
 any dependence.
+
+What is promised concerns edits that change nothing, or differences that are symmetric. An edit with which most seeds
+gain a little and a few lose much is kept for the many, even if the mean gains nothing: failures are to be counted
+apart (`rates.py`).
 """
 
 from __future__ import annotations
