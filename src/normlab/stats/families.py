@@ -19,7 +19,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def share_interval(count: int, n: int, alpha: float = 0.05) -> Interval:
-    """Wilson's interval of a share such as the runs that diverged."""
+    """Wilson's (1927) interval of a share; it covers less than its level for rare events: see `rates.rate_interval`."""
     found = stats.binomtest(count, n).proportion_ci(1 - alpha, method="wilson")
     return Interval(float(found.low), float(found.high), 1 - alpha)
 

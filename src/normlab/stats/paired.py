@@ -1,8 +1,8 @@
 """Two arms compared on the same seeds. The unit is the seed; every function takes its difference, one a seed.
 
-The interval that decides is the paired t interval: at the eight to ten seeds that studies have, percentile
-bootstrap intervals cover too little. Beside it, for reading: an exact test that assumes only symmetry, a bootstrap
-interval, and the effect size.
+The paired t interval holds its level for normal differences; for skewed ones it does not, so that the interval that
+decides is the guarded one (`guarded.py`). Beside it, for reading: an exact test that assumes only symmetry, and the
+effect size.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Comparison:
     """What n paired seeds say of a difference.
 
     mean, sd     of the differences, in the metric's unit
-    interval     paired t; decides
+    interval     paired t; holds its level for normal differences
     p            two-sided paired t test of a mean of 0
     sign_flip_p  exact two-sided test that the differences are symmetric about 0; at least 2 / 2^n
-    bootstrap    BCa interval of the mean
+    bootstrap    BCa interval of the mean; covers less than its level says, see `bootstrap_interval`
     effect       mean / sd (Cohen's d_z), corrected for its bias at small n (Hedges 1981)
     """
 
@@ -112,7 +112,11 @@ def sign_flip_test(differences: Sequence[float] | NDArray[np.float64]) -> float:
 
 
 def bootstrap_interval(differences: Sequence[float] | NDArray[np.float64], alpha: float = 0.05) -> Interval:
-    """BCa interval of the mean (Efron 1987); equal differences have an interval of no width."""
+    """BCa interval of the mean (Efron 1987); equal differences have an interval of no width.
+
+    It does not keep its level at few seeds, not even for normal differences (docs/verdicts/simulation.md): not to be
+    printed as an interval of that level.
+    """
     d = _checked(differences)
     if np.ptp(d) == 0:
         return Interval(float(d[0]), float(d[0]), 1 - alpha)

@@ -11,23 +11,24 @@ from scipy import stats
 MOST = 10_000
 
 
-def power(n: int, difference: float, sd: float, alpha: float = 0.05) -> float:
+def power(n: int, difference: float, sd: float, alpha: float = 0.05, wide: float = 1.0) -> float:
     """Chance that a two-sided paired t test at `alpha` finds a true difference, given the sd of differences.
 
-    By the quadrature of `equivalence_power`: scipy's noncentral t is not a number where the difference is many sd.
+    `wide` is how many times t's reach the interval has (`guarded.widening`). By the quadrature of
+    `equivalence_power`: scipy's noncentral t is not a number where the difference is many sd.
     """
-    reach, error = _half_widths(n, sd, alpha), sd / np.sqrt(n)
+    reach, error = wide * _half_widths(n, sd, alpha), sd / np.sqrt(n)
     beyond = stats.norm.sf((reach - difference) / error) + stats.norm.cdf((-reach - difference) / error)
     return float(np.mean(beyond))
 
 
-def equivalence_power(n: int, margin: float, sd: float, alpha: float = 0.05) -> float:
+def equivalence_power(n: int, margin: float, sd: float, alpha: float = 0.05, wide: float = 1.0) -> float:
     """Chance that the interval of level 1 - alpha lies inside ±margin when the true difference is 0.
 
     The interval's half width h is t · s / √n, with s² ~ sd² χ²(n-1) / (n-1); given s the mean is normal, so the
     chance is the mean of P(|mean| < margin - h) over s (Schuirmann 1987), by quadrature over the quantiles of χ².
     """
-    room = np.maximum(margin - _half_widths(n, sd, alpha), 0)
+    room = np.maximum(margin - wide * _half_widths(n, sd, alpha), 0)
     return float(np.mean(2 * stats.norm.cdf(room * np.sqrt(n) / sd) - 1))
 
 
@@ -40,15 +41,15 @@ def _half_widths(n: int, sd: float, alpha: float) -> NDArray[np.float64]:
 
 def seeds_needed(difference: float, sd: float, alpha: float = 0.05, wanted: float = 0.8) -> int:
     """Fewest seeds with which a true difference is found with that chance."""
-    return _fewest(lambda n: power(n, difference, sd, alpha), wanted)
+    return fewest(lambda n: power(n, difference, sd, alpha), wanted)
 
 
 def seeds_for_equivalence(margin: float, sd: float, alpha: float = 0.05, wanted: float = 0.8) -> int:
     """Fewest seeds with which two equal arms are shown to differ by less than the margin."""
-    return _fewest(lambda n: equivalence_power(n, margin, sd, alpha), wanted)
+    return fewest(lambda n: equivalence_power(n, margin, sd, alpha), wanted)
 
 
-def _fewest(chance: Callable[[int], float], wanted: float) -> int:
+def fewest(chance: Callable[[int], float], wanted: float) -> int:
     """The first n from 2 at which a growing chance reaches what is wanted; `MOST` if none does."""
     low, high = 2, 2
     while chance(high) < wanted:

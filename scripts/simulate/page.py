@@ -1,0 +1,32 @@
+"""Where the tables go: docs/verdicts/simulation.md, one section for each script."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "verdicts" / "simulation.md"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def rate(share: float, bound: float | None = None, studies: int = 0) -> str:
+    """A share; in bold with a cross where it is above its bound by more than three standard errors."""
+    text = f"{share:.4f}" if share < 0.1 else f"{share:.3f}"
+    above = bound is not None and share > bound + 3 * (bound * (1 - bound) / studies) ** 0.5
+    return f"**{text} ✗**" if above else text
+
+
+def write(section: str, text: str) -> None:
+    """Replaces what stands between the page's marks of that section."""
+    page = PAGE.read_text(encoding="utf-8")
+    marks = re.compile(rf"(<!-- {section} -->\n).*?(<!-- end of {section} -->)", re.DOTALL)
+    if not marks.search(page):
+        raise SystemExit(f"{PAGE} has no marks of {section}")
+    PAGE.write_text(marks.sub(lambda m: f"{m[1]}\n{text.strip()}\n\n{m[2]}", page), encoding="utf-8")
+    print(text)

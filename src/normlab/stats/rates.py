@@ -1,0 +1,132 @@
+"""How often runs fail: rates of divergence or collapse, their difference, and what a verdict about scores rests on.
+
+A run that diverges once in twenty is an outcome of its own. Averaged into the scores it spoils every interval of a
+mean: eight seeds that show none of it look perfectly normal (docs/verdicts/simulation.md). So failures are counted
+and tested here, exactly, and scores are compared on the seeds on which no run failed; `Failures.condition` says so in
+words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from normlab.stats.families import shares_differ
+from normlab.stats.paired import Interval
+
+
+@dataclass(frozen=True)
+class RateDifference:
+    """Two arms' rates, first minus second.
+
+    counts    failures of each arm
+    n         runs of each arm
+    interval  of the difference; covers with at least its level whatever the rates are
+    p         two-sided, exact, of equal rates: McNemar's test if paired, otherwise Fisher's
+    """
+
+    counts: tuple[int, int]
+    n: tuple[int, int]
+    difference: float
+    interval: Interval
+    p: float
+    paired: bool
+
+
+def rate_interval(count: int, n: int, alpha: float = 0.05) -> Interval:
+    """Clopper and Pearson's (1934) exact interval: 0 of 8 is at most 37 %. Wilson's covers too little at few runs.
+
+    Raises:
+        ValueError: a count that is not among 0 to n, or no runs.
+    """
+    if n < 1 or not 0 <= count <= n:
+        raise ValueError(f"{count} of {n} runs is no rate")
+    found = stats.binomtest(count, n).proportion_ci(1 - alpha, method="exact")
+    return Interval(float(found.low), float(found.high), 1 - alpha)
+
+
+def paired_rates(first: Sequence[bool], second: Sequence[bool], alpha: float = 0.05) -> RateDifference:
+    """Failures of two arms on the same seeds, entry by entry.
+
+    With b seeds on which only the first failed and c only the second, the difference of the rates is that of the
+    shares b / n and c / n. Each share's Clopper–Pearson interval has half of alpha (Bonferroni), and the difference's
+    reaches from one's low minus the other's high to the reverse. p is McNemar's exact (1947): b of b + c at one half.
+
+    Raises:
+        ValueError: arms of unequal length, or no seeds.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"pairs need one run of each arm a seed, not {len(first)} and {len(second)}")
+    n = len(first)
+    one, two = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    only_first, only_second = int((one & ~two).sum()), int((two & ~one).sum())
+    b, c = rate_interval(only_first, n, alpha / 2), rate_interval(only_second, n, alpha / 2)
+    discordant = only_first + only_second
+    return RateDifference(
+        counts=(int(one.sum()), int(two.sum())),
+        n=(n, n),
+        difference=(only_first - only_second) / n,
+        interval=Interval(b.low - c.high, b.high - c.low, 1 - alpha),
+        p=float(stats.binomtest(only_first, discordant).pvalue) if discordant else 1.0,
+        paired=True,
+    )
+
+
+def unpaired_rates(first: tuple[int, int], second: tuple[int, int], alpha: float = 0.05) -> RateDifference:
+    """Failures of two independent arms, (count, n) each.
+
+    Each rate's Clopper–Pearson interval has the level √(1 - alpha), so that both hold with 1 - alpha.
+
+    Raises:
+        ValueError: a count that is not among 0 to n, or no runs.
+    """
+    each = 1 - np.sqrt(1 - alpha)
+    one, two = rate_interval(*first, each), rate_interval(*second, each)
+    return RateDifference(
+        counts=(first[0], second[0]),
+        n=(first[1], second[1]),
+        difference=first[0] / first[1] - second[0] / second[1],
+        interval=Interval(one.low - two.high, one.high - two.low, 1 - alpha),
+        p=shares_differ(first, second),
+        paired=False,
+    )
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Which runs of two paired arms failed (diverged, collapsed or stayed at chance), one entry a seed."""
+
+    first: tuple[bool, ...]
+    second: tuple[bool, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.first) != len(self.second) or not self.first:
+            raise ValueError(f"pairs need one run of each arm a seed, not {len(self.first)} and {len(self.second)}")
+
+    @property
+    def kept(self) -> list[int]:
+        """Places of the seeds on which neither arm failed; the scores are compared on these."""
+        return [i for i, failed in enumerate(zip(self.first, self.second, strict=True)) if not any(failed)]
+
+    @property
+    def both_failed(self) -> bool:
+        """More than half of each arm's runs failed: nothing is to be said of their scores."""
+        return all(2 * sum(arm) > len(arm) for arm in (self.first, self.second))
+
+    def difference(self, alpha: float = 0.05) -> RateDifference:
+        """Of the rates, first arm minus second."""
+        return paired_rates(self.first, self.second, alpha)
+
+    def condition(self, names: tuple[str, str]) -> str:
+        """What a verdict about scores is conditional on, in a sentence."""
+        n = len(self.first)
+        if len(self.kept) == n:
+            high = rate_interval(0, n).high
+            return f"no run failed in {n} seeds; a rate of failure up to {high:.0%} an arm is not excluded (95 %)"
+        counts = " and ".join(
+            f"{sum(arm)} of {name}" for arm, name in zip((self.first, self.second), names, strict=True)
+        )
+        return f"on the {len(self.kept)} of {n} seeds on which no run failed; {counts} failed"

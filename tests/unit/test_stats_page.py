@@ -1,0 +1,34 @@
+"""The committed tables of simulations: every script has its section, and what is promised is kept there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "verdicts" / "simulation.md").read_text(encoding="utf-8")
+
+
+def section(name):
+    return re.search(rf"<!-- {name} -->(.*)<!-- end of {name} -->", PAGE, re.DOTALL)[1]
+
+
+@pytest.mark.parametrize("name", ["intervals", "looks", "failures", "examples", "sessions", "rejudged"])
+def test_every_script_has_written_its_tables(name):
+    assert (ROOT / "scripts" / "simulate" / f"{name}.py").exists()
+    assert f"python scripts/simulate/{name}.py" in section(name)
+    assert section(name).count("| --- |") >= 1
+
+
+def test_the_promised_populations_keep_their_level():
+    fixed = section("intervals").split("**Where nothing holds")[0]
+    looks = section("looks").split("**The same where")[0]
+    assert "lognormal, σ = 1, mirrored" in fixed
+    assert "lognormal, σ = 1, mirrored" in looks
+    assert "✗" not in fixed + looks
+
+
+def test_the_two_way_interval_keeps_its_level():
+    rows = [row.split(" | ") for row in section("examples").splitlines() if re.search(r" \| \d+ \| \d+ \| ", row)]
+    assert len(rows) == 38
+    assert not [row for row in rows if "✗" in row[4]]
