@@ -3,6 +3,10 @@
 `python train.py --help` lists the choices. The config is composed and checked before torch is imported.
 """
 
+from normlab.stopping.program import begin
+
+begin(__name__)
+
 import os
 import sys
 from functools import partial

@@ -13,6 +13,10 @@ Without a condition all that is known of the model is shown. Studies of your own
 
 from __future__ import annotations
 
+from normlab.stopping.program import begin
+
+begin(__name__)
+
 import argparse
 from collections.abc import Iterable
 from pathlib import Path

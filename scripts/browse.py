@@ -5,6 +5,10 @@ Opens `wandb leet` on them: curves, config and summary of every run; h shows its
 
 from __future__ import annotations
 
+from normlab.stopping.program import begin
+
+begin(__name__)
+
 import argparse
 import subprocess
 import sys

@@ -6,6 +6,10 @@ stale and damaged ones go with --yes. Finished runs are never removed, nor those
 
 from __future__ import annotations
 
+from normlab.stopping.program import begin
+
+begin(__name__)
+
 import argparse
 import sys
 from pathlib import Path

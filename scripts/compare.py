@@ -10,6 +10,10 @@ neither arm, or for one, says little about norms.
 
 from __future__ import annotations
 
+from normlab.stopping.program import begin
+
+begin(__name__)
+
 import argparse
 from pathlib import Path
 from statistics import fmean

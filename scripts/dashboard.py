@@ -10,6 +10,10 @@ With --offline it talks to no server and writes what it would send.
 
 from __future__ import annotations
 
+from normlab.stopping.program import begin
+
+begin(__name__)
+
 import argparse
 import os
 import tempfile

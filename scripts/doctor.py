@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from normlab.stopping.program import begin
+
+begin(__name__)
+
 import argparse
 import os
 import sys

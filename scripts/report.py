@@ -14,6 +14,10 @@ from disk, figures (SVG, PDF) and tables (LaTeX). While a study runs it shows wh
 
 from __future__ import annotations
 
+from normlab.stopping.program import begin
+
+begin(__name__)
+
 import argparse
 import sys
 from collections.abc import Sequence

@@ -7,6 +7,10 @@ Exit status 1 if something could not be uploaded.
 
 from __future__ import annotations
 
+from normlab.stopping.program import begin
+
+begin(__name__)
+
 import argparse
 import os
 import sys

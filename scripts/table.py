@@ -9,8 +9,11 @@ are left out unless --stale asks for them; several torch versions are refused un
 
 from __future__ import annotations
 
+from normlab.stopping.program import begin
+
+begin(__name__)
+
 import argparse
-import signal
 import sys
 from pathlib import Path
 
@@ -56,5 +59,4 @@ def show(asked: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is no error
     main()

@@ -136,7 +136,10 @@ def _fork(command: list[str], files: list[Any], inside: dict[str, Any], *, first
         import train
 
         from normlab.config.command_line import guard
+        from normlab.stopping.program import begin
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job ignores
+        begin("__main__")
         _arrange(inside, first)
         sys.argv = ["train.py", *command]
         with guard():

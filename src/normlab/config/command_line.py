@@ -1,6 +1,6 @@
 """What the command line answers when something is wrong: one clear message and an exit status.
 
-0 done · 1 a defect, with its traceback · 2 the input can't work · 130 Ctrl-C · 143 SIGTERM
+0 done · 1 a defect, with its traceback · 2 the input can't work · 129 terminal closed · 130 Ctrl-C · 143 SIGTERM
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from normlab.config.schema import InputError
+from normlab.stopping.request import stop_request
 
 CONF = Path(__file__).parents[3] / "conf"
 
@@ -31,6 +32,8 @@ def guard() -> Iterator[None]:
         print("stopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
+        if stop_request().signum is not None:  # a library turned the request into an error of its own
+            stop_request().obey()
         message = _words(error)
         if message is None or "debug=true" in sys.argv:
             raise

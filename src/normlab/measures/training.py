@@ -34,8 +34,8 @@ from normlab.probes.precise_statistics import PreciseStatistics
 from normlab.session.callbacks import Curve, Heartbeat, TrainingLog
 from normlab.session.progress import Bar
 from normlab.session.resumption import Noise, Resumption
-from normlab.session.session import build_task, build_trainer, interruptible, prepare
-from normlab.stopping.request import Stopped
+from normlab.session.session import build_task, build_trainer, prepare
+from normlab.stopping.request import Stopped, stop_request
 from normlab.tasks.task import Task
 
 GAP_BATCHES = 32  # at most, of the training split
@@ -77,8 +77,9 @@ def train(config: RunConfig, place: Place) -> tuple[dict[str, Any], list[Logger]
     if (steps := config.trainer.steps) is not None and steps < len(batches):
         # the epoch ends with the run, so that its validations spread over what is trained
         trainer.limit_train_batches = min(steps, config.trainer.batches or steps)
-    with interruptible(trainer), _ended_when_stopped(trainer):
+    with _ended_when_stopped(trainer):
         trainer.fit(task, batches, validation, ckpt_path=place.resume_checkpoint, weights_only=True)
+    stop_request().hold("finishing the run, as its last step is done")
     if not task.diverged:
         if curve.last_step != trainer.global_step:
             _validate_at_end(trainer, task, validation, curve, place)

@@ -20,7 +20,7 @@ from normlab.data.loader import Shares
 from normlab.folder.place import Place
 from normlab.folder.resume_points import ResumePoint, add_point
 from normlab.mirror.loggers import RunRecord
-from normlab.stopping.request import StopRequest
+from normlab.stopping.request import stop_request
 
 
 class Resumption(pl.Callback):
@@ -30,20 +30,20 @@ class Resumption(pl.Callback):
         self.place = place
         self.record = record
         self.options = options
-        self.request = StopRequest()
+        self.request = stop_request()
         self._saved_step = place.resume.step if place.resume else 0
         self._saved_at = time.monotonic()
         self._batch = 0  # of the epoch: those before it are done
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Go on with the next batch; hear signals, to which Lightning has set up its own answer just before."""
+        """Go on with the next batch; from here on a request to stop waits until it can be saved."""
         loader = trainer.train_dataloader
         assert loader is not None
         batches = loader.batch_sampler
         assert isinstance(batches, Shares)
         batches.skip = self._batch
         self._saved_at = time.monotonic()
-        self.request.listen()
+        self.request.hold("saving before the next step")
 
     def on_train_batch_start(self, trainer: pl.Trainer, task: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         """Save if it is time, stop if asked to."""

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +22,6 @@ from normlab.folder.place import Place
 from normlab.models.checkpoint import describe
 from normlab.session.checkpointing import AtomicCheckpointIO
 from normlab.session.devices import check_devices
-from normlab.stopping.request import Stopped
 from normlab.tasks.classification import Classification
 from normlab.tasks.language_modelling import LanguageModelling
 from normlab.tasks.task import Task
@@ -61,22 +57,6 @@ def quiet() -> None:
     warnings.filterwarnings("ignore", ".*", module="pytorch_lightning.trainer.connectors.*")
 
 
-@contextmanager
-def interruptible(trainer: pl.Trainer) -> Iterator[None]:
-    """Lightning ends the process on Ctrl-C and is deaf to a second one; give the interrupt back."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except Stopped:
-        raise
-    except SystemExit:
-        if trainer.interrupted:
-            raise KeyboardInterrupt from None
-        raise
-    finally:
-        signal.signal(signal.SIGINT, handler)
-
-
 def build_task(config: RunConfig, model: nn.Module, data: Data) -> Task:
     """The LightningModule for the config's goal."""
     common: dict[str, Any] = {
@@ -105,7 +85,7 @@ def build_trainer(config: RunConfig, place: Place, loggers: list[Logger], callba
         alone = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) == 1  # a command that starts its own processes
         # submitit requeues, after the run has saved
         plugins.append(LightningEnvironment() if several and alone else SLURMEnvironment(auto_requeue=False))
-    return pl.Trainer(
+    trainer = pl.Trainer(
         default_root_dir=place.folder,
         accelerator="cuda" if options.accelerator == "gpu" else "cpu",
         devices=options.devices,
@@ -129,3 +109,6 @@ def build_trainer(config: RunConfig, place: Place, loggers: list[Logger], callba
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
+    # Lightning's own handlers would end a test at SIGTERM with status 0, and have processes talk inside a handler
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer
