@@ -67,6 +67,6 @@ def _tolerant(stream: Any, descriptor: int) -> TextIO:
     if stream is not None:
         stream.flush()
         encoding, lines, through = stream.encoding, stream.line_buffering, stream.write_through
-        errors = stream.errors if stream.errors != "strict" else "replace"
+        errors = stream.errors if stream.errors == "backslashreplace" else "replace"  # others raise for some text
     buffer = io.BufferedWriter(Outlet(descriptor))
     return io.TextIOWrapper(buffer, encoding, errors, line_buffering=lines, write_through=through)
