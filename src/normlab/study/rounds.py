@@ -88,7 +88,7 @@ class Rounds:
         return after
 
     def _announce(self, jobs: Sequence[Job], what: str) -> None:
-        told = f"a worker was killed: {_counted(jobs)} {what}"
+        told = f"the launcher gave up: {_counted(jobs)} {what}"
         self.console.print(told, highlight=False, soft_wrap=True)
 
     def _await_others(self, jobs: Sequence[Job], outcomes: dict[int, Outcome]) -> None:
