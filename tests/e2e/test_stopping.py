@@ -135,7 +135,7 @@ def test_joblib_and_ctrl_c_in_a_terminal(seed, cache, tmp_path):
 def test_a_killed_worker_costs_no_run(cache, tmp_path):
     arguments = options("lstm", cache, tmp_path, *LONG)
     command = Command(["-m", "launcher=joblib", "hydra.launcher.n_jobs=2", *arguments, "seed=0,1,2"], os.environ)
-    command.until(lambda: owners(tmp_path))
+    command.until(lambda: any((folder / "progress.json").exists() for folder in runs(tmp_path)), limit=180)
     os.kill(owners(tmp_path)[0], signal.SIGKILL)
     ended = command.wait()
     assert ended.status == 0, ended.out + ended.err
