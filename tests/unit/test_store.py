@@ -1,6 +1,7 @@
 """Run folders: claims, records, and what state a folder is in."""
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from normlab.config.schema import InputError
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.folder.resume_points import ResumePoint, add_point, is_intact, list_points, newest_intact
 from normlab.runs.owner import Owner, is_alive, read_owner, this_process, write_owner
+from normlab.runs.run import _stop
 from normlab.runs.store import accept, claim, folder_of, look, tidy
+from normlab.stopping.request import Stopped
 
 
 def begin(tmp_path, code="code", **more):
@@ -291,3 +294,12 @@ def test_a_logged_value_that_changed_counts_as_damage(tmp_path):
     assert newest_intact(run.place.folder) == point
     record.write_text(record.read_text().replace("1", "3"))
     assert newest_intact(run.place.folder) is None
+
+
+def test_what_a_stopped_run_promises(tmp_path):
+    """Where the same command would resume; that it would begin anew where nothing was saved."""
+    run = begin(tmp_path)
+    stopped = Stopped(signal.SIGINT)
+    _stop(run, stopped)
+    assert stopped.__notes__ == ["The same command starts anew"]
+    assert read_json(run.place.folder / "status.json")["cause"] == "stopped by Ctrl-C before anything was saved"
