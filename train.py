@@ -3,6 +3,10 @@
 `python train.py --help` lists the choices. `normlab norm=layer model=lstm` does the same from any folder.
 """
 
+from normlab.stopping.program import begin
+
+begin(__name__)
+
 from normlab.commands.train import main, start
 
 __all__ = ["main", "start"]

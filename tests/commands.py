@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,7 @@ class Command:
             stdout=self._out,
             stderr=self._err,
             start_new_session=True,  # as in a terminal of its own: a group that Ctrl-C goes to
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
         )
 
     def wait(self, limit: float = 120) -> Ended:

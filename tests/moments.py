@@ -16,39 +16,44 @@ def arrange(at: dict[str, Any]) -> None:
     """Have a signal sent at a moment.
 
     Args:
-        at: {"signal": name} and one of
+        at: {"signal": name, or several separated by spaces} and one of
             "step": n: the training has done n steps
             "validation": n: this process has validated on n batches
             "change": n, "under": folder: this process is about to change a file there for the nth time; with
             "torn", what it was to give its final name is cut in half, as if it were still being written.
     """
-    signum = getattr(signal, at["signal"])
     if "change" in at:
-        _at_change(at["change"], Path(at["under"]), at.get("torn", False), signum)
+        _at_change(at["change"], Path(at["under"]), at.get("torn", False), at["signal"])
     else:
-        _in_training(at, signum)
+        _in_training(at, at["signal"])
 
 
-def _in_training(at: dict[str, Any], signum: int) -> None:
+def send(pid: int, signals: str) -> None:
+    """Signals one after the other, by their names."""
+    for name in signals.split():
+        os.kill(pid, getattr(signal, name))
+
+
+def _in_training(at: dict[str, Any], signals: str) -> None:
     from normlab.mirror.progress import Heartbeat
 
     validated = 0
 
     def stepped(self: Any, trainer: Any, *_: Any) -> None:
         if trainer.global_step == at.get("step"):
-            os.kill(os.getpid(), signum)
+            send(os.getpid(), signals)
 
     def validates(self: Any, *_: Any) -> None:
         nonlocal validated
         validated += 1
         if validated == at.get("validation"):
-            os.kill(os.getpid(), signum)
+            send(os.getpid(), signals)
 
     Heartbeat.on_train_batch_end = stepped
     Heartbeat.on_validation_batch_end = validates
 
 
-def _at_change(number: int, under: Path, torn: bool, signum: int) -> None:
+def _at_change(number: int, under: Path, torn: bool, signals: str) -> None:
     changes = 0
 
     def heard(event: str, arguments: tuple[Any, ...]) -> None:
@@ -60,7 +65,7 @@ def _at_change(number: int, under: Path, torn: bool, signum: int) -> None:
             return
         if torn and event == "os.rename":
             os.truncate(arguments[0], Path(arguments[0]).stat().st_size // 2)
-        os.kill(os.getpid(), signum)
+        send(os.getpid(), signals)
 
     sys.addaudithook(heard)
 

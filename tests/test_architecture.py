@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "src" / "normlab"
 
 # rooms in order, each with those above it that it may import
 MAY_IMPORT: dict[str, set[str]] = {
-    "config": set(),
     "stopping": set(),
+    "config": {"stopping"},
     "folder": {"config"},
     "norms": {"config"},
     "kernels": {"config", "norms"},

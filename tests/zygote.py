@@ -6,12 +6,14 @@ children begin as a fresh process would.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import traceback
 from pathlib import Path
@@ -48,20 +50,30 @@ class Zygote:
         witness: Path | None = None,
         count: dict[str, str] | None = None,
         environment: dict[str, str] | None = None,
+        outlet: str | None = None,
     ) -> list[Ended]:
         """Run commands side by side until all have ended. A fault strikes the first of them.
 
         Args:
             at: {"step": n, "signal": name}: it sends itself that signal when it has done n steps; for other moments
                 see `moments.arrange`.
-            after: {"seconds": s, "signal": name}: it gets that signal after a time.
+            after: {"seconds": s, "signal": name}: it gets that signal, or several, after a time; {"seconds": s,
+                "close": true}: its terminal is closed.
             apart: seconds between two starts.
             limit: seconds after which all are killed.
             witness: a folder where every computation is noted, see `moments.witness`.
             count: {"under": folder, "note": file}: see `moments.count_changes`.
             environment: of the commands, on top of the present one.
+            outlet: where the first command's standard output goes: a `pipe` that nobody reads, a `terminal`, or a
+                `full` disk.
         """
-        inside = {"at": at, "witness": witness and str(witness), "count": count, "environment": environment or {}}
+        inside = {
+            "at": at,
+            "witness": witness and str(witness),
+            "count": count,
+            "environment": environment or {},
+            "outlet": outlet,
+        }
         request = {"commands": commands, "after": after, "apart": apart, "limit": limit, "inside": inside}
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
@@ -88,16 +100,21 @@ def main() -> None:
 
 def _serve(request: dict[str, Any]) -> list[dict[str, Any]]:
     started, pids, running, answers = time.monotonic(), [], {}, {}
+    outlet = request["inside"]["outlet"]
+    terminal = os.openpty() if outlet == "terminal" else None
     after, commands = request["after"], request["commands"]
     while len(answers) < len(commands):
         elapsed = time.monotonic() - started
         if (number := len(pids)) < len(commands) and elapsed >= number * request["apart"]:
             files = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115
-            pids.append(_fork(commands[number], files, request["inside"], first=number == 0))
+            pids.append(_fork(commands[number], files, request["inside"], terminal, first=number == 0))
             running[pids[number]] = (number, files)
         if after and elapsed > after["seconds"]:
-            if pids[0] in running:
-                os.kill(pids[0], getattr(signal, after["signal"]))
+            if after.get("close"):
+                _close(terminal)
+                terminal = None
+            elif pids[0] in running:
+                moments.send(pids[0], after["signal"])
             after = None
         if elapsed > request["limit"]:
             for pid in running:
@@ -109,7 +126,13 @@ def _serve(request: dict[str, Any]) -> list[dict[str, Any]]:
             answers[number] = {"status": os.waitstatus_to_exitcode(status), "out": out, "err": err}
         elif pid == 0:
             time.sleep(0.003)
+    _close(terminal)
     return [answers[number] for number in sorted(answers)]
+
+
+def _close(descriptors: tuple[int, ...] | None) -> None:
+    for descriptor in descriptors or ():
+        os.close(descriptor)
 
 
 def _content(file: Any) -> str:
@@ -118,11 +141,14 @@ def _content(file: Any) -> str:
         return file.read()
 
 
-def _fork(command: list[str], files: list[Any], inside: dict[str, Any], *, first: bool) -> int:
+def _fork(
+    command: list[str], files: list[Any], inside: dict[str, Any], terminal: tuple[int, int] | None, *, first: bool
+) -> int:
     """Start a command.
 
     Args:
         inside: what to arrange in its process; faults in the first alone.
+        terminal: both ends of one, which becomes that of the command.
     """
     pid = os.fork()
     if pid:
@@ -133,6 +159,12 @@ def _fork(command: list[str], files: list[Any], inside: dict[str, Any], *, first
         os.dup2(file.fileno(), number)
     status = 70
     try:
+        from normlab.stopping.program import begin
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job ignores
+        if first:
+            _direct(inside["outlet"], terminal)
+        begin("__main__")
         import train
 
         from normlab.config.command_line import guard
@@ -150,6 +182,21 @@ def _fork(command: list[str], files: list[Any], inside: dict[str, Any], *, first
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _direct(outlet: str | None, terminal: tuple[int, int] | None) -> None:
+    """Where standard output goes, if not into a file."""
+    if outlet == "full":
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+    elif outlet == "pipe":
+        read, write = os.pipe()
+        os.close(read)
+        os.dup2(write, 1)
+    elif terminal is not None:
+        os.close(terminal[0])
+        fcntl.ioctl(terminal[1], termios.TIOCSCTTY, 0)
+        os.dup2(terminal[1], 1)
+        os.close(terminal[1])
 
 
 def _arrange(inside: dict[str, Any], first: bool) -> None:

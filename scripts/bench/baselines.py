@@ -9,6 +9,10 @@ Needs scikit-learn: the extra `baselines`, which `make setup` installs.
 
 from __future__ import annotations
 
+from normlab.stopping.program import begin
+
+begin(__name__)
+
 import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence

@@ -13,6 +13,10 @@ Pairs are interleaved, so that a machine whose speed drifts slows both alike; me
 
 from __future__ import annotations
 
+from normlab.stopping.program import begin
+
+begin(__name__)
+
 import argparse
 import statistics
 import subprocess

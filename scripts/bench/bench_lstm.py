@@ -13,6 +13,10 @@ With --device cuda nn.LSTM is cuDNN's, and the fused recurrence Triton's. cuDNN 
 
 from __future__ import annotations
 
+from normlab.stopping.program import begin
+
+begin(__name__)
+
 import argparse
 import os
 import subprocess

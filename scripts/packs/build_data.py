@@ -8,6 +8,10 @@ Sources are kept in .cache/sources. DATA.md says what the packs hold.
 
 from __future__ import annotations
 
+from normlab.stopping.program import begin
+
+begin(__name__)
+
 import argparse
 import hashlib
 import json

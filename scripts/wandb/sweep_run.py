@@ -8,6 +8,10 @@ None for null, which Hydra would take for a word.
 
 from __future__ import annotations
 
+from normlab.stopping.program import begin
+
+begin(__name__)
+
 import os
 import sys
 from pathlib import Path

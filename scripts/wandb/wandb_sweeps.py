@@ -8,6 +8,10 @@ A grid over a finding's cells, tuning points and seeds. Start one with
 
 from __future__ import annotations
 
+from normlab.stopping.program import begin
+
+begin(__name__)
+
 from typing import Any
 
 import yaml

@@ -51,10 +51,10 @@ class _Patient(theirs.BaseSubmititLauncher):
         """In the job's process: one run. On a notice submitit requeues it, once all is recorded."""
         import signal
 
-        from normlab.stopping.request import NOTICE, Stopped, end_when_asked
+        from normlab.stopping.request import NOTICE, Stopped, stop_request
 
         requeue = signal.getsignal(NOTICE)
-        end_when_asked()
+        stop_request().install()  # submitit would pass over SIGTERM
         try:
             return super().__call__(*call)
         except Stopped as end:
@@ -72,14 +72,15 @@ class LocalLauncher(_Patient):
     pause = 0.2
 
     def _submit(self, *calls: Sequence[Any]) -> Sequence[Any]:
-        """Their keepers are deaf to the terminal's Ctrl-C, as they would kill a run that saves."""
+        """Their keepers hear neither the terminal's Ctrl-C nor its end, as they would kill a run that saves."""
         import signal
 
-        heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        heard = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
         try:
             return super()._submit(*calls)
         finally:
-            signal.signal(signal.SIGINT, heard)
+            for number, handler in heard.items():
+                signal.signal(number, handler)
 
     def _have_ended(self, jobs: Sequence[Any]) -> bool:
         return all(job.done() for job in jobs)

@@ -53,7 +53,7 @@ def test_a_stopped_multirun_saves_and_says_how_to_go_on(name, status, zygote, ca
     command = ["-m", *options("lstm", cache, tmp_path), "seed=0,1"]
     (ended,) = zygote(command, at={"step": 7, "signal": name})
     assert ended.status == status, ended.err
-    assert "The same command goes on: python train.py -m" in ended.err
+    assert "The same command does the rest: python train.py -m" in ended.err
     assert "1 stopped, 1 not started" in ended.out
     assert states(tmp_path) == {"batch-0": "stopped"}
     (ended,) = zygote(command)
@@ -157,7 +157,7 @@ def test_joblib_workers_save_when_the_multirun_is_stopped(project, cache, tmp_pa
     sweep.send_signal(signal.SIGTERM)
     out, err = sweep.communicate(timeout=60)
     assert sweep.returncode == 143, err
-    assert "The same command goes on" in err
+    assert "The same command does the rest" in err
     assert "2 stopped, 1 not started" in out
     again = project(*arguments)
     out, err = again.communicate(timeout=120)

@@ -72,7 +72,7 @@ def test_killed_stopped_and_resumed(cache, tmp_path, two_processes):
     stopped = read_json(folder / "status.json")
     assert stopped["state"] == "stopped"
     assert stopped["cause"] == f"stopped by SIGTERM after step {newest_intact(folder).step}, where it was saved"
-    assert "The same command goes on from there" in ended.err
+    assert "The same command resumes from step" in ended.err
     assert not (folder / "owner").exists()
 
     ended = start(cache, tmp_path).wait()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -204,13 +205,14 @@ def test_a_full_disk_leaves_the_previous_checkpoint_good(train, trained, monkeyp
 def test_ctrl_c_stops_the_run_and_says_so(train, tmp_path, monkeypatch):
     from normlab.session.training_log import TrainingLog
 
-    def press(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(TrainingLog, "on_train_batch_end", press)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
+    monkeypatch.setattr(TrainingLog, "on_train_batch_end", lambda *_: signal.raise_signal(signal.SIGINT))
     answer = train(*short("cnn", "logger=none"))
+    signal.signal(signal.SIGINT, before)
     assert answer.status == 130
-    assert answer.err.strip().splitlines()[-1] == "stopped by Ctrl-C"
+    told, promised = answer.err.strip().splitlines()
+    assert told == "stopped by Ctrl-C after step 1, where it was saved"
+    assert promised.startswith("The same command resumes from step 1: python train.py")
     folder = only_run(tmp_path / "outputs")
     assert read_json(folder / "status.json")["state"] == "stopped"
     assert not (folder / "owner").exists()

@@ -4,35 +4,38 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from trial import OTHER, Trial
+from trial import LIMIT, OTHER, STOPPED, Trial
 
 from normlab.folder.resume_points import list_points
+from normlab.runs.owner import read_owner
 from zygote import Ended
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 ROOMY = 64 << 20
+STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
-def moment(trial: Trial, signal: str) -> dict[str, Any]:
-    """A signal at a random moment: after a step, in a validation, before a file is changed, after a time."""
+def moment(trial: Trial, signals: str) -> dict[str, Any]:
+    """Signals at a random moment: after a step, in a validation, before a file is changed, after a time."""
     rng, reference = trial.rng, trial.reference
     kind = rng.choice(("step", "validation", "change", "time"))
     if kind == "time":
-        return {"after": {"signal": signal, "seconds": rng.uniform(0, reference.seconds)}}
+        return {"after": {"signal": signals, "seconds": rng.uniform(0, reference.seconds)}}
     if kind == "step":
         number = rng.randint(min(trial.saved_step() + 1, reference.steps), reference.steps)
     else:
         number = rng.randint(1, reference.validated if kind == "validation" else reference.changes)
-    torn = signal == "SIGKILL" and rng.random() < 0.5
-    return {"at": {"signal": signal, kind: number, "under": str(trial.stand.scratch), "torn": torn}}
+    torn = signals == "SIGKILL" and rng.random() < 0.5
+    return {"at": {"signal": signals, kind: number, "under": str(trial.stand.scratch), "torn": torn}}
 
 
 def killed(trial: Trial) -> None:
@@ -46,6 +49,62 @@ def stopped(trial: Trial) -> None:
 def struck_many_times(trial: Trial) -> None:
     for _ in range(trial.rng.randint(3, 6)):
         trial.give(**moment(trial, trial.rng.choice(("SIGKILL", "SIGTERM"))))
+
+
+def closed_terminal_signal(trial: Trial) -> None:
+    trial.give(**moment(trial, "SIGHUP"))
+
+
+def repeated_signals(trial: Trial) -> None:
+    """Ctrl-C pressed twice, hammered on, or in turn with other requests."""
+    names = [trial.rng.choice(STOPS) for _ in range(trial.rng.choice((2, 3, 30)))]
+    trial.give(**moment(trial, " ".join(names)))
+
+
+def early_signals(trial: Trial) -> None:
+    """Before the training listens."""
+    for _ in range(2):
+        names = " ".join(trial.rng.choice(STOPS) for _ in range(trial.rng.randint(1, 3)))
+        trial.give(after={"signal": names, "seconds": trial.rng.uniform(0, 0.3 * trial.reference.seconds)})
+
+
+def broken_pipe(trial: Trial) -> None:
+    """Nobody reads what is printed, as after `| head`, or when Ctrl-C ends the `tee` first; a full disk alike."""
+    trial.command = [*trial.command, "trainer.progress=true"]
+    fault = moment(trial, "SIGINT") if trial.rng.random() < 0.7 else {}
+    (ended,) = trial.give(outlet=trial.rng.choice(("pipe", "full")), **fault)
+    if ended.status not in (0, 130):
+        trial.complain(OTHER, f"output that fails ended it with status {ended.status}: {ended.err[-300:]}")
+
+
+def closed_terminal(trial: Trial) -> None:
+    trial.command = [*trial.command, "trainer.progress=true"]
+    seconds = trial.rng.uniform(0, trial.reference.seconds)
+    (ended,) = trial.give(outlet="terminal", after={"close": True, "seconds": seconds})
+    if ended.status not in (0, 129):
+        trial.complain(OTHER, f"a closed terminal ended it with status {ended.status}: {ended.err[-300:]}")
+
+
+def killed_worker(trial: Trial) -> None:
+    """The system kills a worker of a multirun, which finishes all the same."""
+    strike = threading.Thread(target=_kill_owner, args=(trial.folder, trial.rng.uniform(0, 0.5)))
+    strike.start()
+    (ended,) = trial.stand.zygote(["-m", "launcher=joblib", *trial.command], limit=LIMIT)
+    strike.join()
+    trial.struck += 1
+    if ended.status or trial.finished() is None:
+        trial.complain(OTHER, f"the multirun ended with status {ended.status}: {ended.out[-600:]}{ended.err[-600:]}")
+
+
+def two_commands_on_one_cell(trial: Trial) -> None:
+    """Two multiruns that share a run: one does it, the other waits for it; often one of them is stopped."""
+    trial.command = ["-m", *trial.command]
+    fault = moment(trial, trial.rng.choice(STOPS)) if trial.rng.random() < 0.5 else {}
+    struck, other = trial.give(times=2, apart=trial.rng.uniform(0, trial.reference.seconds), **fault)
+    trial.command = trial.command[1:]
+    if other.status or struck.status not in (0, *STOPPED):
+        statuses = f"statuses {struck.status} and {other.status}"
+        trial.complain(OTHER, f"{statuses}: {struck.err[-300:]} {other.out[-300:]}{other.err[-300:]}")
 
 
 def full_disk(trial: Trial) -> None:
@@ -118,6 +177,13 @@ STRIKES: dict[str, Callable[[Trial], None]] = {
     "SIGKILL": killed,
     "SIGTERM": stopped,
     "many signals in a row": struck_many_times,
+    "SIGHUP": closed_terminal_signal,
+    "repeated signals": repeated_signals,
+    "early signals": early_signals,
+    "broken pipe": broken_pipe,
+    "closed terminal": closed_terminal,
+    "killed worker": killed_worker,
+    "two commands on one cell": two_commands_on_one_cell,
     "full disk": full_disk,
     "read-only folder": read_only_folder,
     "damaged checkpoint": damaged_checkpoint,
@@ -160,6 +226,18 @@ def _read_only(trial: Trial, delay: float) -> Iterator[None]:
     finally:
         timer.join()
         _remount(trial, "rw")
+
+
+def _kill_owner(folder: Path, delay: float) -> None:
+    """SIGKILL to the process that works on the run, a while after it has begun."""
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
+        if (owner := read_owner(folder)) is not None:
+            time.sleep(delay)
+            with suppress(ProcessLookupError):
+                os.kill(owner.pid, signal.SIGKILL)
+            return
+        time.sleep(0.01)
 
 
 def _explained(trial: Trial, ended: Ended, *words: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import shutil
 import sys
 import time
@@ -18,6 +19,7 @@ from normlab.folder.resume_points import newest_intact
 from zygote import Ended, Zygote
 
 LOST, WRONG, TWICE, OTHER = "finished runs lost", "wrong results", "runs done twice", "other complaints"
+STOPPED = (129, 130, 143)  # exit statuses of a command that was asked to stop
 LIMIT = 60.0  # seconds until a command that does not end is killed
 SAVING = ("save_steps=1", "save_steps=2", "save_steps=4", "save_minutes=0.002")
 
@@ -173,10 +175,11 @@ class Trial:
     def _judge_end(self, ended: Ended) -> None:
         self.said += ended.out + ended.err
         self.struck += ended.status != 0
-        if "Traceback" in ended.err or ended.status not in (0, 2, 143, -9, -15):
+        if "Traceback" in ended.err or ended.status not in (0, 2, *STOPPED, -9):
             self.complain(OTHER, f"it ended with status {ended.status}: {ended.err[-600:]}")
-        if ended.status == 143 and "The same command goes on from there" not in ended.err:
-            self.complain(OTHER, f"stopped, it does not say how to go on: {ended.err[-300:]}")
+        promised = re.search(r"The same command (starts anew|resumes from step (\d+))", ended.err)
+        if ended.status in STOPPED and promised and int(promised[2] or 0) != self.saved_step():
+            self.complain(OTHER, f"it promises {promised[0]!r}, and was saved at step {self.saved_step()}")
 
     def _judge_computed(self, new: list[str], most: int) -> None:
         if len(new) > most or any("meanwhile" in line for line in new):

@@ -1,10 +1,10 @@
 """The files of a run and of a study are read back as they were written, and damage in them is named."""
 
 import pytest
-from normlab.study.plan import Outcome, outcome_file, read_outcome, write_outcome
 
 from normlab.folder.run_folder import RunFolder, run_folders
 from normlab.folder.study_folder import StudyFolder, studies_below
+from normlab.sweep.plan import Outcome, outcome_file, read_outcome, write_outcome
 
 
 def test_rows_are_kept_as_logged_and_the_first_damaged_line_is_named(tmp_path):

@@ -11,9 +11,8 @@ from normlab.config.schema import InputError
 from normlab.folder.place import Place
 from normlab.runs.run import do
 from normlab.session.trainer import build_trainer
-from normlab.stopping import request as stopping
 from normlab.stopping import slurm
-from normlab.stopping.request import NOTICE, Stopped, StopRequest, end_when_asked
+from normlab.stopping.request import NOTICE, STOPS, Stopped, listening
 from normlab.stopping.slurm import job_states, this_job
 
 
@@ -32,7 +31,8 @@ def task(monkeypatch):
 
 @pytest.fixture
 def handlers():
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, NOTICE)}
+    """What has started this job will requeue it: it heeds the notice."""
+    before = {number: signal.signal(number, lambda *_: None) for number in (*STOPS, NOTICE)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -88,14 +88,13 @@ def test_what_the_queue_says(status, out, err, states, monkeypatch):
 @pytest.mark.parametrize(("state", "meant"), [("RUNNING", NOTICE), ("COMPLETING", signal.SIGTERM)])
 def test_sigterm_of_a_job_that_still_runs_is_a_notice(state, meant, task, handlers, monkeypatch):
     task(1)
-    monkeypatch.setattr(stopping, "job_states", lambda job: {job: state})
-    end_when_asked()
-    with pytest.raises(Stopped) as before_training:
+    monkeypatch.setattr(slurm, "job_states", lambda job: {job: state})
+    with listening(), pytest.raises(Stopped) as before_training:
         signal.raise_signal(signal.SIGTERM)
     assert before_training.value.signum == meant
-    request = StopRequest()
-    request.listen()
-    signal.raise_signal(signal.SIGTERM)
-    with pytest.raises(Stopped) as in_training:
-        request.obey()
+    with listening() as request:
+        request.hold("saving")
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Stopped) as in_training:
+            request.obey()
     assert in_training.value.signum == meant

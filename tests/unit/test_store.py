@@ -1,6 +1,7 @@
 """Run folders: claims, records, and what state a folder is in."""
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from normlab.runs.clean import find_leftovers
 from normlab.runs.owner import Owner, is_alive, read_owner, this_process, write_owner
 from normlab.runs.provenance import provenance
 from normlab.runs.records import read_record
+from normlab.runs.run import _stop
 from normlab.runs.store import accept, claim, folder_of, look, tidy
+from normlab.stopping.request import Stopped
 
 
 def begin(tmp_path, code="code", **more):
@@ -403,3 +406,12 @@ def test_what_is_no_folder_is_named(tmp_path, make):
     make(tmp_path / "runs" / "a")
     with pytest.raises(InputError, match="not a folder"):
         begin(tmp_path)
+
+
+def test_what_a_stopped_run_promises(tmp_path):
+    """Where the same command would resume; that it would begin anew where nothing was saved."""
+    run = begin(tmp_path)
+    stopped = Stopped(signal.SIGINT)
+    _stop(run, stopped)
+    assert stopped.__notes__ == ["The same command starts anew"]
+    assert read_json(run.place.folder / "status.json")["cause"] == "stopped by Ctrl-C before anything was saved"

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from normlab.config.command_line import guard
 from normlab.config.errors import InputError
+from normlab.stopping.program import begin
 
 COMMANDS = {
     "train": "train and measure, as python train.py does; the word can be left out",
@@ -29,6 +30,7 @@ COMMANDS = {
 
 def main() -> None:
     """The entry point of `normlab`."""
+    begin("__main__")  # a console script imports this module under its own name
     with guard():
         call(sys.argv[1:])
 

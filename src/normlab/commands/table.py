@@ -10,7 +10,6 @@ are left out unless --stale asks for them; several torch versions are refused un
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,6 @@ ROWS = 40
 
 def main(arguments: Sequence[str]) -> None:
     """Read the arguments and do it."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is no error
     parser = Parser("table", __doc__)
     parser.add_runs()
     parser.add_argument("--where", metavar="CONDITION", help="which runs, in pandas' query syntax")

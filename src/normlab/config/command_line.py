@@ -1,6 +1,6 @@
 """What the command line answers when something is wrong: one clear message and an exit status.
 
-0 done · 1 a defect, with its traceback · 2 the input can't work · 130 Ctrl-C · 143 SIGTERM
+0 done · 1 a defect, with its traceback · 2 the input can't work · 129 terminal closed · 130 Ctrl-C · 143 SIGTERM
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from string import Template
 
 from normlab.config.errors import InputError
 from normlab.config.shipped import CONF
+from normlab.stopping.request import stop_request
 
 
 @contextmanager
@@ -33,6 +34,8 @@ def guard() -> Iterator[None]:
         print("stopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
+        if stop_request().signum is not None:  # a library turned the request into an error of its own
+            stop_request().obey()
         message = _words(error)
         if message is None or "debug=true" in sys.argv:
             raise

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from normlab.config.schema import RunConfig
 from normlab.folder.place import Place
 from normlab.session.session import Session
+from normlab.stopping.output import tolerate_failing_output
 
 Found = tuple[dict[str, Any], list[dict[str, float]]]  # the summary, and the rows of the run's metrics
 
@@ -38,7 +39,10 @@ def measure_fresh(find: Callable[[Session], Found], config: RunConfig, place: Pl
 def _in_fresh_process(find: Callable[[Session], Found], config: RunConfig, place: Place) -> Found:
     # not multiprocessing's own way: joblib's workers can't start a process by it
     command = [sys.executable, "-m", "normlab.measures.fresh"]
-    ended = subprocess.run(command, input=pickle.dumps((find, config, place)), stdout=subprocess.PIPE, check=False)
+    # in a group of its own, Ctrl-C reaches only the process that waits, which ends this one
+    ended = subprocess.run(
+        command, input=pickle.dumps((find, config, place)), stdout=subprocess.PIPE, check=False, process_group=0
+    )
     try:
         answer = pickle.loads(ended.stdout)
     except (EOFError, pickle.UnpicklingError):
@@ -51,9 +55,9 @@ def _in_fresh_process(find: Callable[[Session], Found], config: RunConfig, place
 
 def main() -> None:
     """What the fresh process does: read what to find in which session, write what was found or went wrong."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the process that waits too, which ends this one
-    with os.fdopen(os.dup(1), "wb") as out:
+    with suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as out:  # where nobody waits for it any more
         os.dup2(2, 1)  # whatever is printed meanwhile is no part of the answer
+        tolerate_failing_output()
         answer: Found | Exception
         try:
             find, config, place = pickle.load(sys.stdin.buffer)

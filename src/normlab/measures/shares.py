@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -68,7 +67,6 @@ def solve(problem: SharedBatch, sync: bool | None) -> Solution:
 
 def work(rank: int, folder: str, seconds: int) -> None:
     """Solve this process's share of every case in `folder` and leave the solutions there."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the process that waits, which ends this one
     torch.set_num_threads(1)
     place = Path(folder)
     dist.init_process_group(

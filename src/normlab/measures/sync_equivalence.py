@@ -89,7 +89,8 @@ def in_two_processes(problem: SharedBatch, cases: dict[Any, tuple[int, bool]]) -
         torch.save((problem, cases), Path(folder) / "problem.pt")
         # not multiprocessing's own way: joblib's workers can't start a process by it
         calls = [f"from normlab.measures.shares import work; work({rank}, {folder!r}, {PATIENCE})" for rank in range(2)]
-        processes = [subprocess.Popen([sys.executable, "-c", call]) for call in calls]
+        # in groups of their own, Ctrl-C reaches only this process, which ends them
+        processes = [subprocess.Popen([sys.executable, "-c", call], process_group=0) for call in calls]
         deadline = time.monotonic() + PATIENCE
         try:
             while time.monotonic() < deadline and any(process.poll() is None for process in processes):

@@ -18,14 +18,14 @@ from rich.console import Console
 from normlab.config.schema import InputError, RunConfig
 from normlab.data.store import Prepared, prepare
 from normlab.folder.place import Place
-from normlab.folder.resume_points import list_points
+from normlab.folder.resume_points import list_points, newest_intact
 from normlab.runs.code import code_hash
 from normlab.runs.identity import run_id
 from normlab.runs.owner import launch, read_owner
 from normlab.runs.provenance import command, peak_memory_mb, provenance
 from normlab.runs.show import show
 from normlab.runs.store import Run, accept, claim, folder_of, look, tidy
-from normlab.stopping.request import Stopped
+from normlab.stopping.request import Stopped, listening, stop_request
 
 OTHERS_WAIT = 300.0  # seconds that the other processes of a run wait for the first to take it
 
@@ -52,14 +52,15 @@ def run(config: RunConfig) -> dict[str, Any]:
 
     Raises:
         InputError: the data or the machine are not what the config asks for; nothing is left behind.
-        Stopped: it was asked to stop, and has saved where it can go on.
+        Stopped: it was asked to stop; its note says what the same command would do.
     """
     config = recalled(config)
     try:
         done = do(config)
-    except (Stopped, KeyboardInterrupt):
+    except (Stopped, KeyboardInterrupt) as end:
         if rank() == 0:
-            print(f"The same command goes on from there: {command()}", file=sys.stderr)
+            for promise in getattr(end, "__notes__", []):
+                print(f"{promise}: {command()}", file=sys.stderr)
         raise
     if rank() == 0:
         show(Console(), config, done.folder, done.summary, done.note)
@@ -91,6 +92,11 @@ def data_of(config: RunConfig) -> Prepared:
 
 def do(config: RunConfig) -> Done:
     """Do a run unless it has finished, and record it. For `Raises` see `run`."""
+    with listening():
+        return _done(config)
+
+
+def _done(config: RunConfig) -> Done:
     _check_tasks(config)
     prepared = data_of(config)
     data = prepared.fingerprint
@@ -121,7 +127,7 @@ def _check_tasks(config: RunConfig) -> None:
 
 def _recorded(owned: Run, config: RunConfig, data: str) -> dict[str, Any]:
     """Measure, and record how it ended, whichever way."""
-    place = owned.place
+    place, request = owned.place, stop_request()
     try:
         provenance(place, config, data)
         measure = _measure(config)  # imports torch, which is no part of what a run takes
@@ -130,6 +136,7 @@ def _recorded(owned: Run, config: RunConfig, data: str) -> dict[str, Any]:
         summary |= {"seconds": time.perf_counter() - started}
         if not config.measure.exclusive:  # which has taken up its memory in another process
             summary |= {"peak_memory_mb": peak_memory_mb()}
+        request.hold("recording the result")
         owned.finish(summary)
     except InputError as error:
         if place.has_rows() or list_points(place.folder):
@@ -137,18 +144,28 @@ def _recorded(owned: Run, config: RunConfig, data: str) -> dict[str, Any]:
         else:
             owned.withdraw()
         raise
-    except KeyboardInterrupt:
-        owned.fail("stopped", "stopped by Ctrl-C")
-        raise
-    except SystemExit as end:
-        steps = [f" after step {point.step}, where it was saved" for point in list_points(place.folder)[:1]]
-        owned.fail("stopped", f"{end if isinstance(end, Stopped) else 'stopped'}{''.join(steps)}")
-        print("".join([str(end), *steps]), file=sys.stderr, flush=True)
+    except (SystemExit, KeyboardInterrupt) as end:
+        _stop(owned, end)
         raise
     except BaseException as error:
-        owned.fail("failed", "".join(traceback.format_exception_only(error)).strip())
-        raise
+        if request.signum is None:
+            owned.fail("failed", "".join(traceback.format_exception_only(error)).strip())
+            raise
+        stopped = Stopped(request.signum)  # a library turned the request into an error of its own
+        _stop(owned, stopped)
+        raise stopped from None
+    request.release()  # asked to stop after its last step, the run is finished rather than thrown away
     return summary
+
+
+def _stop(owned: Run, end: BaseException) -> None:
+    """Record a run that was asked to stop; what the same command would do becomes a note of the exception."""
+    point = newest_intact(owned.place.folder)
+    where = "before anything was saved" if point is None else f"after step {point.step}, where it was saved"
+    cause = f"{end if isinstance(end, Stopped) else 'stopped by Ctrl-C'} {where}"
+    owned.fail("stopped", cause)
+    print(cause, file=sys.stderr, flush=True)
+    end.add_note(f"The same command {'starts anew' if point is None else f'resumes from step {point.step}'}")
 
 
 def _measure(config: RunConfig) -> Callable[[RunConfig, Place], dict[str, Any]]:

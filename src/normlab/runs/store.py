@@ -32,6 +32,10 @@ from normlab.runs.owner import is_alive, read_owner, this_process, write_owner
 State = Literal["missing", "finished", "stale", "partial", "foreign", "running", "damaged"]
 
 
+class BusyError(InputError):
+    """Another process is working on the run, or has just finished it."""
+
+
 @dataclass(frozen=True)
 class Found:
     """What a run's folder holds.
@@ -136,7 +140,7 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
         The run, and a sentence for the user where something other than a new run begins.
 
     Raises:
-        InputError: another process is working on the run.
+        BusyError: another process is working on the run, or has finished it meanwhile.
     """
     folder = folder_of(output, run_id)
     if folder.is_file() or (folder.is_symlink() and not folder.exists()):
@@ -146,9 +150,9 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
         if found.state == "running":
             owner, file = read_owner(folder), RunFolder(folder).owner_file
             gone = f"; if it is gone, remove {file}" if owner and owner.host != this_process().host else ""
-            raise InputError(f"{found.why} is working on {folder}: wait for it{gone}")
+            raise BusyError(f"{found.why} is working on {folder}: wait for it{gone}")
         if found.state == "finished" and not repeat:  # another process has just finished it
-            raise InputError(f"{folder} has finished meanwhile: give the command again to see it")
+            raise BusyError(f"{folder} has finished meanwhile: give the command again to see it")
         point = newest_intact(folder) if found.state == "partial" else None
         if found.state == "partial" and point is None and RunFolder(folder).resume_file.exists():
             found = replace(found, state="damaged", why="nothing that it saved is whole")

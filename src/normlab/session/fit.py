@@ -15,11 +15,11 @@ from normlab.mirror.progress import Bar, Heartbeat
 from normlab.session.checkpointing import KeepBest, load_best
 from normlab.session.resumption import Noise, Resumption
 from normlab.session.session import Session
-from normlab.session.trainer import batches_of, build_trainer, interruptible
+from normlab.session.trainer import batches_of, build_trainer
 from normlab.session.training_log import TrainingLog
 from normlab.session.validation_curve import ValidationCurve
 from normlab.session.validations import Validations, check_validations
-from normlab.stopping.request import Stopped
+from normlab.stopping.request import Stopped, stop_request
 from normlab.tasks.task import Task
 
 
@@ -67,10 +67,11 @@ class Fit:
         if (epoch := self._epoch(len(batches))) < len(batches):
             # the epoch ends with the run, so that its validations spread over what is trained
             self.trainer.limit_train_batches = epoch
-        with interruptible(self.trainer), self._closed_when_stopped():
+        with self._closed_when_stopped():
             self.trainer.fit(
                 self.task, batches, validation, ckpt_path=self.session.place.resume_checkpoint, weights_only=True
             )
+        stop_request().hold("finishing the run, as its last step is done")
         if not self.task.diverged:
             if self.curve.last_step != self.trainer.global_step:
                 self._validate_at_end(validation)

@@ -24,7 +24,7 @@ from normlab.models.base import Model
 from normlab.session.conditions import change, conditions
 from normlab.session.record import RunRecord
 from normlab.session.validation_curve import ValidationCurve
-from normlab.stopping.request import StopRequest
+from normlab.stopping.request import stop_request
 from normlab.tasks.task import Task
 
 
@@ -36,7 +36,7 @@ class Resumption(pl.Callback):
         self.record = record
         self.options = options
         self.curve = curve
-        self.request = StopRequest()
+        self.request = stop_request()
         self._saved_step = place.resume.step if place.resume else 0
         self._saved_at = time.monotonic()
         self._batch = 0  # of the epoch: those before it are done
@@ -44,7 +44,7 @@ class Resumption(pl.Callback):
         self.changes: list[str] = []  # of what the bits depend on, at the steps where the run was resumed
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Resume with the next batch; take over the signals, for which Lightning has just set its own handlers."""
+        """Resume with the next batch; from here on a request to stop waits until it can be saved."""
         self._compare(trainer, task)
         loader = trainer.train_dataloader
         assert loader is not None
@@ -52,7 +52,7 @@ class Resumption(pl.Callback):
         assert isinstance(batches, Shares)
         batches.skip = self._batch
         self._saved_at = time.monotonic()
-        self.request.listen()
+        self.request.hold("saving before the next step")
 
     def on_train_batch_start(self, trainer: pl.Trainer, task: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         """Save if it is time, stop if asked to."""

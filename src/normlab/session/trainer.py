@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +14,6 @@ from normlab.config.schema import RunConfig
 from normlab.folder.place import Place
 from normlab.session.checkpointing import AtomicCheckpointIO
 from normlab.session.session import Session
-from normlab.stopping.request import Stopped
 
 
 def build_trainer(config: RunConfig, place: Place, loggers: list[Logger], callbacks: list[pl.Callback]) -> pl.Trainer:
@@ -31,7 +27,7 @@ def build_trainer(config: RunConfig, place: Place, loggers: list[Logger], callba
         alone = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) == 1  # a command that starts its own processes
         # submitit requeues, after the run has saved
         plugins.append(LightningEnvironment() if several and alone else SLURMEnvironment(auto_requeue=False))
-    return pl.Trainer(
+    trainer = pl.Trainer(
         default_root_dir=place.folder,
         accelerator="cuda" if options.accelerator == "gpu" else "cpu",
         devices=options.devices,
@@ -55,25 +51,12 @@ def build_trainer(config: RunConfig, place: Place, loggers: list[Logger], callba
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
+    # Lightning's own handlers would end a test at SIGTERM with status 0, and have processes talk inside a handler
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    return trainer
 
 
 def batches_of(session: Session, trainer: pl.Trainer, split: str, seed: int | None = None) -> Any:
     """This process's batches of a split, on its device: of evaluation, or in the order of that seed of training."""
     device, rank, world_size = trainer.strategy.root_device, trainer.global_rank, trainer.world_size
     return session.batches(split, device, seed=seed, rank=rank, world_size=world_size)
-
-
-@contextmanager
-def interruptible(trainer: pl.Trainer) -> Iterator[None]:
-    """Lightning ends the process on Ctrl-C and ignores a second one; turn it into KeyboardInterrupt again."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except Stopped:
-        raise
-    except SystemExit:
-        if trainer.interrupted:
-            raise KeyboardInterrupt from None
-        raise
-    finally:
-        signal.signal(signal.SIGINT, handler)

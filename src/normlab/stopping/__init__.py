@@ -1,1 +1,1 @@
-"""How a run is asked to stop: signals, and what SLURM says of its jobs. Imports no torch."""
+"""How a process is asked to stop (signals, SLURM), and output that fails without stopping it. Imports no torch."""

@@ -1,21 +1,37 @@
-"""Ctrl-C, SIGTERM and a cluster's notice: the run saves before its next step, then stops. Imports no torch."""
+"""Ctrl-C, SIGTERM, a closed terminal and a cluster's notice: what this process does when it is asked to stop.
+
+The first signal ends the process at once where there is nothing to save; where it is held (in training, while a result
+is recorded) the process first comes to where it has saved. Later signals are only acknowledged, so that nothing
+cuts the save short, until a deliberate third, which comes at least a second after the one before it: that quits at
+once. Imports no torch.
+"""
 
 from __future__ import annotations
 
+import os
 import signal
-import sys
 import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 from types import FrameType
-
-from normlab.stopping.slurm import job_states, this_job
+from typing import Any
 
 # The signal by which submitit hears that its job will be preempted or run out of time.
 NOTICE = signal.SIGUSR2
-WORDS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", NOTICE: "the cluster's notice"}
+WORDS = {
+    signal.SIGINT: "Ctrl-C",
+    signal.SIGTERM: "SIGTERM",
+    signal.SIGHUP: "the closed terminal",
+    NOTICE: "the cluster's notice",
+}
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+DELIBERATE = 1.0  # seconds since the signal before: hammering on Ctrl-C is one wish, waiting and pressing is another
 
 
 class Stopped(SystemExit):
-    """The run was asked to stop and has saved.
+    """The process was asked to stop, and has saved what there was to save.
 
     It passes through everything that catches mere exceptions, as whatever asked wants the process to end.
     """
@@ -28,55 +44,142 @@ class Stopped(SystemExit):
         return f"stopped by {WORDS[self.signum]}"
 
 
-def end_when_asked() -> None:
-    """Until the training listens, SIGTERM and the notice end this job at once; submitit would pass over the first."""
-
-    def end(signum: int, _frame: FrameType | None) -> None:
-        raise Stopped(_meant(signal.Signals(signum)))
-
-    for number in (signal.SIGTERM, NOTICE):
-        signal.signal(number, end)
-
-
 class StopRequest:
-    """Remembers a signal until the run has come to where it can be saved."""
+    """The request to stop this process, from the signal that makes it until it is obeyed.
+
+    signum  the first signal; None: nobody has asked
+    """
 
     def __init__(self) -> None:
         self.signum: signal.Signals | None = None
-        self._heeds_notice = False
+        self._replaced: dict[signal.Signals, Any] = {}
+        self._held: str | None = None
+        self._before_ending: Callable[[], None] | None = None
+        self._lost = False
+        self._times = 0
+        self._heard_at = 0.0
 
-    def listen(self) -> None:
-        """From now on Ctrl-C and SIGTERM are requests; so is a cluster's notice where something heeds it."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        signal.signal(signal.SIGTERM, self._hear)
-        signal.signal(signal.SIGINT, self._hear)
-        if callable(signal.getsignal(NOTICE)):  # what has started this job will requeue it
-            self._heeds_notice = True
-            signal.signal(NOTICE, self._hear)
+    def install(self) -> bool:
+        """Hear signals from now on, except those that are ignored, as by nohup; says whether it did not before."""
+        if self._replaced or threading.current_thread() is not threading.main_thread():
+            return False
+        heard = [number for number in STOPS if signal.getsignal(number) != signal.SIG_IGN]
+        heard += [NOTICE] if callable(signal.getsignal(NOTICE)) else []  # what has started this job will requeue it
+        self._replaced = {number: signal.signal(number, self._hear) for number in heard}
+        return True
 
-    def _hear(self, signum: int, _frame: FrameType | None) -> None:
-        if signum == signal.SIGINT and self.signum == signal.SIGINT:
-            raise KeyboardInterrupt  # twice: at once
-        if self.signum is None:
-            print(f"{WORDS[signal.Signals(signum)]}: saving before the next step ...", file=sys.stderr, flush=True)
-        if self.signum != NOTICE:
-            self.signum = signal.Signals(signum)
+    def uninstall(self) -> None:
+        """Put back the handlers that were there."""
+        for number, handler in self._replaced.items():
+            signal.signal(number, handler)
+
+    def hold(self, doing: str) -> None:
+        """From now on a request waits for `obey` or `release`.
+
+        Args:
+            doing: what the user is told that the process does first, such as "saving before the next step".
+
+        Raises:
+            Stopped: there was a request, and whatever caught it must not lead to anything being recorded.
+        """
+        if self.signum is not None and self._held is None:
+            self.obey()
+        self._held = doing
+
+    def release(self) -> None:
+        """The end of what `hold` has begun.
+
+        Raises:
+            Stopped: there was a request meanwhile.
+        """
+        self._held = None
+        if self.signum is not None:
+            self.obey()
 
     def obey(self) -> None:
-        """End the process; the run is saved.
+        """End the process; what there was to save is saved.
 
         Raises:
             Stopped: always.
         """
-        # a process that only heard of the request through the others was not signalled itself
-        signum = self.signum or signal.SIGTERM
-        raise Stopped(_meant(signum) if self._heeds_notice else signum)
+        # a process that only learnt of the request from the others was not signalled itself
+        raise Stopped(self._meaning(self.signum or signal.SIGTERM))
+
+    def ask_again(self) -> None:
+        """From another thread: have the main one raise `Stopped` once more, as nothing passed it on the first time."""
+        assert self.signum is not None
+        self._lost = True
+        os.kill(os.getpid(), self.signum)
+
+    @contextmanager
+    def first_doing(self, action: Callable[[], None]) -> Iterator[None]:
+        """In the block, a request that is not held is obeyed after this."""
+        before, self._before_ending = self._before_ending, action
+        try:
+            yield
+        finally:
+            self._before_ending = before
+
+    def _hear(self, signum: int, _frame: FrameType | None) -> None:
+        if not threading.main_thread().is_alive():  # the program has ended, and Python clears up
+            return
+        if self._lost:
+            self._lost = False
+            if self._held is None:
+                self.obey()
+            return
+        number, now = signal.Signals(signum), time.monotonic()
+        since, self._heard_at = now - self._heard_at, now
+        self._times += 1
+        if self.signum is not None:
+            self._hear_again(number, since)
+            return
+        self.signum = number
+        say(f"{WORDS[number]}: {self._held or 'stopping'} ...")
+        if self._held is None:
+            if self._before_ending is not None:
+                self._before_ending()
+            self.obey()
+
+    def _hear_again(self, number: signal.Signals, since: float) -> None:
+        assert self.signum is not None
+        if self._times >= 3 and since >= DELIBERATE and number in (signal.SIGINT, signal.SIGTERM):
+            say("quitting at once; what was saved before stays")
+            os._exit(128 + self.signum)
+        if self._times == 2:
+            say("saving, a moment: to quit without it, wait a second and press Ctrl-C once more")
+
+    def _meaning(self, signum: signal.Signals) -> signal.Signals:
+        """Of a job that still runs, SIGTERM is SLURM's notice that it is preempted; a cancelled one is completing."""
+        if signum != signal.SIGTERM or NOTICE not in self._replaced:
+            return signum
+        from normlab.stopping.slurm import job_states, this_job
+
+        job = this_job()
+        return NOTICE if job is not None and "RUNNING" in (job_states(job) or {}).values() else signum
 
 
-def _meant(signum: signal.Signals) -> signal.Signals:
-    """Of a job that still runs, SIGTERM is SLURM's notice that it is preempted; a cancelled one is completing."""
-    job = this_job()
-    if signum == signal.SIGTERM and job is not None and "RUNNING" in (job_states(job) or {}).values():
-        return NOTICE
-    return signum
+@cache
+def stop_request() -> StopRequest:
+    """That of this process: there is one, as signal handlers are the process's."""
+    return StopRequest()
+
+
+@contextmanager
+def listening() -> Iterator[StopRequest]:
+    """Hear signals in the block, and after it no longer, unless they were heard before."""
+    request = stop_request()
+    ours, held = request.install(), request._held
+    try:
+        yield request
+    finally:
+        request._held = held
+        if ours:
+            request.uninstall()
+            stop_request.cache_clear()  # who listens next has not been asked yet
+
+
+def say(text: str) -> None:
+    """A line on standard error, from inside a signal handler too, which may have interrupted a print."""
+    with suppress(OSError):
+        os.write(2, f"{text}\n".encode())

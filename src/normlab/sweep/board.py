@@ -80,7 +80,7 @@ class Board:
         """Read what has changed."""
         self.running = {}
         for number, job in self.jobs.items():
-            if number in self.outcomes and self.outcomes[number].state != "failed":
+            if number in self.outcomes and self.outcomes[number].is_result:
                 continue
             outcome = read_outcome(self.invocation / "jobs" / f"{number:04}.json")
             if outcome is not None and outcome != self.outcomes.get(number):
@@ -131,7 +131,7 @@ class Board:
 
     def _picture(self) -> Group:
         states = [outcome.state for outcome in self.outcomes.values()]
-        failed = sum(not outcome.is_result for outcome in self.outcomes.values())
+        failed = sum(not outcome.is_result and outcome.state != "elsewhere" for outcome in self.outcomes.values())
         bar = Progress(TextColumn("{task.completed}/{task.total} done"), BarColumn(), TextColumn("{task.description}"))
         counts = f"{len(self.running)} running · [red]{failed} failed[/]" if failed else f"{len(self.running)} running"
         if states.count("diverged"):

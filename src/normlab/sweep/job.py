@@ -10,19 +10,22 @@ from normlab.config.schema import InputError, RunConfig
 from normlab.folder.jsonfile import read_json
 from normlab.runs.code import code_hash
 from normlab.runs.run import do, rank, recalled
-from normlab.stopping.request import NOTICE, Stopped
+from normlab.runs.store import BusyError
+from normlab.stopping.output import tolerate_failing_output
+from normlab.stopping.request import listening, stop_request
 from normlab.sweep.plan import Outcome, changes, write_outcome
 from normlab.sweep.worker import ending_with_its_multirun
 
 
 def job(plan_file: Path, compose: Callable[[], RunConfig]) -> Outcome:
-    """Do the planned run and record how it ended; only being stopped goes on to the launcher.
+    """Do the planned run and record how it ended. Only a request to stop reaches the launcher.
 
     Args:
         plan_file: the frozen plan.
         compose: the config as it composes now, which must be the planned one.
     """
-    with ending_with_its_multirun():
+    tolerate_failing_output()
+    with ending_with_its_multirun(), listening():
         outcome = _ended(plan_file, compose)
         if rank() == 0:
             write_outcome(plan_file, outcome)
@@ -35,16 +38,13 @@ def _ended(plan_file: Path, compose: Callable[[], RunConfig]) -> Outcome:
         if stop.exists():
             return Outcome("not started", stop.read_text(encoding="utf-8").strip())
         return _done(plan_file, compose())
+    except BusyError as error:
+        return Outcome("elsewhere", str(error))
     except InputError as error:
         return _failed(plan_file, str(error))
-    except Stopped as end:  # never in a process beyond the first
-        if end.signum != NOTICE:  # after which the job is requeued
-            write_outcome(plan_file, Outcome("stopped", str(end)))
-        raise
-    except KeyboardInterrupt:
-        write_outcome(plan_file, Outcome("stopped", "stopped by Ctrl-C"))
-        raise
     except Exception as error:
+        if stop_request().signum is not None:  # a library turned the request into an error of its own
+            stop_request().obey()
         log = plan_file.with_suffix(".log")
         log.write_text(traceback.format_exc(), encoding="utf-8")
         return _failed(plan_file, "".join(traceback.format_exception_only(error)).strip().splitlines()[0], str(log))

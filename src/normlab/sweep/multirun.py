@@ -7,32 +7,32 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from normlab.config.arguments import quoted
 from normlab.config.cores import usable_cores
 from normlab.config.schema import InputError, RunConfig
 from normlab.runs.owner import Owner, is_alive, read_owner, this_process
 from normlab.runs.provenance import command
 from normlab.runs.store import Found, accept, look
-from normlab.stopping.request import Stopped
+from normlab.stopping.children import starting_deaf
+from normlab.stopping.request import listening, say
+from normlab.study.rounds import Launch, Rounds
 from normlab.sweep.board import Board
 from normlab.sweep.compose import Composer, launcher_of
 from normlab.sweep.dry import stand_in, with_cache
 from normlab.sweep.estimate import estimate
 from normlab.sweep.outcomes import print_table, write_table
-from normlab.sweep.plan import Job, Outcome, freeze, outcome_file, plan, read_outcome
+from normlab.sweep.plan import Job, Outcome, plan
 from normlab.sweep.worker import MULTIRUN
 
-Launch = Callable[..., Any]  # (overrides of each job, initial_job_idx=number of the first)
 GRACE = 60.0  # seconds that runs have to save when a multirun is stopped
 SETTLED = 1.0  # seconds after which a run that had seen no reason to stop has been taken
 
@@ -97,21 +97,23 @@ def carry_out(
     _check_processes(cfg, jobs)
     invocation.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, invocation / "multirun.yaml")
-    retries = int(cfg.on_error.partition(":")[2] or 0)
     threads = jobs[0].config.trainer.threads
     size = at_once or cfg.hydra.sweeper.get("max_batch_size") or _at_once(launcher_of(cfg.hydra), threads)
-    saving = _saving_when_stopped(todo, invocation, launcher_of(cfg.hydra))
+    launcher = launcher_of(cfg.hydra)
+    pooled = launcher == "joblib"  # its workers would also print a traceback at the terminal's Ctrl-C
+    rounds = Rounds(console, _deafly(launch) if pooled else launch, invocation, size, pooled)
+    stop = partial(_stop_runs, todo, invocation, launcher)
     os.environ[MULTIRUN] = str(os.getpid())
     # joblib starts a worker anew when its memory has grown by 300 MB, as that of one that has seen large models has
     warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
-    with Board(console, jobs, outcomes, invocation) as board, saving:
+    with Board(console, jobs, outcomes, invocation) as board, listening() as request, request.first_doing(stop):
         try:
-            outcomes |= _launched(todo, launch, invocation, size, retries)
+            outcomes |= rounds.all_of(todo, cfg.on_error)
         except (SystemExit, KeyboardInterrupt):
-            outcomes |= _read_all(todo, invocation)
+            outcomes |= rounds.read(todo)
             board.close()
             print_table(console, jobs, outcomes)
-            print(f"What has finished stays. The same command goes on: {command()}", file=sys.stderr)
+            print(f"Finished runs are kept. The same command does the rest: {command()}", file=sys.stderr)
             raise
     write_table(jobs, outcomes, invocation)
     return outcomes
@@ -171,58 +173,6 @@ def headline(asked: int, jobs: Sequence[Job], found: dict[int, Found]) -> str:
     return f"{len(jobs)} run{'s' if len(jobs) != 1 else ''}: {', '.join(parts)}{twice}"
 
 
-def _launched(
-    todo: Sequence[Job], launch: Launch, invocation: Path, size: int | None, retries: int
-) -> dict[int, Outcome]:
-    """Launch, and launch again what failed, as often as asked for."""
-    outcomes: dict[int, Outcome] = {}
-    left = list(todo)
-    for _ in range(retries + 1):
-        outcomes |= _round(left, launch, invocation, size)
-        left = [job for job in left if outcomes[job.number].state == "failed"]
-        if not left:
-            break
-    return outcomes
-
-
-def _round(jobs: Sequence[Job], launch: Launch, invocation: Path, size: int | None) -> dict[int, Outcome]:
-    """Launch each job once."""
-    files = {job.number: freeze(job, invocation) for job in jobs}
-    for file in files.values():
-        outcome_file(file).unlink(missing_ok=True)
-    troubles: list[str] = []
-    for first in range(0, len(jobs), size or len(jobs)):
-        batch = jobs[first : first + (size or len(jobs))]
-        overrides = [[*job.overrides, f"plan={quoted(str(files[job.number]))}"] for job in batch]
-        try:
-            launch(overrides, initial_job_idx=first)
-        except Exception as error:  # the launcher's own: a worker was killed, or a config file broke meanwhile
-            troubles.append(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}")
-    return {job.number: _outcome(job, files[job.number], troubles) for job in jobs}
-
-
-def _outcome(job: Job, file: Path, troubles: Sequence[str] = ()) -> Outcome:
-    """How a job ended; the run's folder tells it where the process died before it could."""
-    outcome = read_outcome(file)
-    if outcome is not None:
-        return outcome
-    found = look(job.folder, job.code)
-    if found.state == "finished":
-        return Outcome("diverged" if found.summary.get("diverged") else "finished")
-    if found.state == "running":
-        return Outcome("elsewhere", f"{found.why} is working on it")
-    reason = f" ({troubles[0]})" if troubles else ""
-    if found.state in ("partial", "foreign") and found.status.get("state") == "running":
-        return Outcome("failed", f"its process was killed{reason}")
-    if found.state in ("partial", "foreign") and found.status.get("state") == "stopped":
-        return Outcome("stopped", f"{found.status['cause']}{reason}")
-    return Outcome("failed" if troubles else "not started", f"it was not begun{reason}")
-
-
-def _read_all(jobs: Sequence[Job], invocation: Path) -> dict[int, Outcome]:
-    return {job.number: _outcome(job, invocation / "jobs" / f"{job.number:04}.json") for job in jobs}
-
-
 def _at_once(launcher: str, threads: int | None) -> int | None:
     """submitit starts local processes all at once: hand it as many as there are cores."""
     if launcher != "submitit_local":
@@ -267,35 +217,30 @@ def _check_processes(cfg: DictConfig, jobs: Sequence[Job]) -> None:
             )
 
 
-@contextmanager
-def _saving_when_stopped(jobs: Sequence[Job], invocation: Path, launcher: str) -> Iterator[None]:
-    """When this process is asked to stop, its runs on this machine are, and have time to save."""
+def _deafly(launch: Launch) -> Launch:
+    """The launcher, whose processes hear of a stop from this one alone."""
 
-    def hear(signum: int, _frame: FrameType | None) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, before[number])  # a second one acts at once
-        if launcher == "slurm":
-            print("the jobs in SLURM go on: scancel them, or give the same command later", file=sys.stderr)
-        else:
-            _stop_runs(jobs, invocation)
-        raise Stopped(signal.Signals(signum))
+    def launched(*arguments: Any, **options: Any) -> Any:
+        with starting_deaf():
+            return launch(*arguments, **options)
 
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return launched
 
 
-def _stop_runs(jobs: Sequence[Job], invocation: Path) -> None:
-    """Also of those that are about to begin: a process that still imports finds the file `stop`."""
+def _stop_runs(jobs: Sequence[Job], invocation: Path, launcher: str) -> None:
+    """Have this command's own runs on this machine save, and wait for them; other commands' runs are theirs.
+
+    It may interrupt a print of this process, so what it says itself goes straight to the terminal.
+    """
+    if launcher == "slurm":
+        say("the jobs in SLURM go on: scancel them, or give the same command later")
+        return
+    # for those that are about to begin: a process that still imports finds the file `stop`
     (invocation / "stop").write_text("the multirun was stopped\n", encoding="utf-8")
-    host, started = this_process().host, time.monotonic()
-    told: set[Owner] = set()
+    started, told = time.monotonic(), set[Owner]()
     while (passed := time.monotonic() - started) < GRACE:
         owners = [owner for job in jobs if (owner := read_owner(job.folder)) is not None]
-        running = {owner for owner in owners if owner.host == host and owner.pid != os.getpid() and is_alive(owner)}
+        running = {owner for owner in owners if _is_ours(owner)}
         for owner in running - told:
             with suppress(ProcessLookupError):
                 os.kill(owner.pid, signal.SIGTERM)
@@ -303,3 +248,9 @@ def _stop_runs(jobs: Sequence[Job], invocation: Path) -> None:
         if not running and passed > SETTLED:
             return
         time.sleep(0.1)
+
+
+def _is_ours(owner: Owner) -> bool:
+    """Is it another living process that this command has started?"""
+    here = owner.host == this_process().host and owner.pid != os.getpid()
+    return here and owner.launch == this_process().launch and is_alive(owner)
