@@ -18,7 +18,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "norms": {"config"},
     "kernels": {"config", "norms"},
     "models": {"config", "folder", "norms", "kernels"},
-    "data": {"config", "folder"},
+    "files": {"config"},
+    "data": {"config", "folder", "files"},
     "tasks": {"config", "data"},
     "probes": {"norms", "models", "data", "tasks"},
     "mirror": {"config", "folder", "data"},
@@ -31,11 +32,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     "study": {"config", "folder", "mirror", "runs", "findings", "sweep"},
     "report": {"config", "folder", "runs", "stats", "findings", "study"},
     "commands": {
-        *("config", "folder", "kernels", "data", "mirror"),
+        *("stopping", "config", "folder", "kernels", "data", "mirror"),
         *("runs", "stats", "findings", "sweep", "study", "report"),
     },
 }
-TORCH_FREE = ["config", "stopping", "folder", "runs", "stats", "findings", "sweep", "study", "report", "commands"]
+TORCH_FREE = [
+    "config",
+    "stopping",
+    "folder",
+    "files",
+    "runs",
+    "stats",
+    "findings",
+    "sweep",
+    "study",
+    "report",
+    "commands",
+]
 HEAVY = ("torch", "pytorch_lightning", "torchmetrics", "lightning_fabric", "wandb", "datasets")
 
 

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 from page import table, write
 
+from normlab.config.shipped import REFERENCE
 from normlab.findings.judge import state_of
+from normlab.folder.study_folder import StudyFolder
 from normlab.stats import guarded
 from normlab.stats.paired import Interval
 from normlab.stats.sequential import Design, seeds_needed
 
 FAMILY = 0.05 / 6
-VERDICTS = Path(__file__).resolve().parents[2] / "results" / "reference" / "quick" / "verdicts.json"
+VERDICTS = StudyFolder(REFERENCE / "quick").verdicts_file
 
 
 def shown(low: float, high: float) -> str:

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 from normlab.config.checks import checked
 from normlab.config.command_line import help_text
+from normlab.config.components import kind_of
 from normlab.config.schema import InputError
+from normlab.config.signature import read
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = ("norm", "model", "task", "optim", "trainer", "logger")
@@ -48,10 +51,12 @@ def test_every_task_passes_the_checks_with_a_model(task):
 
 
 @pytest.mark.parametrize("model", choices("model"))
-def test_every_model_has_a_task_and_an_optimiser_of_its_own(model):
-    assert checked(composed(f"model={model}")).model_name == model
-    assert f"for_{model}" in choices("task")
-    assert f"for_{model}" in choices("optim")
+def test_every_model_has_a_task_and_an_optimiser_that_suit_it(model):
+    config = checked(composed(f"model={model}"))
+    assert config.model_name == model
+    assert kind_of(config.task) in read(config.model["_target_"]).constants["kinds"]
+    own = OmegaConf.load(CONF / "optim" / f"for_{model}.yaml")
+    assert config.optim.lr == own.lr
 
 
 @pytest.mark.parametrize("experiment", choices("experiment"))

@@ -65,7 +65,7 @@ def test_a_failing_run_is_named_and_the_others_are_done(train, tmp_path, monkeyp
     from normlab.mirror.progress import Heartbeat
 
     def fail(self, trainer, task, *_):
-        if "batch" in self.path.parent.name.split("-") and trainer.global_step == 3:
+        if "batch" in self.folder.folder.name.split("-") and trainer.global_step == 3:
             raise RuntimeError("the machine is on fire")
 
     monkeypatch.setattr(Heartbeat, "on_train_batch_end", fail)

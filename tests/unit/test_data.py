@@ -26,7 +26,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 def test_images_are_standardised_by_the_training_split(tmp_path: Path) -> None:
     data = load(images(image_splits(tmp_path / "in")), tmp_path / "cache")
-    assert data.sizes == Sizes("images", (1, 4, 4), 3)
+    assert data.sizes == Sizes("images", (1, 4, 4), 3, examples=20)
     assert data.classes == ("0", "1", "2")
     train, test = data.split("train"), data.split("test")
     batch = train.gather(train.in_order())
@@ -48,7 +48,7 @@ def test_images_as_sequences_show_the_same_pixels(tmp_path: Path, view: str, sha
     folder = image_splits(tmp_path / "in")
     whole = load(images(folder), tmp_path / "cache")
     data = load(images(folder, view=view), tmp_path / "cache")
-    assert data.sizes == Sizes("features", shape, 3, positions=shape[0])
+    assert data.sizes == Sizes("features", shape, 3, positions=shape[0], shortest=shape[0], examples=20)
     index = torch.tensor([3, 0])
     sequence = data.split("validation").gather(index).inputs
     pixels = whole.split("validation").gather(index).inputs.reshape(2, 16)
@@ -86,7 +86,7 @@ def test_a_folder_of_images_names_its_classes(tmp_path: Path) -> None:
                 (folder / f"{i}.png").write_bytes(png(grey))
     data = load(images(tmp_path / "in", validation=0.25), tmp_path / "cache")
     assert data.classes == ("cat", "dog")
-    assert data.sizes == Sizes("images", (1, 3, 5), 2)
+    assert data.sizes == Sizes("images", (1, 3, 5), 2, examples=6)
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 6, "validation": 2, "test": 4}
     test = data.split("test")
     assert isinstance(test, Examples)
@@ -112,7 +112,7 @@ def test_an_encoded_image_is_never_taken_for_raw_pixels(tmp_path: Path) -> None:
 
 def test_texts_are_padded_to_the_longest_of_the_batch(tmp_path: Path) -> None:
     data = load(task(splits(tmp_path / "in")), tmp_path / "cache")
-    assert data.sizes == Sizes("tokens", (3,), 2, vocabulary=5, positions=1)
+    assert data.sizes == Sizes("tokens", (3,), 2, vocabulary=5, positions=1, shortest=1, examples=6)
     assert data.vocabulary is not None
     assert data.vocabulary.pieces == ("<end>", "<unk>", "a", "b", "c")
     assert data.classes == ("x", "y")
@@ -202,7 +202,7 @@ def test_a_text_is_one_stream_of_documents(tmp_path: Path) -> None:
     path = parquet(tmp_path / "in" / "train.parquet", text=["abc", "de"]).parent
     parquet(path / "validation.parquet", text=["ax"])
     data = load(language(path), tmp_path / "cache")
-    assert data.sizes == Sizes("tokens", (4,), 7, vocabulary=7, positions=4, causal=True)
+    assert data.sizes == Sizes("tokens", (4,), 7, vocabulary=7, positions=4, causal=True, shortest=4, examples=2)
     train = data.split("train")
     assert isinstance(train, Windows)
     assert train.tokens.tolist() == [0, 2, 3, 4, 0, 5, 6, 0]

@@ -41,8 +41,8 @@ def counts(data: Data) -> list[int]:
 @pytest.mark.parametrize(
     ("name", "sizes"),
     [
-        ("fashion_mnist", Sizes("images", (1, 28, 28), 10)),
-        ("fashion_rows", Sizes("features", (28, 28), 10, positions=28)),
+        ("fashion_mnist", Sizes("images", (1, 28, 28), 10, examples=16_000)),
+        ("fashion_rows", Sizes("features", (28, 28), 10, positions=28, shortest=28, examples=16_000)),
     ],
 )
 def test_fashion(cache: Path, name: str, sizes: Sizes) -> None:

@@ -11,9 +11,9 @@ from data_files import images, task
 from PIL import Image
 
 from normlab.config.schema import InputError
-from normlab.data.folders import Layout, find
 from normlab.data.load import load
 from normlab.data.store import prepare
+from normlab.files.folders import Layout, find
 
 
 def tree(root: Path, *paths: str) -> Path:

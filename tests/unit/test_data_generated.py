@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from normlab.config.schema import InputError
-from normlab.data.folders import find
 from normlab.data.load import load
-from normlab.data.pictures import PictureError, read_picture
-from normlab.data.tables import read_table
+from normlab.files.folders import find
+from normlab.files.pictures import PictureError, read_picture
+from normlab.files.tables import read_table
 
 ROOT = Path(__file__).parents[2]
 ASKED = {"text": "input", "label": "target"}

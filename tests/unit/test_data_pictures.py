@@ -13,8 +13,8 @@ from PIL import Image, ImageCms
 
 from normlab.config.schema import InputError
 from normlab.data.load import load
-from normlab.data.pictures import CONVERTED, DEEP, FIRST, TURNED, WHITE, PictureError, is_encoded, read_picture
 from normlab.data.store import prepare
+from normlab.files.pictures import CONVERTED, DEEP, FIRST, TURNED, WHITE, PictureError, is_encoded, read_picture
 
 RAMP = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 

@@ -17,7 +17,7 @@ from data_files import language, parquet, task
 
 from normlab.config.schema import InputError
 from normlab.data.load import load
-from normlab.data.tables import Part, read_table
+from normlab.files.tables import Part, read_table
 
 ASKED = {"text": "input", "label": "target"}
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from finding_files import finding, write
-from normlab.findings import verdict as verdicts
+from normlab.findings import estimates
+from normlab.findings import judge as judging
 from normlab.findings.finding import read_finding
 from normlab.findings.judge import PRIMARIES, judge
 from normlab.findings.verdict import Reason
@@ -28,8 +29,8 @@ def only_what_decides(monkeypatch):
         mean, sd = float(np.mean(d)), float(np.std(d, ddof=1))
         return paired.Comparison(len(d), mean, sd, paired.t_interval(d, alpha), math.nan, math.nan, none, math.nan)
 
-    monkeypatch.setattr(verdicts, "compare", interval_alone)
-    monkeypatch.setattr(verdicts, "_needed", lambda *_: SEEDS)
+    monkeypatch.setattr(estimates, "compare", interval_alone)
+    monkeypatch.setattr(judging, "_needed", lambda *_: SEEDS)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from norm_sites import config
 from normlab.config.schema import Sizes
 from normlab.data.splits import Windows
 from normlab.measures.lengths import bits, drift, first_scored, late_windows, score
+from normlab.models.base import Model
 from normlab.models.build import factory
 from normlab.models.lstm import LSTM
 from normlab.models.transformer import Transformer
@@ -34,7 +35,7 @@ def test_later_halves_hold_the_same_tokens_once_whatever_the_length(lengths, cou
         assert scored == list(range(start, split.predicted))
 
 
-class Guesses(nn.Module):
+class Guesses(Model):
     """Certain of the next token from step `sure` on (it is one more than this one), and at a loss before."""
 
     def __init__(self, sure: int) -> None:
@@ -113,7 +114,7 @@ def test_drift_is_the_spread_over_time_relative_to_the_mean():
 
 
 def test_a_loss_that_is_not_finite_gives_no_number_of_bits():
-    class Broken(nn.Module):
+    class Broken(Model):
         def forward(self, inputs, mask):
             return torch.full((*inputs.shape, VOCABULARY), math.inf)
 

@@ -78,7 +78,7 @@ def test_an_edge_says_what_it_would_be_without(planted):
 def test_every_contrast_counts(planted):
     change = {"contrasts": {"a": "layer - batch", "b": "batch - layer"}}
     (one,) = sensitivity(planted(**change), reported(0.05, n=4), 4, {}).seeds
-    assert (one.would_be, one.decides) == ("contradicted", "b")
+    assert (one.would_be, one.deciding.name) == ("contradicted", "b")
 
 
 def test_exact_has_no_margin(planted):

@@ -10,6 +10,7 @@ import torch
 from run_folders import config_of
 
 from normlab.config.cores import usable_cores
+from normlab.models.base import Model
 from normlab.runs.identity import science
 from normlab.session.conditions import change, conditions
 
@@ -17,9 +18,9 @@ TRAIN = """
 import sys
 sys.path.insert(0, {unit!r})
 from run_folders import config_of
-from normlab.session.session import prepare
+from normlab.session.devices import set_up
 import torch
-prepare(config_of("model=mlp", "trainer.threads=2", "cache={cache}"))
+set_up(config_of("model=mlp", "trainer.threads=2", "cache={cache}"))
 print(torch.get_num_threads())
 """
 
@@ -60,8 +61,18 @@ def test_the_quota_of_a_container_counts(tmp_path, monkeypatch, files, cores):
     assert usable_cores(tmp_path) == cores
 
 
+class Plain(Model):
+    kernel = None
+
+    def forward(self, inputs, mask=None):
+        return inputs
+
+    def facts(self):
+        return {"kernel": self.kernel} if self.kernel else {}
+
+
 def test_conditions_name_what_changed():
-    model = torch.nn.Linear(1, 1)
+    model = Plain()
     now = conditions(model, torch.device("cpu"))
     assert "kernel" not in now
     assert change(now, now) == ""

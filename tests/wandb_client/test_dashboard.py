@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 
@@ -13,6 +14,7 @@ from normlab.commands import dashboard_chart, dashboard_panels
 from normlab.config.schema import InputError
 from normlab.config.shipped import CONF
 from normlab.findings.finding import read_findings
+from normlab.findings.verdict import Reason, Verdict
 from normlab.folder.jsonfile import read_json, write_json
 
 TOLD = dashboard_panels.Told("x", 1, "a title", "what", "who", "that", "test/accuracy", "supported", ["+1"], ["a", "b"])
@@ -39,10 +41,20 @@ def study(folder):
     """What a study leaves behind, made up, of a finding that there is."""
     name = sorted((CONF / "finding").glob("*.yaml"))[0].stem
     (finding,) = read_findings(CONF, [name])
-    estimate = {"name": "one", "formula": "a - b", "mean": 0.2, "interval": {"low": 0.1, "high": 0.3}, "seeds": [0, 1]}
-    verdict = {"finding": name, "state": "supported", "estimates": [estimate], "checks": []}
+    verdict = Verdict(
+        finding=name,
+        claim=finding.claim,
+        primary=finding.primary,
+        title=finding.title,
+        scale="quick",
+        rule=finding.rule,
+        margin=None,
+        level=0.95,
+        state="supported",
+        reason=Reason.NONE,
+    )
     folder.mkdir(parents=True)
-    write_json(folder / "verdicts.json", {"verdicts": [verdict]})
+    write_json(folder / "verdicts.json", {"verdicts": [asdict(verdict)]})
     write_json(folder / "manifest.json", {"command": "python train.py"})
     arm = next(iter(finding.arms))
     lines = ["finding,stage,arm,condition,cell,point,seed,id,outcome,diverged"]

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def told(study: Path | None) -> list[Told]:
-    """The findings of a study, or all that `conf` holds, without verdicts.
+    """The findings of a study, or all that conf holds, without verdicts.
 
     Raises:
         InputError: the folder holds no study.

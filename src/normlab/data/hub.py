@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from normlab.config.schema import Hub, InputError, TaskConfig
-from normlab.data.tables import Asked, Part, check_columns
+from normlab.files.tables import Asked, Part, check_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -24,7 +24,7 @@ def read_hub(task: TaskConfig, asked: Asked) -> tuple[dict[str, Callable[[], lis
     """What gives the columns asked for of each split, and the data set's name with the fingerprint that was loaded.
 
     Raises:
-        InputError: the hub can't be reached (after `PATIENCE` seconds, where `datasets` alone tries for 23)
+        InputError: the hub can't be reached (after `PATIENCE` seconds, where datasets alone tries for 23)
             and the data set has not been downloaded before; or there is no such data set or split.
     """
     from datasets import config, load_dataset
@@ -101,7 +101,7 @@ def _reachable(endpoint: str) -> bool:
 
 @contextmanager
 def _offline(wanted: bool) -> Iterator[None]:
-    """Makes `datasets` look only at what it has downloaded before; both libraries read a flag at import."""
+    """Makes datasets look only at what it has downloaded before; both libraries read a flag at import."""
     import huggingface_hub.constants
     from datasets import config
 

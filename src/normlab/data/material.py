@@ -15,7 +15,7 @@ from normlab.config.schema import InputError, Sizes, TaskConfig
 from normlab.data import columns, images, source, text
 from normlab.data.columns import Column
 from normlab.data.fitted import Fitted, encoder, fit_text
-from normlab.data.folders import SPLITS, Layout
+from normlab.files.folders import SPLITS, Layout
 
 SPLIT_SEED = 0  # one validation split for all runs
 REACHED_BY = 16  # training sequences a position must have to get its own batch statistics

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from normlab.config.schema import InputError, TaskConfig
-from normlab.data.folders import SPLITS, Layout, find
 from normlab.data.hub import read_hub
-from normlab.data.tables import Asked, Part, read_table
+from normlab.files.folders import SPLITS, Layout, find
+from normlab.files.tables import Asked, Part, read_table
 
 PACKS = Path(__file__).parent / "packs"
 

@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 
 from normlab.config.names import slug
 from normlab.config.schema import InputError, Sizes, TaskConfig
-from normlab.data import decode, material, source, tables
+from normlab.data import material, source
 from normlab.data.fitted import Fitted
-from normlab.data.folders import SPLITS, Layout
 from normlab.data.material import Material
+from normlab.files import decode, tables
+from normlab.files.folders import SPLITS, Layout
 
 VERSION = 2  # of what `material.build` makes of the same rows; a new number rebuilds every cache
 
@@ -55,7 +56,7 @@ class Prepared:
 def prepare(task: TaskConfig, cache: Path, known: Fitted | None = None) -> Prepared:
     """The task's data, from the cache or built into it.
 
-    With a warm cache neither `datasets`, `pyarrow` nor `tokenizers` is imported. Processes that need the same
+    With a warm cache neither datasets, pyarrow nor tokenizers is imported. Processes that need the same
     data build it once: the others wait.
 
     Args:
@@ -179,7 +180,9 @@ def _prints(arrays: dict[str, NDArray[Any]]) -> dict[str, str]:
 def _describe(data: Material) -> dict[str, Any]:
     """All of a data set but its arrays, as JSON holds it."""
     described = {field.name: getattr(data, field.name) for field in dataclasses.fields(data) if field.name != "arrays"}
-    described["sizes"] = dataclasses.asdict(data.sizes)
+    sizes = dataclasses.asdict(data.sizes)
+    # `load` measures these on the training split, which the arrays hold
+    described["sizes"] = {name: value for name, value in sizes.items() if name not in ("shortest", "examples")}
     described |= described.pop("fitted").record()
     described["prints"] = _prints(data.arrays)
     return json.loads(json.dumps(described))

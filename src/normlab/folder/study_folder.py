@@ -183,7 +183,7 @@ class StudyFolder:
         return self.folder / "wandb.json"
 
     def read_shown(self) -> dict[str, Any]:
-        """What W&B shows of the study: `logger` and `study`."""
+        """What W&B shows of the study: logger and study."""
         return read_json(self._shown)
 
     def write_shown(self, values: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from normlab.config.schema import RunConfig
 
 PACKAGE = Path(__file__).parents[1]
-ROOMS = ("norms", "kernels", "models", "data", "tasks", "probes", "session", "measures")
+ROOMS = ("norms", "kernels", "models", "files", "data", "tasks", "probes", "session", "measures")
 MODULES = ("config/seeds.py",)  # of other rooms
 SOURCES = (".py", ".cpp", ".h")  # what may stand beside a module and be compiled for it
 

@@ -20,7 +20,7 @@ def begin(name: str) -> None:
     """Signals end the program without a traceback, and output that can't be written doesn't end it.
 
     Args:
-        name: the `__name__` of the module that calls it. Nothing happens where it is imported.
+        name: the dunder name of the module that calls it. Nothing happens where it is imported.
     """
     if name != "__main__":
         return

@@ -19,7 +19,7 @@ Rows = list[tuple[str, str]]
 class Measure(Strict):
     """What a run measures: its options, as fields, and what the rest of normlab must know of it, as class variables.
 
-    name              of `measures/NAME.py`, which measures it, and of `conf/measure/NAME.yaml`
+    name              of measures/NAME.py, which measures it, and of conf/measure/NAME.yaml
     processes         any: a run may have several; one: several are refused
     reads_test        may it read the test split, when test=true asks for it?
     reads_checkpoint  it takes norm, model, task and seed from ckpt=..., instead of from the command line

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from normlab.config.schema import InputError
-from normlab.data import decode
+from normlab.files import decode
 
 KINDS = {
     **{".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".json": "json", ".txt": "text"},
