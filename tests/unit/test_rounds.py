@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from normlab.study.rounds import Rounds
+from normlab.sweep.rounds import Rounds
 from rich.console import Console
 from run_folders import config_of
 

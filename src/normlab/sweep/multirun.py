@@ -24,7 +24,7 @@ from normlab.runs.provenance import command
 from normlab.runs.store import Found, accept, look
 from normlab.stopping.children import starting_deaf
 from normlab.stopping.request import listening, say
-from normlab.study.rounds import Launch, Rounds
+from normlab.sweep.rounds import Launch, Rounds
 from normlab.sweep.board import Board
 from normlab.sweep.compose import Composer, launcher_of
 from normlab.sweep.dry import stand_in, with_cache
