@@ -211,7 +211,7 @@ def test_ctrl_c_stops_the_run_and_says_so(train, tmp_path, monkeypatch):
     signal.signal(signal.SIGINT, before)
     assert answer.status == 130
     told, promised = answer.err.strip().splitlines()
-    assert told == "stopped by Ctrl-C after step 1, where it was saved"
+    assert told == "stopped by Ctrl-C after step 1, which is saved"
     assert promised.startswith("The same command resumes from step 1: python train.py")
     folder = only_run(tmp_path / "outputs")
     assert read_json(folder / "status.json")["state"] == "stopped"

@@ -203,7 +203,7 @@ def test_nan_stays_visible_and_large_inputs_saturate():
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_norm_is_refused(training):
     _, cell = pair("batch", 4, 8, 5)
-    with pytest.raises(InputError, match=r"batch norm on CPUs only; model\.kernel=plain works"):
+    with pytest.raises(InputError, match=r"supports batch norm only on CPUs; use model\.kernel=plain"):
         cell.train(training)(normal(3, 5, 4))
 
 

@@ -7,16 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from normlab.sweep.rounds import Rounds
 from rich.console import Console
 from run_folders import config_of
 
 from normlab.folder.jsonfile import read_json
 from normlab.runs.owner import _start_of, this_process, write_owner
 from normlab.runs.store import claim
-from normlab.study import rounds as module
 from normlab.study import sweep
+from normlab.sweep import rounds as module
 from normlab.sweep.plan import Job, Outcome, write_outcome
+from normlab.sweep.rounds import Rounds
 
 SUMMARY = {"diverged": False, "validation/loss": 1.0}
 
@@ -130,7 +130,7 @@ def test_a_run_of_another_command_is_waited_for(jobs, other, tmp_path, monkeypat
     monkeypatch.setattr(module.time, "sleep", lambda _: run.finish(SUMMARY))
     found = {0: Outcome("elsewhere")}
     rounds(tmp_path, None)._await_others(jobs[:1], found)
-    assert found == {0: Outcome("skipped", "another command did it")}
+    assert found == {0: Outcome("skipped", "another command finished it")}
 
 
 def test_a_run_that_another_command_let_go_of_is_done(jobs, other, tmp_path, monkeypatch):

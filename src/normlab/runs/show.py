@@ -35,7 +35,7 @@ def _rows(config: RunConfig, folder: Path, summary: dict[str, Any], note: str) -
     if "parameters" in summary:
         rows.append(("parameters", f"{summary['parameters']:,}"))
     if summary.get("diverged"):
-        rows.append(("diverged", f"the loss left the finite numbers by step {summary['steps']}"))
+        rows.append(("diverged", f"the loss was no longer finite by step {summary['steps']}"))
     for split in ("validation", "test"):
         values = _metrics(split, summary)
         if values:
