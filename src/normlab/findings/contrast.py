@@ -111,8 +111,8 @@ def _values(arm: DataFrame, metric: str, diverged_value: float | None) -> list[f
     if diverged.any():
         if diverged_value is None:
             raise InputError(
-                f"{arm['id'][diverged].iloc[0]} diverged: say what stands for such a run with --diverged VALUE, "
-                "as bad as chance; leaving it out would favour its arm"
+                f"{arm['id'][diverged].iloc[0]} diverged: give a value for such runs with --diverged VALUE, "
+                "such as chance level; leaving it out would favour its arm"
             )
         values = values.where(~diverged, diverged_value)
     if values.isna().any():
