@@ -13,7 +13,7 @@ from run_folders import config_of
 from normlab.folder.jsonfile import read_json
 from normlab.runs.owner import _start_of, this_process, write_owner
 from normlab.runs.store import claim
-from normlab.study import sweep
+from normlab.sweep import multirun as sweep
 from normlab.sweep import rounds as module
 from normlab.sweep.plan import Job, Outcome, write_outcome
 from normlab.sweep.rounds import Rounds

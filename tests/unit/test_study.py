@@ -180,7 +180,7 @@ def test_a_cell_whose_tuning_fails_leaves_its_finding_undecided(world):
     with pytest.raises(SystemExit):
         world()
     (verdict,) = read_json(world.output / "studies" / "planted-quick" / "verdicts.json")["verdicts"]
-    assert (verdict["state"], verdict["reason"]) == ("undecided", "a cell has no successful tuning run")
+    assert (verdict["state"], verdict["reason"]) == ("undecided", "unusable")
 
 
 def test_findings_share_runs(world):
