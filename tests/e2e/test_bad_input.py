@@ -59,7 +59,10 @@ FROM_THE_CONFIG = {
         ["model=lstm", "time", "model=mlp, cnn, transformer"],
     ),
     "one layer to compare": (["measure=gradient_growth", "model=mlp", "model.depth=1"], ["two", "model.depth=1"]),
-    "Gaussian tokens": (["measure=gradient_growth", "model=transformer"], ["measure.inputs=gaussian", "use data"]),
+    "Gaussian tokens": (
+        ["measure=gradient_growth", "model=transformer"],
+        ["measure.inputs=gaussian", "use measure.inputs=data"],
+    ),
     "more layers skipped than there are": (
         ["measure=gradient_growth", "measure.skip=0.5"],
         ["measure.skip=0.5", "less than 0.5"],
@@ -96,7 +99,7 @@ FROM_THE_CONFIG = {
         ["task.classes_per_batch=9", "task.batch_size=8"],
         ["task.classes_per_batch=9", "task.batch_size=8"],
     ),
-    "lengths of images": (["measure=lengths"], ["reads text", "task=union"]),
+    "lengths of images": (["measure=lengths"], ["needs language modelling", "task=union"]),
     "lengths beyond learned positions": (
         ["measure=lengths", "model=transformer", "task=union", "model.position_encoding=learned"],
         ["400", "64 positions", "rotary"],
@@ -162,7 +165,7 @@ FROM_THE_CONFIG = {
     "a multirun's flag behind its choices": (["norm=layer,rmss", "-m", "seed=0"], ["there is no norm=rmss"]),
     "an option of one norm in a sweep": (
         ["norm=batch,layer", "norm.momentum=0.1", "-m"],
-        ["norm.momentum", "norm=batch", "norm=layer has none"],
+        ["norm.momentum", "norm=batch", "not of norm=layer"],
     ),
     "a value that Hydra can't read": (["optim.lr=a(b"], ["quote the value", "optim.lr="]),
     "an addition of what is there": (["+norm=batch"], ["Multiple values for norm", "override"]),

@@ -84,7 +84,7 @@ class TestFile:
             ({"rule": "exact"}, "rule=exact needs bounds"),
             ({"common": ["model=lstm", "model=lstm"]}, "common holds model=lstm twice"),
             ({"tune": {"points": [1, 2], "by": "validation/loss", "best": "min"}}, "finding.tune.points"),
-            ({"tune": {"points": [1, 2, 3, 4, 5], "by": "test/loss", "best": "min"}}, "validation alone"),
+            ({"tune": {"points": [1, 2, 3, 4, 5], "by": "test/loss", "best": "min"}}, "uses a validation metric"),
         ],
     )
     def test_mistakes_are_named_by_file_and_key(self, tmp_path, change, words):

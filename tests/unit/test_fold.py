@@ -73,5 +73,5 @@ def test_refuses_what_is_not_exact(model, reason):
 
 def test_refuses_to_fold_twice():
     folded = fold(MLP(partial(BatchNorm), IMAGES))
-    with pytest.raises(InputError, match="folded already"):
+    with pytest.raises(InputError, match="already folded"):
         fold(folded)

@@ -212,7 +212,7 @@ def test_without_triton_the_user_reads_what_to_do(monkeypatch):
     for name in [name for name in sys.modules if name.startswith("normlab.kernels.gpu")]:
         monkeypatch.delitem(sys.modules, name)
     _, cell = pair("layer", 4, 8, 5)
-    with pytest.raises(InputError, match=r"pip install triton, or model\.kernel=plain"):
+    with pytest.raises(InputError, match=r"pip install triton, or use model\.kernel=plain"):
         cell(normal(3, 5, 4))
 
 

@@ -165,7 +165,7 @@ def test_a_half_done_study_shows_what_is_there(made, tmp_path, fixed):
     folder = save(tmp_path / "outputs/studies/planted-quick", fixed, 0.05)
     (folder / "verdicts.json").unlink()
     page = made(folder)
-    assert "planted-quick is half-done" in page
+    assert "planted-quick is incomplete" in page
     assert "has 16 of its reporting runs and no verdict yet" in page
     assert "supported</span> <span>" not in page  # no verdict that the study has not given
 
@@ -316,7 +316,7 @@ def test_a_running_study_shows_how_far_each_finding_is(made, tmp_path, conf, fix
         write_json(run / "status.json", state if n else {"state": "failed", "code": "c"})
     page = made(*own_studies(tmp_path / "outputs"), reference=save(tmp_path / "reference/quick", fixed, 0.05).parent)
     assert made.problems == []
-    assert "s-quick is half-done" in page
+    assert "s-quick is incomplete" in page
     assert page.count("tuning 2 of 20 runs (1 failed), reporting 0 of 16 runs") == 3  # on top, its claim, its section
     assert "later: reporting 0 of 8 runs" in page
     assert "supported</span>" in page  # by the reference

@@ -72,7 +72,7 @@ def test_a_repeat_keeps_the_earlier_attempt(tmp_path):
 
 def test_a_finished_run_is_not_taken_without_asking_for_a_repeat(tmp_path):
     begin(tmp_path).finish({"n": 1})
-    with pytest.raises(InputError, match="finished meanwhile"):
+    with pytest.raises(InputError, match="finished in the meantime"):
         begin(tmp_path)
 
 

@@ -327,7 +327,7 @@ def test_a_finding_that_comes_to_less_keeps_its_earlier_records(world, how, caps
             world("rerun=true")
     assert read_json(folder / "verdicts.json")["verdicts"] == before["verdicts"]
     assert read_rows(folder / "runs.csv") == rows
-    assert "the records keep the earlier runs" in capsys.readouterr().out
+    assert "the records keep the earlier results" in capsys.readouterr().out
 
 
 def test_a_damaged_table_is_set_aside(world):
