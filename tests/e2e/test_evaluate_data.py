@@ -80,7 +80,7 @@ def test_moved_rearranged_and_unknown_data_are_evaluated_as_at_training(learnt, 
     table(moved / "test.csv", 12, extra=" никогда")  # with a word that training lacks
     answer, summary = evaluate(f"task.path={moved}")
     assert (answer.status, summary["test/accuracy"]) == (0, 1), answer.err
-    assert "data: the test split differs from that at training: 12 now, 20 then" in answer.out
+    assert "data: the test split differs from the one at training: 12 now, 20 then" in answer.out
     assert "validation split differs" not in answer.out
 
     (moved / "train.csv").unlink()
@@ -152,4 +152,4 @@ def test_a_test_that_cannot_be_had_is_refused_before_training(train, tmp_path):
     assert not list((tmp_path / "tested").glob("runs/*"))
     answer = train(*common, f"cache={tmp_path / 'cache'}", output=tmp_path / "trained")
     assert answer.status == 0, answer.err
-    assert "data: the test split is left out, as it can't be used: " in answer.out
+    assert "data: the test split is ignored because it can't be used: " in answer.out

@@ -36,7 +36,7 @@ def test_a_killed_multirun_goes_on_and_gives_what_single_runs_give(zygote, cache
         assert ended.status == -9
     (ended,) = zygote(command)
     assert ended.status == 0, ended.err
-    assert "2 runs: 1 interrupted, to go on, 1 new" in ended.out
+    assert "2 runs: 1 interrupted; will resume, 1 new" in ended.out
     assert "resumed after step 8" in ended.out
     names = sorted(path.name for path in (single / "runs").iterdir())
     assert sorted(path.name for path in (sweep / "runs").iterdir()) == names
@@ -53,7 +53,7 @@ def test_a_stopped_multirun_saves_and_says_how_to_go_on(name, status, zygote, ca
     command = ["-m", *options("lstm", cache, tmp_path), "seed=0,1"]
     (ended,) = zygote(command, at={"step": 7, "signal": name})
     assert ended.status == status, ended.err
-    assert "The same command does the rest: python train.py -m" in ended.err
+    assert "The same command runs the rest: python train.py -m" in ended.err
     assert "1 stopped, 1 not started" in ended.out
     assert states(tmp_path) == {"batch-0": "stopped"}
     (ended,) = zygote(command)
@@ -146,7 +146,7 @@ def test_an_edit_meanwhile_changes_no_later_run(file, old, new, why, project, ca
     assert states(tmp_path / "outputs") == {"layer-0": "finished"}
     assert "not as planned" in out
     assert why in out
-    assert "Give the command again" in out
+    assert "Repeat the command" in out
 
 
 @pytest.mark.slow
@@ -157,12 +157,12 @@ def test_joblib_workers_save_when_the_multirun_is_stopped(project, cache, tmp_pa
     sweep.send_signal(signal.SIGTERM)
     out, err = sweep.communicate(timeout=60)
     assert sweep.returncode == 143, err
-    assert "The same command does the rest" in err
+    assert "The same command runs the rest" in err
     assert "2 stopped, 1 not started" in out
     again = project(*arguments)
     out, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
-    assert "2 interrupted, to go on" in out
+    assert "2 interrupted; will resume" in out
     assert "3 finished" in out
     assert set(states(tmp_path / "outputs").values()) == {"finished"}
 

@@ -21,7 +21,7 @@ def test_gradient_growth_from_the_command_to_the_record(train, tmp_path):
     assert answer.status == 0, answer.err
     folder = only_run(tmp_path / "outputs")
     summary = read_json(folder / "summary.json")
-    assert f"gradient growth      {summary['gradient_growth']:.4f} a layer backwards, from 5 to 2" in answer.out
+    assert f"gradient growth      {summary['gradient_growth']:.4f} per layer backwards, from 5 to 2" in answer.out
     assert 1.1 < summary["gradient_growth"] < 1.35
     assert summary["parameters"] == 784 * 32 + 5 * 32 * 32 + 6 * 3 * 32 + 33 * 10
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

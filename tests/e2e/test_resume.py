@@ -59,7 +59,7 @@ def test_a_signal_saves_says_how_to_go_on_and_ends(name, status, word, zygote, c
     folder = only_run(tmp_path)
     stopped = read_json(folder / "status.json")
     assert stopped["state"] == "stopped"
-    assert stopped["cause"] == f"stopped by {word} after step 7, where it was saved"
+    assert stopped["cause"] == f"stopped by {word} after step 7, which is saved"
     assert newest_intact(folder).step == 7
     assert not (folder / "owner").exists()
     (ended,) = zygote(command)
@@ -92,7 +92,7 @@ def test_a_run_resumed_with_another_kernel_says_so(zygote, cache, tmp_path):
     summary = read_json(folder / "summary.json")
     assert summary["kernel"] == "plain"
     assert summary["resumed"] == "from step 8: kernel fused → plain"
-    assert "resumed under other conditions (kernel fused → plain)" in ended.err
+    assert "resumed under different conditions (kernel fused → plain)" in ended.err
 
 
 def test_saving_by_wall_clock(zygote, cache, tmp_path):

@@ -71,7 +71,7 @@ def test_killed_stopped_and_resumed(cache, tmp_path, two_processes):
     assert_gone(pids, 10)
     stopped = read_json(folder / "status.json")
     assert stopped["state"] == "stopped"
-    assert stopped["cause"] == f"stopped by SIGTERM after step {newest_intact(folder).step}, where it was saved"
+    assert stopped["cause"] == f"stopped by SIGTERM after step {newest_intact(folder).step}, which is saved"
     assert "The same command resumes from step" in ended.err
     assert not (folder / "owner").exists()
 

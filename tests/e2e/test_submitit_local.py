@@ -56,10 +56,10 @@ def test_a_stopped_sweep_lets_its_jobs_save_and_goes_on_when_given_again(zygote,
             command.process.send_signal(signum)
         ended = command.wait()
         assert ended.status == status, ended.err
-        assert "Finished runs are kept. The same command does the rest" in ended.err
+        assert "Finished runs are kept. The same command runs the rest" in ended.err
         assert not any((folder / "owner").exists() for folder in runs(stopped))
         for folder in saving:
-            assert "where it was saved" in read_json(folder / "status.json")["cause"]
+            assert "which is saved" in read_json(folder / "status.json")["cause"]
 
     again = sweep(*arguments).wait()
     assert again.status == 0, again.err

@@ -195,7 +195,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint_good(train, trained, monkeyp
     answer = train(*options, "trainer.epochs=4", output=tmp_path / "full")
     assert answer.status == 2
     assert "disk is full" in answer.err
-    assert "still good" in answer.err
+    assert "is intact" in answer.err
     folder = only_run(tmp_path / "full")
     normlab.load_checkpoint(folder / "checkpoints" / "best.ckpt")
     assert not list((folder / "checkpoints").glob("*.part"))
@@ -211,7 +211,7 @@ def test_ctrl_c_stops_the_run_and_says_so(train, tmp_path, monkeypatch):
     signal.signal(signal.SIGINT, before)
     assert answer.status == 130
     told, promised = answer.err.strip().splitlines()
-    assert told == "stopped by Ctrl-C after step 1, where it was saved"
+    assert told == "stopped by Ctrl-C after step 1, which is saved"
     assert promised.startswith("The same command resumes from step 1: python train.py")
     folder = only_run(tmp_path / "outputs")
     assert read_json(folder / "status.json")["state"] == "stopped"

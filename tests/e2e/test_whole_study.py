@@ -76,7 +76,7 @@ def test_a_dry_study_says_what_it_would_cost(train, tmp_path):
     answer = train("finding=gradient_growth", "scale=smoke", "dry=true", f"output={tmp_path}")
     assert answer.status == 0, answer.err
     assert "1 findings, 6 runs, 0 finished" in answer.out
-    assert "one after the other about" in answer.out
+    assert "sequentially about" in answer.out
     assert not (tmp_path / "runs").exists()
 
 
@@ -87,10 +87,10 @@ def test_a_dry_study_says_what_it_would_cost(train, tmp_path):
         (("finding=axis",), "there is no finding=axis."),
         (("finding=axes", "scale=qick"), "there is no scale=qick. Did you mean 'quick'?"),
         (("finding=axes", "study=textbook"), "choose study=... or finding=..., not both"),
-        (("finding=axes", "model.width=3"), "model.width=3: what a study runs is fixed by its findings"),
+        (("finding=axes", "model.width=3"), "model.width=3: the findings in conf/finding determine what a study runs"),
         (("finding=axes", "scale.seeds.exact=1"), "scale.seeds.exact=1"),
         (("finding=axes", "scale.seed=3"), "there is no option scale.seed"),
-        (("scale=full", "norm=batch"), "scale=full says what a study spends: name one too"),
+        (("scale=full", "norm=batch"), "scale=full sets how large a study is: choose one too"),
     ],
 )
 def test_what_cannot_be_asked_of_a_study(train, options, words):

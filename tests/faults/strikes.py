@@ -170,7 +170,7 @@ def two_at_once(trial: Trial) -> None:
     apart = trial.rng.choice((0.0, trial.rng.uniform(0, trial.reference.seconds)))
     for ended in trial.give(times=2, apart=apart, **fault):
         if ended.status == 2:
-            _explained(trial, ended, "is working on", "has finished meanwhile")
+            _explained(trial, ended, "is working on", "has finished in the meantime")
 
 
 STRIKES: dict[str, Callable[[Trial], None]] = {

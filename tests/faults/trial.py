@@ -177,7 +177,7 @@ class Trial:
         self.struck += ended.status != 0
         if "Traceback" in ended.err or ended.status not in (0, 2, *STOPPED, -9):
             self.complain(OTHER, f"it ended with status {ended.status}: {ended.err[-600:]}")
-        promised = re.search(r"The same command (starts anew|resumes from step (\d+))", ended.err)
+        promised = re.search(r"The same command (starts again|resumes from step (\d+))", ended.err)
         if ended.status in STOPPED and promised and int(promised[2] or 0) != self.saved_step():
             self.complain(OTHER, f"it promises {promised[0]!r}, and was saved at step {self.saved_step()}")
 

@@ -95,7 +95,7 @@ def test_killed_cancelled_and_requeued_jobs_give_the_same_bits(sweep, cluster, z
 
     again = sweep(*options("lstm", cache, struck, *LONG), "seed=0,1,2").wait()
     assert again.status == 0, again.err
-    assert "3 runs: 1 finished, 2 interrupted, to go on" in again.out
+    assert "3 runs: 1 finished, 2 interrupted; will resume" in again.out
     for seed in range(3):
         assert differences(result(run_of(struck, seed)), result(run_of(whole, seed))) == []
 

@@ -130,12 +130,12 @@ def test_batches_are_the_same_for_any_number_of_processes(count: int) -> None:
 
 
 def test_an_indivisible_batch_is_refused() -> None:
-    with pytest.raises(InputError, match=r"batch size 10 can't be shared evenly by 4 processes.*such as 12"):
+    with pytest.raises(InputError, match=r"batch size 10 can't be divided evenly among 4 processes.*such as 12"):
         loader(examples(20), 10, world_size=4)
 
 
 def test_more_processes_than_examples_are_refused() -> None:
-    with pytest.raises(InputError, match="4 processes can't share 3 examples"):
+    with pytest.raises(InputError, match="4 processes can't divide 3 examples"):
         loader(examples(3), 4, world_size=4)
 
 

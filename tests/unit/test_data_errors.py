@@ -49,8 +49,8 @@ def test_empty_file(tmp_path: Path, name: str) -> None:
 
 
 def test_file_without_rows(tmp_path: Path) -> None:
-    refused(task(write(b"text,label\n")(tmp_path / "in.csv")), "in.csv holds no rows")
-    refused(task(parquet(tmp_path / "in.parquet", text=[], label=[])), "in.parquet holds no rows")
+    refused(task(write(b"text,label\n")(tmp_path / "in.csv")), "in.csv has no rows")
+    refused(task(parquet(tmp_path / "in.parquet", text=[], label=[])), "in.parquet has no rows")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_the_file_of_a_split_is_named(tmp_path: Path) -> None:
         ([True, False, True, False], 1, "label True is not a whole number"),
         ([0, None, 1, 1], 2, "the value is missing"),
         (["x", None, "y", "y"], 2, "the value is missing"),
-        ([3, 3, 3, 3], 1, "every training example has the label 3; at least two classes"),
+        ([3, 3, 3, 3], 1, "every training example has the label 3; classification needs at least two classes"),
         (["x"] * 4, 1, "every training example has the label 'x'"),
     ],
 )
@@ -132,7 +132,7 @@ def test_text_that_is_no_text(tmp_path: Path) -> None:
 
 def test_text_without_tokens(tmp_path: Path) -> None:
     path = parquet(tmp_path / "in.parquet", text=["a", " "] * 10, label=[0, 1] * 10)
-    refused(task(path, view="words"), "row 2, column 'text': the text holds no tokens")
+    refused(task(path, view="words"), "row 2, column 'text': the text contains no tokens")
 
 
 def test_too_long_a_sequence(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_too_long_an_image(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [b"no image", b"\x89PNG\r\n\x1a\n and then nothing"])
 def test_no_image(tmp_path: Path, value: bytes) -> None:
     path = parquet(tmp_path / "in.parquet", image=[*raw_images(2), value, *raw_images(1)], label=[0, 1, 0, 1])
-    with pytest.raises(InputError, match=r"row 3, column 'image': \d+ bytes: this is no image"):
+    with pytest.raises(InputError, match=r"row 3, column 'image': \d+ bytes: this is not an image"):
         load(images(path, validation=0.01), tmp_path / "cache")
 
 
@@ -178,27 +178,29 @@ def picture(path: Path, colour: bool = False) -> None:
 
 def test_folder_without_classes(tmp_path: Path) -> None:
     picture(tmp_path / "in" / "0.png")
-    refused(images(tmp_path / "in"), "folders of images named by class")
+    refused(images(tmp_path / "in"), "images named after classes")
     picture(tmp_path / "in" / "train" / "0.png")
-    refused(images(tmp_path / "in"), "train holds no folders: images must lie in one folder a class")
+    refused(images(tmp_path / "in"), "train has no folders in it: put the images of each class into a folder")
 
 
 def test_folder_with_one_class(tmp_path: Path) -> None:
     picture(tmp_path / "in" / "cat" / "0.png")
-    refused(images(tmp_path / "in"), "row 1, column 'label'", "the label 'cat'; at least two classes")
+    refused(
+        images(tmp_path / "in"), "row 1, column 'label'", "the label 'cat'; classification needs at least two classes"
+    )
 
 
 def test_class_without_images(tmp_path: Path) -> None:
     picture(tmp_path / "in" / "cat" / "0.png")
     (tmp_path / "in" / "dog").mkdir()
-    refused(images(tmp_path / "in"), "dog holds no images; accepted are .png .jpg")
+    refused(images(tmp_path / "in"), "dog contains no images; accepted are .png .jpg")
 
 
 def test_broken_image_file_is_named(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         picture(tmp_path / "in" / name / "0.png")
     (tmp_path / "in" / "dog" / "broken.jpg").write_bytes(b"no image")
-    refused(images(tmp_path / "in", validation=0.01), "row 3, column 'image'", "dog/broken.jpg: this is no image")
+    refused(images(tmp_path / "in", validation=0.01), "row 3, column 'image'", "dog/broken.jpg: this is not an image")
 
 
 def test_image_that_is_not_where_the_file_says(tmp_path: Path) -> None:
@@ -209,12 +211,12 @@ def test_image_that_is_not_where_the_file_says(tmp_path: Path) -> None:
 
 def test_folder_without_training_split(tmp_path: Path) -> None:
     parquet(tmp_path / "in" / "test.parquet", text=["a"], label=[0])
-    refused(task(tmp_path / "in"), "has no training split: it needs train.*")
+    refused(task(tmp_path / "in"), "has no training split: add train.*")
 
 
 def test_folder_with_nothing_known(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    refused(task(tmp_path / "in"), "neither files named by split", "accepted are .parquet")
+    refused(task(tmp_path / "in"), "neither files named after splits", "accepted are .parquet")
 
 
 def test_split_that_is_missing(tmp_path: Path) -> None:
@@ -225,7 +227,7 @@ def test_split_that_is_missing(tmp_path: Path) -> None:
 
 
 def test_unknown_pack(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"task\.pack=fashion: no such pack is installed\. Packs: author, fashion"):
+    with pytest.raises(InputError, match=r"task\.pack=fashion: there is no such pack\. Packs: author, fashion"):
         load(task(source="embedded", pack="fashion"), tmp_path)
 
 
@@ -247,7 +249,7 @@ def test_unwritable_cache(tmp_path: Path) -> None:
         ({"path": None}, "source=path needs task.path"),
         ({"source": "hub", "path": None}, "source=hub needs task.hub"),
         ({"source": "embedded", "path": None}, "source=embedded needs task.pack"),
-        ({"source": "embedded", "pack": "union"}, "task.path is read with task.source=path"),
+        ({"source": "embedded", "pack": "union"}, "task.path needs task.source=path"),
         ({"target": None}, "needs task.target"),
         ({"goal": "language_modelling"}, "needs task.max_length"),
         ({"goal": "language_modelling", "view": "images"}, "not task.view=images"),

@@ -69,10 +69,10 @@ def test_folders_are_splits_where_all_are_named_so_and_hold_classes(tmp_path: Pa
     [
         (["train/a/1.png", "car/1.png"], "is .*train a split or a class"),
         (["train/a/1.png", "test/b/1.png", "extra/1.png"], "is .*t a split or a class|is .*train a split or a class"),
-        (["train/1.png", "test/1.png"], "holds no folders: images must lie in one folder a class"),
-        (["cat/train/1.png", "dog/train/1.png"], "splits must lie above classes, as train/cat"),
+        (["train/1.png", "test/1.png"], "has no folders in it: put the images of each class into a folder"),
+        (["cat/train/1.png", "dog/train/1.png"], "split folders must contain the class folders, as in train/cat"),
         (["test/a/1.png", "validation/a/1.png"], "has no training split"),
-        (["notes.md"], "holds neither files named by split"),
+        (["notes.md"], "has neither files named after splits"),
     ],
 )
 def test_what_may_be_a_split_or_a_class_is_asked_not_guessed(tmp_path: Path, paths: list[str], reason: str) -> None:
@@ -113,7 +113,7 @@ def test_tables_of_all_types_and_places_are_read(tmp_path: Path) -> None:
 
 
 def test_one_table_in_two_formats_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"train\.csv and train\.csv\.gz look like one table"):
+    with pytest.raises(InputError, match=r"train\.csv and train\.csv\.gz look like the same table"):
         find(tree(tmp_path, "train.csv", "train.csv.gz"), pictures=False)
 
 
@@ -136,13 +136,13 @@ def test_what_systems_leave_is_passed_over(tmp_path: Path, junk: str) -> None:
     layout = find(tree(tmp_path, "cat/0.png", "dog/0.png", junk), pictures=True)
     assert found(layout) == {"train": ["cat/0.png", "dog/0.png"]}
     assert passed(layout) == [junk]
-    assert layout.passed_over() == f"passed over 1 file: {junk}"
+    assert layout.passed_over() == f"ignored 1 file: {junk}"
 
 
 def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
     tree(tmp_path, "cat/0.png", "dog/0.png")
     (tmp_path / "dog" / "x.png").symlink_to("nowhere.png")
-    with pytest.raises(InputError, match=r"dog/x\.png is a link to nowhere\.png, which isn't there"):
+    with pytest.raises(InputError, match=r"dog/x\.png is a link to nowhere\.png, which does not exist"):
         find(tmp_path, pictures=True)
 
 
@@ -151,7 +151,7 @@ def test_links_to_folders_are_followed_but_in_no_circle(tmp_path: Path) -> None:
     (tmp_path / "in" / "dog").symlink_to(tmp_path / "elsewhere")
     assert found(find(tmp_path / "in", pictures=True)) == {"train": ["cat/0.png", "dog/0.png"]}
     (tmp_path / "elsewhere" / "again").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="is a link to a folder that holds it"):
+    with pytest.raises(InputError, match="is a link to a folder that contains it"):
         find(tmp_path / "in", pictures=True)
 
 
@@ -161,11 +161,11 @@ def test_a_run_says_what_it_read_and_what_not(tmp_path: Path) -> None:
     for _ in range(2):  # built, and from the cache
         assert prepare(images(root), tmp_path / "cache").notes == (
             "data: read 11 files; examples: train 10, validation 1 (held out of train); 2 classes: cat, dog",
-            "data: 1 image of more than 8 bits: scaled to 8",
-            "data: passed over 1 file: README.md",
+            "data: 1 image with more than 8 bits: scaled to 8",
+            "data: ignored 1 file: README.md",
         )
     (root / "NEW.md").write_text("")
-    assert prepare(images(root), tmp_path / "cache").notes[-1] == "data: passed over 2 files: NEW.md, README.md"
+    assert prepare(images(root), tmp_path / "cache").notes[-1] == "data: ignored 2 files: NEW.md, README.md"
 
 
 def test_an_evaluation_needs_no_training_split(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_values_beyond_the_training_range_are_clipped_and_said(tmp_path: Path) -
 
 
 def test_pixels_that_are_no_numbers_are_refused() -> None:
-    with pytest.raises(PictureError, match="no finite numbers"):
+    with pytest.raises(PictureError, match="not finite"):
         read_picture(encoded(Image.fromarray(np.full((4, 4), np.nan, np.float32)), "TIFF"))
 
 
@@ -164,13 +164,13 @@ def test_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
 def test_a_damaged_image_is_refused(kind: str) -> None:
     whole = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)), kind)
-    with pytest.raises(PictureError, match=r"the image is damaged|this is no image"):
+    with pytest.raises(PictureError, match=r"the image is damaged|this is not an image"):
         read_picture(whole[: len(whole) // 2])
 
 
 def test_a_file_that_runs_other_programs_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
-    with pytest.raises(PictureError, match="this is no image"):
+    with pytest.raises(PictureError, match="this is not an image"):
         read_picture(tmp_path / "x.png")
 
 

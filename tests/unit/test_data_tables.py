@@ -60,7 +60,7 @@ def test_csv_rows_that_all_end_in_a_comma_are_read(tmp_path: Path) -> None:
     ("row", "fields"), [("good, but slow,x", 3), ("a", 1), ("a,x,", 3), ("a,x,,", 4), ("one, two,,x", 4)]
 )
 def test_csv_rows_with_another_number_of_fields_are_refused(tmp_path: Path, row: str, fields: int) -> None:
-    refused(tmp_path / "in.csv", f"text,label\nfine,x\n{row}\n", f"row 2: {fields} fields, and the header has 2")
+    refused(tmp_path / "in.csv", f"text,label\nfine,x\n{row}\n", f"row 2: {fields} fields, but the header has 2")
 
 
 def test_csv_with_an_unclosed_quote_is_refused(tmp_path: Path) -> None:
@@ -232,10 +232,10 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     os.mkfifo(tmp_path / "in" / "train.csv")
     for path in (tmp_path / "pipe.csv", tmp_path / "device.csv", tmp_path / "in"):
-        with pytest.raises(InputError, match="is a pipe, device, socket or folder; a regular file is needed"):
+        with pytest.raises(InputError, match="is a pipe, device, socket or folder, not a regular file"):
             load(task(path), tmp_path / "cache")
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(InputError, match="holds neither files named by split"):
+    with pytest.raises(InputError, match="has neither files named after splits"):
         load(task(tmp_path / "folder.csv"), tmp_path / "cache")
 
 
@@ -244,7 +244,7 @@ def test_a_huge_empty_file_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
         file.truncate(5 * 10**9)
     with monkeypatch.context() as context:
         context.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2e9))
-        with pytest.raises(InputError, match=r"has 5\.0 GB, and this machine has 2\.0 GB free"):
+        with pytest.raises(InputError, match=r"has 5\.0 GB, but this machine has only 2\.0 GB free"):
             load(task(tmp_path / "in.csv"), tmp_path / "cache")
     with (tmp_path / "in.csv").open("wb") as file:
         file.truncate(2**22)

@@ -75,8 +75,8 @@ class TestFile:
                 {"contrasts": {"a": "layer - group"}},
                 "contrasts.a names group, which is no cell; there are layer, batch",
             ),
-            ({"contrasts": {"a": "layer"}}, "an arm without a partner"),
-            ({"arms": {"layer": [], "batch": [], "rms": []}}, "arms.rms stands in no contrast"),
+            ({"contrasts": {"a": "layer"}}, "an arm with nothing to be compared with"),
+            ({"arms": {"layer": [], "batch": [], "rms": []}}, "arms.rms is in no contrast"),
             ({"claim": 7}, "finding.claim=7"),
             ({"name": "other"}, "must be the file's name"),
             ({"diverged_value": None}, "diverged_value is missing"),
@@ -84,7 +84,7 @@ class TestFile:
             ({"rule": "exact"}, "rule=exact needs bounds"),
             ({"common": ["model=lstm", "model=lstm"]}, "common holds model=lstm twice"),
             ({"tune": {"points": [1, 2], "by": "validation/loss", "best": "min"}}, "finding.tune.points"),
-            ({"tune": {"points": [1, 2, 3, 4, 5], "by": "test/loss", "best": "min"}}, "validation alone"),
+            ({"tune": {"points": [1, 2, 3, 4, 5], "by": "test/loss", "best": "min"}}, "uses a validation metric"),
         ],
     )
     def test_mistakes_are_named_by_file_and_key(self, tmp_path, change, words):
@@ -223,7 +223,7 @@ class TestRule:
         table = rows({"layer": list(0.9 + noise(8)), "batch": [0.8] * 8})
         cases = {
             "incomplete: layer has 7 of 8 seeds": judge(found, table[1:], 8, "quick", {}),
-            "edge: batch is best at an end of the rates tried, 0.01": judge(
+            "edge: the best rate of batch is at an end of the grid, 0.01": judge(
                 found, table, 8, "quick", {Cell("batch"): True}
             ),
             "2 seeds are too few for a verdict, which needs 8": judge(

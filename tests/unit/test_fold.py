@@ -60,8 +60,8 @@ def test_mlp_folds(norm, residual):
     ("model", "reason"),
     [
         (lambda: CNN(partial(BatchNorm), IMAGES, placement="pre_activation"), "norm1 .* sum of branches"),
-        (lambda: CNN(partial(LayerNorm), IMAGES), "norm=layer is no fixed affine map"),
-        (lambda: MLP(partial(BatchNorm, evaluation="batch"), IMAGES), "norm=batch is no fixed affine map"),
+        (lambda: CNN(partial(LayerNorm), IMAGES), "norm=layer is not a fixed affine map"),
+        (lambda: MLP(partial(BatchNorm, evaluation="batch"), IMAGES), "norm=batch is not a fixed affine map"),
         (lambda: LSTM(partial(BatchNorm), TOKENS), "norm_x .* time step"),
         (lambda: Transformer(partial(BatchNorm), TOKENS), "before.0 .* padding"),
     ],
@@ -73,5 +73,5 @@ def test_refuses_what_is_not_exact(model, reason):
 
 def test_refuses_to_fold_twice():
     folded = fold(MLP(partial(BatchNorm), IMAGES))
-    with pytest.raises(InputError, match="folded already"):
+    with pytest.raises(InputError, match="already folded"):
         fold(folded)

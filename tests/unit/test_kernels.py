@@ -275,8 +275,8 @@ GOOD = {
         ({"bias": torch.zeros(4, 8)}, "bias must have the shape"),
         ({"x": torch.zeros(3, 5, 4, dtype=torch.float64)}, "all float64"),
         ({"x": torch.zeros(3, 5, 4, dtype=torch.float16)}, "must be float32"),
-        ({"x": torch.zeros(3, 5, 4, device="meta")}, "runs on the CPU or a GPU"),
-        ({"bias": torch.zeros(8, device="meta")}, "must lie on one device"),
+        ({"x": torch.zeros(3, 5, 4, device="meta")}, "runs only on the CPU or a GPU"),
+        ({"bias": torch.zeros(8, device="meta")}, "must be on one device"),
         ({"mask": torch.ones(5, 3, dtype=torch.bool)}, "mask must be bool"),
         ({"mask": torch.ones(3, 5)}, "mask must be bool"),
         ({"h0": torch.zeros(2, 3)}, "h0 must have the shape"),
@@ -286,7 +286,7 @@ GOOD = {
         ({"norms": CellNorms(CellNorm("batch"))}, "takes a pool"),
         (
             {"norms": CellNorms(CellNorm("batch"), CellNorm("rms"), pool=NO_POOL)},
-            "no other norm beside",
+            "be combined with another norm",
         ),
         ({"norms": CellNorms(CellNorm("batch"), pool=NO_POOL._replace(examples=0))}, "at least one example"),
     ],
@@ -314,6 +314,6 @@ def test_auto_takes_the_plain_cell_for_norms_it_does_not_know(capsys):
     assert LSTM(partial(LayerNorm), sizes, width=4).layers[0].forwards.kernel == "fused"
     for norm in (partial(DetachedLayerNorm), partial(BatchNorm, sync=True)):
         assert LSTM(norm, sizes, width=4).layers[0].forwards.kernel == "plain"
-        with pytest.raises(InputError, match="kernel=plain works"):
+        with pytest.raises(InputError, match="use model.kernel=plain"):
             LSTM(norm, sizes, width=4, kernel="fused")
     assert capsys.readouterr().err == ""

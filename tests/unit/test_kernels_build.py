@@ -47,7 +47,7 @@ def test_without_a_compiler_the_plain_cell_is_used_and_one_line_says_why(tmp_pat
 
 def test_without_a_compiler_fused_is_an_input_error(tmp_path):
     _, err = run("fused", tmp_path, CXX="no-such-compiler")
-    assert "InputError: model.kernel=fused can't serve here: no C++ compiler" in err
+    assert "InputError: model.kernel=fused can't be used here: no C++ compiler" in err
 
 
 def test_a_cache_that_cannot_be_written_is_no_crash(tmp_path):

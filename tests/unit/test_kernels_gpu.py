@@ -203,7 +203,7 @@ def test_nan_stays_visible_and_large_inputs_saturate():
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_norm_is_refused(training):
     _, cell = pair("batch", 4, 8, 5)
-    with pytest.raises(InputError, match=r"batch norm on CPUs only; model\.kernel=plain works"):
+    with pytest.raises(InputError, match=r"supports batch norm only on CPUs; use model\.kernel=plain"):
         cell.train(training)(normal(3, 5, 4))
 
 
@@ -212,7 +212,7 @@ def test_without_triton_the_user_reads_what_to_do(monkeypatch):
     for name in [name for name in sys.modules if name.startswith("normlab.kernels.gpu")]:
         monkeypatch.delitem(sys.modules, name)
     _, cell = pair("layer", 4, 8, 5)
-    with pytest.raises(InputError, match=r"pip install triton, or model\.kernel=plain"):
+    with pytest.raises(InputError, match=r"pip install triton, or use model\.kernel=plain"):
         cell(normal(3, 5, 4))
 
 

@@ -49,7 +49,7 @@ def test_a_deep_relu_net_without_norm_keeps_the_size_of_its_signal():
 def test_takes_rows_of_one_length_only():
     model = MLP(partial(NoNorm), Sizes("features", (6, 3), outputs=2))
     assert model(torch.randn(4, 6, 3)).shape == (4, 2)
-    with pytest.raises(InputError, match="one shape"):
+    with pytest.raises(InputError, match="examples of shape"):
         model(torch.randn(4, 5, 3))
     with pytest.raises(InputError, match="any length"):
         model(torch.randn(4, 6, 3), torch.ones(4, 6, dtype=torch.bool))

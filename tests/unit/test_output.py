@@ -43,7 +43,7 @@ def finishes(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_said_once(finishes):
     with Path("/dev/full").open("wb") as full:
-        assert finishes(stdout=full, stderr=subprocess.PIPE).count("standard output is cut off: No space left") == 1
+        assert finishes(stdout=full, stderr=subprocess.PIPE).count("standard output was lost: No space left") == 1
         finishes(stdout=full, stderr=full)
 
 

@@ -122,4 +122,4 @@ def test_a_run_of_another_formula_is_stale(own, train):
     assert train(*choices, *small).status == 0
     assert "1 finished" in train(*choices, *small, "dry=true").out
     (own / "my_norm.py").write_text(NORM.replace("return FACTOR", "return 2 * FACTOR"))
-    assert "made by other code" in train(*choices, *small, "dry=true").out
+    assert "code changed since" in train(*choices, *small, "dry=true").out

@@ -98,13 +98,13 @@ def test_a_users_study_and_finding_are_found_judged_again_and_reported(world, mi
 
 
 def test_a_scale_that_leaves_all_of_a_study_out_says_what_runs_it(world, mine):
-    with pytest.raises(InputError, match=r"nothing of both is run at scale=quick; take scale\.findings=all"):
+    with pytest.raises(InputError, match=r"no finding of both runs at scale=quick; use scale\.findings=all"):
         world(study="both")
 
 
 def test_a_finding_of_ours_and_the_users_of_one_name_are_not_mixed_up(world, mine):
     write(mine, finding(name="known", margin=0.5), "known")
-    with pytest.raises(InputError, match=r"mine/finding/known.yaml are two of one name: rename the finding"):
+    with pytest.raises(InputError, match=r"mine/finding/known.yaml have the same name: rename your own finding"):
         world("scale.findings=all", study="both")
 
 

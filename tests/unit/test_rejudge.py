@@ -66,7 +66,7 @@ def test_an_edge_is_seen_in_the_committed_tuning(conf, folder, tmp_path):
     write_rows(reference / "tuning.csv", tuned((1e-3, 3e-3, 1e-2)))
     (verdict,) = rejudge(folder, conf, reference)
     assert verdict.reason is Reason.EDGE
-    assert reason_words(verdict) == "edge: layer is best at an end of the rates tried, 0.01"
+    assert reason_words(verdict) == "edge: the best rate of layer is at an end of the grid, 0.01"
 
 
 def test_what_differs_is_named(conf, folder):

@@ -165,8 +165,8 @@ def test_a_half_done_study_shows_what_is_there(made, tmp_path, fixed):
     folder = save(tmp_path / "outputs/studies/planted-quick", fixed, 0.05)
     (folder / "verdicts.json").unlink()
     page = made(folder)
-    assert "planted-quick is half-done" in page
-    assert "has 16 reporting runs of it and no verdict yet" in page
+    assert "planted-quick is incomplete" in page
+    assert "has 16 of its reporting runs and no verdict yet" in page
     assert "supported</span> <span>" not in page  # no verdict that the study has not given
 
 
@@ -224,12 +224,12 @@ def foreign(folder: Path) -> None:
     ("spoil", "said"),
     [
         (spoil_runs, "line 4: finding, stage, arm or seed is missing"),
-        (spoil_header, "is no table of a study: it has no column finding"),
+        (spoil_header, "is not the table of a study: it has no column finding"),
         (spoil_verdicts, "verdicts.json is damaged"),
-        (older_verdicts, "the verdict of planted is damaged or of another version"),
+        (older_verdicts, "the verdict of planted is damaged or from another version"),
         (spoil_curves, "curves.csv has no column arm"),
-        (no_manifest, "what made these tables is not known"),
-        (foreign, "holds unheard, of which there is no file in conf/finding"),
+        (no_manifest, "the origin of these tables is unknown"),
+        (foreign, "contains unheard, which has no file in conf/finding"),
     ],
 )
 def test_what_cannot_be_read_is_said_and_the_rest_shown(made, tmp_path, fixed, spoil, said):
@@ -246,7 +246,7 @@ def test_a_rule_that_has_changed_is_said_and_gives_no_advice(conf, tmp_path, fix
     folder = save(tmp_path / "outputs/studies/planted-quick", fixed, 0.05)
     write(conf, finding(advice=ADVICE, margin=0.02))
     report = gather([folder], conf, tmp_path / "none")
-    assert "another rule now" in report.problems[0]
+    assert "a different rule" in report.problems[0]
     assert report.matrix == {}
 
 
@@ -316,7 +316,7 @@ def test_a_running_study_shows_how_far_each_finding_is(made, tmp_path, conf, fix
         write_json(run / "status.json", state if n else {"state": "failed", "code": "c"})
     page = made(*own_studies(tmp_path / "outputs"), reference=save(tmp_path / "reference/quick", fixed, 0.05).parent)
     assert made.problems == []
-    assert "s-quick is half-done" in page
+    assert "s-quick is incomplete" in page
     assert page.count("tuning 2 of 20 runs (1 failed), reporting 0 of 16 runs") == 3  # on top, its claim, its section
     assert "later: reporting 0 of 8 runs" in page
     assert "supported</span>" in page  # by the reference

@@ -59,7 +59,7 @@ def test_a_plan_names_no_file_outside(made, tmp_path, fixed, name):
     (folder / "verdicts.json").write_text(json.dumps(recorded))
     before = set(tmp_path.rglob("*"))
     made(folder, papers=True)
-    assert any("is damaged or of another version" in problem for problem in made.problems)
+    assert any("is damaged or from another version" in problem for problem in made.problems)
     written = set(tmp_path.rglob("*")) - before
     assert all(path.is_relative_to(tmp_path / "report") for path in written)
 
@@ -68,9 +68,9 @@ def test_a_plan_names_no_file_outside(made, tmp_path, fixed, name):
     ("change", "words"),
     [
         (lambda t: t.replace(",0.01,0,layer-0", ",0.01,1,layer-0"), "has 2 runs of layer with seed 1 in stage report"),
-        (lambda t: t.replace(",0.01,0,layer-0", ",0.01,inf,layer-0"), "seed=inf is no whole number"),
-        (lambda t: t.replace(",0.01,0,layer-0", ",0.01,first,layer-0"), "seed=first is no whole number"),
-        (lambda t: t.replace(",0.01,0,layer-0", ",best,0,layer-0"), "point=best is no number"),
+        (lambda t: t.replace(",0.01,0,layer-0", ",0.01,inf,layer-0"), "seed=inf is not a whole number"),
+        (lambda t: t.replace(",0.01,0,layer-0", ",0.01,first,layer-0"), "seed=first is not a whole number"),
+        (lambda t: t.replace(",0.01,0,layer-0", ",best,0,layer-0"), "point=best is not a number"),
         (lambda t: t.replace("layer-0,finished,False", "layer-0,finished,perhaps"), "diverged=perhaps is neither"),
         (lambda t: t.replace("seed", "sed"), "it has no column seed"),
         (lambda t: "\x00\x01", "runs.csv"),

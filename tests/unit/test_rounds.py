@@ -130,7 +130,7 @@ def test_a_run_of_another_command_is_waited_for(jobs, other, tmp_path, monkeypat
     monkeypatch.setattr(module.time, "sleep", lambda _: run.finish(SUMMARY))
     found = {0: Outcome("elsewhere")}
     rounds(tmp_path, None)._await_others(jobs[:1], found)
-    assert found == {0: Outcome("skipped", "another command did it")}
+    assert found == {0: Outcome("skipped", "another command finished it")}
 
 
 def test_a_run_that_another_command_let_go_of_is_done(jobs, other, tmp_path, monkeypatch):

@@ -72,7 +72,7 @@ def test_an_edge_says_what_it_would_be_without(planted):
     found = sensitivity(planted(), reported(0.05), 10, {Cell("batch"): True})
     assert {one.state for one in found.margins} == {"undecided"}
     assert [one.would_be for one in found.margins] == ["supported"] * 4 + ["supported"]
-    assert by_margin([found]).rows[0][-1].startswith("edge: batch is best at an end")
+    assert by_margin([found]).rows[0][-1].startswith("edge: the best rate of batch is at an end")
 
 
 def test_every_contrast_counts(planted):
@@ -146,7 +146,7 @@ class TestReport:
         ("arguments", "words"),
         [
             (("--sensitivity", "--study", "nowhere"), "nowhere holds no study"),
-            (("--sensitivity",), "holds no study: there is no runs.csv in it"),
+            (("--sensitivity",), "is not the folder of a study: it has no runs.csv"),
             (("--study", "nowhere"), "nowhere holds no study"),
         ],
     )

@@ -184,7 +184,7 @@ def test_what_is_read_is_what_the_class_takes(package, target):
     "target", ["builtins.dict", "sys.x", "zipimport.zipimporter", "_frozen_importlib.X", "math.Norm"]
 )
 def test_modules_without_source_are_input_errors(target):
-    with pytest.raises(InputError, match=r"no Python file|no module"):
+    with pytest.raises(InputError, match=r"not a Python file|no module"):
         read(target)
 
 

@@ -51,8 +51,8 @@ def test_an_interval_of_a_look():
     ("looks", "alpha", "says"),
     [
         ((), 0.05, "at least one look"),
-        ((12, 8), 0.05, "must rise"),
-        ((8, 8), 0.05, "must rise"),
+        ((12, 8), 0.05, "must be in ascending order"),
+        ((8, 8), 0.05, "must be in ascending order"),
         ((6, 12), 0.05, "at least 8"),
         ((8, 12), 0.0, "between 0 and 1"),
         ((8, 12), 1.5, "between 0 and 1"),

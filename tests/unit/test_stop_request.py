@@ -38,7 +38,7 @@ def test_later_signals_interrupt_nothing(request_to_stop, capfd):
         signal.raise_signal(number)
     assert capfd.readouterr().err.splitlines() == [
         "Ctrl-C: stopping ...",
-        "saving, a moment: to quit without it, wait a second and press Ctrl-C once more",
+        "saving: to quit without saving, wait a second and press Ctrl-C once more",
     ]
 
 

@@ -72,7 +72,7 @@ def test_a_repeat_keeps_the_earlier_attempt(tmp_path):
 
 def test_a_finished_run_is_not_taken_without_asking_for_a_repeat(tmp_path):
     begin(tmp_path).finish({"n": 1})
-    with pytest.raises(InputError, match="finished meanwhile"):
+    with pytest.raises(InputError, match="finished in the meantime"):
         begin(tmp_path)
 
 
@@ -124,7 +124,7 @@ def test_an_interrupted_run_of_another_torch_is_set_aside(tmp_path):
 def test_an_owner_on_another_machine_can_be_removed_by_hand(tmp_path):
     run = begin(tmp_path)
     write_owner(run.place.folder, replace(this_process(), host="elsewhere", slurm=None))
-    with pytest.raises(InputError, match=r"elsewhere is working on .*; if it is gone, remove .*owner"):
+    with pytest.raises(InputError, match=r"elsewhere is working on .*; if it no longer exists, remove .*owner"):
         begin(tmp_path)
 
 
@@ -141,11 +141,11 @@ def test_an_interrupted_run_that_saved_nothing_begins_anew(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "why"),
     [
-        ("summary.json", '{"n": 1', "not what the run wrote"),
-        ("summary.json", '{"n": 2}\n', "not what the run wrote"),
+        ("summary.json", '{"n": 1', "differs from what the run wrote"),
+        ("summary.json", '{"n": 2}\n', "differs from what the run wrote"),
         ("summary.json", None, "is missing"),
         ("status.json", '{"state": "fini', "can't be read"),
-        ("status.json", '{"sta4e": "finished"}', "tells no state"),
+        ("status.json", '{"sta4e": "finished"}', "has no state"),
         ("status.json", None, "is missing"),
     ],
 )
@@ -298,7 +298,7 @@ def test_an_interrupted_run_of_which_nothing_is_whole_is_set_aside(tmp_path, fil
     path.write_bytes(path.read_bytes()[:-5])
     again, note = claim(tmp_path, "a", "code", {})
     assert again.place.resume is None
-    assert "nothing that it saved is whole; set aside as a.damaged-1" in note
+    assert "all of its saves are damaged; it was set aside as a.damaged-1" in note
     assert set(runs(tmp_path)) == {"a", "a.damaged-1"}
 
 
@@ -413,5 +413,5 @@ def test_what_a_stopped_run_promises(tmp_path):
     run = begin(tmp_path)
     stopped = Stopped(signal.SIGINT)
     _stop(run, stopped)
-    assert stopped.__notes__ == ["The same command starts anew"]
-    assert read_json(run.place.folder / "status.json")["cause"] == "stopped by Ctrl-C before anything was saved"
+    assert stopped.__notes__ == ["The same command starts again"]
+    assert read_json(run.place.folder / "status.json")["cause"] == "stopped by Ctrl-C before its first save"

@@ -236,14 +236,14 @@ def test_a_rule_that_changes_after_the_data_is_refused(world):
 
 def test_a_metric_that_nobody_logs_is_refused_before_anything_runs(world):
     write(world.conf, finding(metric="test/acuracy"))
-    with pytest.raises(InputError, match=r"conf/finding/planted.yaml: finding.metric: nobody logs test/acuracy"):
+    with pytest.raises(InputError, match=r"conf/finding/planted.yaml: finding.metric: test/acuracy is not logged"):
         world()
     assert world.done == []
 
 
 def test_a_cell_without_meaning_is_refused_by_its_file(world):
     write(world.conf, finding(arms={"layer": ["norm=layer"], "batch": ["norm=instance"]}))
-    with pytest.raises(InputError, match=r"conf/finding/planted.yaml: norm=instance has no meaning"):
+    with pytest.raises(InputError, match=r"conf/finding/planted.yaml: norm=instance is not valid"):
         world()
 
 
@@ -254,7 +254,7 @@ def test_fewer_than_two_seeds_are_refused(world):
 
 def test_a_family_of_other_than_six_primaries_is_refused(world):
     OmegaConf.save({"study": {"name": "s", "title": "T", "family": True, "findings": ["planted"]}}, _study(world, "s"))
-    with pytest.raises(InputError, match=r"s.yaml: study.findings must hold one primary finding a claim, 1 to 6"):
+    with pytest.raises(InputError, match=r"s.yaml: study.findings must have one primary finding per claim, 1 to 6"):
         read_study(world.conf, "s")
 
 
@@ -327,7 +327,7 @@ def test_a_finding_that_comes_to_less_keeps_its_earlier_records(world, how, caps
             world("rerun=true")
     assert read_json(folder / "verdicts.json")["verdicts"] == before["verdicts"]
     assert read_rows(folder / "runs.csv") == rows
-    assert "the records keep the earlier runs" in capsys.readouterr().out
+    assert "the records keep the earlier results" in capsys.readouterr().out
 
 
 def test_a_damaged_table_is_set_aside(world):

@@ -83,7 +83,7 @@ def test_only_what_is_missing_is_launched(world, capsys):
 def test_choices_that_lead_to_one_run_are_done_once(world, capsys):
     assert world(["model=lstm", "norm=layer", "seed=0"], ["model=lstm", "norm=layer", "norm.eps=1e-5", "seed=0"]) == 0
     assert world.done == ["layer-0"]
-    assert "1 run: 1 new (1 choices lead to a run that is there already)" in capsys.readouterr().out
+    assert "1 run: 1 new (1 combinations are the same as another run)" in capsys.readouterr().out
 
 
 def test_a_failure_is_named_and_the_rest_goes_on(world, capsys):
@@ -146,7 +146,7 @@ def test_a_dry_run_launches_nothing(world, capsys):
     assert world.launcher.launched == []
     out = capsys.readouterr().out
     assert "4 runs: 2 finished, 2 new" in out
-    assert "one after the other about 2 s" in out
+    assert "sequentially about 2 s" in out
     assert "from past runs" in out
 
 
@@ -159,7 +159,7 @@ def test_a_launcher_that_breaks_leaves_a_named_failure(world, capsys):
     assert world(*grid()) == 1
     out = capsys.readouterr().out
     assert "1 finished, 3 failed" in out
-    assert "it was not begun (MemoryError: a worker was killed)" in out
+    assert "it was not started (MemoryError: a worker was killed)" in out
 
 
 def test_a_config_edited_meanwhile_is_refused(world, capsys):
@@ -168,7 +168,7 @@ def test_a_config_edited_meanwhile_is_refused(world, capsys):
     world.launcher.load = lambda overrides: load([*overrides, "optim.lr=0.5"])
     assert world(*grid(seeds=(0,))) == 1
     assert world.done == []
-    assert "not as planned: optim.lr was 0.012 and is 0.5" in capsys.readouterr().out
+    assert "changed since it was planned: optim.lr was 0.012 and is 0.5" in capsys.readouterr().out
 
 
 def test_code_edited_meanwhile_is_refused(world, monkeypatch, capsys):
@@ -183,7 +183,7 @@ def test_code_that_has_changed_makes_results_stale_unless_accepted(world, monkey
     for status in (world.invocation.parent / "out" / "runs").glob("*/status.json"):
         write_json(status, {**read_json(status), "code": "older"})
     assert world(*grid(seeds=(0,)), options=["dry=true"]) == 0
-    assert "2 made by other code, to be done again" in capsys.readouterr().out
+    assert "2 code changed since; will be repeated" in capsys.readouterr().out
     assert world(*grid(seeds=(0,)), options=["accept_code=true"]) == 0
     assert world.done == []
     assert world(*grid(seeds=(0,))) == 0

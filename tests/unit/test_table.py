@@ -108,7 +108,7 @@ def test_results_of_other_code_stay_out_until_asked_for_or_accepted(tmp_path):
     other = finish(tmp_path, "b", *LSTM, code="other")
     frame, lines = read(tmp_path)
     assert list(frame["id"]) == ["a"]
-    assert lines == ["left out: 1 run of other code than the present (--stale shows them)"]
+    assert lines == ["left out: 1 run whose code has changed since (--stale shows them)"]
     assert list(read(tmp_path, stale=True)[0]["state"]) == ["finished", "stale"]
     accept(other, look(other, "").status, code_hash(config_of(*LSTM)))
     assert list(read(tmp_path)[0]["code"])[1] == "other"
@@ -252,7 +252,7 @@ def test_the_command_answers_as_every_command(script, tmp_path):
     finish(tmp_path, "b", *LSTM, code="other", seed=1)
     status, out, err = script("--runs", tmp_path, "--columns", "id,seed")
     assert (status, "| a" in out, "| b" in out) == (0, True, False)
-    assert "left out: 1 run of other code" in err
+    assert "left out: 1 run whose code has changed" in err
     status, out, _ = script("--runs", tmp_path, "--stale", "--output", tmp_path / "deep" / "t.csv")
     assert (status, len(pandas.read_csv(tmp_path / "deep" / "t.csv"))) == (0, 2)
     status, _, err = script("--runs", tmp_path, "--where", "sead == 1")

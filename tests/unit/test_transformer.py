@@ -223,7 +223,7 @@ def test_refuses_contradicting_options(options, sizes, message):
 @pytest.mark.parametrize(("sizes", "attention"), [(SEQUENCES, "auto"), (CLASSES, "causal")])
 def test_refuses_norms_that_pool_over_time_where_causal(norm, sizes, attention):
     options = {"groups": 2} if norm is GroupNorm else {}
-    with pytest.raises(InputError, match=r"nearest that works is norm=\w+"):
+    with pytest.raises(InputError, match=r"use norm=\w+"):
         build(partial(norm, **options), sizes, attention=attention)
 
 

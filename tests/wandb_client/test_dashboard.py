@@ -168,7 +168,7 @@ def test_saved_again_it_shows_the_chart_that_is_there(dashboard, server):
 @pytest.mark.parametrize(
     ("arguments", "environment", "words"),
     [
-        (("--study", "nowhere"), {}, "there is no verdicts.json"),
+        (("--study", "nowhere"), {}, "it has no verdicts.json"),
         pytest.param((), {"WANDB_API_KEY": ""}, "wandb login", marks=pytest.mark.slow),
         pytest.param((), {"WANDB_BASE_URL": "http://127.0.0.1:9"}, "can't be reached", marks=pytest.mark.slow),
     ],

@@ -66,7 +66,7 @@ def test_a_run_that_another_machine_has_uploaded_is_not_repeated(run, server, fo
     for mark in folder().glob("wandb/*/*.synced"):
         mark.unlink()
     done = sync()
-    assert done.out.startswith("complete there already"), done.out
+    assert done.out.startswith("already complete on W&B"), done.out
     mirrors(only(server), folder())
 
 

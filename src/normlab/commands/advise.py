@@ -35,15 +35,15 @@ RUNS_SHOWN = 3
 def main(arguments: Sequence[str]) -> None:
     """Read the arguments and do it."""
     parser = Parser("advise", __doc__)
-    parser.add_argument("choices", metavar="KEY=VALUE", nargs="*", help="what your network is like")
+    parser.add_argument("choices", metavar="KEY=VALUE", nargs="*", help="properties of your network")
     parser.add_argument(
-        "--output", metavar="FOLDER", type=Path, default=OUTPUT, help=f"of your runs; default: {OUTPUT}"
+        "--output", metavar="FOLDER", type=Path, default=OUTPUT, help=f"folder of your runs; default: {OUTPUT}"
     )
     asked = parser.parse_args(arguments)
     model, chosen, remarks = conditions(asked.choices)
     report = gather(own_studies(asked.output))
     if not report.matrix:
-        remarks = [*remarks, "There are no results to look up: normlab study=textbook scale=quick"]
+        remarks = [*remarks, "there are no results yet: normlab study=textbook scale=quick produces some"]
     show(Console(), report.matrix, model, chosen or list(CONDITIONS), [*remarks, *report.problems])
 
 
@@ -52,7 +52,7 @@ def show(console: Console, matrix: Matrix, model: Model, chosen: Iterable[When],
         console.print(f"[bold]{model} · {CONDITIONS[when]}[/]", highlight=False, soft_wrap=True)
         found = matrix.get((when, model), [])
         if not found:
-            console.print("  no evidence here", highlight=False)
+            console.print("  no evidence", highlight=False)
         for evidence in found:
             for line in lines(evidence):
                 console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)

@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> None:
     """Read the arguments and do it."""
     parser = Parser("clean", __doc__)
     parser.add_runs()
-    parser.add_argument("--yes", action="store_true", help="don't ask")
+    parser.add_argument("--yes", action="store_true", help="remove without asking")
     asked = parser.parse_args(arguments)
     clean(asked.runs, asked.yes)
 
@@ -30,7 +30,7 @@ def clean(output: Path, yes: bool) -> None:
     sweep_out(output)
     found = list(find_leftovers(output))
     if not found:
-        print(f"nothing to remove below {runs_folder(output)}")
+        print(f"nothing to remove in {runs_folder(output)}")
         return
     for kind in ("failed", "stale", "damaged"):
         show(kind, [leftover for leftover in found if leftover.kind == kind])

@@ -27,12 +27,14 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("first", help="condition of the first arm")
     parser.add_argument("second", help="condition of the second arm")
     parser.add_argument("--metric", default="validation/accuracy", help="default: validation/accuracy")
-    parser.add_argument("--where", metavar="CONDITION", help="which runs are looked at")
-    parser.add_argument("--alpha", type=real(0, 1), default=0.05, help="1 - level of the intervals (default: 0.05)")
+    parser.add_argument("--where", metavar="CONDITION", help="which runs to consider")
     parser.add_argument(
-        "--margin", type=real(0, inclusive=True), help="the least difference that matters, in the metric's unit"
+        "--alpha", type=real(0, 1), default=0.05, help="1 minus the level of the intervals (default: 0.05)"
     )
-    parser.add_argument("--diverged", metavar="VALUE", type=real(), help="what stands for a run that diverged")
+    parser.add_argument(
+        "--margin", type=real(0, inclusive=True), help="the smallest difference that matters, in the metric's unit"
+    )
+    parser.add_argument("--diverged", metavar="VALUE", type=real(), help="value to use for a run that diverged")
     parser.add_runs()
     asked = parser.parse_args(arguments)
     pair = contrast(read_runs(asked.runs, asked.where), asked.first, asked.second, asked.metric, asked.diverged)
@@ -44,16 +46,16 @@ def show(asked: argparse.Namespace, pair: Contrast, found: Comparison) -> None:
     row(asked.first, f"mean {fmean(pair.first):.4f}{diverged(pair.diverged[0])}")
     row(asked.second, f"mean {fmean(pair.second):.4f}{diverged(pair.diverged[1])}")
     row("difference", f"{found.mean:+.4f}, {interval(found.interval)} (paired t, p = {found.p:.3g})")
-    row("beside it", f"sign flips p = {found.sign_flip_p:.3g} (least possible {2 / 2**found.n:.2g}), "
+    row("other tests", f"sign flips p = {found.sign_flip_p:.3g} (smallest possible {2 / 2**found.n:.2g}), "
         f"bootstrap {interval(found.bootstrap)}, effect {found.effect:+.2f} sd")  # fmt: skip
     row("each seed", " ".join(f"{difference:+.4f}" for difference in pair.differences))
     if pair.alone:
-        row("left out", f"seeds of one arm only: {', '.join(map(str, pair.alone))}")
+        row("left out", f"seeds that only one arm has: {', '.join(map(str, pair.alone))}")
     if asked.margin is not None:
         row("margin", against(asked.margin, found.interval))
         if found.sd > 0:
             needed = seeds_needed(asked.margin, found.sd, asked.alpha)
-            row("", f"a true difference of {asked.margin:g} is seen with 80 % chance by "
+            row("", f"a true difference of {asked.margin:g} is detected with 80 % probability by "
                 f"{'more than ' * (needed >= MOST)}{needed} seeds at this spread (sd {found.sd:.4f})")  # fmt: skip
 
 
@@ -75,4 +77,4 @@ def against(margin: float, found: Interval) -> str:
         return f"the difference is larger than {margin:g}"
     if -margin < found.low and found.high < margin:
         return f"the difference is smaller than {margin:g}, either way"
-    return f"open: the interval reaches across {margin:g} or {-margin:g}"
+    return f"undecided: the interval includes {margin:g} or {-margin:g}"

@@ -1,6 +1,6 @@
 """The console command: `normlab table`, `normlab report`, …; any other arguments are a run's, as train.py takes them.
 
-What a command needs is imported when it is called, so that the help is there at once.
+What a command needs is imported when it is called, so that the help appears quickly.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from normlab.config.errors import InputError
 from normlab.stopping.program import begin
 
 COMMANDS = {
-    "train": "train and measure, as python train.py does; the word can be left out",
-    "table": "all runs in one table",
-    "compare": "two arms of the runs, paired by seed",
-    "report": "what the studies show, as a page with figures and tables",
-    "advise": "which norm for my network, by the evidence there is",
-    "watch": "curves of all runs on the terminal, without network",
-    "dashboard": "a W&B workspace and report, laid out for the question",
+    "train": "train or measure, as python train.py does; the word train is optional",
+    "table": "show all runs in one table",
+    "compare": "compare two groups of runs, paired by seed",
+    "report": "write the studies' results as a page with figures and tables",
+    "advise": "say which norm to use for a network, according to the evidence",
+    "watch": "show the curves of all runs in the terminal, without network",
+    "dashboard": "create a W&B workspace and report for comparing norms",
     "sync": "upload to W&B what was logged offline",
     "clean": "remove failed, stale and damaged runs",
-    "doctor": "what on this machine will fail, and why",
+    "doctor": "check what will not work on this machine, and why",
 }
 
 
@@ -53,7 +53,10 @@ def call(arguments: Sequence[str]) -> None:
     else:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"there is no command {name!r}.{hint} Commands: {', '.join(COMMANDS)}; or norm=... model=...")
+        raise InputError(
+            f"there is no command {name!r}.{hint} Commands: {', '.join(COMMANDS)}. To "
+            "train, give options such as norm=... model=..."
+        )
 
 
 def print_commands() -> None:

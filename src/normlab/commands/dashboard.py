@@ -1,7 +1,7 @@
 """Lay out a W&B project.
 
 Makes a workspace (curves by cell with the spread of their seeds, test results, sensitivity, why panels, a table of
-runs) and a report that tells a study's findings with their verdicts; the study becomes a run whose table holds them.
+runs) and a report of a study's findings with their verdicts; the study becomes a run whose table holds them.
 With --offline it talks to no server and writes what it would send.
 
     normlab dashboard --study outputs/studies/textbook-quick
@@ -33,8 +33,8 @@ def main(arguments: Sequence[str]) -> None:
     """Read the arguments and do it."""
     parser = Parser("dashboard", __doc__)
     parser.add_argument("--project", default="normlab", help="default: normlab")
-    parser.add_argument("--entity", help="whose project; default: yours")
-    parser.add_argument("--study", metavar="FOLDER", type=Path, help="in outputs/studies")
+    parser.add_argument("--entity", help="W&B entity that owns the project; default: yours")
+    parser.add_argument("--study", metavar="FOLDER", type=Path, help="folder of a study, such as outputs/studies/NAME")
     parser.add_argument("--offline", metavar="FILE", type=Path, help="write the specifications as JSON instead")
     asked = parser.parse_args(arguments)
     try:
@@ -55,7 +55,7 @@ def told(study: Path | None) -> list[Told]:
         InputError: the folder holds no study.
     """
     if study is not None and not StudyFolder(study).verdicts_file.exists():
-        raise InputError(f"--study {study}: there is no verdicts.json; studies lie in outputs/studies")
+        raise InputError(f"--study {study}: it has no verdicts.json; studies are in outputs/studies")
     if study is not None:
         names = [verdict["finding"] for verdict in StudyFolder(study).read_verdicts()]
         return tell([finding_of(study, name, CONF) for name in names], study)
@@ -98,7 +98,7 @@ def save(panels: Any, asked: argparse.Namespace, findings: list[Told]) -> None:
     except InputError:
         raise
     except Exception as error:  # W&B's client raises errors of many kinds
-        raise InputError(f"W&B did not take the dashboard of {asked.project}: {' '.join(str(error).split())}") from None
+        raise InputError(f"W&B refused the dashboard of {asked.project}: {' '.join(str(error).split())}") from None
     print(f"workspace: {view.url}\nreport:    {text.url}")
 
 
@@ -112,4 +112,4 @@ def show(options: Any, study: Path, findings: list[Told]) -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         if not show_study(options, Path(scratch), table_of(study, findings)):
-            raise InputError(f"the verdicts of {study} did not arrive")
+            raise InputError(f"the verdicts of {study} could not be uploaded")

@@ -71,11 +71,11 @@ def name_for(entity: str) -> str:
 
 
 def by_learning_rate(chart: str, metric: str) -> wr.CustomChart:
-    """A point a run, and the mean of a norm's runs at each rate; a metric's summary is its best value on validation."""
+    """One point per run, and each norm's mean at each rate; a metric's summary is its best value on validation."""
     options = {"rate": "lr", "norm": "norm", "model": "model", "task": "task"}
     return wr.CustomChart(
         query={"config": {"keys": list(options.values())}, "summary": {"keys": [metric]}},
         chart_name=chart,
         chart_fields={**options, "score": metric},
-        chart_strings={"title": f"{metric} by learning rate: a point a run, lines their mean", "score": metric},
+        chart_strings={"title": f"{metric} by learning rate: one point per run, lines are means", "score": metric},
     )

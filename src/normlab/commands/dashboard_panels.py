@@ -1,4 +1,4 @@
-"""What the W&B project shows: a workspace for all runs, and a report that tells a study's findings."""
+"""What the W&B project shows: a workspace for all runs, and a report of a study's findings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHOWN_RUNS = 20  # lines a panel
 
 
 def workspace(entity: str, project: str, chart: str | None = None) -> ws.Workspace:
-    """All runs, a line a cell.
+    """All runs, one line per cell.
 
     Args:
         chart: W&B's name of the chart of learning rates; None where it keeps none.
@@ -50,7 +50,7 @@ def _sections(chart: str | None) -> list[ws.Section]:
     accuracy, bits = "validation/accuracy", "validation/bits_per_character"
     return [
         ws.Section(
-            name="Curves: a line a cell, its band the spread of its seeds",
+            name="Curves: one line per configuration, the band is the spread over seeds",
             is_open=True,
             panels=[
                 *(curve(name, STEP) for name in (accuracy, bits, "validation/loss", "train/loss")),
@@ -112,12 +112,12 @@ def sites(quantity: str) -> wr.LinePlot:
 
 
 def bar(metric: str) -> wr.BarPlot:
-    """A bar a cell."""
+    """One bar per cell."""
     return wr.BarPlot(title=metric, metrics=[wr.SummaryMetric(metric)], max_bars_to_show=SHOWN_RUNS)
 
 
 def scatter(option: str, metric: str) -> wr.ScatterPlot:
-    """A point a run."""
+    """One point per run."""
     return wr.ScatterPlot(title=f"{metric} by {option}", x=wr.Config(option), y=wr.SummaryMetric(metric), log_x=True)
 
 
@@ -144,10 +144,10 @@ def report(entity: str, project: str, findings: Sequence[Told], runs_of: Mapping
     """Claims, what was found, and the runs behind each.
 
     Args:
-        runs_of: keywords that tell a runset where its runs are; none where there is no server to ask
+        runs_of: keywords that say where a runset finds its runs; none where there is no server to ask
     """
     where = dict(runs_of or {})
-    blocks: list[Any] = [wr.TableOfContents(), wr.H1("What the findings say"), wr.MarkdownBlock(_overview(findings))]
+    blocks: list[Any] = [wr.TableOfContents(), wr.H1("Findings"), wr.MarkdownBlock(_overview(findings))]
     for told in findings:
         claim = f"Claim {told.claim}: " if told.claim else ""
         blocks += [wr.H2(f"{claim}{told.title}"), wr.MarkdownBlock(_story(told))]
@@ -196,7 +196,7 @@ def _curves(metric: str) -> list[str]:
 
 
 def _laid_out(panels: Sequence[Any]) -> list[Any]:
-    """Two a row."""
+    """Two per row."""
     for number, panel in enumerate(panels):
         panel.layout = wr.Layout(x=12 * (number % 2), y=8 * (number // 2), w=12, h=8)
     return list(panels)
@@ -207,7 +207,7 @@ _MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?", "estimate
 
 def _overview(findings: Sequence[Told]) -> str:
     if not findings:
-        return "No study was given: `normlab dashboard --study outputs/studies/NAME` tells one."
+        return "No study was given: `normlab dashboard --study outputs/studies/NAME` shows its verdicts."
     rows = [
         f"| {told.claim or ''} | {told.title} | {_MARKS.get(told.verdict or '', '')} {told.verdict or 'not run'} |"
         for told in findings

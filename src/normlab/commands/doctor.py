@@ -58,7 +58,7 @@ def _asked(topic: str, check: Callable[[], Iterator[Check]]) -> Iterator[Check]:
     try:
         yield from check()
     except Exception as error:  # whatever is wrong with this machine
-        yield Check("fail", topic, f"{type(error).__name__}: {error}", "see the cause")
+        yield Check("fail", topic, f"{type(error).__name__}: {error}", "fix the cause above")
 
 
 def show(check: Check) -> Check:
@@ -72,6 +72,6 @@ def fused_lstm() -> Iterator[Check]:
     try:
         build.load()
     except build.BuildError as error:
-        yield Check("warn", "fused lstm", str(error), "LSTMs take the plain cell, which is slower")
+        yield Check("warn", "fused lstm", str(error), "LSTMs use the plain cell, which is slower")
     else:
         yield Check("ok", "fused lstm", build.status().partition(": ")[2])

@@ -31,7 +31,7 @@ def packages() -> Iterator[Check]:
     """Are they the locked ones?"""
     path = PROJECT / "constraints.txt"
     if not path.exists():
-        yield Check("warn", "packages", "no constraints.txt beside the package", "run from a checkout")
+        yield Check("warn", "packages", "there is no constraints.txt next to the package", "run from a checkout")
         return
     locked = dict(re.findall(r"^([\w.-]+)==(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE))
     other, absent = [], []
@@ -44,10 +44,10 @@ def packages() -> Iterator[Check]:
         if there != wanted:
             other.append(f"{name} {there} instead of {wanted}")
     if not other and not absent:
-        yield Check("ok", "packages", f"all {len(locked)} as in constraints.txt")
+        yield Check("ok", "packages", f"all {len(locked)} match constraints.txt")
         return
     missing = [f"without {', '.join(absent)}"] if absent else []
-    yield Check("warn", "packages", "; ".join([*other, *missing]), "make distclean setup, or expect other numbers")
+    yield Check("warn", "packages", "; ".join([*other, *missing]), "make distclean setup; otherwise results may differ")
 
 
 _ASK_TORCH = """
@@ -82,16 +82,16 @@ def torch() -> Iterator[Check]:
         yield Check("ok" if there else "warn", "triton", "there" if there else "missing", advice)
     elif told["cuda"] and shutil.which("nvidia-smi"):
         yield Check(
-            "warn", "gpu", "torch sees none, though there is an NVIDIA driver", "compare nvidia-smi's CUDA version"
+            "warn", "gpu", "an NVIDIA driver is installed, but torch sees no GPU", "compare nvidia-smi's CUDA version"
         )
     else:
         yield Check("ok", "gpu", "none: trainer=gpu is refused, trainer=cpu works")
     usable = usable_cores()
     crowded = told["threads"] > usable
-    advice = f"set trainer.threads={usable}: more threads than cores are many times slower" if crowded else ""
+    advice = f"set trainer.threads={usable}: more threads than cores make training many times slower" if crowded else ""
     yield Check("warn" if crowded else "ok", "threads", f"{told['threads']} on {usable} usable cores", advice)
     if not told["gloo"]:
-        yield Check("warn", "ddp", "this torch has no gloo", "trainer=ddp on the CPU needs a build with gloo")
+        yield Check("warn", "ddp", "this torch has no gloo", "trainer=ddp on the CPU needs a torch build with gloo")
 
 
 def memory() -> Iterator[Check]:
@@ -103,7 +103,7 @@ def memory() -> Iterator[Check]:
         return
     available = int(re.findall(r"MemAvailable:\s+(\d+)", path.read_text(encoding="utf-8"))[0]) * 1024 / 1e9
     verdict: Verdict = "fail" if available < 1 else "warn" if available < 2 else "ok"
-    advice = "" if verdict == "ok" else "a run takes about 1 GB: run fewer side by side"
+    advice = "" if verdict == "ok" else "a run takes about 1 GB: run fewer in parallel"
     yield Check(verdict, "memory", f"{available:.1f} GB of {total} GB free", advice)
 
 
@@ -111,7 +111,7 @@ def shared_memory() -> Iterator[Check]:
     """Is there enough for GPU processes?"""
     place = Path("/dev/shm")
     if not place.is_dir():
-        yield Check("ok", "/dev/shm", "not there; nothing needs it on this system")
+        yield Check("ok", "/dev/shm", "does not exist; nothing needs it on this system")
         return
     free = shutil.disk_usage(place).free / 1e6
     small = free < 64
@@ -124,7 +124,7 @@ def git() -> Iterator[Check]:
     state = git_state()
     if state is None:
         advice = "runs won't record commit and changes" + ("" if shutil.which("git") else ": install git")
-        yield Check("warn", "git", "no commit to be read here", advice)
+        yield Check("warn", "git", "this folder is not a git checkout", advice)
         return
     changed = ", with uncommitted changes (every run records them)" if state["diff"] else ""
     yield Check("ok", "git", f"{state['commit'][:10]}{changed}")
@@ -136,7 +136,7 @@ def loopback() -> Iterator[Check]:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
             with socket.create_connection(("127.0.0.1", port), timeout=5):
-                yield Check("ok", "loopback", "processes of one machine can talk (trainer=ddp)")
+                yield Check("ok", "loopback", "processes on this machine can communicate (trainer=ddp)")
     except OSError as error:
         yield Check("warn", "loopback", f"127.0.0.1 can't be used: {error}", "trainer=ddp will fail here")
         return
@@ -151,7 +151,7 @@ def slurm() -> Iterator[Check]:
     """Does it answer?"""
     absent = [name for name in ("sbatch", "squeue", "scontrol") if shutil.which(name) is None]
     if len(absent) == 3:
-        yield Check("ok", "slurm", "not here: launcher=slurm needs a login node")
+        yield Check("ok", "slurm", "not found: launcher=slurm needs a login node")
     elif absent:
         yield Check("warn", "slurm", f"without {', '.join(absent)}", "launcher=slurm will fail: install slurm-client")
     else:

@@ -54,7 +54,7 @@ def real(low: float = -math.inf, high: float = math.inf, *, inclusive: bool = Fa
 def count(text: str) -> int:
     """A type of argument: a whole number from 0 to a million."""
     if not (text.isascii() and text.isdigit() and len(text) <= 7):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
     return int(text)
 
 

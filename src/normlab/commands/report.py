@@ -1,7 +1,7 @@
 """The report: what the studies say, as a page, figures and tables.
 
 Reads the studies in outputs/studies and the committed reference, and writes outputs/report: index.html, which opens
-from disk, figures (SVG, PDF) and tables (LaTeX). While a study runs it shows what is there.
+from disk, figures (SVG, PDF) and tables (LaTeX). While a study runs, it shows the results so far.
 
     normlab report
     normlab report --study outputs/studies/textbook-full --output /tmp/report
@@ -37,16 +37,20 @@ _COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow"}
 def main(arguments: Sequence[str]) -> None:
     """Read the arguments and do it."""
     parser = Parser("report", __doc__)
-    parser.add_argument("--sensitivity", action="store_true", help="how verdicts move with margin and seeds")
+    parser.add_argument(
+        "--sensitivity", action="store_true", help="show how verdicts depend on the margin and the number of seeds"
+    )
     parser.add_argument("--study", metavar="FOLDER", type=Path, action="append", help="default: all in outputs/studies")
     parser.add_argument("--output", metavar="PATH", type=Path, help=f"folder of the report; default: {REPORT}")
-    parser.add_argument("--page-only", action="store_true", help="without figures and tables for papers: faster")
+    parser.add_argument(
+        "--page-only", action="store_true", help="skip the figures and tables for papers, which is faster"
+    )
     asked = parser.parse_args(arguments)
     if not asked.sensitivity:
         page(asked.study, asked.output or REPORT, not asked.page_only)
         return
     if asked.study and len(asked.study) > 1:
-        parser.error("--sensitivity looks at one --study")
+        parser.error("--sensitivity needs exactly one --study")
     own = OWN if StudyFolder(OWN).runs_file.exists() else REFERENCE / "quick"
     folder = asked.study[0] if asked.study else own
     show(f"Sensitivity of {folder}", sheets(folder), asked.output)
@@ -59,18 +63,21 @@ def page(studies: Sequence[Path] | None, output: Path, papers: bool) -> None:
 
     for folder in studies or []:
         if not holds_study(folder):
-            raise InputError(f"{folder} holds no study: there is no runs.csv in it")
+            raise InputError(f"{folder} is not the folder of a study: it has no runs.csv")
     written, problems = build(output, studies or own_studies(Path("outputs")), papers=papers)
     for problem in problems:
         print(problem, file=sys.stderr)
-    print(f"{written}: {written.stat().st_size / 1e6:.1f} MB{'; figures and tables beside it' if papers else ''}")
+    print(
+        f"{written}: {written.stat().st_size / 1e6:.1f} "
+        f"MB{'; figures and tables are in the same folder' if papers else ''}"
+    )
 
 
 def sheets(folder: Path) -> list[Sheet]:
     """The two tables of all primary findings, by claim."""
     primaries = [e for e in read_evidence(folder) if e.finding.primary]
     if not primaries:
-        raise InputError(f"{folder} holds no primary finding, and only those have a verdict")
+        raise InputError(f"{folder} has no primary finding, and only primary findings have verdicts")
     primaries.sort(key=lambda e: e.finding.claim or 0)
     found = [sensitivity(e.finding, e.rows, e.planned, e.edges) for e in primaries]
     return [by_margin(found), by_seeds(found)]

@@ -1,4 +1,4 @@
-"""What lies around normlab: data packs, hub, W&B, folders and runs. Imports no torch."""
+"""What normlab depends on: data packs, hub, W&B, folders and runs. Imports no torch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def packs() -> Iterator[Check]:
             "fail", "data packs", f"damaged: {', '.join(wrong) or 'checksums.json'}", "git checkout src/normlab/data"
         )
     else:
-        yield Check("ok", "data packs", f"{len(sums)} files are what they should be")
+        yield Check("ok", "data packs", f"{len(sums)} files match their checksums")
 
 
 def _digest(path: Path) -> str:
@@ -45,12 +45,12 @@ def hub() -> Iterator[Check]:
     place = Path(os.environ.get("HF_DATASETS_CACHE", home / "datasets"))
     known = sorted(path.name for path in place.glob("*/")) if place.is_dir() else []
     names = [name.replace("___", "/") for name in known if not name.startswith(("_", "downloads"))]
-    there = f"downloaded before: {', '.join(names)}" if names else "nothing downloaded before"
+    there = f"downloaded before: {', '.join(names)}" if names else "nothing downloaded yet"
     if flags:
-        advice = "" if names else f"tasks of the hub will fail: unset {flags[0]}, or use embedded tasks"
+        advice = "" if names else f"tasks from the hub will fail: unset {flags[0]}, or use embedded tasks"
         yield Check("ok" if names else "warn", "hugging face", f"offline by {', '.join(flags)}; {there}", advice)
     else:
-        yield Check("ok", "hugging face", f"online where there is network; {there}")
+        yield Check("ok", "hugging face", f"online if there is a network; {there}")
 
 
 def wandb() -> Iterator[Check]:
@@ -77,14 +77,16 @@ def folder(name: str, place: Path) -> Iterator[Check]:
         with tempfile.TemporaryDirectory(prefix=".doctor-", dir=existing) as scratch:
             seconds = _try_out(Path(scratch))
     except (OSError, Timeout, NotImplementedError) as error:
-        yield Check("fail", name, f"{existing}: {error}", f"a file system with locks and atomic renames: {name}=FOLDER")
+        yield Check(
+            "fail", name, f"{existing}: {error}", f"use a file system with locks and atomic renames: {name}=FOLDER"
+        )
         return
     free = shutil.disk_usage(existing).free / 1e9
     verdict: Verdict = "fail" if free < 0.2 else "warn" if free < 2 else "ok"
-    advice = "" if verdict == "ok" else "make clean, or another folder: a run takes 1 to 100 MB"
+    advice = "" if verdict == "ok" else "run make clean, or choose another folder: a run takes 1 to 100 MB"
     yield Check(verdict, name, f"{place}: {free:,.1f} GB free, can be written and locked", advice)
     slow = seconds > 0.05
-    advice = "every run writes a few: put it on a local disk" if slow else ""
+    advice = "every run needs several: use a local disk" if slow else ""
     yield Check("warn" if slow else "ok", f"{name} fsync", f"{1000 * seconds:.1f} ms", advice)
 
 
@@ -116,11 +118,13 @@ def runs(output: Path) -> Iterator[Check]:
     counts = ", ".join(f"{count} {state}" for state, count in states.most_common()) or "none yet"
     yield Check("ok", "runs", counts)
     if states["killed"]:
-        advice = "their process is dead: the same command goes on with them"
+        advice = "their process is dead: the same command resumes them"
         yield Check("warn", "killed runs", str(states["killed"]), advice)
     if damaged:
         shown = ", ".join(damaged[:5]) + (", …" if len(damaged) > 5 else "")
-        yield Check("warn", "damaged runs", f"{len(damaged)}: {shown}", "the same command does them again; make clean")
+        yield Check(
+            "warn", "damaged runs", f"{len(damaged)}: {shown}", "the same command repeats them; make clean removes them"
+        )
     if elsewhere:
         advice = "if that machine is gone, remove the file `owner` in the run's folder"
         yield Check("warn", "runs elsewhere", f"{len(elsewhere)}: {elsewhere[0]}", advice)

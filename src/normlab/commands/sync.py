@@ -18,9 +18,9 @@ from normlab.commands.parser import Parser
 WORDS = {
     "uploaded": "uploaded",
     "completed": "completed",
-    "there": "complete there already",
+    "there": "already complete on W&B",
     "failed": "not uploaded",
-    "tagged": "given the tags of findings that they serve too",
+    "tagged": "tagged with further findings that use them",
 }
 
 
@@ -54,5 +54,5 @@ def sync(output: Path) -> int:
     if waiting or counts["tagged"]:
         print(", ".join(f"{count} {WORDS[how]}" for how, count in sorted(counts.items()) if count))
     else:
-        print(f"nothing to upload: {len(fragments)} W&B runs below {output}, all of them uploaded before")
+        print(f"nothing to upload: {len(fragments)} W&B runs in {output}, all uploaded already")
     return counts["failed"]

@@ -1,6 +1,6 @@
 """All runs in one table.
 
-A row a run, a column an option (`optim.lr`) or a result (`validation/loss`). Results of other code than the present
+One row per run, one column per option (`optim.lr`) or result (`validation/loss`). Results whose code has changed since
 are left out unless --stale asks for them; several torch versions are refused unless --mixed allows them.
 
     normlab table --where 'norm == "layer" and `optim.lr` < 0.01' --sort validation/loss
@@ -25,14 +25,22 @@ def main(arguments: Sequence[str]) -> None:
     parser = Parser("table", __doc__)
     parser.add_runs()
     parser.add_argument("--where", metavar="CONDITION", help="which runs, in pandas' query syntax")
-    parser.add_argument("--columns", metavar="NAMES", help="which columns, comma-separated, also as seed,validation/*")
-    parser.add_argument("--sort", metavar="NAMES", help="order of the rows, by columns")
-    parser.add_argument("--descending", action="store_true", help="the largest first")
-    parser.add_argument("--stale", action="store_true", help="with results of other code (column state)")
-    parser.add_argument("--all", action="store_true", help="with runs that have no result (columns state and cause)")
-    parser.add_argument("--mixed", action="store_true", help="with several torch versions (column torch)")
+    parser.add_argument(
+        "--columns", metavar="NAMES", help="which columns, comma-separated; patterns are allowed: seed,validation/*"
+    )
+    parser.add_argument("--sort", metavar="NAMES", help="columns to sort by")
+    parser.add_argument("--descending", action="store_true", help="sort in descending order")
+    parser.add_argument(
+        "--stale", action="store_true", help="include results whose code has changed since (column state)"
+    )
+    parser.add_argument("--all", action="store_true", help="include runs without a result (columns state and cause)")
+    parser.add_argument(
+        "--mixed", action="store_true", help="allow runs made with different torch versions (column torch)"
+    )
     parser.add_argument("--output", metavar="FILE", type=Path, help=f"write {', '.join(table.FORMATS)} instead")
-    parser.add_argument("--rows", type=count, default=ROWS, help=f"most rows to print, 0 for all (default: {ROWS})")
+    parser.add_argument(
+        "--rows", type=count, default=ROWS, help=f"number of rows to print, 0 for all (default: {ROWS})"
+    )
     asked = parser.parse_args(arguments)
     show(asked)
 
@@ -50,6 +58,9 @@ def show(asked: argparse.Namespace) -> None:
     shown = frame if asked.columns else table.differing(frame)
     print(table.markdown(shown.head(asked.rows) if asked.rows else shown))
     if asked.rows and len(frame) > asked.rows:
-        print(f"… and {len(frame) - asked.rows:,} more: --rows 0, or --output FILE", file=sys.stderr)
+        print(f"… and {len(frame) - asked.rows:,} more: use --rows 0 or --output FILE", file=sys.stderr)
     if not asked.columns:
-        print(f"{len(frame.columns)} columns, of which those that differ: --columns, or --output FILE", file=sys.stderr)
+        print(
+            f"{len(frame.columns)} columns; only those whose values differ are shown: use --columns or --output FILE",
+            file=sys.stderr,
+        )

@@ -33,9 +33,9 @@ def watch(output: Path) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         count = gather(output, Path(scratch))
         if not count:
-            raise InputError(f"no W&B runs below {output}: train with logger=wandb")
+            raise InputError(f"no W&B runs in {output}: train with logger=wandb")
         if not sys.stdout.isatty():
-            raise InputError(f"{count} W&B runs: showing them needs a terminal")
+            raise InputError(f"{count} W&B runs found, but showing them needs a terminal")
         return subprocess.run([sys.executable, "-m", "wandb", "leet", scratch], check=False).returncode
 
 

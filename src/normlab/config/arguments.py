@@ -1,6 +1,6 @@
 """The command line's arguments, before Hydra reads them: any order of flags, and paths as people have them.
 
-Hydra's grammar has a meaning for many characters that are common in paths, and its flags must stand together.
+Hydra's grammar gives a meaning to many characters that are common in paths, and its flags must be consecutive.
 """
 
 from __future__ import annotations
@@ -63,18 +63,20 @@ def _check_choice(choice: str) -> None:
     key, _, value = choice.partition("=")
     longest = max((len(digits) for digits in re.findall(r"\d+", value)), default=0)
     if longest > _DIGITS and key not in PATHS:
-        raise InputError(f"{key}: a number of {longest:,} digits is more than any option takes")
+        raise InputError(f"{key}: a number of {longest:,} digits is too long for any option")
     if key.lstrip("+~") in _GROUPS and (choice.endswith(("=", "=null")) or key.startswith("~")):
         name = key.lstrip("+~")
-        raise InputError(f"{choice}: a run needs one, {name}=NAME{' (none logs nowhere)' if name == 'logger' else ''}")
+        raise InputError(
+            f"{choice}: a run needs one, {name}=NAME{' (logger=none turns logging off)' if name == 'logger' else ''}"
+        )
     if key == "hydra/sweeper" and value != "normlab":
-        raise InputError(f"{choice}: only hydra/sweeper=normlab skips what has finished; leave the option out")
+        raise InputError(f"{choice}: only hydra/sweeper=normlab skips finished runs; leave this option out")
 
 
 def quoted_path(choice: str) -> str:
     """`task.path=a=b.csv` → `task.path='a=b.csv'`; what Hydra can read stays, also a sweep over several paths.
 
-    A file of exactly that name comes before any meaning that Hydra has for it.
+    If a file of exactly that name exists, it takes precedence over Hydra's syntax.
     """
     key, equals, value = choice.partition("=")
     if key.lstrip("+") not in (*PATHS, *TEXTS) or not equals or not value:

@@ -47,7 +47,7 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
     assert isinstance(values, dict)
     _, *beyond = (values.pop(key, None) for key in ("scale", "finding", "study"))  # which no single run depends on
     if not any(beyond) and (scale := next((text for text in overrides if text.startswith("scale=")), None)):
-        raise InputError(f"{scale} says what a study spends: name one too, as study=textbook, or a finding=...")
+        raise InputError(f"{scale} sets how large a study is: choose one too, such as study=textbook or finding=...")
     if OmegaConf.select(cfg, "measure.name") == "evaluate" and OmegaConf.select(cfg, "task.path"):
         values["task"]["source"] = "path"  # of the checkpoint's task, which `recall` puts in place of this one
     try:
@@ -73,7 +73,7 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
 def _worded(error: pydantic.ValidationError) -> str:
     problem = error.errors()[0]
     if not problem["loc"]:  # as JSON the whole can't be read
-        return "a value holds bytes that are not UTF-8: rename the file or the folder that it names"
+        return "a value contains bytes that are not UTF-8: rename the file or folder it refers to"
     group, *path = problem["loc"]
     if group == "measure":
         del path[:1]  # the measure's name
@@ -98,12 +98,15 @@ def _check_command(config: RunConfig, overrides: Sequence[str], launcher: str | 
         own = [o for o in overrides if o.lstrip("+~").split("=")[0].split(".")[0] in _OF_CHECKPOINT]
         own = [o for o in own if not o.startswith("task.path=")]
         if own:
-            raise InputError(f"{own[0]}: measure={name} takes norm, model, task and seed from the checkpoint")
+            raise InputError(
+                f"{own[0]}: measure={name} takes norm, model, task and seed from the checkpoint; leave this option out"
+            )
     elif config.ckpt is not None:
-        raise InputError("ckpt=... goes with measure=evaluate")
+        raise InputError("ckpt=... works only with measure=evaluate")
     if launcher not in (None, "slurm") and config.trainer.devices * config.trainer.nodes > 1:
         raise InputError(
-            f"several processes a run don't go with launcher={launcher}, where each would start the whole multirun "
+            f"runs with several processes don't work with launcher={launcher}, "
+            "where each would start the whole multirun "
             "again: use launcher=slurm, where a run's processes are tasks of its job, or start one run at a time, "
             "python train.py trainer=ddp ..."
         )
@@ -113,9 +116,9 @@ _OF_CHECKPOINT = ("norm", "model", "task", "optim", "seed")
 
 
 def _check_data(task: TaskConfig) -> None:
-    """Is there something where the data should lie?"""
+    """Does the path of the data exist?"""
     if task.source == "path" and not _there(str(task.path), lambda _: task.place.exists()):
-        hint = "; only the shell puts values in place of $NAMES" if "$" in str(task.path) else ""
+        hint = "; only the shell expands $NAMES" if "$" in str(task.path) else ""
         raise InputError(f"task.path={_cut(str(task.path))}: there is no such file or folder{hint}")
 
 
@@ -146,8 +149,8 @@ def _check_batch(config: RunConfig, model: Signature) -> None:
     world = trainer.devices * trainer.nodes
     if task.batch_size % world:
         raise InputError(
-            f"task.batch_size={task.batch_size} is the batch of all processes together and can't be shared "
-            f"out evenly among {world}: use {task.batch_size // world * world or world}"
+            f"task.batch_size={task.batch_size} is the batch size over all processes and can't be divided "
+            f"evenly among {world}: use {task.batch_size // world * world or world}"
         )
     if not config.measure.exclusive:  # which takes batches of its own
         share = task.batch_size // (1 if config.norm.get("sync") else world)
@@ -179,7 +182,7 @@ def _check_size(config: RunConfig) -> None:
     known = {name: value for name, value in sizes.items() if isinstance(value, int)}
     for name, value in known.items():
         if name != "width" and value > _MOST_LAYERS:
-            raise InputError(f"model.{name}={value}: more than {_MOST_LAYERS:,} of them would take hours to build")
+            raise InputError(f"model.{name}={value}: more than {_MOST_LAYERS:,} would take hours to build")
     width = known.get("width", 0)
     # every layer holds a square matrix of weights; float32, with gradients
     needed = 8 * width**2 * known.get("layers", known.get("depth", 1))
@@ -205,7 +208,7 @@ def _memory() -> int:
 def _check_folder(key: str, folder: str) -> None:
     """The folder can be made and written to."""
     if not folder.strip():
-        raise InputError(f"{key} is empty: name a folder")
+        raise InputError(f"{key} is empty: give the name of a folder")
     try:
         place = Path(folder).absolute()
         existing = next(path for path in (place, *place.parents) if path.exists())
@@ -214,7 +217,7 @@ def _check_folder(key: str, folder: str) -> None:
     if not existing.is_dir():
         raise InputError(f"{key}={folder}: {existing} is a file, not a folder")
     if existing.resolve().parts[1:2] in (("proc",), ("sys",), ("dev",)) and not existing.is_relative_to("/dev/shm"):
-        raise InputError(f"{key}={folder}: {existing} belongs to the system and keeps no files; choose another")
+        raise InputError(f"{key}={folder}: {existing} is a system folder that can't hold files; choose another")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(f"{key}={folder}: no permission to write in {existing}; choose another {key}=...")
 

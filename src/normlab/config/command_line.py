@@ -8,10 +8,12 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from string import Template
 
 from normlab.config.errors import InputError
@@ -23,7 +25,7 @@ from normlab.stopping.request import stop_request
 def guard() -> Iterator[None]:
     """Word the input errors of the block for the user and exit; `debug=true` lets them through.
 
-    It stands around Hydra, which finds mistakes in the choices, and once more inside, around the run: what left
+    It wraps Hydra, which finds mistakes in the options, and once more, inside, the run: what left
     through Hydra would be announced by it as a failed job.
     """
     print_anything()
@@ -56,16 +58,27 @@ def print_help() -> None:
 
 
 def help_text() -> str:
-    """`conf/help.txt`, with the choices of those groups to which users add their own."""
+    """`conf/help.txt`, with the choices of the groups that users extend."""
     choices = {name: _folded(path.stem for path in (CONF / name).glob("*.yaml")) for name in _GROWING}
+    tasks = [(path.stem, _source_of(path)) for path in (CONF / "task").glob("*.yaml")]
+    choices |= {source: _folded(name for name, own in tasks if own == source) for source in ("embedded", "hub", "path")}
     return Template((CONF / "help.txt").read_text(encoding="utf-8")).safe_substitute(choices)
 
 
 _GROWING = ("norm", "model", "measure")
 
 
+def _source_of(task: Path) -> str:
+    """Where a task's data come from, which a task may leave to the one that it extends."""
+    text = task.read_text(encoding="utf-8")
+    if found := re.search(r"^source: (\w+)", text, re.MULTILINE):
+        return found[1]
+    extended = re.search(r"^  - (\w+)$", text, re.MULTILINE)
+    return _source_of(task.with_stem(extended[1])) if extended else ""
+
+
 def _folded(names: Iterable[str]) -> str:
-    return textwrap.fill(", ".join(sorted(names)), width=100, subsequent_indent=" " * 16)
+    return textwrap.fill(", ".join(sorted(names)), width=85, subsequent_indent=" " * 16)
 
 
 def _words(error: Exception) -> str | None:

@@ -52,7 +52,7 @@ def _check_class(group: str, found: Signature) -> None:
     if contract not in bases and all(base.partition(".")[0] in ("torch", "abc", "builtins") for base in bases):
         name = contract.rpartition(".")[2]
         raise InputError(
-            f"{group}: {own} must subclass {contract}, which says what else it needs: "
+            f"{group}: {own} must subclass {contract}, whose docstring lists the requirements: "
             f"class {own.rpartition('.')[2]}({name})"
         )
 
@@ -63,18 +63,18 @@ def kind_of(task: TaskConfig) -> str:
 
 
 def check_sites(config: RunConfig, norm: Signature, model: Signature) -> None:
-    """Has the norm a meaning at the model's sites?"""
+    """Is the norm valid at the model's sites?"""
     name, nearest = config.norm_name, norm.constants.get("nearest", "layer")
     sites = model.constants["layouts"]
     refused = [layout for layout in sites if layout not in norm.constants.get("layouts", sites)]
     if refused:
         where = _PLACES[refused[0]]
-        raise InputError(f"norm={name} has no meaning {where} of model={config.model_name}: use norm={nearest}")
+        raise InputError(f"norm={name} is not valid {where}, as in model={config.model_name}: use norm={nearest}")
     causal = config.task.goal == "language_modelling"
     if causal and "BTC" in sites and not norm.constants.get("causal", True):
         raise InputError(
-            f"norm={name} takes its statistics over time, so a language model would see the text that it is "
-            f"to predict: use norm={nearest}"
+            f"norm={name} takes its statistics over time, so a language model would see the text it should "
+            f"predict: use norm={nearest}"
         )
     groups, width = config.norm.get("groups"), config.model.get("width")
     if isinstance(groups, int) and isinstance(width, int) and width % groups:
@@ -85,9 +85,9 @@ def check_sites(config: RunConfig, norm: Signature, model: Signature) -> None:
 
 
 _PLACES = {
-    "BC": "at a site without spatial or time dimensions, like those",
-    "BCHW": "on images, the sites",
-    "BTC": "on sequences, the sites",
+    "BC": "at a site without spatial or time dimensions",
+    "BCHW": "for images",
+    "BTC": "for sequences",
 }
 
 
@@ -98,6 +98,6 @@ def check_single(config: RunConfig, model: Signature, batch: str, share: int) ->
     single = "norm.nbs=1" if config.norm.get("nbs") == 1 else batch
     if min(share, config.norm.get("nbs") or share) == 1:
         raise InputError(
-            f"batch norm has no statistics over a single example: {single} leaves one a batch in "
+            f"batch norm has no statistics over a single example: {single} leaves one per batch in "
             f"model={config.model_name}; use 2 or more, or norm=layer"
         )

@@ -53,7 +53,7 @@ def _unknown_choice(error: MissingConfigException) -> str:
 def _unreadable(override: str) -> str:
     if "=" not in override and not override.startswith("~"):
         return f"{override!r} is not of the form key=value."
-    return f"{override!r} holds characters that have a meaning in Hydra: quote the value, {how_to_quote(override)}"
+    return f"{override!r} contains characters that are special in Hydra: quote the value, {how_to_quote(override)}"
 
 
 def _only_of_some(key: str, conf: Path) -> str:
@@ -68,7 +68,7 @@ def _only_of_some(key: str, conf: Path) -> str:
         return ""
     without = [name for name in chosen if name not in having]
     return (
-        f"{key} is an option of {group}={','.join(having)}, and {group}={','.join(without)} has none: give one command "
+        f"{key} is an option of {group}={','.join(having)}, but not of {group}={','.join(without)}: use one command "
         f"with {group}={','.join(having)} and {key}=..., and another with {group}={','.join(without)}"
     )
 
@@ -78,7 +78,7 @@ def _no_choice() -> str:
     groups = "norm|model|task|optim|trainer|logger|measure|scale|launcher"
     asked = next((arg for arg in sys.argv[1:] if re.fullmatch(rf"({groups})=(null|None|~)?", arg)), None)
     if asked is None:
-        return "a choice can't be null: name one, as norm=layer"
+        return "a choice can't be null: give a name, such as norm=layer"
     return f"{asked}: {asked.partition('=')[0]} needs a choice; `python train.py --help` lists them."
 
 

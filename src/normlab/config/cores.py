@@ -10,7 +10,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def usable_cores(cgroup: Path = CGROUP) -> int:
-    """Cores that the process may use at once: those it is bound to, or fewer where its container has a quota."""
+    """Number of cores that the process may use: those it is bound to, or fewer where its container has a quota."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(bound, math.ceil(_quota(cgroup))))
 

@@ -14,7 +14,7 @@ LONGEST = 200  # characters
 
 
 def check_name(key: str, name: str) -> str:
-    """The name, where it can stand for something. Names of the hub, such as someone/reviews, are among them.
+    """The name, if it is valid. Names on the hub, such as someone/reviews, are too.
 
     Raises:
         InputError: it is empty or longer than 200 characters, leads out of a folder, or holds what can't be printed.
@@ -22,9 +22,9 @@ def check_name(key: str, name: str) -> str:
     if not name.strip() or len(name) > LONGEST:
         raise InputError(f"{key} has {len(name)} characters: a name has 1 to {LONGEST}, not all of them spaces")
     if not name.isprintable():
-        raise InputError(f"{key}={ascii(name)[1:-1]}: a name has no control characters and no line breaks")
+        raise InputError(f"{key}={ascii(name)[1:-1]}: a name can't contain control characters or line breaks")
     if "\\" in name or any(part.strip() in ("", ".", "..") for part in name.split("/")):
-        raise InputError(f"{key}={name}: this is a path, not a name; a name is like reviews or someone/reviews")
+        raise InputError(f"{key}={name}: this is a path, not a name; use a name such as reviews or someone/reviews")
     return name
 
 
@@ -50,11 +50,11 @@ FileName = Annotated[str, AfterValidator(_file_name)]
 def slug(name: str, most: int = 64) -> str:
     """The name, as part of a file's name or of an id of W&B: letters, digits, `-`, `_` and `.`, not in front.
 
-    A name that is such already and short enough stays; the ids that are made of it are told apart by hashes.
+    A name that is already valid and short enough stays as it is; hashes distinguish the ids made from it.
     """
     return re.sub(r"[^\w.-]", "_", name, flags=re.ASCII).lstrip(".")[:most] or "_"
 
 
 def shortened(text: str, most: int = 64) -> str:
-    """The text; one of more characters ends in a hash that tells it from others."""
+    """The text; one of more characters ends in a hash that makes it unique."""
     return text if len(text) <= most else f"{text[: most - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

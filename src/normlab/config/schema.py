@@ -1,7 +1,7 @@
 """The typed config and the words that every room shares. Imports no torch.
 
 A config is checked in two steps: `RunConfig` holds types and ranges, `checked` holds what only the whole
-config can tell (a norm that has no meaning at a model's sites, batch norm on single examples).
+config can tell (a norm that is not valid at a model's sites, batch norm on single examples).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Sizes:
 
 
 class Hub(Strict):
-    """Where a data set lies on the Hugging Face hub."""
+    """Where to find a data set on the Hugging Face hub."""
 
     name: str
     config: str | None = None
@@ -100,10 +100,12 @@ class TaskConfig(Strict):
         if getattr(self, origin) is None:
             raise InputError(f"task.source={self.source} needs task.{origin}=...")
         if self.path is not None and self.source != "path":
-            raise InputError(f"task.path is read with task.source=path, not with task.source={self.source}")
+            raise InputError(f"task.path needs task.source=path, not task.source={self.source}")
         text = self.view in ("characters", "words", "subwords")
         if self.goal == "language_modelling" and not text:
-            raise InputError(f"language modelling reads characters, words or subwords, not task.view={self.view}")
+            raise InputError(
+                f"language modelling needs task.view=characters, words or subwords, not task.view={self.view}"
+            )
         if self.goal == "language_modelling" and self.max_length is None:
             raise InputError("language modelling needs task.max_length, the window in tokens")
         if self.goal == "classification" and self.target is None:
@@ -118,7 +120,7 @@ class TaskConfig(Strict):
 
     @property
     def place(self) -> Path:
-        """Where local data lie. A path is text: only a leading ~ means something else."""
+        """Where local data are. A path is taken literally, except for a leading ~."""
         path = Path(str(self.path))
         try:
             return path.expanduser()
@@ -127,7 +129,7 @@ class TaskConfig(Strict):
 
     @property
     def shows_images(self) -> bool:
-        """Are examples images, whichever way a model sees them? Else they are texts."""
+        """Are the examples images, however a model sees them? Otherwise they are texts."""
         return self.view not in ("characters", "words", "subwords")
 
     def _check_classes(self, classes: int) -> None:
@@ -135,9 +137,13 @@ class TaskConfig(Strict):
         if self.goal == "language_modelling":
             raise InputError(f"{asked}: language modelling has no classes; use null")
         if self.bucket:
-            raise InputError(f"{asked} and task.bucket=true both say what a batch holds: set task.bucket=false")
+            raise InputError(
+                f"{asked} and task.bucket=true both determine the content of a batch: set task.bucket=false"
+            )
         if classes > self.batch_size:
-            raise InputError(f"{asked} needs a batch of as many examples, but task.batch_size={self.batch_size}")
+            raise InputError(
+                f"{asked} needs a batch of at least as many examples, but task.batch_size={self.batch_size}"
+            )
 
 
 class OptimConfig(Strict):
@@ -201,9 +207,11 @@ class WandbConfig(Strict):
     def _accepted(cls, project: str) -> str:
         refused = sorted(set(project) & set("/\\#?%:"))
         if refused:
-            raise InputError(f"logger.wandb.project={project}: W&B takes no {refused[0]} in the name of a project")
+            raise InputError(
+                f"logger.wandb.project={project}: W&B does not allow {refused[0]} in the name of a project"
+            )
         if not project.strip() or len(project) > 128:
-            raise InputError("logger.wandb.project: W&B takes names of 1 to 128 characters")
+            raise InputError("logger.wandb.project: W&B allows names of 1 to 128 characters")
         return project
 
     @field_validator("tags")
@@ -211,7 +219,7 @@ class WandbConfig(Strict):
     def _short(cls, tags: list[str]) -> list[str]:
         wrong = [tag for tag in tags if not 0 < len(tag) <= 64]
         if wrong:
-            raise InputError(f"logger.wandb.tags: W&B takes tags of 1 to 64 characters, not {wrong[0]!r}")
+            raise InputError(f"logger.wandb.tags: W&B allows tags of 1 to 64 characters, not {wrong[0]!r}")
         return tags
 
 
@@ -251,17 +259,19 @@ class RunConfig(Strict):
     @classmethod
     def _known(cls, answer: str) -> str:
         if not re.fullmatch(r"continue|stop|retry:[1-9]\d{0,5}", answer):
-            raise InputError(f"on_error={answer}: write continue, stop, or retry:N with N tries more, such as retry:2")
+            raise InputError(
+                f"on_error={answer}: write continue, stop, or retry:N for up to N more tries, such as retry:2"
+            )
         return answer
 
     @property
     def norm_name(self) -> str:
-        """The norm's name: one file a norm, so its module's."""
+        """The norm's name, which is its module's: each norm has its own file."""
         return component_name(self.norm)
 
     @property
     def model_name(self) -> str:
-        """The model's name: one file a model, so its module's."""
+        """The model's name, which is its module's: each model has its own file."""
         return component_name(self.model)
 
     @property

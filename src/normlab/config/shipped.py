@@ -1,4 +1,4 @@
-"""Where the files lie that come with normlab without being code."""
+"""Where the files are that ship with normlab but are not code."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
 """What a class takes, read from its source without importing it (and so without importing torch).
 
 A norm's or model's constructor is the only place where its options and their types are written down;
-`read` makes them available before torch is loaded, so that a typing mistake is answered at once. Classes that it
-inherits from are read too, in whatever module they lie.
+`read` makes them available before torch is loaded, so that a typing mistake is reported quickly. Classes that it
+inherits from are read too, whatever module they are in.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class _Source:
     tree: ast.Module
 
     def find(self, name: str) -> tuple[_Source, ast.ClassDef] | None:
-        """The class of that name, here or where an import says it lies."""
+        """The class of that name, from this module or the one it is imported from."""
         for node in self.tree.body:
             if isinstance(node, ast.ClassDef) and node.name == name:
                 return self, node
@@ -156,9 +156,7 @@ def _source(module: str, target: str) -> _Source:
     if spec is None or spec.origin is None:
         raise InputError(f"_target_ {target}: there is no module {module or target!r}")
     if not spec.origin.endswith(".py"):
-        raise InputError(
-            f"_target_ {target}: {module} is no Python file, so it can't define a norm or a model of yours"
-        )
+        raise InputError(f"_target_ {target}: {module} is not a Python file, so it can't define a norm or a model")
     try:
         tree = _parsed(spec.origin, Path(spec.origin).stat().st_mtime_ns)
     except (SyntaxError, UnicodeDecodeError, ValueError) as error:

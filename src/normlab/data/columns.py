@@ -35,7 +35,7 @@ class Column:
         return replace(self, values=[self.values[i] for i in index], rows=self.rows[index])
 
     def refuse(self, index: int, reason: str) -> NoReturn:
-        """Says where a value stands and what is wrong with it.
+        """Says where a value is and what is wrong with it.
 
         Raises:
             InputError: always.
@@ -70,7 +70,7 @@ def texts(found: Column) -> Column:
         if not isinstance(value, str):
             found.refuse(i, f"text expected, found {type(value).__name__} {value!r:.50}")
         if not value.isascii() and re.search("[\ud800-\udfff]", value):
-            found.refuse(i, "half of a surrogate pair, which is no character")
+            found.refuse(i, "half of a surrogate pair, which is not a character")
     return replace(found, values=[normal(value) for value in found.values])
 
 
@@ -106,8 +106,8 @@ def classes_of(found: Column, names: tuple[str, ...] | None, typed: bool) -> tup
 
     Args:
         found: the labels of the training split.
-        names: class names, where a file format records them beside integer labels.
-        typed: the format tells numbers from text.
+        names: class names, if the file format records them along with integer labels.
+        typed: the format distinguishes numbers from text.
 
     Raises:
         InputError: a label is neither, labels are real numbers, or there is only one class.
@@ -119,10 +119,12 @@ def classes_of(found: Column, names: tuple[str, ...] | None, typed: bool) -> tup
         _refuse_real(found)
         for i, value in enumerate(found.values):
             if not isinstance(value, str):
-                found.refuse(i, f"label {value!r} is no text, as others are")
+                found.refuse(i, f"label {value!r} is not text, unlike the others")
         classes = tuple(sorted(set(found.values)))
     if len(classes) < 2:
-        found.refuse(0, f"every training example has the label {found.values[0]!r}; at least two classes are needed")
+        found.refuse(
+            0, f"every training example has the label {found.values[0]!r}; classification needs at least two classes"
+        )
     return classes, numbered
 
 
@@ -160,7 +162,10 @@ def _refuse_real(found: Column) -> None:
         for is_real, value in zip(real, found.values, strict=True)
     ):
         first = real.index(True)
-        found.refuse(first, f"label {found.values[first]!r} is a real number, no class; names need a letter, as v1.5")
+        found.refuse(
+            first,
+            f"label {found.values[first]!r} is a real number, not a class; a class name needs a letter, such as v1.5",
+        )
 
 
 def _numbers(found: Column) -> list[int]:

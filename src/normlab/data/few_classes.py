@@ -9,7 +9,7 @@ from normlab.config.schema import InputError
 
 
 class FewClasses:
-    """Batches that hold `classes` classes each, drawn anew for every batch.
+    """Batches that hold `classes` classes each, drawn again for every batch.
 
     Such are the non-iid batches of Ioffe 2017, Batch Renormalization, arXiv:1702.03275. Each class is cut into shares
     of batch_size / classes examples, and a batch takes one share of each of its classes. Classes are drawn without
@@ -38,14 +38,14 @@ class FewClasses:
         self.counts = self.targets.bincount()
         present = int((self.counts > 0).sum())
         if classes > present:
-            raise InputError(f"task.classes_per_batch={classes}: the training split has {present} classes")
+            raise InputError(f"task.classes_per_batch={classes}: the training split has only {present} classes")
         enough = self.counts >= world_size * min(2, batch_size // world_size)
         self.shares = enough * (self.counts // -(-batch_size // classes)).clamp(min=1)
         while self.shares.sum() % classes and self.shares.max() > 1:
             self.shares[self.shares.argmax()] -= 1
         self.batches = -(-int(self.shares.sum()) // classes)
         if self.batches == 0:
-            raise InputError(f"task.classes_per_batch={classes}: no class has two training examples a process")
+            raise InputError(f"task.classes_per_batch={classes}: no class has two training examples per process")
 
     def __len__(self) -> int:
         """Batches of an epoch."""
@@ -62,7 +62,7 @@ class FewClasses:
         return [batch[torch.randperm(len(batch), generator=generator)] for batch in batches]
 
     def _draw(self, generator: torch.Generator) -> list[list[int]]:
-        """The classes of every batch, one a share."""
+        """The classes of every batch, one per share."""
         lanes, left = self._lanes()
         drawn = []
         for to_come in range(self.batches, 0, -1):

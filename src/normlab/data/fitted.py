@@ -71,7 +71,7 @@ class Fitted:
             )
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise InputError(
-                f"the record of what was fitted on the training data is damaged ({error!r:.100})"
+                f"the record of the classes, vocabulary and statistics of the training data is damaged ({error!r:.100})"
             ) from None
 
 

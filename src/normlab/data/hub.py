@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub: reachable or said so at once; once downloaded, usable offline."""
+"""Data sets of the Hugging Face hub, usable offline after the download; an unreachable hub is reported quickly."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def load(task: TaskConfig, cache: Path, known: Fitted | None = None) -> Data:
 
 
 def _measured(sizes: Sizes, train: Split) -> Sizes:
-    """The sizes with what the training split alone tells."""
+    """The sizes, including those that only the training split determines."""
     if sizes.kind == "images":
         return replace(sizes, examples=len(train))
     lengths = train.lengths if isinstance(train, Examples) else None

@@ -57,7 +57,7 @@ def loader(
     """
     if batch_size % world_size:
         raise InputError(
-            f"batch size {batch_size} can't be shared evenly by {world_size} processes; "
+            f"batch size {batch_size} can't be divided evenly among {world_size} processes; "
             f"use a multiple of {world_size}, such as {-(-batch_size // world_size) * world_size}"
         )
     order = Order(split, seed, batch_size if bucket and seed is not None else None)
@@ -67,7 +67,7 @@ def loader(
         composition = FewClasses(split.targets, batch_size, classes_per_batch, world_size)
     batches: Any = Shares(order, batch_size, rank, world_size, composition, augment and seed is not None)
     if len(order) < world_size:
-        raise InputError(f"{world_size} processes can't share {len(order)} examples; use trainer.devices=1")
+        raise InputError(f"{world_size} processes can't divide {len(order)} examples; use trainer.devices=1")
     # With a generator of its own the loader draws nothing from torch's global one.
     return DataLoader(
         _Gathered(split), batch_sampler=batches, collate_fn=_as_is, generator=torch.Generator().manual_seed(0)

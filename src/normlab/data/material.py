@@ -228,7 +228,7 @@ def _encode(task: TaskConfig, column: Column, encode: text.Encoder) -> list[text
     sequences = [encode(value) for value in column.values]
     for i, ids in enumerate(sequences):
         if not len(ids):
-            column.refuse(i, "the text holds no tokens")
+            column.refuse(i, "the text contains no tokens")
         if task.max_length is not None and len(ids) > task.max_length and not task.truncate:
             column.refuse(
                 i,

@@ -32,7 +32,7 @@ def layout(task: TaskConfig, *, training: bool = True) -> Layout | None:
     found = {split: [PACKS / name for name in names if name.startswith(f"{task.pack}-{split}")] for split in SPLITS}
     if not found["train"]:
         packs = ", ".join(sorted({name.rsplit("-train", 1)[0] for name in names if "-train" in name}))
-        raise InputError(f"task.pack={task.pack}: no such pack is installed. Packs: {packs}")
+        raise InputError(f"task.pack={task.pack}: there is no such pack. Packs: {packs}")
     return Layout(PACKS, {split: paths for split, paths in found.items() if paths})
 
 

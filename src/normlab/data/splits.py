@@ -99,7 +99,7 @@ class Windows:
     def shuffled(self, generator: torch.Generator) -> Tensor:
         """Starts of full adjacent windows in random order, from a random offset.
 
-        Another offset each epoch lets every token stand at every position. The number of windows is that which
+        A new offset in each epoch lets every token occur at every position. The number of windows is that which
         fits whatever the offset, so that all epochs are equally long.
         """
         count = max(1, (self.predicted - self.length + 1) // self.length)

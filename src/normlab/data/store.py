@@ -80,7 +80,7 @@ def prepare(task: TaskConfig, cache: Path, known: Fitted | None = None) -> Prepa
             if (found := _read(folder)) is None:
                 built = material.build(task, layout, known)
                 if _key(task, layout, known) != key:
-                    raise InputError(f"{source.origin(task)} were changed while they were read: try again")
+                    raise InputError(f"{source.origin(task)} changed while they were being read: try again")
                 with _writing(cache):
                     _write(folder, built)
                 found = _read(folder)
@@ -144,7 +144,7 @@ def _notes(made: Material, layout: Layout) -> tuple[str, ...]:
     known = "" if classes is None else f"; {len(classes)} classes: {', '.join(classes[:5])}{', …' * (len(classes) > 5)}"
     lines = [f"read {files} file{'s' * (files > 1)}; {unit}: {counts}{known}"]
     lines += [f"{count} image{'s' * (count > 1)} {rule}" for rule, count in made.done.items()]
-    lines += [f"the {split} split is left out, as it can't be used: {why}" for split, why in made.absent.items()]
+    lines += [f"the {split} split is ignored because it can't be used: {why}" for split, why in made.absent.items()]
     passed = layout.passed_over()
     return tuple(f"data: {line}" for line in [*lines, *([passed] if passed else [])])
 

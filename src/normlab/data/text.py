@@ -28,7 +28,7 @@ Encoder = Callable[[str], Ids]
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The text of each token id, and what stands between two tokens (a space for words, else nothing)."""
+    """The text of each token id, and what separates two tokens (a space for words, else nothing)."""
 
     pieces: tuple[str, ...]
     joiner: str = ""
@@ -70,10 +70,10 @@ def character_encoder(vocabulary: Vocabulary) -> Encoder:
 
 @cache
 def _word() -> re.Pattern[str]:
-    """A word, with apostrophes within it; or one other character that is seen. Marks belong to what they stand on.
+    """A word, with apostrophes within it; or one other visible character. Marks belong to the character before them.
 
     `re` doesn't count combining marks (Unicode category M) among letters; all of them lie below these two bounds.
-    The joiners U+200C and U+200D, too, stand within words, in Persian for example.
+    The joiners U+200C and U+200D, too, occur within words, for example in Persian.
     """
     points = [*range(0x300, 0x20000), *range(0xE0100, 0xE01F0)]
     marks = "".join(chr(c) for c in points if unicodedata.category(chr(c))[0] == "M") + "\u200c\u200d"
@@ -125,7 +125,7 @@ def fit_subwords(texts: Sequence[str], limit: int) -> tuple[Vocabulary, str]:
     characters = len(set().union(*map(set, texts)))
     if characters + len(SPECIAL) > limit:
         raise InputError(
-            f"task.vocabulary={limit}: the training texts have {characters} different characters, each of which is a "
+            f"task.vocabulary={limit}: the training texts have {characters} different characters, and each needs a "
             f"subword: use task.vocabulary={characters + len(SPECIAL)} or more"
         )
     tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL[UNKNOWN]))

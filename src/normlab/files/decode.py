@@ -34,14 +34,14 @@ def check_file(path: Path) -> None:
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise InputError(f"{path} is a pipe, device, socket or folder; a regular file is needed")
+            raise InputError(f"{path} is a pipe, device, socket or folder, not a regular file")
         with path.open("rb"):
             pass
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror}") from error
     free = psutil.virtual_memory().available
     if found.st_size > free:
-        raise InputError(f"{path} has {found.st_size / 1e9:.1f} GB, and this machine has {free / 1e9:.1f} GB free")
+        raise InputError(f"{path} has {found.st_size / 1e9:.1f} GB, but this machine has only {free / 1e9:.1f} GB free")
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def lines(path: Path, text: TextIO) -> Iterator[str]:
     while line := text.readline(LONGEST_LINE):
         check_text(path, line)
         if len(line) == LONGEST_LINE:
-            raise InputError(f"{path}: a line is longer than {LONGEST_LINE} characters; this is no table")
+            raise InputError(f"{path}: a line is longer than {LONGEST_LINE} characters; this is not a table")
         yield line
 
 
@@ -92,7 +92,9 @@ def read_whole(path: Path, text: TextIO) -> str:
 def check_text(path: Path, text: str) -> None:
     """Refuses NUL characters: a binary file, or UTF-16 without a mark."""
     if "\0" in text:
-        raise InputError(f"{path} holds NUL characters: it is no text, or UTF-16 without a byte-order mark; use UTF-8")
+        raise InputError(
+            f"{path} contains NUL characters: it is not text, or UTF-16 without a byte-order mark; save it as UTF-8"
+        )
 
 
 def _open_bytes(path: Path) -> BinaryIO:
@@ -106,7 +108,7 @@ def _encoding(binary: BinaryIO) -> str:
 
 
 def _position(path: Path, encoding: str) -> int:
-    """Where the first byte stands that can't be decoded, counted from 0."""
+    """Position of the first byte that can't be decoded, counted from 0."""
     decoder, before = codecs.getincrementaldecoder(encoding)(), 0
     with _open_bytes(path) as binary:
         while True:

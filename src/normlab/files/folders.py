@@ -1,4 +1,4 @@
-"""A user's folder: which files belong to which split, which images to which class, and what is passed over."""
+"""A user's folder: which files belong to which split, which images to which class, and what is ignored."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ABOUT = ("readme", "license", "licence", "notice", "citation", "changelog")
 
 @dataclass
 class Layout:
-    """What lies at a path.
+    """The files found at a path.
 
     root    the folder, or the one that holds the file
     splits  the files of each split, in order
@@ -50,7 +50,7 @@ class Layout:
             return None
         names = ", ".join(self.relative(path) for path in self.passed[:3])
         more = ", …" if len(self.passed) > 3 else ""
-        return f"passed over {len(self.passed)} file{'s'[: len(self.passed) > 1]}: {names}{more}"
+        return f"ignored {len(self.passed)} file{'s'[: len(self.passed) > 1]}: {names}{more}"
 
 
 def find(path: Path, *, pictures: bool, training: bool = True) -> Layout:
@@ -79,11 +79,11 @@ def find(path: Path, *, pictures: bool, training: bool = True) -> Layout:
         raise InputError(f"task.path={path} can't be read: {error.filename}: {error.strerror}") from error
     if not layout.splits:
         raise InputError(
-            f"{path} holds neither files named by split (train.csv, validation.csv, test.csv) nor folders of images "
-            f"named by class; {accepted(pictures)}"
+            f"{path} has neither files named after splits (train.csv, validation.csv, test.csv) nor folders of "
+            f"images named after classes; {accepted(pictures)}"
         )
     if training and "train" not in layout.splits:
-        raise InputError(f"{path} has no training split: it needs train.* or a folder train; {accepted(pictures)}")
+        raise InputError(f"{path} has no training split: add train.* or a folder named train; {accepted(pictures)}")
     layout.splits = {split: layout.splits[split] for split in SPLITS if split in layout.splits}
     layout.passed = sorted(set(layout.passed))
     return layout
@@ -92,13 +92,13 @@ def find(path: Path, *, pictures: bool, training: bool = True) -> Layout:
 def accepted(pictures: bool) -> str:
     """Which files a task can read, for messages."""
     if pictures:
-        return f"accepted are .parquet, and {' '.join(IMAGES)} in one folder a class"
+        return f"accepted are .parquet, and {' '.join(IMAGES)} in one folder per class"
     return f"accepted are {' '.join(tables.KINDS)}, all but .parquet also with .gz"
 
 
 def _single(path: Path, pictures: bool) -> Layout:
     if not path.exists():
-        hint = "; $ is expanded by the shell only" if "$" in str(path) else ""
+        hint = "; only the shell expands $" if "$" in str(path) else ""
         raise InputError(f"task.path={path}: there is no such file or folder{hint}")
     if tables.kind(path) is None or (pictures and tables.kind(path) != "parquet"):
         raise InputError(f"{path}: files of type {path.suffix!r} can't be read; {accepted(pictures)}")
@@ -106,7 +106,7 @@ def _single(path: Path, pictures: bool) -> Layout:
 
 
 def _children(folder: Path, layout: Layout) -> tuple[list[Path], list[Path]]:
-    """Folders and files, sorted; what operating systems leave there is passed over.
+    """Folders and files, sorted; what operating systems leave there is ignored.
 
     Raises:
         InputError: a link leads nowhere.
@@ -118,7 +118,9 @@ def _children(folder: Path, layout: Layout) -> tuple[list[Path], list[Path]]:
         elif child.is_dir():
             folders.append(child)
         elif child.is_symlink() and not child.exists():
-            raise InputError(f"{child} is a link to {child.readlink()}, which isn't there: restore or remove it")
+            raise InputError(
+                f"{child} is a link to {child.readlink()}, which does not exist: restore the target or remove the link"
+            )
         else:
             files.append(child)
     return folders, files
@@ -136,7 +138,7 @@ def _below(folder: Path, layout: Layout, above: tuple[Path, ...] = ()) -> list[P
     """
     real = folder.resolve()
     if real in above:
-        raise InputError(f"{folder} is a link to a folder that holds it")
+        raise InputError(f"{folder} is a link to a folder that contains it")
     folders, files = _children(folder, layout)
     return files + [path for child in folders for path in _below(child, layout, (*above, real))]
 
@@ -154,7 +156,7 @@ def _table_split(path: Path) -> str | None:
     words = re.findall("[a-z]+", tables.stem(path).lower())
     found = sorted({_SPLIT_NAMES[word] for word in words if word in _SPLIT_NAMES})
     if len(found) > 1:
-        raise InputError(f"{path}: the name says {' and '.join(found)}; rename it so that it says one split")
+        raise InputError(f"{path}: the name says {' and '.join(found)}; rename it so that it names one split")
     return found[0] if found else None
 
 
@@ -185,7 +187,7 @@ def _check_copies(paths: list[Path]) -> None:
     for path in paths:
         other = seen.setdefault(path.with_name(tables.stem(path)), path)
         if other != path:
-            raise InputError(f"{other} and {path.name} look like one table in two formats: keep one, or rename one")
+            raise InputError(f"{other} and {path.name} look like the same table in two formats: remove or rename one")
 
 
 def _add_images(layout: Layout, folders: list[Path]) -> None:
@@ -204,13 +206,14 @@ def _add_images(layout: Layout, folders: list[Path]) -> None:
     if splits and not [folder for folder in others if folder not in splits] and (nested or others):
         for folder in others:
             raise InputError(
-                f"{folder} holds no folders: images must lie in one folder a class, named by the class, in a folder "
-                "that is named by a split"
+                f"{folder} has no folders in it: put the images of each class into "
+                "a folder with the class's name, inside "
+                "a folder with the split's name"
             )
     elif nested:
         other = next(folder.name for folder in others if folder not in splits)
         raise InputError(
-            f"is {nested[0]} a split or a class? It is named like a split and holds folders, and {other} next to it "
+            f"is {nested[0]} a split or a class? It is named like a split and contains folders, but {other} next to it "
             "isn't named like one. If it is a split, leave only folders named train, validation and test there; if it "
             "is a class, put all images directly into the folders of their classes"
         )
@@ -244,9 +247,11 @@ def _add_classes(layout: Layout, split: str, folder: Path) -> None:
         inside = [path for path in found if _is_image(path)]
         layout.passed += [path for path in found if not _is_image(path)]
         if not inside:
-            raise InputError(f"{child} holds no images; accepted are {' '.join(IMAGES)}")
+            raise InputError(f"{child} contains no images; accepted are {' '.join(IMAGES)}")
         splits = {path.relative_to(child).parts[0] for path in inside if len(path.relative_to(child).parts) > 1}
         if wrong := sorted(name for name in splits if _folder_split(name)):
-            raise InputError(f"{child / wrong[0]}: splits must lie above classes, as {wrong[0]}/{child.name}")
+            raise InputError(
+                f"{child / wrong[0]}: split folders must contain the class folders, as in {wrong[0]}/{child.name}"
+            )
         layout.splits.setdefault(split, []).extend(inside)
         layout.labels.setdefault(split, []).extend([unicodedata.normalize("NFC", child.name)] * len(inside))

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000")  # none runs other programs
-TURNED = "turned upright as EXIF says"
-WHITE = "transparent: laid over white"
-FIRST = "of several frames or pages: the first is read"
-DEEP = "of more than 8 bits: scaled to 8"
+TURNED = "rotated as their EXIF orientation says"
+WHITE = "transparent: blended with white"
+FIRST = "with several frames or pages: only the first is read"
+DEEP = "with more than 8 bits: scaled to 8"
 CONVERTED = "CMYK or another colour space: converted to RGB"
 CLIPPED = "with values beyond those of the training images: clipped"
 _ORIENTATION = 0x0112
@@ -59,7 +59,7 @@ def read_picture(source: bytes | Path) -> Picture:
         except PictureError:
             raise
         except (UnidentifiedImageError, SyntaxError):
-            raise PictureError("this is no image (PNG, JPEG, …, or raw square pixels)") from None
+            raise PictureError("this is not an image (PNG, JPEG, …, or raw square pixels)") from None
         except Exception as error:  # decoders of damaged files raise whatever comes
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise PictureError(f"the image is damaged or can't be read: {reason:.100}") from None
@@ -76,7 +76,7 @@ def _converted(image: Any) -> Picture:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image)
         if not np.isfinite(values).all():
-            raise PictureError("some pixels are no finite numbers")
+            raise PictureError("some pixels are not finite")
         return Picture(values.astype(np.float32)[None], (*done, DEEP))
     grey = image.mode in ("1", "L", "LA", "La")
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:

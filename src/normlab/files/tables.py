@@ -30,7 +30,7 @@ class Part:
 
     values  the columns asked for
     typed   false for CSV, where everything is text and nothing between two commas is a missing value
-    names   class names, where the file format records them beside integer labels
+    names   class names, if the file format records them along with integer labels
     """
 
     name: str
@@ -71,12 +71,12 @@ def read_table(path: Path, asked: Asked) -> Part:
     found = kind(path)
     part = _parquet(path, asked) if found == "parquet" else _TEXTUAL[str(found)](path, asked)
     if not len(part):
-        raise InputError(f"{path} holds no rows")
+        raise InputError(f"{path} has no rows")
     return part
 
 
 def check_start(path: Path) -> None:
-    """Does a file begin as its kind does? Told at once, before a large one is read to its end.
+    """Does a file start as its type requires? Checked first, before a large file is read to its end.
 
     Raises:
         InputError: it doesn't.
@@ -89,12 +89,14 @@ def check_start(path: Path) -> None:
     with path.open("rb") as file:
         start = file.read(4)
     if start and start != b"PAR1":
-        raise InputError(f"{path} can't be read as parquet: it doesn't begin as Parquet does")
+        raise InputError(f"{path} can't be read as parquet: it does not start like a Parquet file")
 
 
 def _column_missing(path: Path | str, name: str, asked: Asked, found: Sequence[str]) -> InputError:
     has = ", ".join(found[:10]) + (f", … ({len(found)} in all)" if len(found) > 10 else "")
-    return InputError(f"{path} has no column {name!r}; it has: {has:.500} (task.{asked[name]} says which to use)")
+    return InputError(
+        f"{path} has no column {name!r}; it has: {has:.500} (set task.{asked[name]} to the column to use)"
+    )
 
 
 def check_columns(path: Path | str, asked: Asked, found: Sequence[str]) -> None:
@@ -183,8 +185,8 @@ def _records(path: Path, header: list[str], separator: str, lines: Iterator[str]
             width = max(named, len(row)) if width is None else width
             if len(row) != width or any(row[len(header) :]):
                 raise InputError(
-                    f"{path}, row {number}: {len(row)} fields, and the header has {len(header)}; a field that holds a "
-                    f"{'tab' if separator == chr(9) else separator} must stand in double quotes"
+                    f"{path}, row {number}: {len(row)} fields, but the header has {len(header)}; a field that holds a "
+                    f"{'tab' if separator == chr(9) else separator} must be in double quotes"
                 )
             yield row
     except csv.Error as error:

@@ -45,9 +45,9 @@ def check_numbers(alpha: float, margin: float | None, diverged_value: float | No
     if not 0 < alpha < 1:
         raise InputError(f"--alpha {alpha:g} must lie between 0 and 1, such as 0.05 for a 95 % interval")
     if margin is not None and not (math.isfinite(margin) and margin > 0):
-        raise InputError(f"--margin {margin:g} must be a number above 0, the least difference that matters")
+        raise InputError(f"--margin {margin:g} must be a number above 0, the smallest difference that matters")
     if diverged_value is not None and not math.isfinite(diverged_value):
-        raise InputError(f"--diverged {diverged_value:g} must be a number, as bad as chance")
+        raise InputError(f"--diverged {diverged_value:g} must be a finite number, such as chance level")
 
 
 def contrast(frame: DataFrame, first: str, second: str, metric: str, diverged_value: float | None = None) -> Contrast:
@@ -69,11 +69,13 @@ def contrast(frame: DataFrame, first: str, second: str, metric: str, diverged_va
     arms = [_arm(frame, condition) for condition in (first, second)]
     shared = set(arms[0]["id"]) & set(arms[1]["id"])
     if shared:
-        raise InputError(f"{first!r} and {second!r} are no two arms: both choose {sorted(shared)[0]}")
+        raise InputError(f"{first!r} and {second!r} are not two different arms: both choose {sorted(shared)[0]}")
     seeds = sorted(set(arms[0]["seed"]) & set(arms[1]["seed"]))
     alone = sorted(set(arms[0]["seed"]) ^ set(arms[1]["seed"]))
     if len(seeds) < 2:
-        raise InputError(f"the arms have {len(seeds)} seed{'s' * (len(seeds) != 1)} in common; a comparison needs two")
+        raise InputError(
+            f"the arms have {len(seeds)} seed{'s' * (len(seeds) != 1)} in common; a comparison needs at least two"
+        )
     values = [_values(arm.set_index("seed").loc[seeds], metric, diverged_value) for arm in arms]
     counts = [sum(_has_diverged(arm.set_index("seed").loc[seeds])) for arm in arms]
     return Contrast(metric, [int(s) for s in seeds], values[0], values[1], alone, (counts[0], counts[1]))
@@ -91,7 +93,7 @@ def _arm(frame: DataFrame, condition: str) -> DataFrame:
     differ = [c for c in choices if one[c].astype(str).nunique() > 1]
     raise InputError(
         f"{condition!r} leaves {len(one)} runs of seed {one['seed'].iloc[0]}, which differ in {', '.join(differ[:6])}: "
-        "narrow it so that an arm has one run a seed"
+        "narrow it down so that each arm has one run per seed"
     )
 
 
@@ -104,18 +106,18 @@ def _values(arm: DataFrame, metric: str, diverged_value: float | None) -> list[f
     try:
         values = arm[metric].astype(float)
     except (TypeError, ValueError):
-        raise InputError(f"{metric} is no number in every run, and can't be compared") from None
+        raise InputError(f"{metric} is not a number in every run, so it can't be compared") from None
     diverged = _has_diverged(arm)
     if diverged.any():
         if diverged_value is None:
             raise InputError(
-                f"{arm['id'][diverged].iloc[0]} diverged: say what stands for such a run with --diverged VALUE, "
-                "as bad as chance; leaving it out would favour its arm"
+                f"{arm['id'][diverged].iloc[0]} diverged: give a value for such runs with --diverged VALUE, "
+                "such as chance level; leaving it out would favour its arm"
             )
         values = values.where(~diverged, diverged_value)
     if values.isna().any():
         raise InputError(f"{arm['id'][values.isna()].iloc[0]} has no {metric}")
     infinite = ~values.map(math.isfinite)
     if infinite.any():
-        raise InputError(f"{arm['id'][infinite].iloc[0]} has {metric}={values[infinite].iloc[0]}, which is no number")
+        raise InputError(f"{arm['id'][infinite].iloc[0]} has {metric}={values[infinite].iloc[0]}, which is not finite")
     return [float(value) for value in values]

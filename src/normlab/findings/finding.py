@@ -42,9 +42,9 @@ class Tuning(Strict):
     @model_validator(mode="after")
     def _ordered(self) -> Tuning:
         if self.points != sorted(set(self.points)):
-            raise InputError("tune.points must rise")
+            raise InputError("tune.points must be in ascending order")
         if not self.by.startswith(("validation/", "area/", "last/")):
-            raise InputError(f"tune.by={self.by}: tuning looks at validation alone, such as validation/loss")
+            raise InputError(f"tune.by={self.by}: tuning uses a validation metric, such as validation/loss")
         return self
 
 
@@ -109,13 +109,13 @@ class Finding(Strict):
         names = [None] if self.rule == "exact" else list(self.formulas)
         for entry in self.advice:
             if entry.contrast not in names:
-                known = ", ".join(map(str, names)) if self.rule != "exact" else "none, as rule=exact has bounds"
+                known = ", ".join(map(str, names)) if self.rule != "exact" else "none, because rule=exact has bounds"
                 raise InputError(f"advice names the contrast {entry.contrast}; there are {known}")
         repeated = {choice for choice in self.common if self.common.count(choice) > 1}
         if repeated:
             raise InputError(f"common holds {sorted(repeated)[0]} twice")
         if self.seeds == "training" and self.diverged_value is None and self.rule != "exact":
-            raise InputError("diverged_value is missing: what stands for a run that diverges, as bad as chance")
+            raise InputError("diverged_value is missing: the value for a run that diverges, such as chance level")
         return self
 
     def _check_exact(self) -> None:
@@ -125,7 +125,7 @@ class Finding(Strict):
         if unknown:
             raise InputError(f"bounds.{unknown[0]} is no cell; there are {', '.join(map(str, self.cells))}")
         if self.contrasts or self.margin is not None:
-            raise InputError("rule=exact has bounds, no contrasts and no margin")
+            raise InputError("rule=exact takes bounds, but no contrasts and no margin")
 
     def _check_contrasts(self) -> None:
         if self.margin is None:
@@ -142,10 +142,10 @@ class Finding(Strict):
                     raise InputError(f"contrasts.{name} names {cell}, which is no cell; there are {known}")
                 used.add(cell.arm)
             if formula.constant is None and sum(formula.weights.values()) != 0:
-                raise InputError(f"contrasts.{name}: {formula} leaves an arm without a partner")
+                raise InputError(f"contrasts.{name}: {formula} leaves an arm with nothing to be compared with")
         alone = [arm for arm in self.arms if arm not in used]
         if alone:
-            raise InputError(f"arms.{alone[0]} stands in no contrast: an arm without a partner")
+            raise InputError(f"arms.{alone[0]} is in no contrast: it has no arm to be compared with")
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -205,7 +205,7 @@ def find_file(group: str, name: str, conf: Path, own: Sequence[Path] = ()) -> Pa
         known = sorted(path.stem for folder in (conf, *own) for path in (folder / group).glob("*.yaml"))
         raise InputError(f"there is no {group} {name!r}; there are {', '.join(known)}")
     if len(found) > 1:
-        raise InputError(f"{found[0]} and {found[1]} are two of one name: rename the {group} that is yours")
+        raise InputError(f"{found[0]} and {found[1]} have the same name: rename your own {group}")
     return found[0]
 
 

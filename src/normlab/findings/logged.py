@@ -48,4 +48,6 @@ def _check(key: str, metric: str, cell: Cell, config: RunConfig) -> None:
     names = logged(config)
     if any(fnmatchcase(metric, pattern) for pattern in names):
         return
-    raise InputError(f"{key}: nobody logs {metric} for {cell}; measure={config.measure.name} gives {', '.join(names)}")
+    raise InputError(
+        f"{key}: {metric} is not logged for {cell}; measure={config.measure.name} gives {', '.join(names)}"
+    )

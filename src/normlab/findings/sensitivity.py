@@ -39,7 +39,7 @@ class Variation:
     @property
     def state_words(self) -> str:
         """The state, and what it would be if that differs."""
-        return self.state if self.state == self.would_be else f"{self.state} (else {self.would_be})"
+        return self.state if self.state == self.would_be else f"{self.state} (otherwise {self.would_be})"
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def by_margin(found: Sequence[Sensitivity]) -> Sheet:
         for each in found
     ]
     header = ["claim", "finding", "rule", "margin", "seeds", *(f"x {factor:g}" for factor in FACTORS), "note"]
-    return Sheet("By margin", "Of a ratio the logarithm of the margin is multiplied.", header, rows)
+    return Sheet("By margin", "For a ratio, the logarithm of the margin is multiplied.", header, rows)
 
 
 def by_seeds(found: Sequence[Sensitivity]) -> Sheet:
@@ -113,7 +113,7 @@ def by_seeds(found: Sequence[Sensitivity]) -> Sheet:
         for one in each.seeds
     ]
     header = ["claim", "finding", "seeds", "verdict", "decided by", "mean and interval"]
-    return Sheet("By seeds", "The first seeds of those that there are, at the margin that was fixed.", header, rows)
+    return Sheet("By seeds", "The first n of the available seeds, at the margin fixed in advance.", header, rows)
 
 
 def _by_factor(each: Sensitivity) -> list[str]:

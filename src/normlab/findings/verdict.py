@@ -168,7 +168,7 @@ def read_verdicts(values: Mapping[str, Any], path: Path, problems: list[str]) ->
     """
     entries = values.get("verdicts", [])
     if not isinstance(entries, list):
-        problems.append(f"{path}: its verdicts are no list. They are left out.")
+        problems.append(f"{path}: its verdicts are not a list. They are left out.")
         return {}
     found = {}
     for number, entry in enumerate(entries, 1):
@@ -177,7 +177,7 @@ def read_verdicts(values: Mapping[str, Any], path: Path, problems: list[str]) ->
             verdict = read_verdict(entry)
         except (TypeError, KeyError, ValueError, AttributeError, OverflowError, InputError):
             name = entry.get("finding", f"number {number}") if isinstance(entry, dict) else f"number {number}"
-            problems.append(f"{path}: the verdict of {name} is damaged or of another version, and left out.")
+            problems.append(f"{path}: the verdict of {name} is damaged or from another version and is left out.")
             continue
         found[verdict.finding] = verdict
     return found

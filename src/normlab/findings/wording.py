@@ -23,13 +23,13 @@ _SENTENCES: dict[Reason, str] = {
     Reason.BOUNDS_HOLD: "{count} bounds hold",
     Reason.BOUNDS_BROKEN: "{broken} of {count} bounds broken",
     Reason.AT_MARGIN: "the interval includes the margin",
-    Reason.BOTH_FAILED: "both failed: every arm of {contrast} diverged or is at chance",
-    Reason.NO_SPREAD: "no spread: all pairs of {contrast} are equal, which proves nothing",
+    Reason.BOTH_FAILED: "both failed: every arm of {contrast} diverged or is at chance level",
+    Reason.NO_SPREAD: "no spread: all pairs of {contrast} have the same difference, so no interval can be computed",
     Reason.NO_RUNS: "no runs",
     Reason.NO_SHARED_SEEDS: "no seeds in common",
     Reason.INCOMPLETE: "incomplete: {cell} has {n} of {planned} seeds",
     Reason.TOO_FEW_SEEDS: "{planned} seeds are too few for a verdict, which needs {least}",
-    Reason.EDGE: "edge: {cell} is best at an end of the rates tried, {point:g}",
+    Reason.EDGE: "edge: the best rate of {cell} is at an end of the grid, {point:g}",
     Reason.UNUSABLE: "{problem}",
 }
 

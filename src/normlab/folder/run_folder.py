@@ -156,7 +156,7 @@ class RunFolder:
         except OSError as error:
             return {}, f"{name} can't be read: {error.strerror}"
         if hashlib.sha256(content).hexdigest() != digest:
-            return {}, f"{name} is not what the run wrote"
+            return {}, f"{name} differs from what the run wrote"
         try:
             return parse_json(content), ""
         except ValueError as error:

@@ -36,7 +36,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
     missing = [name for name in KEYS if name not in frame.columns]
     if missing:
-        raise InputError(f"{path} is no table of a study: it has no column {missing[0]}")
+        raise InputError(f"{path} is not the table of a study: it has no column {missing[0]}")
     damaged = frame.index[frame[["finding", "stage", "arm", "seed"]].isna().any(axis=1)]
     if len(damaged):
         raise InputError(f"{path}, line {damaged[0] + 2}: finding, stage, arm or seed is missing")
@@ -64,7 +64,7 @@ def _seed(value: Any, where: str) -> int:
             return seed
     except (TypeError, ValueError, OverflowError):
         pass
-    raise InputError(f"{where}: seed={value} is no whole number")
+    raise InputError(f"{where}: seed={value} is not a whole number")
 
 
 def _point(value: Any, where: str) -> float:
@@ -73,7 +73,7 @@ def _point(value: Any, where: str) -> float:
     except (TypeError, ValueError):
         point = math.nan
     if not math.isfinite(point):
-        raise InputError(f"{where}: point={value} is no number")
+        raise InputError(f"{where}: point={value} is not a number")
     return point
 
 

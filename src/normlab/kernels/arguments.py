@@ -126,16 +126,16 @@ def check(sequences: Sequences, weights: Weights, norms: CellNorms) -> None:
     """Raise InputError unless the arguments fit one another: the kernels trust them."""
     x, mask, parts, pool = sequences.x, sequences.mask, norms.parts, norms.pool
     if x.device.type not in DEVICES:
-        raise InputError(f"x lies on {x.device}, and the fused LSTM runs on the CPU or a GPU")
+        raise InputError(f"x is on {x.device}, but the fused LSTM runs only on the CPU or a GPU")
     if x.ndim != 3 or 0 in x.shape:
         raise InputError(f"x must be [examples, steps, features] with at least one of each, not {list(x.shape)}")
     if weights.h.ndim != 2:
         raise InputError(f"weight_h must be [4H, H], not {list(weights.h.shape)}")
     pooled = any(site.norm == "batch" for site in norms.sites)
     if pooled != (pool is not None) or any(site.norm in ("rms", "layer") for site in norms.sites if pooled):
-        raise InputError("batch norm takes a pool, which no other norm does, and no other norm beside it")
+        raise InputError("batch norm takes a pool, which no other norm does, and can't be combined with another norm")
     if pool is not None and pool.examples < 1:
-        raise InputError(f"a pool has at least one example, not {pool.examples}")
+        raise InputError(f"a pool needs at least one example, not {pool.examples}")
     if parts not in (1, GATES):
         raise InputError(f"parts={parts}: a norm sees all gates together (1) or each alone ({GATES})")
     (batch, steps, features), units = x.shape, weights.h.shape[1]
@@ -157,7 +157,7 @@ def check(sequences: Sequences, weights: Weights, norms: CellNorms) -> None:
         if tensor.dtype != x.dtype or tensor.dtype not in (torch.float32, torch.float64):
             raise InputError(f"all tensors must be float32, or all float64: x is {x.dtype}, {name} {tensor.dtype}")
         if tensor.device != x.device:
-            raise InputError(f"all tensors must lie on one device: x is on {x.device}, {name} on {tensor.device}")
+            raise InputError(f"all tensors must be on one device: x is on {x.device}, {name} on {tensor.device}")
     if mask is not None and (mask.shape != (batch, steps) or mask.dtype != torch.bool or mask.device != x.device):
         raise InputError(
             f"mask must be bool [examples, steps] = {[batch, steps]} on {x.device}, "
@@ -165,7 +165,7 @@ def check(sequences: Sequences, weights: Weights, norms: CellNorms) -> None:
         )
     for site, size in zip(norms.sites, (GATES * units // parts, GATES * units // parts, units), strict=True):
         if site.norm == "layer" and size == 1:
-            raise InputError("layer norm over one value is always 0; take at least two units")
+            raise InputError("layer norm over one value is always 0; use at least two units")
 
 
 def refuse_second_derivative() -> None:

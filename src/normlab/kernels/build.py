@@ -1,7 +1,7 @@
 """Compiles this room's C++ once and loads it: python -m normlab.kernels.build. Imports no torch by itself.
 
-The library lies in the user's cache folder under a hash of its source, flags, compiler, CPU and torch version, so
-that a change of any of them builds anew. A checksum stands beside it, and a damaged library is built again. Processes
+The library is stored in the user's cache folder under a hash of its source, flags, compiler, CPU and torch version, so
+that a change of any of them rebuilds it. Its checksum is stored too, and a damaged library is rebuilt. Processes
 that start at once build it once: the others wait.
 """
 
@@ -44,7 +44,7 @@ def load() -> ctypes.CDLL:
 
 @cache
 def _load() -> ctypes.CDLL | BuildError:
-    """Tried once a process, whatever comes of it."""
+    """Tried once per process, whether or not it succeeds."""
     import torch  # noqa: F401  its OpenMP runtime must be in the process first, so that both share one set of threads
 
     try:
@@ -66,7 +66,7 @@ def status() -> str:
     """One line for a person: whether the library is there, by which compiler, or why not. Builds it if it can."""
     found = _load()
     if isinstance(found, BuildError):
-        return f"fused LSTM: not available, LSTMs use the plain cell, which is slower: {found}"
+        return f"fused LSTM: not available, so LSTMs use the plain cell, which is slower: {found}"
     return f"fused LSTM: built by {shlex.join(_compiler())} ({found._name})"
 
 
@@ -74,7 +74,7 @@ def _compiler() -> list[str]:
     """The command in CXX, or the system's C++ compiler."""
     command = shlex.split(os.environ.get("CXX", "")) or ["c++"]
     if shutil.which(command[0]) is None:
-        raise BuildError(f"no C++ compiler {command[0]!r}: install one, or say which in CXX")
+        raise BuildError(f"no C++ compiler {command[0]!r}: install one, or set CXX")
     return command
 
 
@@ -95,7 +95,7 @@ def _path(compiler: list[str]) -> Path:
 
 
 def _cpu() -> str:
-    """What decides the meaning of -march=native."""
+    """What -march=native depends on."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -106,7 +106,7 @@ def _cpu() -> str:
 
 
 def _compile(compiler: list[str], path: Path) -> None:
-    print("normlab: compiling the fused LSTM, once; this takes some seconds", file=sys.stderr, flush=True)
+    print("normlab: compiling the fused LSTM once; this takes a few seconds", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         built = Path(folder) / path.name
         done = subprocess.run(

@@ -49,7 +49,7 @@ def choose(kernel: Kernel, norms: Norms) -> Literal["plain", "fused"]:
     if reason is None:
         return "fused"
     if kernel == "fused":
-        raise InputError(f"model.kernel=fused can't serve here: {reason}; model.kernel=plain works")
+        raise InputError(f"model.kernel=fused can't be used here: {reason}; use model.kernel=plain")
     return "plain"
 
 
@@ -86,11 +86,11 @@ def _obstacle(norms: Norms) -> str | None:
         if norm is None:
             continue
         if type(norm) not in _KNOWN:
-            return f"it knows no norm={norm.name}, only {', '.join(_KNOWN.values())}"
+            return f"it does not support norm={norm.name}, only {', '.join(_KNOWN.values())}"
         if isinstance(norm, LayerNorm) and norm.num_features == norm.parts:
             return "layer norm over one unit is always 0"
         if isinstance(norm, BatchNorm) and norm.sync:
-            return "it exchanges no statistics between processes (norm.sync=true)"
+            return "it can't exchange statistics between processes (norm.sync=true)"
     return None
 
 

@@ -38,7 +38,7 @@ def recurrence(sequences: Sequences, weights: Weights, norms: CellNorms = CellNo
     the same number of threads. Under autocast x is raised to float32. Differentiable once.
 
     On CPUs C++, compiled for this one; on GPUs Triton, for all but `batch` and rows for each step. All tensors have
-    one dtype and lie on one device.
+    one dtype and be on one device.
 
     Raises:
         InputError: shapes, dtypes or devices that don't fit; on a GPU also what it doesn't do, or no Triton.
@@ -55,12 +55,12 @@ def recurrence(sequences: Sequences, weights: Weights, norms: CellNorms = CellNo
 
 def _on_gpu(sequences: Sequences, weights: Weights, norms: CellNorms) -> States:
     if norms.pool is not None or weights.bias.ndim == 2:
-        raise InputError("the fused LSTM has batch norm on CPUs only; model.kernel=plain works on a GPU")
+        raise InputError("the fused LSTM supports batch norm only on CPUs; use model.kernel=plain on a GPU")
     try:
         from normlab.kernels.gpu import loop  # here, because most machines have no Triton and need none
     except ModuleNotFoundError as error:
         raise InputError(
-            f"the fused LSTM needs Triton on a GPU ({error}): pip install triton, or model.kernel=plain"
+            f"the fused LSTM needs Triton on a GPU ({error}): pip install triton, or use model.kernel=plain"
         ) from error
     return States(*loop.run(sequences, weights, norms), (None, None, None))
 

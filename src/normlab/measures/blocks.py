@@ -1,4 +1,4 @@
-"""Times of things that are to be compared: short blocks of each, in turn, in one process. Imports no torch."""
+"""Times to be compared: short blocks of each arm, alternating, in one process. Imports no torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def interleaved(
     clock: Callable[[], float] = time.perf_counter,
     settle: Callable[[], None] = lambda: None,
 ) -> dict[str, Times]:
-    """Times of all arms: rounds of a block of each, whose order is drawn anew for each round.
+    """Times of all arms: rounds of a block of each, whose order is drawn again for each round.
 
     What disturbs a machine for longer than a block so disturbs all arms alike, and none always runs first.
 
@@ -101,6 +101,6 @@ def ratio(times: Times, against: Times) -> float:
 
 
 def rows(times: Mapping[str, Times], what: str) -> list[dict[str, float]]:
-    """Milliseconds a step of every block, `block/<what>_ms…`: a row a round."""
+    """Milliseconds per step of every block, `block/<what>_ms…`: one row per round."""
     columns = {f"block/{what}_ms{suffix}": totals(blocks) for suffix, blocks in times.items()}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

@@ -47,9 +47,7 @@ def data_of(config: RunConfig) -> Prepared:
     known = _known(config)
     task = config.task
     if task.source == "path" and not task.place.exists():
-        raise InputError(
-            f"the data of {config.ckpt} are no longer at {task.path}: give task.path=... where they are now"
-        )
+        raise InputError(f"the data of {config.ckpt} are no longer at {task.path}: set task.path to where they are now")
     prepared = prepare_data(task, Path(config.cache), Fitted.read(known["fitted"]))
     prints = {split: prepared.prints[split] for split in SPLITS if split in prepared.prints}
     content = hashlib.sha256(json.dumps(prints, sort_keys=True).encode()).hexdigest()
@@ -67,11 +65,11 @@ def _changes(prepared: Prepared, known: dict[str, Any]) -> list[str]:
     for split in SPLITS:
         now, then = prepared.prints.get(split), known["prints"].get(split)
         if now is None:
-            notes.append(f"data: there is no {split} split, so nothing is measured on it")
+            notes.append(f"data: there is no {split} split, so it is not evaluated")
         elif then is None:
-            notes.append(f"data: the {split} split ({counts[split]}) was not there at training")
+            notes.append(f"data: the {split} split ({counts[split]}) did not exist at training")
         elif now != then:
-            notes.append(f"data: the {split} split differs from that at training: {_sizes(split, counts, known)}")
+            notes.append(f"data: the {split} split differs from the one at training: {_sizes(split, counts, known)}")
             if split == "validation" and prepared.material.held_out:
                 notes.append(
                     "data: it is held out at random from what may be training data. To evaluate a whole file, put it "
@@ -84,7 +82,7 @@ def _sizes(split: str, counts: dict[str, int], known: dict[str, Any]) -> str:
     then = known["counts"].get(split)
     if counts[split] != then:
         return f"{counts[split]} now, {then} then"
-    return f"{then} as then, with other content"
+    return f"{then} as then, but with different content"
 
 
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A measure in a process of its own, where nothing has run before: for times, whose unit is a process."""
+"""A measure in a fresh process, where nothing has run before: for times, whose unit is the process."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _in_fresh_process(find: Callable[[Session], Found], config: RunConfig, place
     try:
         answer = pickle.loads(ended.stdout)
     except (EOFError, pickle.UnpicklingError):
-        raise RuntimeError(f"the process that takes the times has died with status {ended.returncode}") from None
+        raise RuntimeError(f"the timing process died with status {ended.returncode}") from None
     if isinstance(answer, Exception):
         raise answer
     found: Found = answer

@@ -92,7 +92,7 @@ def hidden(model: Model, inputs: Tensor) -> list[Tensor]:
         model(inputs)
     if len(kept) < 2:
         raise InputError(
-            f"measure=gradient_growth needs two hidden layers at least, and {type(model).__name__}.hidden_layers() "
+            f"measure=gradient_growth needs at least two hidden layers, but {type(model).__name__}.hidden_layers() "
             f"names {len(kept)}"
         )
     return kept

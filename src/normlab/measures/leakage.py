@@ -1,4 +1,4 @@
-"""Whether a network can tell what only another example of its batch shows."""
+"""Whether a network can learn what only another example of its batch shows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from normlab.tasks.optimiser import build_optimiser, build_schedule
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     """Train on a task that can only be solved by cheating: each example is to be given its partner's class.
 
-    A batch is cut into pairs of neighbours, anew in each epoch. The network reads every example alone, so one whose
+    Each epoch cuts batches into new pairs of neighbours. The network reads every example alone, so one whose
     examples don't depend on each other can do no better than chance. Statistics that a pair shares (norm.nbs=2) tell
     each what the other is, and so leak in training what no evaluation has: with running statistics the network is
     back at chance. Contrastive learning met this as a shortcut (He et al. 2020, arXiv:1911.05722, section 3.3, which

@@ -37,8 +37,8 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
 
     Returns:
         A flat summary. `ceiling` is the rate, `log2_ceiling` its logarithm, null if no rung works; `rung` the number k;
-        `tried` how many rungs; `ceiling_censored`: the highest one works, so that the true ceiling lies higher or none
-        exists; `ceiling_loss` the last fifth's mean loss there; `entropy` H. The run's metrics hold a row a rung k:
+        `tried` how many rungs; `ceiling_censored`: the highest one works, so that the true ceiling is higher or none
+        exists; `ceiling_loss` the last fifth's mean loss there; `entropy` H. The run's metrics have one row per rung k:
         `rung/lr` and `rung/loss`, null where that is not finite.
     """
     options = config.measure

@@ -61,7 +61,7 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
         late_drift@L  the same over the later half of the steps, without the beginning where h grows from 0
         drift, late_drift   at the longest L
 
-    The run's metrics hold a row a step t of the longest window: `position/bits_per_character` and `state/rms`.
+    The run's metrics have one row per step t of the longest window: `position/bits_per_character` and `state/rms`.
 
     Returns:
         The summary of measure=training and the above; null where training diverged before its first validation.
@@ -100,7 +100,7 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
 
 
 def first_scored(lengths: tuple[int, ...]) -> int:
-    """The first token (from 0) that stands in the later half of a window of any of these lengths."""
+    """The first token (from 0) that is in the later half of a window of any of these lengths."""
     return max(length - length // 2 for length in lengths)
 
 
@@ -135,7 +135,7 @@ def late_windows(split: Windows, start: int) -> Tensor:
 
 @torch.no_grad()
 def score(model: Model, split: Windows, index: Tensor, skip: int, count: int) -> Scores:
-    """Scores of the windows that begin at `index`, but for their first `skip` tokens; `count` windows a batch."""
+    """Scores of the windows that begin at `index`, but for their first `skip` tokens; `count` windows per batch."""
     zeros = torch.zeros(split.length, dtype=torch.float64)
     loss, scored, rms, states = zeros.clone(), zeros.clone(), zeros.clone(), zeros.clone()
     with outputs_of(model.hidden_layers()[-1:] if model.recurrent else []) as kept:

@@ -104,7 +104,7 @@ def coupling(sizes: Tensor, *, future: bool = False) -> float | None:
 
 
 def norm_sites(node: dict[str, Any], gain_init: float | None = None) -> dict[str, Norm]:
-    """The norm of the config alone, at each kind of site where it has a meaning."""
+    """The norm of the config alone, at each kind of site where it is valid."""
     channels = 2 * int(node.get("groups", 8))
     sites = {}
     for kind, (layout, axes) in SITES.items():

@@ -74,7 +74,7 @@ KEEPING, WITHOUT = "_torch", "_torch_without_update"
 class Call:
     """One call of a norm in a forward pass.
 
-    norm       what is called: the norm, or a module that stands for it
+    norm       what is called: the norm, or a module that replaces it
     arguments  of the call; the first is a leaf of the graph
     cotangent  the gradient at its output
     """

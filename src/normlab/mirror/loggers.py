@@ -70,7 +70,7 @@ def show_predictions(mirrors: list[Logger], model: nn.Module, data: Data, confus
 
 
 def _csv(place: Place, kept: Rows, labels: dict[str, Any]) -> Logger:
-    """Lightning's CSV logger begins its file anew; a resumed run logs again what it had logged before."""
+    """Lightning's CSV logger starts a new file; a resumed run logs its earlier values again."""
     rank_zero_only(shutil.rmtree)(place.folder / "csv", ignore_errors=True)
     logger = CSVLogger(place.folder, name="", version="csv")
     logger.log_hyperparams(labels)

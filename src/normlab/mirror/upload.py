@@ -176,7 +176,7 @@ def _update(run: Any) -> None:
     try:
         run.update()
     except Exception as error:  # the client raises errors of many kinds
-        raise InputError(f"W&B does not take the tags of {run.id}: {one_line(error)}") from None
+        raise InputError(f"W&B refused the tags of {run.id}: {one_line(error)}") from None
 
 
 def _by_project(fragments: Iterable[Fragment]) -> dict[tuple[str, str | None], list[Fragment]]:
@@ -186,7 +186,7 @@ def _by_project(fragments: Iterable[Fragment]) -> dict[tuple[str, str | None], l
     return groups
 
 
-_HALF = "half-written, as its process was killed: give the run's command again to finish it, then upload"
+_HALF = "incomplete because its process was killed: run its command again to finish it, then upload"
 
 
 def _known(project: str, entity: str | None, ids: list[str], *, whole: bool = False) -> list[Any]:
@@ -243,7 +243,7 @@ def _complete(fragment: Fragment) -> Upload:
     try:
         config = RunConfig.model_validate_json(folder.config_file.read_bytes(), strict=True)
     except (pydantic.ValidationError, OSError):
-        return Upload(fragment, "failed", "config.json is not one of this version")
+        return Upload(fragment, "failed", "config.json is from another version")
     attempt = int(folder.read_status().get("attempt", 1))
     place = Place(folder.folder, folder.folder.name.partition(".")[0], attempt)
     rows, problem = folder.read_rows()

@@ -26,7 +26,7 @@ def begin(options: WandbConfig, online: bool, folder: Path, facts: dict[str, Any
 
     Args:
         folder: where W&B's client writes.
-        facts: what `wandb.init` is told about the run: id, name, group, …
+        facts: what `wandb.init` gets to know about the run: id, name, group, …
         older: fragments of the same run that this one takes the place of.
     """
     import wandb as client
@@ -81,7 +81,7 @@ def _online(client: Any, arguments: dict[str, Any], seconds: float) -> Any:
         client.teardown()  # its service holds that the run's id is in use
     for failed in RunFolder(arguments["dir"]).wandb.glob(f"run-*-{arguments['id']}"):
         shutil.rmtree(failed, ignore_errors=True)
-    warn(f"{why}: logging goes on offline, and `make sync` uploads it later")
+    warn(f"{why}: logging continues offline, and `make sync` uploads it later")
     return None
 
 
@@ -93,7 +93,7 @@ def _offline(client: Any, arguments: dict[str, Any]) -> Any:
             return client.init(mode="disabled" if off else "offline", **arguments)
         except Exception as error:
             if left == 0:
-                warn(f"can't log, not even offline ({one_line(error)}); everything else goes on without it")
+                warn(f"can't log, not even offline ({one_line(error)}); the run continues without W&B")
             client.teardown()
             time.sleep(1.0)  # on a busy machine its service ends, and forgets the run's id, after it said so
     return None
@@ -104,7 +104,7 @@ def _worded(error: BaseException, arguments: dict[str, Any]) -> str:
     if "401" in text or type(error).__name__ == "AuthenticationError":
         return "the API key is refused (`wandb login --relogin` sets another)"
     if arguments["entity"] and str(arguments["entity"]) in text:
-        return f"logger.wandb.entity={arguments['entity']} is not known there"
+        return f"logger.wandb.entity={arguments['entity']} does not exist there"
     return one_line(error)
 
 

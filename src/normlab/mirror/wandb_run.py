@@ -28,7 +28,7 @@ Rows = list[dict[str, Any]]
 
 
 class WandbRun(WandbLogger):
-    """Lightning's logger on a run that has begun already, and that can break off without harm.
+    """Lightning's logger for a run that has already started; a failure does no harm.
 
     Args:
         run: W&B's; None in the processes that don't log.
@@ -104,9 +104,9 @@ class WandbRun(WandbLogger):
         except Exception as error:  # its client and its service raise errors of many kinds
             self._lost = True
             late = isinstance(error, TimeoutError)
-            why = f"not everything arrived within {self._options.timeout:g} s" if late else one_line(error)
+            why = f"not everything was uploaded within {self._options.timeout:g} s" if late else one_line(error)
             if not self._warned:
-                warn(f"{why}; the run goes on, and `make sync` uploads what is missing")
+                warn(f"{why}; the run continues, and `make sync` uploads the rest")
             self._warned = True
 
 

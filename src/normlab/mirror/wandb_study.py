@@ -20,7 +20,7 @@ from normlab.mirror.wandb_begin import begin, fragments, one_line, warn
 class StudyTable:
     """What is shown of a study.
 
-    rows     of the verdicts, one a finding
+    rows     of the verdicts, one per finding
     summary  each verdict
     config   command, commit, machine, versions
     """
@@ -63,7 +63,7 @@ def show_study(options: WandbConfig, folder: Path, study: StudyTable) -> bool:
         run.summary.update(study.summary)
         run.finish(exit_code=0)
     except Exception as error:  # W&B's client and its service raise errors of many kinds
-        warn(f"the verdicts did not arrive: {one_line(error)}; `make sync` tries again")
+        warn(f"the verdicts could not be uploaded: {one_line(error)}; `make sync` tries again")
         return False
     arrived = not (run.offline or run.disabled)
     if arrived:

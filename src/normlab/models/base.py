@@ -78,7 +78,10 @@ class Model(nn.Module, ABC):
         """
         embedding = next((module for module in self.modules() if isinstance(module, nn.Embedding)), None)
         if embedding is None:
-            raise InputError(f"{type(self).__name__} has no nn.Embedding: override token_vectors() to name what it has")
+            raise InputError(
+                f"{type(self).__name__} has no nn.Embedding: override token_vectors() "
+                "to return the module that it uses instead"
+            )
         return embedding
 
     def facts(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def build_model(norm: dict[str, Any], model: dict[str, Any], sizes: Sizes) -> Mo
     tensors that two norms share get the same values.
 
     Raises:
-        InputError: the norm has no meaning at a site of the model, or the model does not keep its contract.
+        InputError: the norm is not valid at a site of the model, or the model violates its contract.
     """
     built = assemble(norm, model, sizes)
     check_statistics(built, sizes)

@@ -37,13 +37,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror}") from None
     if state_of(content) == "damaged":
-        raise InputError(f"{path} is damaged: its content does not match the checksum that was saved with it")
+        raise InputError(f"{path} is damaged: its content does not match the checksum saved with it")
     try:
         checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(f"{path}: not a checkpoint, or damaged ({type(error).__name__})") from None
     if not isinstance(checkpoint, dict) or "normlab" not in checkpoint:
-        raise InputError(f"{path}: not a checkpoint of normlab")
+        raise InputError(f"{path}: not a normlab checkpoint")
     return checkpoint
 
 

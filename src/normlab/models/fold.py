@@ -28,7 +28,7 @@ def fold(model: Model) -> Model:
     for site in folded.sites():
         norm = folded.get_submodule(site.norm)
         if not isinstance(norm, Norm):
-            raise InputError(f"{site.norm} is folded already")
+            raise InputError(f"{site.norm} is already folded")
         if site.fed_by is None:
             raise InputError(f"{site.norm} can't be folded exactly: {site.obstacle}")
         _fold_into(folded.get_submodule(site.fed_by), norm, site.norm)
@@ -41,7 +41,7 @@ def _fold_into(layer: nn.Module, norm: Norm, path: str) -> None:
     affine = norm.eval_affine()
     if affine is None:
         raise InputError(
-            f"{path} can't be folded: norm={norm.name} is no fixed affine map in eval mode, "
+            f"{path} can't be folded: norm={norm.name} is not a fixed affine map in eval mode: "
             f"its output depends on statistics of the input"
         )
     scale, shift = affine

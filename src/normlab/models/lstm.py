@@ -1,4 +1,4 @@
-"""An LSTM whose norm stands inside the cell."""
+"""An LSTM with the norm inside the cell."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LSTM(Model):
     N_h and N_x have a gain but no bias of their own, since b already is one; c itself is never normalised.
     A norm that pools over examples keeps its statistics for each time step.
 
-    Padding stands at the end of a sequence: there the state stays as it is. Weights on the input are drawn
+    Padding is at the end of a sequence, where the state does not change. Weights on the input are drawn
     Glorot-uniform for each gate, biases are 0, but 1 in the forget gate (Jozefowicz et al. 2015).
 
     Args:
@@ -181,7 +181,7 @@ class LSTM(Model):
 
 
 class LSTMLayer(nn.Module):
-    """One cell, or two that read in opposite directions, whose outputs stand side by side."""
+    """One cell, or two that read in opposite directions, whose outputs are concatenated."""
 
     def __init__(self, forwards: LSTMCell, backwards: LSTMCell | None = None) -> None:
         super().__init__()

@@ -66,7 +66,7 @@ class MLP(Model):
             InputError: an example has another shape than the model was built for.
         """
         if mask is not None or inputs.shape[1:] != self.shape:
-            raise InputError(f"model=mlp takes examples of one shape, {self.shape}; model=lstm takes any length")
+            raise InputError(f"model=mlp needs examples of shape {self.shape}; model=lstm accepts any length")
         x = inputs.flatten(1)
         for i, (linear, norm, end) in enumerate(zip(self.linears, self.norms, self.ends, strict=True)):
             y = self.activation(norm(linear(x)))

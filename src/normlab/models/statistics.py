@@ -22,7 +22,7 @@ def check_statistics(model: Model, sizes: Sizes, examples: int | None = None) ->
     """Refuse a model in which a norm takes its statistics over a single value.
 
     The real sizes count: images after the model's stages, and the shortest training sequence. They are found by
-    running the model once, in eval mode and without gradients, if the channels alone do not tell.
+    running the model once, in eval mode and without gradients, if the number of channels alone does not decide it.
 
     Args:
         model: as built.
@@ -88,6 +88,6 @@ def _refusal(path: str, norm: Norm, lengths: Mapping[str, int], sizes: Sizes) ->
     other = [f"norm={norm.nearest}"] if norm.nearest != norm.name and "C" not in norm.pooled else []
     return (
         f"norm={norm.name} would take its statistics over a single value at {path} "
-        f"({', '.join(reason for reason, _ in said)}), so what it gives would not depend on its input: "
+        f"({', '.join(reason for reason, _ in said)}), so its output would not depend on its input: "
         f"use {', or '.join([', '.join(remedy for _, remedy in said), *other])}"
     )

@@ -46,7 +46,7 @@ class Transformer(Model):
             language modelling, else full.
         norm_position: `pre`, `post` or `sandwich`, see above.
         qk_norm: normalise queries and keys, each head alone (Henry et al. 2020, arXiv:2010.04245; with a
-            learnt gain a channel).
+            learned gain per channel).
         final_norm: a norm before the output layer; `post` ends in one already and gets no other.
         position_encoding: `rotary` turns queries and keys (Su et al. 2021, arXiv:2104.09864) and takes any
             length; `learned` adds a vector a position.
@@ -60,7 +60,7 @@ class Transformer(Model):
     kinds: ClassVar[tuple[str, ...]] = ("features", "tokens")
     layouts: ClassVar[tuple[str, ...]] = ("BTC",)
     depth: ClassVar[tuple[str, ...]] = ("layers",)
-    obstacle: ClassVar[str] = "it sees padding, and reads a sum of branches or feeds one"
+    obstacle: ClassVar[str] = "it sees padding, and it reads or feeds a sum of branches"
 
     def __init__(
         self,
@@ -82,14 +82,16 @@ class Transformer(Model):
     ) -> None:
         super().__init__()
         if width % heads:
-            raise InputError(f"model.width={width} can't be shared out among model.heads={heads}")
+            raise InputError(f"model.width={width} is not divisible by model.heads={heads}")
         if position_encoding == "rotary" and width // heads % 2:
             raise InputError(
-                f"model.position_encoding=rotary turns pairs of channels, but a head has {width // heads}; "
+                f"model.position_encoding=rotary rotates pairs of channels, but a head has {width // heads}; "
                 f"choose model.width and model.heads so that a head has an even number"
             )
         if sizes.causal and attention == "full":
-            raise InputError("model.attention=full sees later positions, which language modelling must not; use auto")
+            raise InputError(
+                "model.attention=full sees later positions, which language modelling must not; use model.attention=auto"
+            )
         self.per_position = sizes.causal
         self.longest = sizes.shape[0]
         self.head_width = width // heads
@@ -100,7 +102,7 @@ class Transformer(Model):
             if causal and not made.causal:
                 raise InputError(
                     f"norm={made.name} pools over time, so a position of causal attention would see later ones; "
-                    f"the nearest that works is norm={made.nearest}"
+                    f"use norm={made.nearest}"
                 )
             return made
 
@@ -162,7 +164,7 @@ class Transformer(Model):
             if inputs.shape[1] > self.longest:
                 raise InputError(
                     f"a sequence has {inputs.shape[1]} time steps, but this model learned {self.longest} positions; "
-                    f"model.position_encoding=rotary takes any length"
+                    f"model.position_encoding=rotary accepts any length"
                 )
             x = x + self.places[: inputs.shape[1]]
         embedded: Tensor = self.dropout(x)

@@ -1,1 +1,1 @@
-"""Normalisation methods, one file each; `base` holds their contract."""
+"""Normalisation methods, one file each; `base` is their contract."""

@@ -62,7 +62,7 @@ class Norm(nn.Module, ABC):
         gain_init: initial gain; None is the norm's own default.
 
     Raises:
-        InputError: the norm has no meaning at this site.
+        InputError: the norm is not valid at this site.
     """
 
     # Plain literals: an option check reads them from the source, without importing torch.
@@ -87,8 +87,8 @@ class Norm(nn.Module, ABC):
         super().__init__()
         if layout not in self.layouts:
             raise InputError(
-                f"norm={self.name} has no meaning at a {layout} site, only at {', '.join(self.layouts)}; "
-                f"the nearest that works there is norm={self.nearest}"
+                f"norm={self.name} is not valid at a {layout} site, only at {', '.join(self.layouts)}; "
+                f"use norm={self.nearest}"
             )
         if num_features % parts:
             raise InputError(f"{num_features} channels can't be split into {parts} equal parts")
@@ -103,7 +103,7 @@ class Norm(nn.Module, ABC):
 
     @property
     def name(self) -> str:
-        """The name in a config: one file a norm, so its module's."""
+        """The name in a config, which is its module's: each norm has its own file."""
         return type(self).__module__.rpartition(".")[2]
 
     @property

@@ -75,11 +75,11 @@ class BatchNorm(Norm):
             nn.init.constant_(self.gain, recurrent_gain)
         self.per_position = recurrent or (layout == "BTC" and pool == "positions")
         if self.per_position and positions is None:
-            raise InputError("norm.pool=positions needs a site that knows its longest sequence; or pool=tokens")
+            raise InputError("norm.pool=positions needs a site that knows its longest sequence; use norm.pool=tokens")
         if nbs == 1 and (layout == "BC" or self.per_position):
-            raise InputError("norm.nbs=1 leaves one value a channel at this site; take at least 2")
+            raise InputError("norm.nbs=1 leaves one value per channel at this site; use at least 2")
         if sync and nbs is not None:
-            raise InputError("norm.sync=true pools all processes, norm.nbs splits a batch: choose one of them")
+            raise InputError("norm.sync=true pools all processes, but norm.nbs splits a batch: use only one of them")
         self.eps = eps
         self.momentum = momentum
         self.evaluation = evaluation

@@ -42,7 +42,7 @@ class GroupNorm(Norm):
             raise InputError(f"norm.groups={groups} does not divide the {channels} channels of a site")
         if self.layout == "BC" and channels == groups:
             raise InputError(
-                f"norm.groups={groups} leaves one value a group at a BC site of {channels} channels; "
+                f"norm.groups={groups} leaves one value per group at a BC site of {channels} channels; "
                 f"take fewer groups, or norm={self.nearest}"
             )
         self.groups = groups
@@ -54,7 +54,7 @@ class GroupNorm(Norm):
         return self.num_features // (self.parts * self.groups)
 
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
-        """Each example alone; padding lies within the statistics of images and sequences."""
+        """Each example alone; images and sequences may have padding within their statistics."""
         del step
         groups = self.parts * self.groups
         if self.layout == "BC":

@@ -17,7 +17,7 @@ class LayerNorm(Norm):
     """y = gain · (x - μ) / √(σ² + eps) + bias, with μ and σ² of each example, and at each time step.
 
     Statistics over, in each of `parts` blocks of channels: `BC` C · `BCHW` C, H, W (group norm with one
-    group, a gain a channel) · `BTC` C.
+    group, one gain per channel) · `BTC` C.
 
     Source: Ba, Kiros and Hinton 2016, Layer Normalization, arXiv:1607.06450.
     """

@@ -68,7 +68,7 @@ def moments(x: Tensor, axes: tuple[int, ...], mask: Tensor | None = None) -> Mom
 
 
 def merge(sets: Moments, axis: int) -> Moments:
-    """Moments of the union of the disjoint sets that lie along `axis`, which goes (Chan et al. 1979)."""
+    """Moments of the union of the disjoint sets along `axis`, which is removed (Chan et al. 1979)."""
     n = sets.n.sum(axis, keepdim=True)
     mean = (sets.n * sets.mean).sum(axis, keepdim=True) / n.clamp(min=1)
     m2 = (sets.m2 + sets.n * (sets.mean - mean).square()).sum(axis)

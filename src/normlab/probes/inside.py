@@ -31,8 +31,8 @@ class Inside(pl.Callback):
 
         gradient      RMS of ∂L/∂y, L the mean loss of the batch
         activation    RMS of y
-        stable_rank   of y, see `stable_rank`; sequences are one row each, all their steps side by side
-        cosine        mean cosine between two examples' y, likewise; 1: the network has lost what tells them apart
+        stable_rank   of y, see `stable_rank`; sequences are one row each, all their steps concatenated
+        cosine        mean cosine between two examples' y, likewise; 1: the network no longer distinguishes them
                       (Daneshmand et al. 2020, arXiv:2003.01652)
         gain_drift    RMS of gain - its initial value, where there is a gain
         tid_mean      of batch norm, the means of `discrepancies` over a site's sets of statistics, running against the

@@ -1,4 +1,4 @@
-"""The report: a page that stands alone, its figures and its tables."""
+"""The report: a self-contained page, its figures and its tables."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def gather(own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE) 
     known = {finding.name for finding in findings}
     for source in [*mine, *committed]:
         problems += [
-            f"{source.folder} holds {name}, of which there is no file in conf/finding; it is left out."
+            f"{source.folder} contains {name}, which has no file in conf/finding; it is left out."
             for name in dict.fromkeys([*source.findings, *source.progress])
             if name not in known
         ]
@@ -96,7 +96,8 @@ def gather(own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE) 
         progress = [(source, source.progress[finding.name]) for source in mine if finding.name in source.progress]
         sections.append(Section(finding, results, progress, finding in ours))
         problems += [
-            f"conf/finding/{finding.name}.yaml has another rule now than {result.source.name} was judged by."
+            f"conf/finding/{finding.name}.yaml now has a different rule from the one "
+            f"that {result.source.name} was judged by."
             for result in results
             if result.changed
         ]
@@ -160,7 +161,7 @@ def _findings(conf: Path, problems: list[str]) -> list[Finding]:
 
 
 def _users_own(sources: Sequence[Source], ours: set[str], problems: list[str]) -> list[Finding]:
-    """Findings of which there is no file in our folder, as the user's studies have planned them."""
+    """Findings without a file in our folder, as the user's studies have planned them."""
     planned: dict[str, Finding] = {}
     for source in sources:
         planned |= planned_findings(source.folder, problems)

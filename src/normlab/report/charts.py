@@ -75,7 +75,7 @@ def rates(finding: Finding, result: StudyResult, committed: Sequence[Mapping[str
             key(ax, cell, style)
             taken = {float(row["point"]) for row in rows_in(result.rows, cell) if value_in(row, "point") is not None}
             for chosen in taken & set(means):
-                text = f"{cell}: rate {chosen:g} was taken, mean {compact(means[chosen])}"
+                text = f"{cell}: rate {chosen:g} was chosen, mean {compact(means[chosen])}"
                 ax.plot([chosen], [means[chosen]], "o", mfc="none", mec=INK, ms=11, mew=1.4, gid=chart.mark(text))
         ax.set_xscale("log")
         every = 1 if len(axes) == 1 or len(tried) < 5 else 2
@@ -86,8 +86,8 @@ def rates(finding: Finding, result: StudyResult, committed: Sequence[Mapping[str
     axes[0].set_ylabel(wrapped(with_unit(metric), 24))
     legend(chart, axes)
     chart.caption = (
-        f"Dots: one tuning seed each, n = {len(seeds)}, never a reporting seed. Ring: the rate that was taken."
-        + (f" {lost} tuning runs diverged and are not drawn; a rate at which one did has no mean." if lost else "")
+        f"Dots: one tuning seed each, n = {len(seeds)}; none is a reporting seed. Ring: the chosen rate."
+        + (f" {lost} tuning runs diverged and are not drawn; a rate with a diverged run has no mean." if lost else "")
     )
     chart.alt = f"{with_unit(metric)} against learning rate, for {', '.join(map(str, cells))}."
     return chart
@@ -137,14 +137,14 @@ def curves(finding: Finding, result: StudyResult) -> Chart | None:
     legend(chart, axes)
     chart.caption = (
         f"Line: mean of n = {len(seeds)} seeds. Thin lines: one seed each. Band: from the lowest to the highest. "
-        "A mean takes the seeds that have the step."
+        "The mean at a step is over the seeds logged there."
     )
     chart.alt = f"{with_unit(metric)} over training steps, for {', '.join(map(str, cells))}."
     return chart
 
 
 def inside(finding: Finding, result: StudyResult) -> Chart | None:
-    """What the probes saw at the checkpoint that was reported: a panel a quantity, a dot a seed."""
+    """What the probes saw at the checkpoint that was reported: one panel per quantity, one dot per seed."""
     names = [f"inside/{name}" for name in INSIDE]
     found = [name for name in names if any(value_in(row, name) is not None for row in result.rows)]
     cells = [cell for cell in finding.cells if any(_has(result.rows, cell, name) for name in found)]
@@ -164,14 +164,14 @@ def inside(finding: Finding, result: StudyResult) -> Chart | None:
     for ax in axes[len(found) :]:
         ax.remove()
     axes[0].set_yticks(range(len(cells)), [str(cell) for cell in reversed(cells)])
-    chance = " Hollow diamond: what chance alone would give." if set(found) & set(_BY_CHANCE) else ""
+    chance = " Hollow diamond: the value expected by chance alone." if set(found) & set(_BY_CHANCE) else ""
     lacking = any(
         all(value_in(row, name) is None for row in rows_in(result.rows, cell)) for cell in cells for name in found
     )
     chart.caption = (
         f"Dots: one seed each, {_counted(result, cells)}. Bar: their median.{chance}"
-        f"{' Dash: there is none.' * lacking} "
-        "Exploratory: it shows what goes with the result, which need not be its reason."
+        f"{' Dash: no value.' * lacking} "
+        "Exploratory: it shows what accompanies the result, not necessarily its cause."
     )
     seen = ", ".join(metric_words(name) for name in found)
     chart.alt = f"Probes inside the networks: {seen}, for {', '.join(map(str, cells))}."
@@ -187,7 +187,7 @@ class _Drawn(NamedTuple):
 
 
 def _seen(ax: Axes, chart: Chart, drawn: _Drawn, name: str, place: float) -> None:
-    """What a probe saw in a cell's runs, in a line."""
+    """What a probe saw in a cell's runs, on one line."""
     result, cell, style = drawn
     rows = rows_in(result.rows, cell)
     values = [(row, v) for row in rows if (v := value_in(row, name)) is not None]
@@ -197,7 +197,7 @@ def _seen(ax: Axes, chart: Chart, drawn: _Drawn, name: str, place: float) -> Non
     by_chance = [v for row in rows if (v := value_in(row, _BY_CHANCE.get(name, ""))) is not None]
     if by_chance:
         middle = float(np.median(by_chance))
-        text = f"{metric_words(name)}, {cell}: {compact(middle)} would be chance alone, n = {len(by_chance)}"
+        text = f"{metric_words(name)}, {cell}: {compact(middle)} expected by chance alone, n = {len(by_chance)}"
         ax.plot([middle], [place], "D", mfc="none", mec=INK, ms=5, mew=1.2, gid=chart.mark(text))
     if values:
         middle = float(np.median([value for _, value in values]))

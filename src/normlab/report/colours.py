@@ -1,4 +1,4 @@
-"""One colour a norm everywhere, told apart also by the colour-blind (Okabe and Ito 2008; Tol 2021), and light and dark.
+"""One colour per norm everywhere, safe for the colour-blind (Okabe and Ito 2008; Tol 2021); light and dark themes.
 
 Charts are drawn in the colours of the light theme. On the page each becomes a CSS variable of the same name, whose
 value the theme chooses.

@@ -132,9 +132,9 @@ def _margins(ax: Axes, finding: Finding) -> None:
 def _margin_caption(finding: Finding) -> str:
     margin = margin_words(finding, finding.metric)
     if finding.rule == "equivalence":
-        return f"Shaded: ±{margin}, within which the arms count as equal."
+        return f"Shaded: ±{margin}, within which the arms are considered equal."
     if finding.rule == "ratio":
-        return f"Shaded: differences too small to matter, {margin} or less either way."
+        return f"Shaded: differences too small to matter, at most {margin} in either direction."
     return f"Shaded: differences too small to matter, within ±{margin}."
 
 

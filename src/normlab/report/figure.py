@@ -1,4 +1,4 @@
-"""A chart: a figure whose marks can be told, and how it comes onto the page and into files."""
+"""A chart: a figure whose marks have descriptions, and how it gets onto the page and into files."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Chart:
         return gid
 
     def finish(self, folder: Path | None) -> str:
-        """Its SVG for the page: themed, small, with its marks told; and into `folder`, as SVG and PDF, for papers."""
+        """Its SVG for the page: themed, small, with its marks described; and SVG and PDF in `folder`, for papers."""
         engine = self.figure.get_layout_engine()
         if engine is not None:
             engine.execute(self.figure)

@@ -76,7 +76,11 @@ def finding_table(finding: Finding, verdict: Verdict) -> str:
         if arm.mean is not None
     ]
     header = ["", escaped(metric_words(finding.metric)), "Rate", "Diverged", "$n$"]
-    parts = [table("lrrrr", header, rows, f"{finding.name} at {verdict.scale}: mean and deviation")] if rows else []
+    parts = (
+        [table("lrrrr", header, rows, f"{finding.name} at {verdict.scale}: mean and standard deviation")]
+        if rows
+        else []
+    )
     contrasts = [
         [escaped(e.name), escaped(formula_words(finding, e)), _numbers(e), str(len(e.seeds))] for e in verdict.estimates
     ]
@@ -90,7 +94,7 @@ def finding_table(finding: Finding, verdict: Verdict) -> str:
 
 
 def write_tables(folder: Path, found: Sequence[tuple[Finding, Verdict]]) -> None:
-    """`verdicts.tex`, and a file a finding; those of an earlier report go."""
+    """`verdicts.tex`, and one file per finding; those of an earlier report are removed."""
     for old in folder.glob("*.tex"):
         old.unlink()
     primaries = [(finding, verdict) for finding, verdict in found if verdict.primary]

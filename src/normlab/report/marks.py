@@ -42,7 +42,7 @@ def panels_of(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
 
 
 def small_multiples(name: str, title: str, panels: Mapping[str, Sequence[Cell]]) -> tuple[Chart, list[Axes]]:
-    """A chart with a panel a condition, two side by side."""
+    """A chart with one panel per condition, in two columns."""
     columns = min(len(panels), 2)
     rows = math.ceil(len(panels) / columns)
     fig, axes = figure(2.9 * rows if columns == 1 else 2.5 * rows, rows, columns, sharey=True)

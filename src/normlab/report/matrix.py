@@ -88,7 +88,7 @@ def conditions(choices: Sequence[str]) -> tuple[Model, list[When], list[str]]:
         asked[key] = value
     model = next((known for known in MODELS if known == asked.get("model")), None)
     if model is None:
-        said = f"there is no model={asked['model']}" if "model" in asked else "say which model"
+        said = f"there is no model={asked['model']}" if "model" in asked else "no model is given"
         raise InputError(f"{said}: {', '.join(f'model={name}' for name in MODELS)}")
     chosen: list[When] = []
     remarks = []
@@ -104,7 +104,7 @@ def conditions(choices: Sequence[str]) -> tuple[Model, list[When], list[str]]:
         when = values[asked[key]]
         chosen += [when] if when else []
     if len(chosen) > 1:
-        remarks.append("Each condition was tested by itself; nothing here tells how they act together.")
+        remarks.append("Each condition was tested separately; there is no evidence on combinations of conditions.")
     return model, chosen, remarks
 
 
@@ -126,7 +126,7 @@ _KEYS: dict[str, dict[str, When | None]] = {
 
 def _usage() -> str:
     keys = [f"{key}={'|'.join(values)}" for key, values in _KEYS.items()]
-    return f"model={'|'.join(MODELS)}, and as you like batch=<examples>, {', '.join(keys)}"
+    return f"model={'|'.join(MODELS)}, optionally with batch=<examples>, {', '.join(keys)}"
 
 
 def _by_batch(text: str) -> tuple[list[When], str]:
@@ -134,14 +134,16 @@ def _by_batch(text: str) -> tuple[list[When], str]:
         raise InputError(f"batch={text} must be a whole number of examples of at least 1, such as batch=4")
     size = int(text)
     if size == 1:
-        return ["single_example"], "Batch norm can't train an MLP or an LSTM on one example a step, and is refused."
+        return [
+            "single_example"
+        ], "Batch norm can't train an MLP or an LSTM with one example per step; normlab refuses it."
     if size <= FEW:
         return ["few_examples"], ""
     if size >= MANY:
         return ["many_examples"], ""
     return (
         ["few_examples", "many_examples"],
-        f"Between {FEW} and {MANY} examples nothing was tested; the evidence at either side follows.",
+        f"Between {FEW} and {MANY} examples nothing was tested; the evidence for smaller and larger batches follows.",
     )
 
 

@@ -112,7 +112,7 @@ def diverged(result: StudyResult, cell: str) -> list[tuple[str, int, int]]:
 
 
 def seed_table(finding: Finding, result: StudyResult) -> dict[str, Any]:
-    """Every seed's value of the metric: cells, and a row a seed of (value, run, folder of the run if it is there)."""
+    """Every seed's value of the metric: cells, and one row per seed of (value, run, folder of the run if it exists)."""
     cells = [str(cell) for cell in finding.cells]
     metrics = [finding.metric]
     if finding.rule == "exact":

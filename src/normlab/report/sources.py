@@ -116,14 +116,16 @@ def read_source(folder: Path, *, own: bool) -> Source:
     if study.verdicts_file.exists():
         recorded = study.read_judged()
         if not recorded:
-            problems.append(f"{study.verdicts_file} is damaged: it is no JSON. The same command writes it anew.")
+            problems.append(
+                f"{study.verdicts_file} is damaged: it is not JSON. Repeating the study's command writes it again."
+            )
         verdicts = read_verdicts(recorded, study.verdicts_file, problems)
     elif not planned:
-        problems.append(f"{folder} has no verdicts.json yet: the study has not come so far.")
+        problems.append(f"{folder} has no verdicts.json yet: the study has not reached its first verdict.")
     problems += _repeated(folder, rows)
     manifest = _manifest(study, problems)
     if verdicts and not manifest:
-        problems.append(f"{study.manifest_file} is missing or damaged: what made these tables is not known.")
+        problems.append(f"{study.manifest_file} is missing or damaged, so the origin of these tables is unknown.")
     begun: dict[str, list[Stage]] = {row["finding"]: [] for row in rows if own}
     progress = {name: stages for name, stages in (begun | planned).items() if name not in verdicts}
     return Source(folder, own, verdicts, rows, curves, manifest, progress, problems)
@@ -133,8 +135,8 @@ def _repeated(folder: Path, rows: Sequence[Row]) -> list[str]:
     """Two runs of one cell and seed, of which nothing says which one counts."""
     counts = Counter((row["finding"], row["stage"], str(cell_of(row)), row.get("point"), row["seed"]) for row in rows)
     return [
-        f"{folder}/runs.csv: {name} has {count} runs of {cell} with seed {seed} in stage {stage}, and which "
-        "one counts is not known."
+        f"{folder}/runs.csv: {name} has {count} runs of {cell} with seed {seed} in stage {stage}, and it is "
+        "unknown which one is valid."
         for (name, stage, cell, _, seed), count in counts.items()
         if count > 1
     ]

@@ -39,43 +39,43 @@ _SPLITS = {
 _UNITS = {
     "accuracy": "share of 1",
     "loss": "nats",
-    "bits_per_character": "bits a character",
+    "bits_per_character": "bits per character",
     "saved_bytes": "bytes",
     "ceiling": "learning rate",
 }
 _NAMES = {
     "gap/accuracy": "accuracy in training mode minus in evaluation mode",
-    "gradient_growth": "growth of the gradient, a factor a layer",
-    "step_ratio": "time of a training step, over the other norm's",
-    "inference_ratio": "time of inference, over the other norm's",
-    "site_ratio": "time of batch norm over layer norm, alone",
-    "update_share": "share of batch norm's time that running statistics take",
+    "gradient_growth": "growth of the gradient per layer (factor)",
+    "step_ratio": "time of a training step, relative to the other norm",
+    "inference_ratio": "time of inference, relative to the other norm",
+    "site_ratio": "time of the norms alone, batch norm over layer norm",
+    "update_share": "share of batch norm's time spent on running statistics",
     "saved_bytes": "bytes kept for the backward pass",
     "ceiling": "largest learning rate that still learns",
-    "drift@50": "change of the state's size, of its mean size",
+    "drift@50": "change of the state's size, relative to its mean",
 }
 _TIMES = {"step_ratio": "time of a training step", "inference_ratio": "time of inference"}
-INSIDE = {  # what the probes see: its name, and what it tells
+INSIDE = {  # what the probes see: its name, and what it means
     "gradient": (
         "gradient at the norms (RMS)",
-        "How strong the training signal is where it comes back to the norms.",
+        "How strong the training signal is when it gets back to the norms.",
     ),
     "activation": (
         "output of the norms (RMS)",
-        "The size of what the norms hand on.",
+        "The size of the norms' output.",
     ),
     "tid_mean": (
         "batch against running mean (in \N{GREEK SMALL LETTER SIGMA})",
-        "How far a batch's means lie from the running ones, which evaluation takes. Above what chance gives, the "
-        "network is trained on one thing and tested on another.",
+        "How far a batch's means are from the running means that evaluation uses. If this is more than chance "
+        "explains, the network is tested under conditions it was not trained in.",
     ),
     "tid_var": (
         "batch against running \N{GREEK SMALL LETTER SIGMA} (relative)",
-        "The same of the deviations.",
+        "The same for the standard deviations.",
     ),
     "cosine": (
         "cosine between two examples' outputs",
-        "At 1 the network has lost what tells two examples apart.",
+        "At 1 the network no longer distinguishes two examples.",
     ),
     "stable_rank": (
         "stable rank of the norms' output",
@@ -83,7 +83,7 @@ INSIDE = {  # what the probes see: its name, and what it tells
     ),
     "gain_drift": (
         "how far the gains moved (RMS)",
-        "How far the learnt gains have gone from their initial values.",
+        "How far the learned gains have moved from their initial values.",
     ),
     "dead": (
         "share of dead units",
@@ -156,25 +156,26 @@ def to_decide(verdict: Verdict) -> str:
     if verdict.state in ("supported", "contradicted"):
         return ""
     if verdict.reason is Reason.INCOMPLETE:
-        return "The same command again: it does what is missing."
+        return "Repeat the command: it runs what is missing."
     if verdict.reason is Reason.EDGE:
-        return "Rates beyond the grid that was tried: tune again at scale=full, which widens it."
+        return "Rates beyond the grid: tune again at scale=full, which widens it."
     if verdict.reason is Reason.TOO_FEW_SEEDS:
         return f"A scale with more seeds, such as full{_seeds_more(verdict)}."
     if verdict.reason in (Reason.BOTH_FAILED, Reason.NO_SPREAD):
-        return "More seeds of the same runs would not help: something must differ first."
+        return "More seeds would not help until the setting is changed."
     n = min((arm.n for arm in verdict.arms), default=0)
     if verdict.state == "undecided" and verdict.needed and verdict.needed <= n:
         return (
-            f"{n} seeds tell 0 from the margin; what is there lies near the margin itself, and only more can part them."
+            f"{n} seeds can distinguish 0 from the margin, but the difference is close to the margin; only more "
+            "seeds can decide."
         )
     if verdict.needed:
-        return f"From the spread that was seen, {verdict.needed} seeds would tell 0 from the margin."
-    return "An estimate: it belongs to no verdict." if verdict.state == "estimate" else ""
+        return f"At the observed spread, {verdict.needed} seeds would distinguish 0 from the margin."
+    return "An estimate: it has no verdict." if verdict.state == "estimate" else ""
 
 
 def _seeds_more(verdict: Verdict) -> str:
-    return f"; from the spread seen, {verdict.needed} would do" if verdict.needed else ""
+    return f"; at the observed spread, {verdict.needed} would be enough" if verdict.needed else ""
 
 
 def compact(value: float) -> str:
@@ -191,8 +192,8 @@ def rule_words(finding: Finding) -> str:
     level = level_words(1 - ALPHA / PRIMARIES if finding.primary else 1 - ALPHA)
     contrasts = "the contrast" if len(finding.formulas) == 1 else f"each of {len(finding.formulas)} contrasts"
     margin = margin_words(finding, finding.metric)
-    where = f"must lie within ±{margin}" if finding.rule == "equivalence" else f"must lie above {margin}"
-    claim = "support the claim" if finding.primary else "speak for it (an estimate, no verdict)"
+    where = f"must be within ±{margin}" if finding.rule == "equivalence" else f"must be above {margin}"
+    claim = "support the claim" if finding.primary else "favour it (an estimate, no verdict)"
     return (
         f"Rule, fixed in advance: to {claim}, the {level} interval of {contrasts} of {name}, paired by seed, {where}."
     )
@@ -212,12 +213,12 @@ def budget_words(finding: Finding, result: StudyResult | None) -> str:
         return "Not run yet."
     scale = result.verdict.scale if result.verdict else result.source.scale
     spent = " ".join(finding.scales.get(scale, [])) or "the defaults"
-    seeds = f"{run_phrase(result)} a cell"
+    seeds = f"{run_phrase(result)} per cell"
     if finding.tune is None:
         return f"At scale {scale} ({spent}): {seeds}, nothing tuned."
     points = sorted({row["point"] for row in result.tuned if "point" in row})
     tried = ", ".join(f"{point:g}" for point in points or finding.tune.points)
-    each = f"each arm under {finding.tune.at}" if finding.tune.at else "each cell alone"
+    each = f"each arm under {finding.tune.at}" if finding.tune.at else "each cell separately"
     here = "tuned here" if result.tuned else "as tuned for the reference"
     by = f"{each}, by {metric_words(finding.tune.by)} over {tried}"
     return f"At scale {scale} ({spent}): {seeds}; {finding.tune.option} {here}, {by}."

@@ -85,14 +85,14 @@ def _judge(record: Record) -> tuple[Kind, str] | None:
     if state == "damaged":
         return "damaged", record.found.why
     if state == "stale":
-        return "stale", "finished by other code"
+        return "stale", "finished, code changed since"
     if state not in ("partial", "foreign"):
         return None
     ended = f"{record.state}: {cause}" if cause else record.state
     if newest_intact(record.folder) is None:
         torn = RunFolder(record.folder).resume_file.exists()  # it had saved something
-        return ("damaged", f"{ended}; nothing that it saved is whole") if torn else ("failed", ended)
-    return None if state == "partial" else ("stale", f"{ended}; of other code, which alone can resume it")
+        return ("damaged", f"{ended}; all of its saves are damaged") if torn else ("failed", ended)
+    return None if state == "partial" else ("stale", f"{ended}; the code has changed since, so it can't be resumed")
 
 
 def _size(folder: Path) -> int:

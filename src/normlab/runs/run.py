@@ -107,10 +107,12 @@ def _done(config: RunConfig) -> Done:
     found = look(folder, code)
     if found.state == "stale" and config.accept_code and not config.rerun:
         accept(folder, found.status, code)
-        return Done(found.summary, folder, False, "(made by other code, which is accepted; nothing was computed)")
+        return Done(
+            found.summary, folder, False, "(the code has changed since, which is accepted; nothing was computed)"
+        )
     if found.state == "finished" and not config.rerun:
         tidy(folder)
-        return Done(found.summary, folder, False, "(this run had finished before; nothing was computed)")
+        return Done(found.summary, folder, False, "(this run had already finished; nothing was computed)")
     owned, note = claim(output, name, code, config.model_dump(mode="json"), repeat=config.rerun)
     for line in (note, *prepared.notes) if config.trainer.progress else prepared.notes:
         if line:
@@ -122,7 +124,9 @@ def _check_tasks(config: RunConfig) -> None:
     """Would the processes that srun has started do one run together, and not each the whole of it?"""
     tasks, processes = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)), config.trainer.devices * config.trainer.nodes
     if tasks not in (1, processes):
-        raise InputError(f"srun has started {tasks} tasks for a run of {processes}: give trainer.devices as many")
+        raise InputError(
+            f"srun has started {tasks} tasks for a run of {processes} processes: set trainer.devices to match"
+        )
 
 
 def _recorded(owned: Run, config: RunConfig, data: str) -> dict[str, Any]:
@@ -161,11 +165,11 @@ def _recorded(owned: Run, config: RunConfig, data: str) -> dict[str, Any]:
 def _stop(owned: Run, end: BaseException) -> None:
     """Record a run that was asked to stop; what the same command would do becomes a note of the exception."""
     point = newest_intact(owned.place.folder)
-    where = "before anything was saved" if point is None else f"after step {point.step}, where it was saved"
+    where = "before its first save" if point is None else f"after step {point.step}, which is saved"
     cause = f"{end if isinstance(end, Stopped) else 'stopped by Ctrl-C'} {where}"
     owned.fail("stopped", cause)
     print(cause, file=sys.stderr, flush=True)
-    end.add_note(f"The same command {'starts anew' if point is None else f'resumes from step {point.step}'}")
+    end.add_note(f"The same command {'starts again' if point is None else f'resumes from step {point.step}'}")
 
 
 def _measure(config: RunConfig) -> Callable[[RunConfig, Place], dict[str, Any]]:
@@ -210,7 +214,7 @@ def _take_part(config: RunConfig, folder: Path, name: str) -> Done:
         if owner is not None and owner.launch == launch():
             break
         if time.monotonic() > deadline:
-            raise InputError(f"the first process of the run did not take {folder} within {OTHERS_WAIT:.0f} s")
+            raise InputError(f"the first process of the run did not start on {folder} within {OTHERS_WAIT:.0f} s")
         time.sleep(0.05)
     points = {point.file: point for point in list_points(folder)}
     resume = points[owner.resume] if owner.resume else None

@@ -31,10 +31,11 @@ def _rows(config: RunConfig, folder: Path, summary: dict[str, Any], note: str) -
             "norm · model · task",
             f"{config.norm_name} · {config.model_name} · {config.task.name}, seed {config.seed}",
         ),
-        ("parameters", f"{summary['parameters']:,}"),
     ]
+    if "parameters" in summary:
+        rows.append(("parameters", f"{summary['parameters']:,}"))
     if summary.get("diverged"):
-        rows.append(("diverged", f"the loss left the finite numbers by step {summary['steps']}"))
+        rows.append(("diverged", f"the loss was no longer finite by step {summary['steps']}"))
     for split in ("validation", "test"):
         values = _metrics(split, summary)
         if values:

@@ -66,7 +66,7 @@ def look(folder: Path, code: str) -> Found:
     if not status:
         return _without_status(folder)
     if status.get("state") not in ("running", "finished", "failed", "stopped"):
-        return Found("damaged", status, {}, "status.json tells no state")
+        return Found("damaged", status, {}, "status.json has no state")
     if status["state"] == "finished":
         summary, problem = run.checked_summary(status.get("summary"))
         if problem:
@@ -144,18 +144,18 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
     """
     folder = folder_of(output, run_id)
     if folder.is_file() or (folder.is_symlink() and not folder.exists()):
-        raise InputError(f"{folder} is not a folder, or a link to one that is not there: remove it, or mend the link")
+        raise InputError(f"{folder} is not a folder, or is a broken link: remove it or fix the link")
     with all_claims(output):
         found = look(folder, code)
         if found.state == "running":
             owner, file = read_owner(folder), RunFolder(folder).owner_file
-            gone = f"; if it is gone, remove {file}" if owner and owner.host != this_process().host else ""
+            gone = f"; if it no longer exists, remove {file}" if owner and owner.host != this_process().host else ""
             raise BusyError(f"{found.why} is working on {folder}: wait for it{gone}")
         if found.state == "finished" and not repeat:  # another process has just finished it
-            raise BusyError(f"{folder} has finished meanwhile: give the command again to see it")
+            raise BusyError(f"{folder} has finished in the meantime: repeat the command to see the result")
         point = newest_intact(folder) if found.state == "partial" else None
         if found.state == "partial" and point is None and RunFolder(folder).resume_file.exists():
-            found = replace(found, state="damaged", why="nothing that it saved is whole")
+            found = replace(found, state="damaged", why="all of its saves are damaged")
         attempt = int(found.status.get("attempt", 0))
         replaced, note = None, ""
         if point is not None:
@@ -164,10 +164,10 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
             return_to(folder, point)
         elif found.state == "damaged":
             replaced = _set_aside(folder, "damaged", 1)
-            note = f"{folder}: {found.why}; set aside as {replaced.name} and done again"
+            note = f"{folder}: {found.why}; it was set aside as {replaced.name} and the run is repeated"
         elif found.state in ("stale", "finished") or (found.state == "foreign" and newest_intact(folder)):
             replaced = _set_aside(folder, "attempt", attempt)
-            note = f"the earlier one, {_WHY[found.state]}, is kept as {replaced.name}"
+            note = f"the earlier run ({_WHY[found.state]}) is kept as {replaced.name}"
         elif folder.exists():  # nothing there to go on from
             remove_folder(folder)
         if point is None:
@@ -187,9 +187,9 @@ def _passed_over(folder: Path, point: ResumePoint) -> str:
 
 
 _WHY = {
-    "stale": "made by other code",
-    "foreign": "begun by other code or torch",
-    "finished": "repeated now",
+    "stale": "its code has changed since",
+    "foreign": "started with other code or another torch version",
+    "finished": "now repeated",
 }
 
 

@@ -84,7 +84,7 @@ def read_runs(
         frame = select(frame, where)
     others = frame["state"] == "stale"
     if not stale and others.any():
-        tell(f"left out: {_runs(int(others.sum()))} of other code than the present (--stale shows them)")
+        tell(f"left out: {_runs(int(others.sum()))} whose code has changed since (--stale shows them)")
         frame = frame[~others]
     if not mixed:
         _check_torch(frame, where)
@@ -103,9 +103,7 @@ def _rows(output: Path, unfinished: bool, tell: Callable[[str], None]) -> list[d
         else:
             left_out += 1
     if read == 0:
-        raise InputError(
-            f"there are no runs below {runs_folder(output)}; choose the folder of results with --runs FOLDER"
-        )
+        raise InputError(f"there are no runs in {runs_folder(output)}; set the folder of results with --runs FOLDER")
     if left_out:
         tell(f"left out: {_runs(left_out)} without a result (--all shows them)")
     return rows
@@ -171,7 +169,7 @@ def _columns(names: Iterable[str]) -> list[str]:
 
 
 # in single quotes, as a shell would run what stands in backticks within double ones
-_EXAMPLE = "names with dots or slashes stand in backticks: --where 'norm == \"layer\" and `optim.lr` < 0.01'"
+_EXAMPLE = "put names with dots or slashes in backticks: --where 'norm == \"layer\" and `optim.lr` < 0.01'"
 
 
 def select(frame: DataFrame, where: str) -> DataFrame:
@@ -186,7 +184,7 @@ def select(frame: DataFrame, where: str) -> DataFrame:
     try:
         chosen = frame.eval(where)
         if getattr(chosen, "dtype", None) not in ("bool", "boolean"):
-            raise InputError(f"--where {where} is no condition; {_EXAMPLE}")
+            raise InputError(f"--where {where} is not a condition; {_EXAMPLE}")
         return frame[chosen.fillna(False)]
     except InputError:
         raise
@@ -224,7 +222,9 @@ def order(frame: DataFrame, columns: Sequence[str], descending: bool = False) ->
     try:
         return frame.sort_values(list(columns), ascending=not descending, kind="stable", ignore_index=True)
     except TypeError:
-        raise InputError(f"--sort {','.join(columns)}: text and numbers have no common order") from None
+        raise InputError(
+            f"--sort {','.join(columns)}: these columns mix text and numbers, which can't be sorted"
+        ) from None
 
 
 def _unknown(name: str, columns: Sequence[str]) -> str:
@@ -243,8 +243,8 @@ def _check_torch(frame: DataFrame, where: str | None) -> None:
     if where:
         condition = f"({where}) and {condition}"
     raise InputError(
-        f"these runs were made with several torch versions, which are not compared: {listed}. "
-        f"Choose one, --where {shlex.quote(condition)}, or allow it with --mixed"
+        f"these runs were made with different torch versions, so they can't be compared: {listed}. "
+        f"Choose one with --where {shlex.quote(condition)}, or allow it with --mixed"
     )
 
 

@@ -47,7 +47,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             part.unlink(missing_ok=True)
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            kept = f"the previous {final.name} is still good" if final.exists() else "there is no earlier one"
+            kept = f"the previous {final.name} is intact" if final.exists() else "there is no earlier one"
             raise InputError(f"the disk is full: {final} could not be written; {kept}") from error
 
 

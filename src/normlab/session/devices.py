@@ -43,7 +43,7 @@ def check_devices(trainer: TrainerConfig) -> None:
     if there == 0:
         raise InputError("trainer=gpu: torch sees no GPU here; use trainer=cpu")
     if there < trainer.devices:
-        raise InputError(f"trainer.devices={trainer.devices}: torch sees {there} GPUs here")
+        raise InputError(f"trainer.devices={trainer.devices}: torch sees only {there} GPUs here")
 
 
 def check_compiler() -> None:

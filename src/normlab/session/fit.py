@@ -71,7 +71,7 @@ class Fit:
             self.trainer.fit(
                 self.task, batches, validation, ckpt_path=self.session.place.resume_checkpoint, weights_only=True
             )
-        stop_request().hold("finishing the run, as its last step is done")
+        stop_request().hold("finishing the run because its last step is done")
         if not self.task.diverged:
             if self.curve.last_step != self.trainer.global_step:
                 self._validate_at_end(validation)

@@ -91,7 +91,8 @@ class Resumption(pl.Callback):
             self.changes.append(f"from step {trainer.global_step}: {changed}")
             if trainer.is_global_zero:
                 print(
-                    f"resumed under other conditions ({changed}): the result may differ in its last digits from that "
+                    f"resumed under different conditions ({changed}): the result may "
+                    "differ in its last digits from that "
                     "of an uninterrupted run, and its summary says so; rerun=true starts from the beginning",
                     file=sys.stderr,
                     flush=True,

@@ -42,5 +42,5 @@ def check_validations(count: int, batches: int) -> None:
     if count > batches:
         raise InputError(
             f"trainer.validations={count}: an epoch has {batches} training batches here, "
-            f"so it can validate {batches} times at most"
+            f"so it can validate at most {batches} times"
         )

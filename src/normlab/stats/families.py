@@ -1,4 +1,4 @@
-"""Several comparisons at once, and shares."""
+"""Multiple comparisons, and shares."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def limits(values: ArrayLike, alpha: float) -> tuple[Array, Array]:
     d = np.asarray(values, dtype=np.float64)
     n = d.shape[-1] if d.ndim else 0
     if n < LEAST:
-        raise ValueError(f"an interval that holds for skewed differences needs at least {LEAST} seeds, not {n}")
+        raise ValueError(f"an interval that is valid for skewed differences needs at least {LEAST} seeds, not {n}")
     if not np.isfinite(d).all():
         raise ValueError("a difference is not a number: give runs that diverged a value first, or leave out the pair")
     mean, spread = d.mean(axis=-1), d.std(axis=-1, ddof=1)
@@ -72,7 +72,7 @@ def limits(values: ArrayLike, alpha: float) -> tuple[Array, Array]:
 
 
 def interval(differences: Sequence[float] | Array, alpha: float = 0.05) -> Interval:
-    """The guarded interval of one study, one difference a seed. Raises as `limits` does."""
+    """The guarded interval of one study, one difference per seed. Raises as `limits` does."""
     d = np.asarray(differences, dtype=np.float64)
     if d.ndim != 1:
         raise ValueError(f"one study's differences are a row, not {d.shape}")

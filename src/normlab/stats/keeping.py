@@ -92,7 +92,7 @@ class Session:
         """Of the edit in hand: keep once the evidence has reached 1 / level, discard at the most seeds, else open.
 
         Args:
-            differences: edit minus what it is compared with, one a seed, in the order they came; positive is better.
+            differences: edit minus what it is compared with, one per seed, in order of arrival; positive is better.
             most: seeds after which an edit that is still open is discarded.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Two arms compared on the same seeds. The unit is the seed; every function takes its difference, one a seed.
+"""Two arms compared on the same seeds. The unit is the seed; every function takes one difference per seed.
 
 The paired t interval holds its level for normal differences; for skewed ones it does not, so that the interval that
 decides is the guarded one (`guarded.py`). Beside it, for reading: an exact test that assumes only symmetry, and the
@@ -53,7 +53,7 @@ def compare(differences: Sequence[float] | NDArray[np.float64], alpha: float = 0
     """Everything at once.
 
     Args:
-        differences: one a seed, arm minus arm.
+        differences: one per seed, arm minus arm.
         alpha: one minus the intervals' level; a family of m comparisons at 0.05 takes 0.05 / m.
 
     Raises:
@@ -133,7 +133,7 @@ def _hedges(n: int) -> float:
 def _checked(differences: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
     d = np.asarray(differences, dtype=np.float64)
     if d.ndim != 1 or len(d) < 2:
-        raise ValueError(f"a comparison needs at least two seeds in a row, not {d.shape}")
+        raise ValueError(f"a comparison needs at least two seeds in one row, not {d.shape}")
     if not np.isfinite(d).all():
         raise ValueError("a difference is not a number: give runs that diverged a value first")
     return d

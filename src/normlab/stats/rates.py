@@ -43,7 +43,7 @@ def rate_interval(count: int, n: int, alpha: float = 0.05) -> Interval:
         ValueError: a count that is not among 0 to n, or no runs.
     """
     if n < 1 or not 0 <= count <= n:
-        raise ValueError(f"{count} of {n} runs is no rate")
+        raise ValueError(f"{count} of {n} runs is not a rate")
     found = stats.binomtest(count, n).proportion_ci(1 - alpha, method="exact")
     return Interval(float(found.low), float(found.high), 1 - alpha)
 
@@ -97,7 +97,7 @@ def unpaired_rates(first: tuple[int, int], second: tuple[int, int], alpha: float
 
 @dataclass(frozen=True)
 class Failures:
-    """Which runs of two paired arms failed (diverged, collapsed or stayed at chance), one entry a seed."""
+    """Which runs of two paired arms failed (diverged, collapsed or stayed at chance), one entry per seed."""
 
     first: tuple[bool, ...]
     second: tuple[bool, ...]

@@ -9,7 +9,7 @@ the joint distribution of their t: published boundaries assume normal seeds, the
 holds for. At the last look of 8, 12, 18, 24 it costs normal seeds 4 % of the interval's width (t must reach 3.24
 instead of 3.10).
 
-Whoever stops only at a planned look, because the interval then decides, or goes on because it does not, may do so by
+Whoever stops only at a planned look, because the interval then decides, or continues because it does not, may do so by
 any rule.
 """
 
@@ -49,7 +49,7 @@ class Design:
         if not self.looks:
             raise ValueError("a design needs at least one look, such as 8, 12, 18, 24")
         if any(later <= sooner for sooner, later in zip(self.looks, self.looks[1:], strict=False)):
-            raise ValueError(f"looks must rise, unlike {_row(self.looks)}")
+            raise ValueError(f"looks must be in ascending order, unlike {_row(self.looks)}")
         if self.looks[0] < guarded.LEAST:
             raise ValueError(f"the first look needs at least {guarded.LEAST} seeds, not {self.looks[0]}")
         if not 0 < self.alpha < 1:
@@ -97,7 +97,7 @@ class Design:
         """The repeated confidence interval of a look; its level is that of all looks together.
 
         Args:
-            differences: one a seed, all seeds up to this look.
+            differences: one per seed, all seeds up to this look.
             look: the number of seeds planned.
             left_out: of these, seeds without a difference, as a run of theirs failed; never by choice.
 
@@ -135,7 +135,7 @@ def spread_bound(differences: Sequence[float], level: float = SPREAD_LEVEL) -> f
 def seeds_needed(
     differences: Sequence[float], margin: float, alpha: float, wanted: float = 0.8, equivalence: bool = False
 ) -> int:
-    """Seeds at which a single look would tell 0 from the margin with that chance, by the upper bound on the spread.
+    """Seeds at which one look would distinguish 0 from the margin with that probability, by the spread's upper bound.
 
     Of `equivalence`: at which two equal arms would be shown to differ by less than the margin. The guarded
     interval's reach at the skewness seen is counted in.
@@ -147,7 +147,7 @@ def seeds_needed(
     sd = spread_bound(differences)
     _, skew = guarded.standardised(d)
     if sd <= guarded.SAME * float(np.abs(d).max()):
-        raise ValueError("all differences are equal: how many seeds are needed can't be told from them")
+        raise ValueError("all differences are equal: they can't show how many seeds are needed")
 
     def chance(n: int) -> float:
         wide = float(guarded.widening(abs(float(skew)), max(n, guarded.LEAST), alpha))

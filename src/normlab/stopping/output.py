@@ -42,7 +42,7 @@ class Outlet(io.FileIO):
         """Of a reader that has gone, nothing: it does not want the rest."""
         if self.fileno() == 1 and error.errno not in (errno.EPIPE, errno.EIO, errno.EBADF):
             with suppress(OSError):
-                os.write(2, f"standard output is cut off: {error.strerror}\n".encode())
+                os.write(2, f"standard output was lost: {error.strerror}\n".encode())
 
 
 def tolerate_failing_output() -> None:

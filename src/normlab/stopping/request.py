@@ -77,7 +77,7 @@ class StopRequest:
         """From now on a request waits for `obey` or `release`.
 
         Args:
-            doing: what the user is told that the process does first, such as "saving before the next step".
+            doing: what the message says the process does first, such as "saving before the next step".
 
         Raises:
             Stopped: there was a request, and whatever caught it must not lead to anything being recorded.
@@ -87,7 +87,7 @@ class StopRequest:
         self._held = doing
 
     def release(self) -> None:
-        """The end of what `hold` has begun.
+        """Ends what `hold` started.
 
         Raises:
             Stopped: there was a request meanwhile.
@@ -144,10 +144,10 @@ class StopRequest:
     def _hear_again(self, number: signal.Signals, since: float) -> None:
         assert self.signum is not None
         if self._times >= 3 and since >= DELIBERATE and number in (signal.SIGINT, signal.SIGTERM):
-            say("quitting at once; what was saved before stays")
+            say("quitting at once; earlier saves stay")
             os._exit(128 + self.signum)
         if self._times == 2:
-            say("saving, a moment: to quit without it, wait a second and press Ctrl-C once more")
+            say("saving: to quit without saving, wait a second and press Ctrl-C once more")
 
     def _meaning(self, signum: signal.Signals) -> signal.Signals:
         """Of a job that still runs, SIGTERM is SLURM's notice that it is preempted; a cancelled one is completing."""

@@ -41,7 +41,7 @@ def users_choices(arguments: Iterable[str]) -> list[str]:
             continue
         if group not in _FREE or (group == "trainer" and name and name not in _FREE_OF_TRAINER):
             raise InputError(
-                f"{argument}: what a study runs is fixed by its findings in conf/finding; free are "
+                f"{argument}: the findings in conf/finding determine what a study runs; you can set only "
                 f"{', '.join(_FREE[:-1])} (of its options {', '.join(_FREE_OF_TRAINER)}) and scale"
             )
         kept.append(argument)

@@ -75,9 +75,9 @@ def conduct(
     print_study(conductor.console, verdicts, scale.name, time.monotonic() - started)
     print_unrun(conductor.console, left, scale.name, reference_estimates(REFERENCE))
     conductor.show(run)
-    conductor.console.print(f"all of it: {conductor.ledger.folder}", highlight=False, soft_wrap=True, markup=False)
+    conductor.console.print(f"results: {conductor.ledger.folder}", highlight=False, soft_wrap=True, markup=False)
     if conductor.failed:
-        print(f"{conductor.failed} runs failed; the same command tries them again", file=sys.stderr)
+        print(f"{conductor.failed} runs failed; the same command repeats them", file=sys.stderr)
         sys.exit(1)
     return verdicts
 
@@ -95,8 +95,8 @@ def _checked(
     if not run:
         other = "scale=full" if any("full" in finding.scales for finding in findings) else "scale=paper"
         if any(scale.name in finding.scales for finding in findings):
-            other = f"scale.findings=all, as only primaries are run at {scale.name}"
-        raise InputError(f"nothing of {study.name} is run at scale={scale.name}; take {other}")
+            other = f"scale.findings=all, because only primary findings run at {scale.name}"
+        raise InputError(f"no finding of {study.name} runs at scale={scale.name}; use {other}")
     conductor.check(run)
     conductor.console.print(f"{study.title} · scale={scale.name}", highlight=False, soft_wrap=True, markup=False)
     return conductor, run, left
@@ -128,7 +128,7 @@ class Conductor:
         """Compose every cell and look for its metrics, before anything begins.
 
         Raises:
-            InputError: a cell has no meaning, a metric is logged by no run, no rate is known, or a rule has changed.
+            InputError: a cell is invalid, a metric is logged by no run, no rate is known, or a rule has changed.
         """
         for finding in findings:
             self.ledger.check_rule(finding)
@@ -190,7 +190,7 @@ class Conductor:
         verdict = replace(verdict, first=self.ledger.first_look(finding, verdict))
         self.ledger.save(finding, verdict)
         if finding.name in self.ledger.kept_before:
-            self.console.print(f"[dim]{finding.name}: the records keep the earlier runs, which are more[/]")
+            self.console.print(f"[dim]{finding.name}: the records keep the earlier results, which have more runs[/]")
         print_finding(self.console, verdict, finding, time.monotonic() - started)
         return verdict
 
@@ -233,7 +233,7 @@ class Conductor:
             rows = rows_of(trials, jobs, outcomes, keep=[finding.tune.by])
             curves = {cell: scores_of(finding, [r for r in rows if _is(r, cell)]) for cell in tuned_cells(finding)}
             if any(not curve.scores for curve in curves.values()):
-                raise InputError("no tuning run of a cell has a result")
+                raise InputError("a cell has no successful tuning run")
             added = widened(finding.tune, points, list(curves.values())) if self.scale.widen else []
             if not added:
                 return curves, rows

@@ -54,8 +54,8 @@ class Ledger:
         if finding.primary and before and before[0]["rule"] != finding.rule_hash:
             raise InputError(
                 f"conf/finding/{finding.name}.yaml has changed since its first verdict, {before[0]['state']} "
-                f"(n = {before[0]['n']}), in {self.folder}; a rule is fixed before the data. "
-                "Undo the change, or begin anew with another output=..."
+                f"(n = {before[0]['n']}), in {self.folder}; a rule is fixed before the data are seen. "
+                "Undo the change, or start again with another output=..."
             )
 
     def first_look(self, finding: Finding, verdict: Verdict) -> dict[str, Any] | None:

@@ -104,7 +104,8 @@ def planned_findings(folder: Path, problems: list[str] | None = None) -> dict[st
         elif problems is not None:
             shown = printable(str(name))[:100]
             problems.append(
-                f"{StudyFolder(folder).plan_file}: finding {shown!r} is damaged or of another version, and left out."
+                f"{StudyFolder(folder).plan_file}: finding {shown!r} is damaged or "
+                "from another version and is left out."
             )
     return found
 

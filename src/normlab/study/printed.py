@@ -43,9 +43,11 @@ def details(verdict: Verdict, finding: Finding) -> list[str]:
     seeds = min((arm.n for arm in verdict.arms), default=0)
     if verdict.state == "undecided" and verdict.needed:
         if verdict.needed > seeds:
-            lines.append(f"from the spread seen, {verdict.needed} seeds would tell the margin from nothing")
+            lines.append(f"at this spread, {verdict.needed} seeds would distinguish the margin from zero")
         else:
-            lines.append("the seeds would tell the margin from nothing; the difference seems to lie near the margin")
+            lines.append(
+                "the seeds can distinguish the margin from zero; the difference seems to be close to the margin"
+            )
     if verdict.first is not None:
         first = verdict.first
         lines.append(f"extended: the first verdict, with n = {first['n']}, was {first['state']}")

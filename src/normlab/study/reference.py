@@ -27,7 +27,7 @@ def reference_scores(finding: Finding, scale: Scale, reference: Path) -> dict[Ce
         if not own:
             raise InputError(
                 f"results/reference/tuning.csv has no rates for {cell} of {finding.name} at scale={scale.name}: tune "
-                "it first, with scale.tuning=own"
+                "it first with scale.tuning=own"
             )
         found[cell] = scores_of(finding, own)
     return found

@@ -56,7 +56,7 @@ def read_evidence(folder: Path, conf: Path = CONF, reference: Path = REFERENCE) 
     """
     study = StudyFolder(folder)
     if not study.runs_file.exists():
-        raise InputError(f"{folder} holds no study: there is no runs.csv in it")
+        raise InputError(f"{folder} is not the folder of a study: it has no runs.csv")
     rows = study.read_runs()
     tuned = [row for row in rows if row["stage"] == "tune"]
     committed = StudyFolder(reference).read_tuning()
@@ -111,7 +111,7 @@ def _edge(
     if not any(_is(row, cell) for row in own):
         return False  # it has no run at all, which is what its verdict says
     raise InputError(
-        f"neither {folder}/runs.csv nor tuning.csv of the reference says how {cell} of {finding.name} was tuned"
+        f"neither {folder}/runs.csv nor the reference's tuning.csv says how {cell} of {finding.name} was tuned"
     )
 
 

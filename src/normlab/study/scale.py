@@ -81,11 +81,11 @@ def read_study(conf: Path, name: str, own: Sequence[Path] = ()) -> tuple[Study, 
     findings = read_findings(conf, study.findings, own)
     twice = [name for name, count in Counter(study.findings).items() if count > 1]
     if twice:
-        raise InputError(f"conf/study/{name}.yaml: study.findings holds {twice[0]} twice")
+        raise InputError(f"conf/study/{name}.yaml: study.findings lists {twice[0]} twice")
     primaries = sorted(f.claim or 0 for f in findings if f.primary)
     if study.family and primaries != list(range(1, PRIMARIES + 1)):
         raise InputError(
-            f"conf/study/{name}.yaml: study.findings must hold one primary finding a claim, 1 to {PRIMARIES}; "
+            f"conf/study/{name}.yaml: study.findings must have one primary finding per claim, 1 to {PRIMARIES}; "
             f"the claims of its primaries are {', '.join(map(str, primaries)) or 'none'}"
         )
     if not study.family and primaries:

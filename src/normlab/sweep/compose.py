@@ -42,7 +42,7 @@ class Composer:
         """The config of each combination of overrides, in order.
 
         Raises:
-            InputError: a choice has no meaning; none of the runs has begun.
+            InputError: an option is invalid; no run has started.
         """
         file = cache / "composed" / f"{_state(self.base)}.json"
         known = read_cache(file)

@@ -47,9 +47,9 @@ def estimate(console: Console, jobs: Sequence[Job], todo: Sequence[Job], at_once
     known = [past.get(cell_of(job.config)) or tried[cell_of(job.config)] for job in todo]
     seconds, megabytes = sum(cost.seconds for cost in known), sum(cost.megabytes for cost in known)
     source = "past runs" if not tried else "short trials" if not past else "past runs and short trials"
-    beside = f", with {at_once} at once about {duration(seconds / at_once)}" if at_once > 1 else ""
+    beside = f", with {at_once} in parallel about {duration(seconds / at_once)}" if at_once > 1 else ""
     console.print(
-        f"one after the other about {duration(seconds)}{beside}; about {megabytes:.0f} MB on disk (from {source})",
+        f"sequentially about {duration(seconds)}{beside}; about {megabytes:.0f} MB on disk (from {source})",
         highlight=False,
         soft_wrap=True,
     )

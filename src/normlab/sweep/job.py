@@ -58,7 +58,7 @@ def _done(plan_file: Path, config: RunConfig) -> Outcome:
     if changed:
         more = f" and {len(changed) - 2} more" if len(changed) > 2 else ""
         raise InputError(
-            f"not as planned: {'; '.join(changed[:2])}{more}. Give the command again to plan with what is there now"
+            f"changed since it was planned: {'; '.join(changed[:2])}{more}. Repeat the command to plan it again"
         )
     quiet = config.trainer.model_copy(update={"progress": False})
     update = {"trainer": quiet, "plan": None, "serves": planned["serves"]}

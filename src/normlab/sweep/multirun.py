@@ -47,7 +47,7 @@ def sweep(combinations: Sequence[Sequence[str]], composer: Composer, launch: Lau
         cfg: the multirun's own config, with the node `hydra`.
 
     Raises:
-        InputError: a choice has no meaning; nothing has begun.
+        InputError: an option is invalid; no run has started.
         SystemExit: a run failed (1), or the multirun was stopped (130, 143).
     """
     console, cache = Console(), Path(str(cfg.cache))
@@ -66,7 +66,7 @@ def sweep(combinations: Sequence[Sequence[str]], composer: Composer, launch: Lau
     outcomes = carry_out(console, jobs, todo, launch, cfg, invocation)
     print_table(console, jobs, outcomes)
     if todo:
-        console.print(f"all of it: {invocation / 'table.csv'}", soft_wrap=True, highlight=False, markup=False)
+        console.print(f"results: {invocation / 'table.csv'}", soft_wrap=True, highlight=False, markup=False)
     if not all(outcome.is_result for outcome in outcomes.values()):
         sys.exit(1)
     return list(outcomes.values())
@@ -113,7 +113,7 @@ def carry_out(
             outcomes |= rounds.read(todo)
             board.close()
             print_table(console, jobs, outcomes)
-            print(f"Finished runs are kept. The same command does the rest: {command()}", file=sys.stderr)
+            print(f"Finished runs are kept. The same command runs the rest: {command()}", file=sys.stderr)
             raise
     write_table(jobs, outcomes, invocation)
     return outcomes
@@ -160,16 +160,16 @@ def headline(asked: int, jobs: Sequence[Job], found: dict[int, Found]) -> str:
     """How many runs there are, and in which state, in a line."""
     words = {
         "finished": "finished",
-        "stale": "made by other code, to be done again",
-        "partial": "interrupted, to go on",
-        "foreign": "interrupted under other code, to begin anew",
+        "stale": "code changed since; will be repeated",
+        "partial": "interrupted; will resume",
+        "foreign": "interrupted, code changed since; will start again",
         "running": "running in another process",
-        "damaged": "damaged, to be set aside and done again",
+        "damaged": "damaged; will be set aside and repeated",
         "missing": "new",
     }
     states = [found[job.number].state for job in jobs]
     parts = [f"{states.count(state)} {words[state]}" for state in words if state in states]
-    twice = f" ({asked - len(jobs)} choices lead to a run that is there already)" if asked > len(jobs) else ""
+    twice = f" ({asked - len(jobs)} combinations are the same as another run)" if asked > len(jobs) else ""
     return f"{len(jobs)} run{'s' if len(jobs) != 1 else ''}: {', '.join(parts)}{twice}"
 
 
@@ -198,7 +198,7 @@ def check_launcher(cfg: DictConfig) -> None:
         isinstance(cfg.hydra.launcher.n_jobs, int) and cfg.hydra.launcher.n_jobs
     ):
         raise InputError(
-            f"hydra.launcher.n_jobs={cfg.hydra.launcher.n_jobs}: a number of workers, or -1 for one a core"
+            f"hydra.launcher.n_jobs={cfg.hydra.launcher.n_jobs}: give a number of workers, or -1 for one per core"
         )
 
 
@@ -213,7 +213,7 @@ def _check_processes(cfg: DictConfig, jobs: Sequence[Job]) -> None:
             raise InputError(
                 f"a run on {asked[0]} nodes with {asked[1]} processes each needs hydra.launcher.nodes={asked[0]} "
                 f"hydra.launcher.tasks_per_node={asked[1]}, not {given[0]} and {given[1]}: set trainer.nodes and "
-                f"trainer.devices for the whole multirun, or start one for each"
+                f"trainer.devices for the whole multirun, or start a multirun for each"
             )
 
 
@@ -233,7 +233,7 @@ def _stop_runs(jobs: Sequence[Job], invocation: Path, launcher: str) -> None:
     It may interrupt a print of this process, so what it says itself goes straight to the terminal.
     """
     if launcher == "slurm":
-        say("the jobs in SLURM go on: scancel them, or give the same command later")
+        say("the SLURM jobs continue: scancel them, or repeat the command later")
         return
     # for those that are about to begin: a process that still imports finds the file `stop`
     (invocation / "stop").write_text("the multirun was stopped\n", encoding="utf-8")

@@ -14,7 +14,7 @@ from normlab.runs.store import look
 from normlab.sweep.plan import Job, Outcome, freeze, outcome_file, read_outcome
 
 Launch = Callable[..., Any]  # (overrides of each job, initial_job_idx=number of the first)
-KILLED, NOT_BEGUN = "its process was killed", "it was not begun"
+KILLED, NOT_BEGUN = "its process was killed", "it was not started"
 PATIENCE = 600.0  # seconds that a run of another command may write nothing before it is no longer waited for
 PAUSE = 1.0  # seconds between two looks at it
 
@@ -97,13 +97,15 @@ class Rounds:
         told, moved = False, time.monotonic()
         while elsewhere := [job for job in jobs if outcomes[job.number].state == "elsewhere"]:
             if not told:
-                self.console.print(f"waiting for {_counted(elsewhere)} of another command", highlight=False)
+                self.console.print(
+                    f"waiting for {_counted(elsewhere)} that another command is working on", highlight=False
+                )
                 told = True
             states = {job.number: look(job.folder, job.code) for job in elsewhere}
             for job in elsewhere:
                 if states[job.number].state == "finished":
                     diverged = states[job.number].summary.get("diverged")
-                    outcomes[job.number] = Outcome("diverged" if diverged else "skipped", "another command did it")
+                    outcomes[job.number] = Outcome("diverged" if diverged else "skipped", "another command finished it")
             free = [job for job in elsewhere if states[job.number].state not in ("finished", "running")]
             if free:
                 outcomes |= self._round(free)

@@ -19,7 +19,7 @@ CLASSES = 50  # a larger confusion matrix nobody reads
 class Classification(Task):
     """Logits [B, outputs] against labels [B].
 
-    Metrics: `loss` (nats), `accuracy`, `f1` (the mean of the classes' F1), beside the confusion matrix. Predictions
+    Metrics: `loss` (nats), `accuracy`, `f1` (the mean of the classes' F1), and the confusion matrix. Predictions
     are kept as tensors and reduced once an epoch: a torchmetrics update a batch was seen to cost more than a small
     network's step.
     """

@@ -118,7 +118,7 @@ class Task(pl.LightningModule, ABC):
             clip_grad_norm_(self.model.parameters(), self.optim.clip)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint describes itself: config and sizes stand in it as plain values."""
+        """A checkpoint describes itself: it contains config and sizes as plain values."""
         checkpoint["normlab"] = self.record
 
 

@@ -34,7 +34,7 @@ class SampleCoupling(Measure):
         for mode, title in (("train", "training"), ("eval", "eval mode")):
             named = [(name, f"{mode}/{name}") for name in ("examples", "positions", "future")]
             values = [f"{name} {number(summary[key], '.3g')}" for name, key in named if key in summary]
-            rows.append((f"coupling, {title}", f"{' · '.join(values)} (relative to its own; 0: none at all)"))
+            rows.append((f"coupling, {title}", f"{' · '.join(values)} (relative to the example's own; 0: no coupling)"))
             axes: dict[str, list[str]] = {}
             for key, value in summary.items():
                 if key.startswith(f"{mode}/site/"):
@@ -63,7 +63,7 @@ class Axes(Measure):
 
 
 class Leakage(Measure):
-    """Whether a network can tell what only another example of its batch shows."""
+    """Whether a network can learn what only another example of its batch shows."""
 
     processes = "one"
     reads_test = False
@@ -78,11 +78,11 @@ class Leakage(Measure):
     def check(self, config: RunConfig, model: Signature) -> None:
         """Examples come in pairs, each with one class."""
         if config.task.goal != "classification":
-            raise InputError(f"measure=leakage needs one class an example, which task={config.task.name} has not")
+            raise InputError(f"measure=leakage needs one class per example, but task={config.task.name} has none")
         nbs = config.norm.get("nbs")
         for name, value in (("task.batch_size", config.task.batch_size), ("norm.nbs", nbs)):
             if value is not None and value % 2:
-                raise InputError(f"measure=leakage goes by pairs, and {name}={value} is odd: use an even number")
+                raise InputError(f"measure=leakage works on pairs, but {name}={value} is odd: use an even number")
 
 
 class SyncEquivalence(Measure):
@@ -101,6 +101,6 @@ class SyncEquivalence(Measure):
     def check(self, config: RunConfig, model: Signature) -> None:
         """Only batch norm over the whole batch has something to synchronise."""
         if config.norm_name != "batch":
-            raise InputError(f"norm={config.norm_name} has nothing to synchronise: use norm=batch")
+            raise InputError(f"norm={config.norm_name} has no statistics to synchronise: use norm=batch")
         if config.norm.get("nbs") is not None:
-            raise InputError("norm.nbs splits a batch, and measure=sync_equivalence pools it: leave out norm.nbs")
+            raise InputError("norm.nbs splits the batch that measure=sync_equivalence pools: leave out norm.nbs")

@@ -39,20 +39,22 @@ class GradientGrowth(Measure):
         """The model needs layers to compare."""
         _check_depth(config, model)
         if self.inputs == "gaussian" and kind_of(config.task) == "tokens":
-            raise InputError(f"measure.inputs=gaussian are no tokens, which task={config.task.name} has: use data")
+            raise InputError(
+                f"measure.inputs=gaussian can't replace the tokens of task={config.task.name}: use measure.inputs=data"
+            )
 
     def rows(self, config: RunConfig, summary: Summary) -> Rows:
         """Growth both ways, gradients at both ends, and the similarity of two outputs."""
         first, last, layers = summary["first_layer"], summary["last_layer"], summary["layers"]
         return [
-            ("gradient growth", f"{number(summary['gradient_growth'])} a layer backwards, from {last} to {first}"),
-            ("activation growth", f"{number(summary['activation_growth'])} a layer, from {first} to {last}"),
+            ("gradient growth", f"{number(summary['gradient_growth'])} per layer backwards, from {last} to {first}"),
+            ("activation growth", f"{number(summary['activation_growth'])} per layer, from {first} to {last}"),
             (
                 "gradient, log10 RMS",
                 f"{number(summary['gradient_log10_first'], '+.2f')} at layer 1, "
-                f"{number(summary['gradient_log10_last'], '+.2f')} at layer {layers}, where it is random",
+                f"{number(summary['gradient_log10_last'], '+.2f')} at layer {layers} (whose output gradient is random)",
             ),
-            ("cosine", f"{number(summary['output_cosine'])} between two examples at layer {layers}"),
+            ("cosine", f"{number(summary['output_cosine'])} between the outputs of two examples at layer {layers}"),
         ]
 
 
@@ -60,18 +62,18 @@ def _check_depth(config: RunConfig, model: Signature) -> None:
     """Has the model two hidden layers whose gradients can be compared?"""
     if model.constants["recurrent"]:
         raise InputError(
-            f"measure=gradient_growth compares layer with layer, and the depth of model={config.model_name} is time: "
+            f"measure=gradient_growth compares layers, but the depth of model={config.model_name} is time: "
             "use model=mlp, cnn, transformer"
         )
     if not model.constants["depth"]:
         raise InputError(
-            f"measure=gradient_growth compares layer with layer, and model={config.model_name} does not say which it "
+            f"measure=gradient_growth compares layers, but model={config.model_name} does not say which it "
             "has: define depth and hidden_layers() in its class, see normlab.models.base.Model"
         )
     counts = {name: config.model[name] for name in model.constants["depth"] if name in config.model}
     if len(counts) == len(model.constants["depth"]) and math.prod(counts.values()) < 2:
         options = " ".join(f"model.{name}={count}" for name, count in counts.items())
-        raise InputError(f"measure=gradient_growth needs two hidden layers at least; {options} gives one")
+        raise InputError(f"measure=gradient_growth needs at least two hidden layers; {options} gives one")
 
 
 class LearningRateCeiling(Measure):
@@ -122,11 +124,11 @@ class ScaleInvariance(Measure):
         """One layer must feed each norm."""
         if model.constants["recurrent"] or "BTC" in model.constants["layouts"]:
             raise InputError(
-                f"measure=scale_invariance scales the layer before each norm, and in model={config.model_name} more "
-                "than one feeds it: use model=mlp or cnn"
+                f"measure=scale_invariance scales the layer before each norm, but in model={config.model_name} "
+                "several layers feed a norm: use model=mlp or cnn"
             )
         if config.model.get("placement") == "pre_activation" and config.model.get("residual"):
             raise InputError(
-                "measure=scale_invariance scales the layer before each norm, and model.placement=pre_activation has "
-                "sums of branches there: use model.placement=post_conv"
+                "measure=scale_invariance scales the layer before each norm, but with model.placement=pre_activation "
+                "norms read sums of branches: use model.placement=post_conv"
             )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Timing(Measure):
-    """What is timed of the run's norm and of a second one, in turn: many short blocks of each.
+    """Times of the run's norm and of a second one: many short blocks of each, alternating.
 
     timed   what, as the end of a run calls it
     column  of the summary, without the unit
@@ -40,7 +40,9 @@ class Timing(Measure):
     def check(self, config: RunConfig, model: Signature) -> None:
         """Can both norms be timed in the model, as the config asks for it?"""
         if config.trainer.precision == "16-mixed":
-            raise InputError(f"measure={self.name} scales no losses, as 16-mixed needs it: use bf16-mixed or 32-true")
+            raise InputError(
+                f"measure={self.name} does not scale losses, as 16-mixed requires: use bf16-mixed or 32-true"
+            )
         batch = f"measure.batch_size={self.batch_size}"
         if self.trained:
             check_single(config, model, batch, self.batch_size)
@@ -92,7 +94,7 @@ class InferenceTime(Timing):
 class SiteTime(Timing):
     """How long a model's norms alone take, and what keeping running statistics is of batch norm's."""
 
-    timed = "norms, both ways"
+    timed = "norms, forward and backward"
     column = "site"
     headline = ("update_share", "site_ratio", "site_ms")
     summary: ClassVar[tuple[str, ...]] = ("site_*", "sites", "torch_ms*", "update_share")
@@ -103,12 +105,12 @@ class SiteTime(Timing):
         """Norms that stand alone can be timed alone."""
         if model.constants["recurrent"]:
             raise InputError(
-                f"measure=site_time times norms alone, which in model={config.model_name} stand within the loop over "
+                f"measure=site_time times norms alone, but in model={config.model_name} they are inside the loop over "
                 "time: use another model"
             )
         if config.trainer.compile:
             raise InputError(
-                "measure=site_time times norms alone, which are not compiled: leave out trainer.compile=true"
+                "measure=site_time times norms alone, without compiling them: leave out trainer.compile=true"
             )
         super().check(config, model)
 

@@ -33,7 +33,7 @@ class Training(Measure):
     def check(self, config: RunConfig, model: Signature) -> None:
         """A network is looked into by one process, whose batch is the whole batch."""
         if self.inside and config.trainer.devices * config.trainer.nodes > 1:
-            raise InputError("measure.inside=true looks into one process: use trainer=cpu or trainer=gpu")
+            raise InputError("measure.inside=true works in one process only: use trainer=cpu or trainer=gpu")
 
 
 class Evaluate(Measure):
@@ -71,14 +71,14 @@ class Lengths(Measure):
         """Only text has windows, and learned positions end where training did."""
         if config.task.goal != "language_modelling":
             raise InputError(
-                f"measure=lengths reads text, and task={config.task.name} is classification: "
+                f"measure=lengths needs language modelling, but task={config.task.name} is classification: "
                 "use model=lstm or transformer with task=union"
             )
         if len(set(self.lengths)) < len(self.lengths):
-            raise InputError(f"measure.lengths={json.dumps(list(self.lengths))}: each length once")
+            raise InputError(f"measure.lengths={json.dumps(list(self.lengths))}: a length occurs more than once")
         longest, known = max(self.lengths), config.task.max_length or 0
         if config.model.get("position_encoding") == "learned" and longest > known:
             raise InputError(
-                f"measure.lengths has {longest} tokens, and the model learns {known} positions (task.max_length): "
+                f"measure.lengths has {longest} tokens, but the model learns only {known} positions (task.max_length): "
                 "use model.position_encoding=rotary"
             )
