@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from normlab.folder.files import read_regular
 from normlab.folder.jsonfile import parse_json, read_json, write_json
 from normlab.folder.typed import Progress, Status, typed
 
@@ -150,7 +151,7 @@ class RunFolder:
         """The result, compared with the SHA-256 that the status has of it, and what is wrong with it, if anything."""
         name = self._summary.name
         try:
-            content = self._summary.read_bytes()
+            content = read_regular(self._summary)
         except FileNotFoundError:
             return {}, f"{name} is missing"
         except OSError as error:
@@ -214,7 +215,7 @@ class RunFolder:
 
     def _lines(self) -> list[bytes]:
         try:
-            return self._metrics.read_bytes().splitlines(keepends=True)
+            return read_regular(self._metrics).splitlines(keepends=True)
         except OSError:
             return []
 

@@ -30,7 +30,7 @@ SPLITS = ("validation", "test")
 def recall(config: RunConfig) -> RunConfig:
     """`config` with the norm, model, task, optimiser and seed that the checkpoint was made with."""
     assert config.ckpt is not None
-    made, _ = recorded(read_checkpoint(config.ckpt))
+    made, _ = recorded(read_checkpoint(config.ckpt), config.ckpt, config.trust)
     moved = {"path": config.task.path, "source": "path"} if config.task.path else {}
     task = made.task.model_copy(update=moved)
     return config.model_copy(
@@ -90,7 +90,7 @@ def _sizes(split: str, counts: dict[str, int], known: dict[str, Any]) -> str:
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     """Validation and test metrics of the checkpoint's weights. `config` holds the checkpoint's own choices."""
     assert config.ckpt is not None
-    session, model = Session(config, place, Fitted.read(_known(config)["fitted"])), load_checkpoint(config.ckpt)
+    session, model = Session(config, place, Fitted.read(_known(config)["fitted"])), load_checkpoint(config.ckpt, config.trust)
     task = build_task(config, model, session.data)
     if config.trainer.compile:
         task.run_compiled()
