@@ -15,7 +15,7 @@ import pydantic
 from omegaconf import DictConfig, OmegaConf
 
 from normlab.config.components import check_single, check_sites, checked_options, kind_of, lower, shown
-from normlab.config.cores import usable_cores
+from normlab.config.cores import memory_of_machine, usable_cores
 from normlab.config.errors import InputError
 from normlab.config.schema import RunConfig, TaskConfig
 from normlab.config.signature import Signature
@@ -192,14 +192,6 @@ def check_size(config: RunConfig) -> None:
 
 
 _MOST_LAYERS = 10_000
-
-
-def memory_of_machine() -> int:
-    """Bytes of this machine's memory; 0 where the system doesn't say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 0
 
 
 def _check_folder(key: str, folder: str) -> None:

@@ -44,6 +44,8 @@ def trusted_config(values: Any, trust: Iterable[str], origin: str) -> RunConfig:
             checked_options(group, node)
         except InputError as error:
             raise InputError(f"{origin} is damaged, or of another version: {error}") from None
+    if against := getattr(config.measure, "against", None):  # the second norm of a timing
+        check_target("norm", against, trust, origin)
     return config
 
 

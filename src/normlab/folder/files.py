@@ -7,6 +7,8 @@ import os
 import stat
 from pathlib import Path
 
+from normlab.config.cores import memory_of_machine
+
 
 def read_regular(path: Path) -> bytes:
     """The content of a file. A pipe would never end, and neither would a device.
@@ -15,13 +17,12 @@ def read_regular(path: Path) -> bytes:
         OSError: there is none, it can't be read, it is no regular file, or it is larger than the memory.
     """
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if stat.S_ISDIR(mode := os.fstat(file.fileno()).st_mode):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-            if not stat.S_ISREG(mode):
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
                 raise OSError(errno.EINVAL, "it is no regular file", str(path))
+            if found.st_size > memory_of_machine() > 0:
+                raise OSError(errno.EFBIG, "it is larger than the memory", str(path))
             return file.read()
-    except MemoryError:
-        raise OSError(errno.EFBIG, "it is larger than the memory", str(path)) from None
     except ValueError:  # no file can have such a name
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None

@@ -21,16 +21,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from normlab.folder.files import read_regular
 from normlab.folder.jsonfile import parse_json, read_json, write_json
-from normlab.folder.typed import Progress, Status, typed
+from normlab.folder.typed import Progress, Status, parse_config, typed
 
 
 class Rows(NamedTuple):
@@ -52,7 +50,7 @@ class RunFolder:
 
     @classmethod
     def at(cls, output: Path, run_id: str) -> RunFolder:
-        """The folder of a run below the folder of all results."""
+        """A run's below the folder of all results."""
         return cls(runs_folder(output) / run_id)
 
     @property
@@ -68,12 +66,20 @@ class RunFolder:
         return self.folder / "config.json"
 
     def read_config(self) -> dict[str, Any]:
-        """The config as it was written, unchecked."""
-        return read_json(self.config_file)
+        """The config, in which what all versions have in common has its type."""
+        return parse_config(self.config_content())
 
-    def write_config(self, values: dict[str, Any]) -> None:
-        """Record the whole config."""
+    def config_content(self) -> bytes:
+        """The same, not yet parsed."""
+        try:
+            return read_regular(self.config_file)
+        except OSError:
+            return b""
+
+    def write_config(self, values: dict[str, Any]) -> str:
+        """Record the whole config; its SHA-256, which the status keeps."""
         write_json(self.config_file, values)
+        return hashlib.sha256(self.config_content()).hexdigest()
 
     # how far it has come
 
@@ -163,6 +169,14 @@ class RunFolder:
         except ValueError as error:
             return {}, f"{name} can't be read: {error}"
 
+    def changed(self, status: dict[str, Any]) -> str:
+        """Which other file of a finished run is not what the status has the SHA-256 of, if it has; empty if none."""
+        if "config" in status and hashlib.sha256(self.config_content()).hexdigest() != status["config"]:
+            return f"{self.config_file.name} is not what the run wrote"
+        if "rows" in status and self.hash_rows() != status["rows"]:
+            return f"{self._metrics.name} is not what the run wrote"
+        return ""
+
     @property
     def provenance_file(self) -> Path:
         """What the run was made with, as JSON."""
@@ -203,19 +217,21 @@ class RunFolder:
 
     def keep_rows(self, count: int) -> None:
         """Drop all rows after the first `count`: a resumed run repeats those that were logged later."""
+        if self._metrics.is_symlink():  # what it leads to is no file of the run
+            self._metrics.unlink()
         if self._metrics.exists():
             with self._metrics.open("rb+") as file:
                 for _ in range(count):
                     file.readline()
                 file.truncate()
 
-    def hash_rows(self, count: int) -> str:
-        """SHA-256 of the first `count` rows, as they were logged."""
+    def hash_rows(self, count: int | None = None) -> str:
+        """SHA-256 of the first `count` rows, as they were logged; None: of all."""
         return hashlib.sha256(b"".join(self._lines()[:count])).hexdigest()
 
     def _lines(self) -> list[bytes]:
         try:
-            return read_regular(self._metrics).splitlines(keepends=True)
+            return [] if self._metrics.is_symlink() else read_regular(self._metrics).splitlines(keepends=True)
         except OSError:
             return []
 
@@ -283,14 +299,3 @@ def remove_folder(folder: Path) -> None:
 def runs_folder(output: Path) -> Path:
     """The folder of all runs below the folder of all results."""
     return output / "runs"
-
-
-def run_folders(output: Path) -> Iterator[RunFolder]:
-    """Every run below the folder of all results, by name, with those that were set aside."""
-    try:
-        with os.scandir(runs_folder(output)) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for name in names:
-        yield RunFolder.at(output, name)

@@ -44,21 +44,30 @@ def data_of(config: RunConfig) -> Prepared:
     Raises:
         InputError: the checkpoint or its data are gone, or the data don't fit it.
     """
-    known = _known(config)
+    known, fitted = _known(config)
     task = config.task
     if task.source == "path" and not task.place.exists():
         raise InputError(
             f"the data of {config.ckpt} are no longer at {task.path}: give task.path=... where they are now"
         )
-    prepared = prepare_data(task, Path(config.cache), Fitted.read(known["fitted"]))
+    prepared = prepare_data(task, Path(config.cache), fitted)
     prints = {split: prepared.prints[split] for split in SPLITS if split in prepared.prints}
     content = hashlib.sha256(json.dumps(prints, sort_keys=True).encode()).hexdigest()
     return replace(prepared, fingerprint=content, notes=(*prepared.notes, *_changes(prepared, known)))
 
 
-def _known(config: RunConfig) -> dict[str, Any]:
+def _known(config: RunConfig) -> tuple[dict[str, Any], Fitted]:
+    """What the checkpoint records of its data, and what was fitted on them."""
     assert config.ckpt is not None
-    return recorded_data(read_checkpoint(config.ckpt), config.ckpt)
+    checkpoint = read_checkpoint(config.ckpt)
+    _, sizes = recorded(checkpoint, config.ckpt, config.trust)
+    data = recorded_data(checkpoint, config.ckpt)
+    try:
+        fitted = Fitted.read(data["fitted"])
+        fitted.check(config.task, sizes)
+    except InputError as error:
+        raise InputError(f"{config.ckpt} is damaged: {error}") from None
+    return data, fitted
 
 
 def _changes(prepared: Prepared, known: dict[str, Any]) -> list[str]:
@@ -90,7 +99,8 @@ def _sizes(split: str, counts: dict[str, int], known: dict[str, Any]) -> str:
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     """Validation and test metrics of the checkpoint's weights. `config` holds the checkpoint's own choices."""
     assert config.ckpt is not None
-    session, model = Session(config, place, Fitted.read(_known(config)["fitted"])), load_checkpoint(config.ckpt, config.trust)
+    session = Session(config, place, _known(config)[1])
+    model = load_checkpoint(config.ckpt, config.trust)
     task = build_task(config, model, session.data)
     if config.trainer.compile:
         task.run_compiled()

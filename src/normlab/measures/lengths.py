@@ -83,7 +83,8 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
             )
     summary = training.train(session)
     trained = summary.get("validation/loss") is not None
-    model = load_checkpoint(place.best, named_modules(config.norm, config.model)).to(session.device) if trained else None
+    own = named_modules(config.norm, config.model)
+    model = load_checkpoint(place.best, own).to(session.device) if trained else None
     for name in names:
         rate = _tokens_per_character(session.data, name)
         for length in options.lengths:

@@ -15,8 +15,10 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
-from normlab.config.checks import check_size, memory_of_machine
+from normlab.config.checks import check_size
+from normlab.config.cores import memory_of_machine
 from normlab.config.schema import InputError, RunConfig, Sizes
+from normlab.config.strict import Strict
 from normlab.config.trust import trusted_config
 from normlab.folder.files import read_regular
 from normlab.folder.seal import state_of
@@ -110,10 +112,17 @@ def recorded_data(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Any
             f"{path} was made by an earlier version and lacks the classes, vocabulary or pixel statistics that "
             "it was trained with: train it again to evaluate it (normlab.load_checkpoint still gives the model)"
         )
-    for name, kind in (("fitted", dict), ("prints", dict), ("counts", dict)):
-        if not isinstance(data[name], kind):
-            raise InputError(f"{path} is damaged: its record of the data has no usable {name}")
+    try:
+        _DataRecord.model_validate(data)
+    except (pydantic.ValidationError, RecursionError):
+        raise InputError(f"{path} is damaged: its record of the data is mistyped") from None
     return data
+
+
+class _DataRecord(Strict):
+    fitted: dict[str, Any]
+    prints: dict[str, str]
+    counts: dict[str, int]
 
 
 def load_checkpoint(path: str | Path, trust: Iterable[str] = ()) -> Model:
@@ -133,7 +142,7 @@ def load_checkpoint(path: str | Path, trust: Iterable[str] = ()) -> Model:
     config, sizes = recorded(checkpoint, path, trust)
     weights = _weights(checkpoint, path)
     if _is_ours(config):
-        _check_fit(_outline(config, sizes, path), weights, path)
+        check_fit(_outline(config, sizes, path), weights, path)
     model = assemble(config.norm, config.model, sizes)
     put_weights(model, weights, path)
     return model.eval()
@@ -145,7 +154,7 @@ def put_weights(module: nn.Module, weights: Mapping[str, Tensor], path: str | Pa
     Raises:
         InputError: they are not those of such a module.
     """
-    _check_fit(module, weights, path)
+    check_fit(module, weights, path)
     module.load_state_dict(weights)
 
 
@@ -191,7 +200,12 @@ def _outline(config: RunConfig, sizes: Sizes, path: str | Path) -> Model:
     return model
 
 
-def _check_fit(module: nn.Module, weights: Mapping[str, Tensor], path: str | Path) -> None:
+def check_fit(module: nn.Module, weights: Mapping[str, Tensor], path: str | Path) -> None:
+    """Are the weights of a checkpoint those of such a module?
+
+    Raises:
+        InputError: they are not; the first that differs is named.
+    """
     there = module.state_dict()
     missing, extra = sorted(set(there) - set(weights)), sorted(set(weights) - set(there))
     if missing or extra:
