@@ -1,9 +1,10 @@
-"""The folders of all runs below the folder of all results. Imports no torch."""
+"""The folders of runs below the folder of all results. Imports no torch."""
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,3 +29,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link that leads to itself
         return False
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all that is in it; of a link to one, only the link."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder)

@@ -3,7 +3,8 @@
 <output>/runs/<id>/
     owner            while a process works on the run: which one
     config.json      the whole config
-    status.json      state (running, finished, failed, stopped), attempt, times, code, torch; the cause of a failure
+    status.json      state (running, finished, failed, stopped), attempt, times, code, torch, SHA-256 of the other
+                     files; the cause of a failure
     progress.json    while it trains: step and steps
     summary.json     the flat result
     provenance.json  what it was made with
@@ -21,7 +22,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -286,14 +286,6 @@ class RunFolder:
         """Remove what a process was writing when it was killed."""
         for part in self.folder.rglob(".*.part"):
             part.unlink(missing_ok=True)
-
-
-def remove_folder(folder: Path) -> None:
-    """Remove a folder with all that is in it; of a link to one, only the link."""
-    if folder.is_symlink():
-        folder.unlink()
-    else:
-        shutil.rmtree(folder)
 
 
 def runs_folder(output: Path) -> Path:

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 from normlab.config.schema import InputError, RunConfig
-from normlab.data.fitted import Fitted
 from normlab.data.store import Prepared
 from normlab.data.store import prepare as prepare_data
 from normlab.folder.place import Place
-from normlab.models.checkpoint import load_checkpoint, read_checkpoint, recorded, recorded_data
+from normlab.models.checkpoint import load_checkpoint, read_checkpoint, recorded
+from normlab.session.known import known_data
 from normlab.session.session import Session
 from normlab.session.task import build_task
 from normlab.session.trainer import batches_of, build_trainer
@@ -44,7 +44,7 @@ def data_of(config: RunConfig) -> Prepared:
     Raises:
         InputError: the checkpoint or its data are gone, or the data don't fit it.
     """
-    known, fitted = _known(config)
+    known, fitted = known_data(config)
     task = config.task
     if task.source == "path" and not task.place.exists():
         raise InputError(
@@ -54,20 +54,6 @@ def data_of(config: RunConfig) -> Prepared:
     prints = {split: prepared.prints[split] for split in SPLITS if split in prepared.prints}
     content = hashlib.sha256(json.dumps(prints, sort_keys=True).encode()).hexdigest()
     return replace(prepared, fingerprint=content, notes=(*prepared.notes, *_changes(prepared, known)))
-
-
-def _known(config: RunConfig) -> tuple[dict[str, Any], Fitted]:
-    """What the checkpoint records of its data, and what was fitted on them."""
-    assert config.ckpt is not None
-    checkpoint = read_checkpoint(config.ckpt)
-    _, sizes = recorded(checkpoint, config.ckpt, config.trust)
-    data = recorded_data(checkpoint, config.ckpt)
-    try:
-        fitted = Fitted.read(data["fitted"])
-        fitted.check(config.task, sizes)
-    except InputError as error:
-        raise InputError(f"{config.ckpt} is damaged: {error}") from None
-    return data, fitted
 
 
 def _changes(prepared: Prepared, known: dict[str, Any]) -> list[str]:
@@ -99,7 +85,7 @@ def _sizes(split: str, counts: dict[str, int], known: dict[str, Any]) -> str:
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     """Validation and test metrics of the checkpoint's weights. `config` holds the checkpoint's own choices."""
     assert config.ckpt is not None
-    session = Session(config, place, _known(config)[1])
+    session = Session(config, place, known_data(config)[1])
     model = load_checkpoint(config.ckpt, config.trust)
     task = build_task(config, model, session.data)
     if config.trainer.compile:

@@ -49,6 +49,9 @@ class Solution:
     buffers: dict[str, Tensor]
 
 
+torch.serialization.add_safe_globals([SharedBatch, Solution, Sizes])  # all that one process leaves for another
+
+
 def solve(problem: SharedBatch, sync: bool | None) -> Solution:
     """One forward and backward pass in training mode, float64.
 
@@ -65,12 +68,6 @@ def solve(problem: SharedBatch, sync: bool | None) -> Solution:
     return Solution(y.detach(), gradients, {name: buffer.clone() for name, buffer in model.named_buffers()})
 
 
-def load_plain(path: Path) -> Any:
-    """A problem or solutions that another process has saved; nothing else can be in the file."""
-    with torch.serialization.safe_globals([SharedBatch, Solution, Sizes]):
-        return torch.load(path, weights_only=True)
-
-
 def work(rank: int, folder: str, seconds: int) -> None:
     """Solve this process's share of every case in `folder` and leave the solutions there."""
     torch.set_num_threads(1)
@@ -78,7 +75,7 @@ def work(rank: int, folder: str, seconds: int) -> None:
     dist.init_process_group(
         "gloo", init_method=f"file://{place}/meet", rank=rank, world_size=2, timeout=timedelta(seconds=seconds)
     )
-    problem, cases = load_plain(place / "problem.pt")
+    problem, cases = torch.load(place / "problem.pt", weights_only=True)
     solutions = {}
     for name, (border, sync) in cases.items():
         low, high = (0, border) if rank == 0 else (border, len(problem.inputs))

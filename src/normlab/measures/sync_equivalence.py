@@ -16,7 +16,7 @@ from torch import Tensor
 from normlab.config.measures.dependence import SyncEquivalence
 from normlab.config.schema import RunConfig
 from normlab.folder.place import Place
-from normlab.measures.shares import SharedBatch, Solution, load_plain, solve
+from normlab.measures.shares import SharedBatch, Solution, solve
 from normlab.session.session import Session
 
 PATIENCE = 120  # seconds that the two processes may take, most of which is importing torch
@@ -104,7 +104,7 @@ def in_two_processes(problem: SharedBatch, cases: dict[Any, tuple[int, bool]]) -
             for process in processes:
                 process.kill()
                 process.wait()
-        return tuple(load_plain(Path(folder) / f"{rank}.pt") for rank in range(2))
+        return tuple(torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(2))
 
 
 def _differences(whole: Solution, first: Solution, second: Solution) -> dict[str, float]:

@@ -18,8 +18,9 @@ from filelock import FileLock
 
 from normlab.config.schema import InputError
 from normlab.folder.place import Place
+from normlab.folder.results import remove_folder
 from normlab.folder.resume_points import ResumePoint, damage, forget_points, list_points, newest_intact, return_to
-from normlab.folder.run_folder import RunFolder, remove_folder
+from normlab.folder.run_folder import RunFolder
 from normlab.runs.owner import is_alive, read_owner, this_process, write_owner
 
 # missing   nothing there
