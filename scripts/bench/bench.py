@@ -27,7 +27,7 @@ from pathlib import Path
 
 from bench_loop import loggers, loop
 from bench_runs import decide, launchers, record
-from normlab.folder.run_folder import run_folders
+from normlab.folder.results import run_folders
 
 ROOT = Path(__file__).parents[2]
 FIGURES = ["startup", "loop", "loggers", "lstm", "record", "decide", "launchers"]

@@ -66,7 +66,7 @@ def test_kernel_plain_asks_for_no_compiler(tmp_path):
 DAMAGE = """
 from normlab.kernels import build
 path = build._path(build._compiler())
-path.parent.mkdir(parents=True, exist_ok=True)
+build._make_private(path.parent)
 content = bytearray(path.read_bytes()) if path.exists() else bytearray(b"half a library")
 DAMAGED
 path.unlink(missing_ok=True)
@@ -101,7 +101,7 @@ def test_processes_that_start_at_once_build_it_once(tmp_path):
     answers = [process.communicate(timeout=240) for process in processes]
     assert all(out.split() == ["fused", "fused"] for out, _ in answers)
     assert sum("compiling" in err for _, err in answers) == 1
-    assert len(list((tmp_path / "normlab").glob("*.so"))) == 1
+    assert len(list((tmp_path / "normlab").glob("*/*.so"))) == 1
 
 
 @pytest.mark.slow
@@ -109,7 +109,7 @@ def test_other_flags_are_another_library(tmp_path):
     run("fused", tmp_path)
     out, _ = run("fused", tmp_path, CXXFLAGS="-O1")
     assert out.split() == ["fused", "fused"]
-    assert len(list((tmp_path / "normlab").glob("*.so"))) == 2
+    assert len(list((tmp_path / "normlab").glob("*/*.so"))) == 2
 
 
 @pytest.mark.slow
@@ -121,3 +121,39 @@ def test_narrower_instruction_sets_compute_the_same(tmp_path, flags):
     tests = [str(Path(__file__).with_name("test_kernels.py")), "-k", "twin or differences or bits"]
     done = subprocess.run([sys.executable, "-m", "pytest", *tests], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
+
+
+def library(folder: Path, mode: int) -> str:
+    """The state of a library with a valid checksum, in a folder with these permissions, as `load` finds it."""
+    code = f"""
+import hashlib, os
+from normlab.kernels import build
+path = build._path(build._compiler())
+path.parent.mkdir(parents=True)
+path.write_bytes(b"forged")
+path.with_suffix(".sha256").write_text(hashlib.sha256(b"forged").hexdigest())
+path.parent.chmod({mode})
+try:
+    build._make_private(path.parent)
+    print(build._is_whole(path), oct(path.parent.stat().st_mode & 0o777))
+except build.BuildError as error:
+    print(error)
+"""
+    out, err = start(code, folder).communicate(timeout=60)
+    assert not err
+    return out.strip()
+
+
+def test_a_library_that_others_could_have_put_there_is_built_again(tmp_path):
+    assert library(tmp_path / "open", 0o777) == "False 0o700"
+    assert library(tmp_path / "group", 0o775) == "False 0o700"
+    assert library(tmp_path / "own", 0o755) == "True 0o755"
+
+
+def test_a_folder_that_is_a_link_is_not_used(tmp_path):
+    (tmp_path / "normlab").mkdir()
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "normlab" / f"kernels-{os.getuid()}").symlink_to(tmp_path / "theirs")
+    out, err = run("auto", tmp_path)
+    assert out.split() == ["plain", "plain"]
+    assert "belongs to somebody else" in err

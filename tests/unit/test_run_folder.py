@@ -2,7 +2,8 @@
 
 import pytest
 
-from normlab.folder.run_folder import RunFolder, run_folders
+from normlab.folder.results import run_folders
+from normlab.folder.run_folder import RunFolder
 from normlab.folder.study_folder import StudyFolder, studies_below
 from normlab.sweep.plan import Outcome, outcome_file, read_outcome, write_outcome
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from normlab.commands.parser import Parser
+from normlab.config.errors import one_line
 from normlab.folder.run_folder import runs_folder
 from normlab.runs.clean import Leftover, find_leftovers, remove, sweep_out
 
@@ -58,7 +59,8 @@ def show(kind: str, leftovers: list[Leftover]) -> None:
         return
     print(f"{kind}: {counted(leftovers)}")
     for leftover in leftovers[:LISTED]:
-        print(f"  {size(leftover.size):>9}  {leftover.folder.name}  {(leftover.why.splitlines() or [''])[0][:100]}")
+        why = (leftover.why.splitlines() or [""])[0][:100]
+        print(one_line(f"  {size(leftover.size):>9}  {leftover.folder.name}  {why}"))
     if len(leftovers) > LISTED:
         print(f"  … and {len(leftovers) - LISTED} more")
 

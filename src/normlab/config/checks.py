@@ -15,7 +15,7 @@ import pydantic
 from omegaconf import DictConfig, OmegaConf
 
 from normlab.config.components import check_single, check_sites, checked_options, kind_of, lower, shown
-from normlab.config.cores import usable_cores
+from normlab.config.cores import memory_of_machine, usable_cores
 from normlab.config.errors import InputError
 from normlab.config.schema import RunConfig, TaskConfig
 from normlab.config.signature import Signature
@@ -64,7 +64,7 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
     _check_batch(config, model)
     _check_trainer(config)
     _check_measure(config, model)
-    _check_size(config)
+    check_size(config)
     _check_folder("output", config.output)
     _check_folder("cache", config.cache)
     return config
@@ -101,8 +101,8 @@ def _check_command(config: RunConfig, overrides: Sequence[str], launcher: str | 
             raise InputError(
                 f"{own[0]}: measure={name} takes norm, model, task and seed from the checkpoint; leave this option out"
             )
-    elif config.ckpt is not None:
-        raise InputError("ckpt=... works only with measure=evaluate")
+    elif config.ckpt is not None or config.trust:
+        raise InputError(f"{'trust' if config.ckpt is None else 'ckpt'}=... works only with measure=evaluate")
     if launcher not in (None, "slurm") and config.trainer.devices * config.trainer.nodes > 1:
         raise InputError(
             f"runs with several processes don't work with launcher={launcher}, "
@@ -176,7 +176,7 @@ def _check_measure(config: RunConfig, model: Signature) -> None:
     measure.check(config, model)
 
 
-def _check_size(config: RunConfig) -> None:
+def check_size(config: RunConfig) -> None:
     """Can the model's weights be held and be built in time? A lower bound, from the sizes that models share."""
     sizes = {name: config.model.get(name) for name in ("width", "layers", "depth", "stages")}
     known = {name: value for name, value in sizes.items() if isinstance(value, int)}
@@ -186,7 +186,7 @@ def _check_size(config: RunConfig) -> None:
     width = known.get("width", 0)
     # every layer holds a square matrix of weights; float32, with gradients
     needed = 8 * width**2 * known.get("layers", known.get("depth", 1))
-    memory = _memory()
+    memory = memory_of_machine()
     if memory and needed > memory:
         raise InputError(
             f"model.width={width}: its weights and their gradients alone take {needed / 1e9:,.0f} GB, and this machine "
@@ -195,14 +195,6 @@ def _check_size(config: RunConfig) -> None:
 
 
 _MOST_LAYERS = 10_000
-
-
-def _memory() -> int:
-    """Bytes of this machine's memory; 0 where the system doesn't say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 0
 
 
 def _check_folder(key: str, folder: str) -> None:

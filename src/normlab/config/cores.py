@@ -27,3 +27,11 @@ def _quota(cgroup: Path) -> float:
         return float(quota) / float(period) if float(quota) > 0 else 1e9
     except (OSError, ValueError, ZeroDivisionError):  # `max`, or none
         return 1e9
+
+
+def memory_of_machine() -> int:
+    """Bytes of this machine's memory; 0 where the system doesn't say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 0

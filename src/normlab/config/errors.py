@@ -9,5 +9,9 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        line = " ".join(message.split("\n"))
-        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))
+        super().__init__(one_line(message))
+
+
+def one_line(text: str) -> str:
+    """The text in one line; what a terminal could take for a command is escaped, as names of files may hold it."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split("\n")))

@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     PositiveFloat,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -45,13 +46,13 @@ class Sizes:
     """
 
     kind: Literal["images", "features", "tokens"]
-    shape: tuple[int, ...]
-    outputs: int
-    vocabulary: int | None = None
-    positions: int | None = None
+    shape: tuple[Count, ...]
+    outputs: Count
+    vocabulary: Count | None = None
+    positions: Count | None = None
     causal: bool = False
-    shortest: int | None = None
-    examples: int | None = None
+    shortest: Count | None = None
+    examples: Annotated[int, Field(gt=0, lt=2**63)] | None = None
 
 
 class Hub(Strict):
@@ -244,6 +245,7 @@ class RunConfig(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     test: bool  # read the test split too, at the end
     ckpt: str | None  # measure=evaluate: the checkpoint to test
+    trust: list[str] = Field(default_factory=list)  # modules outside normlab that it may name
     output: str  # folder of all results
     cache: str  # folder of materialised data
     rerun: bool  # repeat a finished run; the old one is kept
@@ -254,6 +256,13 @@ class RunConfig(Strict):
     # set by a study: finding:NAME and arm:NAME of all that this run is evidence for
     serves: list[str] = Field(default_factory=list)
     debug: bool  # show tracebacks of input errors
+
+    @field_validator("norm", "model")
+    @classmethod
+    def _named(cls, node: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if not isinstance(node.get("_target_"), str):
+            raise InputError(f"{info.field_name} has no _target_: choose one with {info.field_name}=NAME")
+        return node
 
     @field_validator("on_error")
     @classmethod
@@ -282,4 +291,4 @@ class RunConfig(Strict):
 
 def component_name(node: dict[str, Any]) -> str:
     """`{"_target_": "normlab.norms.layer.LayerNorm"}` → `"layer"`."""
-    return str(node["_target_"]).split(".")[-2]
+    return str(node["_target_"]).rpartition(".")[0].rpartition(".")[2]

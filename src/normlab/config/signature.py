@@ -8,7 +8,6 @@ inherits from are read too, whatever module they are in.
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
 import typing
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from typing import Any
 import pydantic.types
 
 from normlab.config.errors import InputError
+from normlab.config.modules import find_module
 
 _NAMES: dict[str, Any] = {
     "__builtins__": {kind.__name__: kind for kind in (int, float, bool, str, list, tuple, dict)},
@@ -149,10 +149,7 @@ class _Source:
 
 def _source(module: str, target: str) -> _Source:
     """The source of a module that a config names."""
-    try:
-        spec = importlib.util.find_spec(module) if module else None
-    except Exception:  # a parent package that can't be imported, or a name that can't be one
-        spec = None
+    spec = find_module(module)
     if spec is None or spec.origin is None:
         raise InputError(f"_target_ {target}: there is no module {module or target!r}")
     if not spec.origin.endswith(".py"):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normlab.config.schema import InputError, TaskConfig
+from normlab.config.schema import InputError, Sizes, TaskConfig
 from normlab.data import text
 from normlab.data.text import Vocabulary
 
@@ -73,6 +73,34 @@ class Fitted:
             raise InputError(
                 f"the record of the classes, vocabulary and statistics of the training data is damaged ({error!r:.100})"
             ) from None
+
+    def check(self, task: TaskConfig, sizes: Sizes) -> None:
+        """Does it go with a task, and with a model for data of these sizes?
+
+        Raises:
+            InputError: it does not.
+        """
+        if task.goal == "classification" and len(self.classes or ()) != sizes.outputs:
+            raise InputError(f"it records {len(self.classes or ())} classes, and its model has {sizes.outputs} outputs")
+        if not task.shows_images:
+            if len(self.vocabulary or ()) != sizes.vocabulary or (task.goal != "classification") != sizes.causal:
+                raise InputError(f"its vocabulary is not that of its model, of {sizes.vocabulary} token ids")
+            if task.view == "subwords":
+                text.check_tokenizer(self.tokenizer, sizes.vocabulary)
+            return
+        for name in ("mean", "std"):
+            if name not in self.arrays or not _spreads(self.arrays[name].shape, sizes.shape):
+                raise InputError(f"its record of the pixels' {name} does not fit examples of shape {list(sizes.shape)}")
+        order = self.arrays.get("permutation")
+        if order is not None and not np.array_equal(np.sort(order.ravel()), np.arange(order.size)):
+            raise InputError("its order of the pixels is no permutation")
+
+
+def _spreads(shape: tuple[int, ...], over: tuple[int, ...]) -> bool:
+    try:
+        return np.broadcast_shapes(shape, over) == over
+    except ValueError:
+        return False
 
 
 def _listed(values: tuple[Any, ...] | None) -> list[Any] | None:

@@ -137,6 +137,22 @@ def fit_subwords(texts: Sequence[str], limit: int) -> tuple[Vocabulary, str]:
     return Vocabulary(tuple(sorted(ids, key=ids.__getitem__))), tokenizer.to_str()
 
 
+def check_tokenizer(tokenizer: str | None, ids: int) -> None:
+    """Is it a tokenizer as JSON, with so many token ids at most?
+
+    Raises:
+        InputError: it is not.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        known = Tokenizer.from_str(str(tokenizer)).get_vocab()
+    except Exception:  # the library raises errors of no narrower kind
+        raise InputError("its tokenizer is none") from None
+    if max(known.values(), default=0) >= ids:
+        raise InputError(f"its tokenizer has other token ids than its model, of {ids}")
+
+
 def subword_encoder(tokenizer: str) -> Encoder:
     """Text → ids, by a tokenizer as JSON."""
     from tokenizers import Tokenizer

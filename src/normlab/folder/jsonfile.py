@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from normlab.folder.files import read_regular
+
 
 def write_json(path: Path, values: dict[str, Any], *, durable: bool = True) -> None:
     """Write `values` so that a reader sees the old file or the new one, never a part.
@@ -32,7 +34,7 @@ def write_json(path: Path, values: dict[str, Any], *, durable: bool = True) -> N
 def read_json(path: Path) -> dict[str, Any]:
     """The values in a JSON file; empty if there is none or it is damaged."""
     try:
-        return parse_json(path.read_bytes())
+        return parse_json(read_regular(path))
     except (OSError, ValueError):
         return {}
 

@@ -3,7 +3,8 @@
 <output>/runs/<id>/
     owner            while a process works on the run: which one
     config.json      the whole config
-    status.json      state (running, finished, failed, stopped), attempt, times, code, torch; the cause of a failure
+    status.json      state (running, finished, failed, stopped), attempt, times, code, torch, SHA-256 of the other
+                     files; the cause of a failure
     progress.json    while it trains: step and steps
     summary.json     the flat result
     provenance.json  what it was made with
@@ -21,15 +22,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from normlab.folder.files import read_regular
 from normlab.folder.jsonfile import parse_json, read_json, write_json
-from normlab.folder.typed import Progress, Status, typed
+from normlab.folder.typed import Progress, Status, parse_config, typed
 
 
 class Rows(NamedTuple):
@@ -51,7 +50,7 @@ class RunFolder:
 
     @classmethod
     def at(cls, output: Path, run_id: str) -> RunFolder:
-        """The folder of a run below the folder of all results."""
+        """A run's below the folder of all results."""
         return cls(runs_folder(output) / run_id)
 
     @property
@@ -67,12 +66,20 @@ class RunFolder:
         return self.folder / "config.json"
 
     def read_config(self) -> dict[str, Any]:
-        """The config as it was written, unchecked."""
-        return read_json(self.config_file)
+        """The config, in which what all versions have in common has its type."""
+        return parse_config(self.config_content())
 
-    def write_config(self, values: dict[str, Any]) -> None:
-        """Record the whole config."""
+    def config_content(self) -> bytes:
+        """The same, not yet parsed."""
+        try:
+            return read_regular(self.config_file)
+        except OSError:
+            return b""
+
+    def write_config(self, values: dict[str, Any]) -> str:
+        """Record the whole config; its SHA-256, which the status keeps."""
         write_json(self.config_file, values)
+        return hashlib.sha256(self.config_content()).hexdigest()
 
     # how far it has come
 
@@ -150,7 +157,7 @@ class RunFolder:
         """The result, compared with the SHA-256 that the status has of it, and what is wrong with it, if anything."""
         name = self._summary.name
         try:
-            content = self._summary.read_bytes()
+            content = read_regular(self._summary)
         except FileNotFoundError:
             return {}, f"{name} is missing"
         except OSError as error:
@@ -161,6 +168,14 @@ class RunFolder:
             return parse_json(content), ""
         except ValueError as error:
             return {}, f"{name} can't be read: {error}"
+
+    def changed(self, status: dict[str, Any]) -> str:
+        """Which other file of a finished run is not what the status has the SHA-256 of, if it has; empty if none."""
+        if "config" in status and hashlib.sha256(self.config_content()).hexdigest() != status["config"]:
+            return f"{self.config_file.name} is not what the run wrote"
+        if "rows" in status and self.hash_rows() != status["rows"]:
+            return f"{self._metrics.name} is not what the run wrote"
+        return ""
 
     @property
     def provenance_file(self) -> Path:
@@ -202,19 +217,21 @@ class RunFolder:
 
     def keep_rows(self, count: int) -> None:
         """Drop all rows after the first `count`: a resumed run repeats those that were logged later."""
+        if self._metrics.is_symlink():  # what it leads to is no file of the run
+            self._metrics.unlink()
         if self._metrics.exists():
             with self._metrics.open("rb+") as file:
                 for _ in range(count):
                     file.readline()
                 file.truncate()
 
-    def hash_rows(self, count: int) -> str:
-        """SHA-256 of the first `count` rows, as they were logged."""
+    def hash_rows(self, count: int | None = None) -> str:
+        """SHA-256 of the first `count` rows, as they were logged; None: of all."""
         return hashlib.sha256(b"".join(self._lines()[:count])).hexdigest()
 
     def _lines(self) -> list[bytes]:
         try:
-            return self._metrics.read_bytes().splitlines(keepends=True)
+            return [] if self._metrics.is_symlink() else read_regular(self._metrics).splitlines(keepends=True)
         except OSError:
             return []
 
@@ -271,25 +288,6 @@ class RunFolder:
             part.unlink(missing_ok=True)
 
 
-def remove_folder(folder: Path) -> None:
-    """Remove a folder with all that is in it; of a link to one, only the link."""
-    if folder.is_symlink():
-        folder.unlink()
-    else:
-        shutil.rmtree(folder)
-
-
 def runs_folder(output: Path) -> Path:
     """The folder of all runs below the folder of all results."""
     return output / "runs"
-
-
-def run_folders(output: Path) -> Iterator[RunFolder]:
-    """Every run below the folder of all results, by name, with those that were set aside."""
-    try:
-        with os.scandir(runs_folder(output)) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for name in names:
-        yield RunFolder.at(output, name)

@@ -12,6 +12,8 @@ import io
 from pathlib import Path
 from typing import Literal
 
+from normlab.folder.files import read_regular
+
 _TAG = b"normlab sha256 "
 _DIGITS = 64
 _END = b"PK\5\6"  # begins the archive's last record, of 22 bytes and the comment
@@ -42,6 +44,6 @@ def state_of(content: bytes) -> State:
 def is_whole(path: Path) -> bool:
     """Is the file there, and as it was sealed?"""
     try:
-        return state_of(path.read_bytes()) == "whole"
+        return state_of(read_regular(path)) == "whole"
     except OSError:
         return False

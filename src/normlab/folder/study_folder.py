@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.folder.study_table import read_rows, write_rows
+from normlab.folder.typed import Looks, Shown, typed
 
 
 class Curves(NamedTuple):
@@ -132,14 +133,15 @@ class StudyFolder:
         return read_json(self.verdicts_file)
 
     def read_verdicts(self) -> list[dict[str, Any]]:
-        """Each finding's verdict, unchecked."""
+        """Each finding's verdict, unchecked but for the finding's name."""
         verdicts = self.read_judged().get("verdicts", [])
-        return verdicts if isinstance(verdicts, list) else []
+        known = verdicts if isinstance(verdicts, list) else []
+        return [verdict for verdict in known if isinstance(verdict, dict) and isinstance(verdict.get("finding"), str)]
 
     def read_looks(self) -> dict[str, list[dict[str, Any]]]:
-        """The looks that each finding had before."""
-        looks = read_json(self.verdicts_file).get("looks", {})
-        return looks if isinstance(looks, dict) else {}
+        """The looks that each finding had before; empty if one of them is damaged."""
+        looks: dict[str, list[dict[str, Any]]] = typed(self.read_judged(), Looks).get("looks", {})
+        return looks
 
     def write_verdicts(self, verdicts: list[dict[str, Any]], looks: dict[str, list[dict[str, Any]]]) -> None:
         """Replace the verdicts and the looks."""
@@ -184,7 +186,7 @@ class StudyFolder:
 
     def read_shown(self) -> dict[str, Any]:
         """What W&B shows of the study: logger and study."""
-        return read_json(self._shown)
+        return typed(read_json(self._shown), Shown)
 
     def write_shown(self, values: dict[str, Any]) -> None:
         """Record what W&B shows of the study."""

@@ -1,8 +1,9 @@
 """Compiles this room's C++ once and loads it: python -m normlab.kernels.build. Imports no torch by itself.
 
 The library is stored in the user's cache folder under a hash of its source, flags, compiler, CPU and torch version, so
-that a change of any of them rebuilds it. Its checksum is stored too, and a damaged library is rebuilt. Processes
-that start at once build it once: the others wait.
+that a change of any of them rebuilds it. Its checksum is stored too, and a damaged library is rebuilt. Loading it runs
+its code, so it is stored in a folder that only the user can write to. Processes that start at once build it once: the
+others wait.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -50,8 +53,8 @@ def _load() -> ctypes.CDLL | BuildError:
     try:
         compiler = _compiler()
         path = _path(compiler)
+        _make_private(path.parent)
         if not _is_whole(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_suffix(".lock")):
                 if not _is_whole(path):
                     _compile(compiler, path)
@@ -91,7 +94,25 @@ def _path(compiler: list[str]) -> Path:
     answer = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=False).stdout
     digest.update("\n".join([*_flags(), answer, _cpu(), version("torch")]).encode())
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return folder / "normlab" / f"lstm-{digest.hexdigest()[:16]}.so"
+    return folder / "normlab" / f"kernels-{os.getuid()}" / f"lstm-{digest.hexdigest()[:16]}.so"
+
+
+def _make_private(folder: Path) -> None:
+    """A folder that only the user can write to; what others may have left there goes.
+
+    Raises:
+        BuildError: it belongs to somebody else.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise BuildError(f"{folder} belongs to somebody else, who could change what is loaded from it: remove it")
+    if found.st_mode & 0o022:
+        folder.chmod(0o700)
+        for path in folder.iterdir():
+            path.unlink()
 
 
 def _cpu() -> str:

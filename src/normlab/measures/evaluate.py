@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 from normlab.config.schema import InputError, RunConfig
-from normlab.data.fitted import Fitted
 from normlab.data.store import Prepared
 from normlab.data.store import prepare as prepare_data
 from normlab.folder.place import Place
-from normlab.models.checkpoint import load_checkpoint, read_checkpoint, recorded, recorded_data
+from normlab.models.checkpoint import load_checkpoint, read_checkpoint, recorded
+from normlab.session.known import known_data
 from normlab.session.session import Session
 from normlab.session.task import build_task
 from normlab.session.trainer import batches_of, build_trainer
@@ -30,7 +30,7 @@ SPLITS = ("validation", "test")
 def recall(config: RunConfig) -> RunConfig:
     """`config` with the norm, model, task, optimiser and seed that the checkpoint was made with."""
     assert config.ckpt is not None
-    made, _ = recorded(read_checkpoint(config.ckpt))
+    made, _ = recorded(read_checkpoint(config.ckpt), config.ckpt, config.trust)
     moved = {"path": config.task.path, "source": "path"} if config.task.path else {}
     task = made.task.model_copy(update=moved)
     return config.model_copy(
@@ -44,19 +44,14 @@ def data_of(config: RunConfig) -> Prepared:
     Raises:
         InputError: the checkpoint or its data are gone, or the data don't fit it.
     """
-    known = _known(config)
+    known, fitted = known_data(config)
     task = config.task
     if task.source == "path" and not task.place.exists():
         raise InputError(f"the data of {config.ckpt} are no longer at {task.path}: set task.path to where they are now")
-    prepared = prepare_data(task, Path(config.cache), Fitted.read(known["fitted"]))
+    prepared = prepare_data(task, Path(config.cache), fitted)
     prints = {split: prepared.prints[split] for split in SPLITS if split in prepared.prints}
     content = hashlib.sha256(json.dumps(prints, sort_keys=True).encode()).hexdigest()
     return replace(prepared, fingerprint=content, notes=(*prepared.notes, *_changes(prepared, known)))
-
-
-def _known(config: RunConfig) -> dict[str, Any]:
-    assert config.ckpt is not None
-    return recorded_data(read_checkpoint(config.ckpt), config.ckpt)
 
 
 def _changes(prepared: Prepared, known: dict[str, Any]) -> list[str]:
@@ -88,7 +83,8 @@ def _sizes(split: str, counts: dict[str, int], known: dict[str, Any]) -> str:
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     """Validation and test metrics of the checkpoint's weights. `config` holds the checkpoint's own choices."""
     assert config.ckpt is not None
-    session, model = Session(config, place, Fitted.read(_known(config)["fitted"])), load_checkpoint(config.ckpt)
+    session = Session(config, place, known_data(config)[1])
+    model = load_checkpoint(config.ckpt, config.trust)
     task = build_task(config, model, session.data)
     if config.trainer.compile:
         task.run_compiled()

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from normlab.config.measures.training import Lengths
 from normlab.config.schema import InputError, RunConfig
 from normlab.config.signature import read
+from normlab.config.trust import named_modules
 from normlab.data.batch import Batch
 from normlab.data.load import Data
 from normlab.data.splits import Windows
@@ -82,7 +83,8 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
             )
     summary = training.train(session)
     trained = summary.get("validation/loss") is not None
-    model = load_checkpoint(place.best).to(session.device) if trained else None
+    own = named_modules(config.norm, config.model)
+    model = load_checkpoint(place.best, own).to(session.device) if trained else None
     for name in names:
         rate = _tokens_per_character(session.data, name)
         for length in options.lengths:

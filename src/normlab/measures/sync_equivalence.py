@@ -104,7 +104,7 @@ def in_two_processes(problem: SharedBatch, cases: dict[Any, tuple[int, bool]]) -
             for process in processes:
                 process.kill()
                 process.wait()
-        return tuple(torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(2))
+        return tuple(torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(2))
 
 
 def _differences(whole: Solution, first: Solution, second: Solution) -> dict[str, float]:

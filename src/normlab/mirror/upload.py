@@ -22,7 +22,8 @@ import pydantic
 
 from normlab.config.schema import InputError, RunConfig, WandbConfig
 from normlab.folder.place import Place
-from normlab.folder.run_folder import RunFolder, run_folders
+from normlab.folder.results import run_folders
+from normlab.folder.run_folder import RunFolder
 from normlab.folder.study_folder import studies_below
 from normlab.mirror.wandb_begin import note_address, one_line
 from normlab.mirror.wandb_study import show_again
@@ -241,10 +242,13 @@ def _complete(fragment: Fragment) -> Upload:
 
     folder = RunFolder(fragment.folder)
     try:
-        config = RunConfig.model_validate_json(folder.config_file.read_bytes(), strict=True)
-    except (pydantic.ValidationError, OSError):
+        config = RunConfig.model_validate_json(folder.config_content(), strict=True)
+    except pydantic.ValidationError:
         return Upload(fragment, "failed", "config.json is from another version")
-    attempt = int(folder.read_status().get("attempt", 1))
+    status = folder.read_status()
+    if changed := folder.changed(status):
+        return Upload(fragment, "failed", changed)
+    attempt = int(status.get("attempt", 1))
     place = Place(folder.folder, folder.folder.name.partition(".")[0], attempt)
     rows, problem = folder.read_rows()
     if problem:

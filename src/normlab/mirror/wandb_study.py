@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from normlab.config.schema import WandbConfig
 from normlab.folder.study_folder import StudyFolder
 from normlab.mirror.wandb_access import is_online
@@ -74,5 +76,10 @@ def show_study(options: WandbConfig, folder: Path, study: StudyTable) -> bool:
 def show_again(folder: Path) -> bool:
     """Show what is kept in a study's folder, online."""
     kept = StudyFolder(folder).read_shown()
-    options = WandbConfig.model_validate(kept["logger"]["wandb"])
-    return show_study(options.model_copy(update={"mode": "online"}), folder, StudyTable(**kept["study"]))
+    try:
+        options = WandbConfig.model_validate(kept["logger"]["wandb"])
+        study = TypeAdapter(StudyTable).validate_python(kept["study"])
+    except (ValueError, LookupError, TypeError):
+        warn(f"what {folder} keeps of its study is damaged, and not shown")
+        return False
+    return show_study(options.model_copy(update={"mode": "online"}), folder, study)

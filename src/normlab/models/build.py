@@ -9,6 +9,7 @@ from typing import Any
 from normlab.config.schema import InputError, Sizes, component_name
 from normlab.models.base import Model
 from normlab.models.statistics import check_statistics
+from normlab.norms.base import Norm
 
 
 def build_model(norm: dict[str, Any], model: dict[str, Any], sizes: Sizes) -> Model:
@@ -27,20 +28,29 @@ def build_model(norm: dict[str, Any], model: dict[str, Any], sizes: Sizes) -> Mo
 
 def assemble(norm: dict[str, Any], model: dict[str, Any], sizes: Sizes) -> Model:
     """The same for a model that has been trained already, whatever the data are now."""
-    built = factory(model)(factory(norm), sizes)
-    if not isinstance(built, Model):
-        name = type(built).__name__
-        raise InputError(f"model={component_name(model)}: {name} must subclass normlab.models.base.Model: {_RECIPE}")
+    built: Model = factory(model, Model)(factory(norm), sizes)
     return built
 
 
-_RECIPE = "class MyModel(Model), with __init__(self, norm, sizes, *, width=64) and forward(self, inputs, mask=None)"
+_RECIPES = {
+    Model: "class MyModel(Model), with __init__(self, norm, sizes, *, width=64) and forward(self, inputs, mask=None)",
+    Norm: "class MyNorm(Norm)",
+}
 
 
-def factory(node: dict[str, Any]) -> partial[Any]:
-    """The class that a node of the config names, with its options chosen."""
+def factory(node: dict[str, Any], contract: type[Model | Norm] = Norm) -> partial[Any]:
+    """The class that a node of the config names, with its options chosen.
+
+    Raises:
+        InputError: it is not a class that keeps the contract; nothing has been called.
+    """
     # the same as hydra.utils.instantiate of a partial, where Hydra is not installed; `defaults` stands in a file that
     # was read without composing it, and is no option
     module, _, name = node["_target_"].rpartition(".")
+    found = getattr(importlib.import_module(module), name)
+    if not (isinstance(found, type) and issubclass(found, contract)):
+        base = f"{contract.__module__}.{contract.__name__}"
+        group = contract.__name__.lower()
+        raise InputError(f"{group}={component_name(node)}: {name} must subclass {base}: {_RECIPES[contract]}")
     options = {key: value for key, value in node.items() if key not in ("_target_", "_partial_", "defaults")}
-    return partial(getattr(importlib.import_module(module), name), **options)
+    return partial(found, **options)

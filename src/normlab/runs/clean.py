@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from normlab.folder.results import remove_folder
 from normlab.folder.resume_points import newest_intact
-from normlab.folder.run_folder import RunFolder, remove_folder, runs_folder
+from normlab.folder.run_folder import RunFolder, runs_folder
 from normlab.runs.records import Record, is_aside, read_record, read_records, set_aside
 from normlab.runs.store import all_claims
 

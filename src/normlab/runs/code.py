@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from normlab.config.modules import module_file
 from normlab.config.schema import RunConfig
 
 PACKAGE = Path(__file__).parents[1]
@@ -85,11 +85,8 @@ def _own(name: str) -> list[Path]:
     """The file of a module outside normlab, as that of a user's own norm; none where there is no such module."""
     if name.partition(".")[0] == "normlab":
         return []
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        return []
-    return [Path(spec.origin)] if spec and spec.origin and spec.origin.endswith(".py") else []
+    file = module_file(name)
+    return [Path(file)] if file else []
 
 
 def _beside(path: Path, name: str) -> list[Path]:

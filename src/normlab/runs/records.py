@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,8 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from normlab.config.schema import component_name
-from normlab.folder.run_folder import RunFolder, run_folders
+from normlab.folder.results import run_folders
+from normlab.folder.run_folder import RunFolder
+from normlab.folder.typed import parse_config
 from normlab.runs.code import code_of
 from normlab.runs.store import Found, look
 
@@ -63,10 +63,7 @@ def read_records(output: Path) -> Iterator[Record]:
 def read_record(folder: Path, cells: dict[bytes, Cell] | None = None, code: Callable[..., str] = code_of) -> Record:
     """The run in a folder, compared with the present code; `cells` holds those that were read before."""
     cells = {} if cells is None else cells
-    try:
-        content = RunFolder(folder).config_file.read_bytes()
-    except OSError:
-        content = b""
+    content = RunFolder(folder).config_content()
     seed = _SEED.search(content)
     shared = content[: seed.start()] + content[seed.end() :] if seed else b""
     if shared not in cells:
@@ -79,15 +76,14 @@ def read_record(folder: Path, cells: dict[bytes, Cell] | None = None, code: Call
 
 
 def _cell(content: bytes, code: Callable[..., str]) -> Cell:
-    try:
-        config = json.loads(content)
-        classes = (config["norm"], config["model"], config["measure"].get("against"))
-        present = code(config["measure"]["name"], *(node["_target_"] for node in classes if node))
-        named = component_name(config["norm"]), component_name(config["model"]), config["task"]["name"]
-        whole = all(named) and isinstance(config["optim"], dict) and isinstance(config["trainer"], dict)
-    except (ValueError, LookupError, TypeError, AttributeError):
+    config = parse_config(content)
+    if not config:
         return Cell()
-    return Cell(config, present) if whole else Cell()
+    classes = (config["norm"], config["model"], config["measure"].get("against"))
+    try:
+        return Cell(config, code(config["measure"]["name"], *(node["_target_"] for node in classes if node)))
+    except (SyntaxError, ValueError, OSError, RecursionError):  # of the user's own module, or a name of no module
+        return Cell(config)
 
 
 def set_aside(output: Path) -> list[Path]:

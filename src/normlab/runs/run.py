@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from normlab.config.errors import one_line
 from normlab.config.schema import InputError, RunConfig
 from normlab.data.store import Prepared, prepare
 from normlab.folder.place import Place
@@ -116,7 +117,7 @@ def _done(config: RunConfig) -> Done:
     owned, note = claim(output, name, code, config.model_dump(mode="json"), repeat=config.rerun)
     for line in (note, *prepared.notes) if config.trainer.progress else prepared.notes:
         if line:
-            print(line, flush=True)
+            print(one_line(line), flush=True)
     return Done(_recorded(owned, config, data), folder, True, note)
 
 

@@ -18,8 +18,9 @@ from filelock import FileLock
 
 from normlab.config.schema import InputError
 from normlab.folder.place import Place
+from normlab.folder.results import remove_folder
 from normlab.folder.resume_points import ResumePoint, damage, forget_points, list_points, newest_intact, return_to
-from normlab.folder.run_folder import RunFolder, remove_folder
+from normlab.folder.run_folder import RunFolder
 from normlab.runs.owner import is_alive, read_owner, this_process, write_owner
 
 # missing   nothing there
@@ -69,7 +70,7 @@ def look(folder: Path, code: str) -> Found:
         return Found("damaged", status, {}, "status.json has no state")
     if status["state"] == "finished":
         summary, problem = run.checked_summary(status.get("summary"))
-        if problem:
+        if problem := problem or run.changed(status):
             return Found("damaged", status, {}, problem)
         known = status.get("code") == code or code in status.get("accepted", [])
         return Found("finished" if known else "stale", status, summary)
@@ -94,11 +95,12 @@ class Run:
     place: Place
     code: str
     started: str
+    config: str  # SHA-256 of config.json
     replaced: Path | None = None  # the earlier attempt, set aside
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Record the result and let go."""
-        self._status("finished", summary=self.place.write_summary(summary))
+        self._status("finished", summary=self.place.write_summary(summary), rows=self.place.hash_rows())
         _clear(self.place)
 
     def fail(self, state: str, cause: str) -> None:
@@ -120,6 +122,7 @@ class Run:
             "code": self.code,
             "torch": _torch(),
             "started": self.started,
+            "config": self.config,
         }
         if state != "running":
             status["ended"] = _now()
@@ -174,8 +177,8 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
             attempt += 1
         folder.mkdir(parents=True, exist_ok=True)
         write_owner(folder, this_process(point.file if point else None))
-    run = Run(Place(folder, run_id, attempt, point), code, _now(), replaced)
-    run.place.write_config(config)
+    place = Place(folder, run_id, attempt, point)
+    run = Run(place, code, _now(), place.write_config(config), replaced)
     run._status("running")
     return run, note
 

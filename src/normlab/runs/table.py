@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from normlab.config.errors import one_line
 from normlab.config.schema import InputError, component_name
 from normlab.folder.run_folder import RunFolder, runs_folder
 from normlab.runs.records import Cell, Record, read_records
@@ -97,7 +98,7 @@ def _rows(output: Path, unfinished: bool, tell: Callable[[str], None]) -> list[d
     for record in read_records(output):
         read += 1
         if record.found.state == "damaged":
-            tell(f"left out: {record.folder} is damaged: {record.found.why}")
+            tell(one_line(f"left out: {record.folder} is damaged: {record.found.why}"))
         elif unfinished or record.found.state in ("finished", "stale"):
             rows.append(_row(record, options(record.cell)))
         else:
@@ -139,10 +140,13 @@ def _options(cell: Cell) -> dict[str, Any]:
 
 def _flatten(prefix: str, values: dict[str, Any], options: dict[str, Any]) -> None:
     for name, value in values.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and prefix.count(".") < _DEEPEST:
             _flatten(f"{prefix}{name}.", value, options)
         elif name[0] != "_":  # what Hydra needs to build it
-            options[prefix + name] = json.dumps(value) if isinstance(value, list) else value
+            options[prefix + name] = json.dumps(value) if isinstance(value, list | dict) else value
+
+
+_DEEPEST = 8  # levels of options; a config has three
 
 
 def _torch(record: Record) -> str | None:
@@ -283,10 +287,10 @@ def markdown(frame: DataFrame) -> str:
     text = [number for number, kind in enumerate(frame.dtypes) if kind in ("str", "object")]  # also codes like 12e4
     if frame.empty:
         return tabulate([], list(frame.columns), "github")  # it knows no columns to spare where there are no rows
-    cells = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
-    table: str = tabulate(
-        cells, list(frame.columns), "github", floatfmt=".4g", missingval="", disable_numparse=text or False
-    )
+    rows = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
+    cells = [[one_line(value) if isinstance(value, str) else value for value in row] for row in rows]
+    names = [one_line(name) for name in frame.columns]
+    table: str = tabulate(cells, names, "github", floatfmt=".4g", missingval="", disable_numparse=text or False)
     return table
 
 

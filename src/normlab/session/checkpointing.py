@@ -17,7 +17,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from normlab.config.schema import InputError
 from normlab.folder.run_folder import RunFolder
 from normlab.folder.seal import seal
-from normlab.models.checkpoint import read_checkpoint
+from normlab.models.checkpoint import put_weights, read_checkpoint, state_of_task
 from normlab.session.validation_curve import ValidationCurve
 from normlab.tasks.task import Task
 
@@ -76,9 +76,9 @@ def load_best(folder: RunFolder, curve: ValidationCurve, task: Task) -> None:
         InputError: the checkpoint is missing or damaged, or of another step.
     """
     best, checkpoint = curve.best(task), read_checkpoint(folder.best)
-    if best is None or checkpoint["global_step"] != best["step"]:
+    if best is None or checkpoint.get("global_step") != best["step"]:
         raise InputError(
-            f"{folder.best} is of step {checkpoint['global_step']}, but the best validation was at step "
+            f"{folder.best} is of step {checkpoint.get('global_step')}, but the best validation was at step "
             f"{best['step'] if best else 'none'}: repeat the run with rerun=true"
         )
-    task.load_state_dict(checkpoint["state_dict"])
+    put_weights(task, state_of_task(checkpoint, folder.best), folder.best)

@@ -11,8 +11,10 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping
 from rich.console import Console
 
+from normlab.config.schema import InputError
 from normlab.mirror.progress import Bar, Heartbeat
 from normlab.session.checkpointing import KeepBest, load_best
+from normlab.session.resumable import check_point, unusable
 from normlab.session.resumption import Noise, Resumption
 from normlab.session.session import Session
 from normlab.session.trainer import batches_of, build_trainer
@@ -33,6 +35,7 @@ class Fit:
 
     Attributes:
         log, curve: what training and validations have logged.
+        callbacks: of all kinds.
         trainer: Lightning's.
         resumption: saves it, and knows which conditions changed where it was resumed.
         seconds: that `run` has taken.
@@ -52,8 +55,8 @@ class Fit:
         if options.compile:
             task.run_compiled()
         self.resumption = Resumption(session.place, session.loggers.record, options, self.curve)
-        callbacks = [self.log, *probes, self.curve, *self._keepers(), *self._drivers()]
-        self.trainer = build_trainer(session.config, session.place, session.loggers.all, callbacks)
+        self.callbacks = [self.log, *probes, self.curve, *self._keepers(), *self._drivers()]
+        self.trainer = build_trainer(session.config, session.place, session.loggers.all, self.callbacks)
 
     def run(self) -> None:
         """Train, from the beginning or from where an interrupted run can resume.
@@ -67,10 +70,11 @@ class Fit:
         if (epoch := self._epoch(len(batches))) < len(batches):
             # the epoch ends with the run, so that its validations spread over what is trained
             self.trainer.limit_train_batches = epoch
-        with self._closed_when_stopped():
-            self.trainer.fit(
-                self.task, batches, validation, ckpt_path=self.session.place.resume_checkpoint, weights_only=True
-            )
+        place = self.session.place
+        if place.resume is not None:
+            check_point(place, self.session.config, self.task, self.callbacks)
+        with self._closed_when_stopped(), self._restored():
+            self.trainer.fit(self.task, batches, validation, ckpt_path=place.resume_checkpoint, weights_only=True)
         stop_request().hold("finishing the run because its last step is done")
         if not self.task.diverged:
             if self.curve.last_step != self.trainer.global_step:
@@ -129,6 +133,19 @@ class Fit:
             self.resumption,
         ]
         return [*drivers, Bar(Console(), self.task.metric)] if config.trainer.progress else drivers
+
+    @contextmanager
+    def _restored(self) -> Iterator[None]:
+        """What goes wrong before the first step that was resumed, the resume point is to blame for."""
+        try:
+            yield
+        except InputError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if self.session.place.resume is None or self.resumption.trains:
+                raise
+            why = (str(error).splitlines() or [""])[0][:100]
+            raise unusable(self.session.place, f"{type(error).__name__} {why}".strip()) from error
 
     @contextmanager
     def _closed_when_stopped(self) -> Iterator[None]:

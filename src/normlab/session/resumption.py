@@ -42,6 +42,7 @@ class Resumption(pl.Callback):
         self._batch = 0  # of the epoch: those before it are done
         self._conditions: dict[str, str] = {}
         self.changes: list[str] = []  # of what the bits depend on, at the steps where the run was resumed
+        self.trains = False  # a step has been done since the training started or was resumed
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         """Resume with the next batch; from here on a request to stop waits until it can be saved."""
@@ -68,6 +69,10 @@ class Resumption(pl.Callback):
             self._save(trainer)
         if stop:
             self.request.obey()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """What was restored has served for a step."""
+        self.trains = True
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the epoch, and under which conditions the run has come so far."""

@@ -42,6 +42,8 @@ class ValidationCurve(pl.Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Append to them."""
         self.rows, self.confusion = list(state["rows"]), state["confusion"]
+        if not all(isinstance(value, int | float) for row in self.rows for value in row.values()):
+            raise ValueError("its validations are no numbers")
 
     @property
     def last_step(self) -> int | None:

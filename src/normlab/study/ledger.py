@@ -34,11 +34,12 @@ class Ledger:
         self._damaged: list[Path] = []
         self._files = StudyFolder(folder)
         recorded = self._files.read_judged()
-        if not recorded and self._files.verdicts_file.exists():
-            self._damaged.append(self._files.verdicts_file)
         self.looks: dict[str, list[dict[str, Any]]] = self._files.read_looks()
+        if (not recorded or (recorded.get("looks") and not self.looks)) and self._files.verdicts_file.exists():
+            self._damaged.append(self._files.verdicts_file)
         self._verdicts: dict[str, dict[str, Any]] = {v["finding"]: v for v in self._files.read_verdicts()}
-        self._recorded_rules: dict[str, str] = self._files.read_manifest().get("rules", {})
+        rules = self._files.read_manifest().get("rules")
+        self._recorded_rules: dict[str, str] = rules if isinstance(rules, dict) else {}
         self._rules: dict[str, str] = {}
         self._rows = self._read_runs()
         self._curves = self._read_curves()

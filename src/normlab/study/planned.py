@@ -15,6 +15,7 @@ from typing import Any
 
 import pydantic
 
+from normlab.config.names import slug
 from normlab.config.schema import InputError
 from normlab.findings.finding import Finding, read_finding
 from normlab.findings.printable import printable
@@ -125,6 +126,8 @@ def _stage(output: Path, name: str, values: Mapping[str, Any]) -> Stage:
     planned = values.get("planned", 0)
     states = []
     for run, code in _mapping(values.get("ids")).items():
+        if slug(run, len(run)) != run:  # no id of a run: it could lead elsewhere
+            continue
         found = look(folder_of(output, run), str(code))
         ended = found.status.get("state")
         states.append("failed" if found.state in ("partial", "foreign") and ended == "failed" else found.state)

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from normlab.config.checks import checked
 from normlab.config.schema import RunConfig
 from normlab.config.shipped import CONF
+from normlab.config.trust import check_target
 from normlab.folder.jsonfile import read_cache, write_cache
 
 PACKAGE = Path(__file__).parents[1]
@@ -61,9 +62,8 @@ class Composer:
         if len(seeds) != 1 or len(cell) + 1 != len(overrides):
             return self._composed(overrides)[0]
         key = json.dumps(cell)
-        if key in known:
-            config = RunConfig.model_validate_json(json.dumps(known[key]), strict=True)
-        else:
+        config = _remembered(known.get(key))
+        if config is None:
             config, seed_free = self._composed(overrides)
             if not seed_free or not _is_ours(config):
                 return config
@@ -78,6 +78,17 @@ class Composer:
             del cfg["hydra"]
         plain = json.dumps(OmegaConf.to_container(cfg, resolve=False))
         return checked(cfg, overrides, launcher=launcher), "${seed" not in plain
+
+
+def _remembered(values: Any) -> RunConfig | None:
+    """A config that was composed before; None if it is damaged, or names what no composition of ours does."""
+    try:
+        config = RunConfig.model_validate_json(json.dumps(values), strict=True)
+        for group, node in (("norm", config.norm), ("model", config.model)):
+            check_target(group, node, (), "what was composed before")
+    except ValueError:  # of pydantic, or an InputError
+        return None
+    return config
 
 
 def _forget_old(folder: Path) -> None:

@@ -15,7 +15,7 @@ import pydantic
 from rich.console import Console
 
 from normlab.config.schema import LoggerConfig, RunConfig
-from normlab.folder.run_folder import run_folders
+from normlab.folder.results import run_folders
 from normlab.runs.identity import science
 from normlab.runs.run import do
 from normlab.sweep.board import duration

@@ -13,7 +13,7 @@ from normlab.runs.run import do, rank, recalled
 from normlab.runs.store import BusyError
 from normlab.stopping.output import tolerate_failing_output
 from normlab.stopping.request import listening, stop_request
-from normlab.sweep.plan import Outcome, changes, write_outcome
+from normlab.sweep.plan import Outcome, changes, read_plan, write_outcome
 from normlab.sweep.worker import ending_with_its_multirun
 
 
@@ -51,9 +51,7 @@ def _ended(plan_file: Path, compose: Callable[[], RunConfig]) -> Outcome:
 
 
 def _done(plan_file: Path, config: RunConfig) -> Outcome:
-    planned = read_json(plan_file)
-    if not planned:
-        raise InputError(f"{plan_file}: the plan of this run can't be read")
+    planned = read_plan(plan_file)
     changed = changes(planned, config, code_hash(recalled(config)))
     if changed:
         more = f" and {len(changed) - 2} more" if len(changed) > 2 else ""
@@ -69,8 +67,8 @@ def _done(plan_file: Path, config: RunConfig) -> Outcome:
 
 
 def _failed(plan_file: Path, cause: str, log: str | None = None) -> Outcome:
-    config = read_json(plan_file).get("config", {})
-    if config.get("on_error") == "stop":
+    config = read_json(plan_file).get("config")
+    if isinstance(config, dict) and config.get("on_error") == "stop":
         stop = plan_file.parents[1] / "stop"
         stop.write_text(f"an earlier run failed: {cause}\n", encoding="utf-8")
     return Outcome("failed", cause, log)

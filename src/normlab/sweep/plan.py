@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from normlab.config.schema import RunConfig
+from normlab.config.schema import InputError, RunConfig
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.runs.code import code_hash
 from normlab.runs.identity import run_id
@@ -112,6 +112,20 @@ def freeze(job: Job, invocation: Path) -> Path:
     values = {"id": job.id, "code": job.code, "serves": job.serves, "overrides": job.overrides}
     write_json(path, {**values, "config": job.config.model_dump(mode="json")}, durable=False)
     return path
+
+
+def read_plan(plan_file: Path) -> dict[str, Any]:
+    """A job's plan, which nothing is built of: it is compared with what the command composes to.
+
+    Raises:
+        InputError: it can't be read.
+    """
+    planned = read_json(plan_file)
+    serves = planned.get("serves")
+    whole = isinstance(planned.get("config"), dict) and isinstance(planned.get("code"), str)
+    if not whole or not isinstance(serves, list) or not all(isinstance(tag, str) for tag in serves):
+        raise InputError(f"{plan_file}: the plan of this run is damaged; multiruns write it themselves")
+    return planned
 
 
 def changes(planned: dict[str, Any], config: RunConfig, code: str) -> list[str]:

@@ -1,0 +1,99 @@
+"""Which classes a file may name. Imports no torch.
+
+What the user types or keeps in a folder of config files may name any class. A checkpoint, a run's folder or a study may
+come from somebody else: such a file names classes of normlab, or of modules that the user has named. Nothing is
+imported to find that out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pydantic
+
+from normlab.config.components import checked_options, lower, shown
+from normlab.config.errors import InputError
+from normlab.config.modules import module_file
+from normlab.config.schema import RunConfig
+
+_OURS = {"norm": "normlab.norms", "model": "normlab.models"}
+
+
+def trusted_config(values: Any, trust: Iterable[str], origin: str) -> RunConfig:
+    """The config that a file holds, checked before anything is built of it.
+
+    Args:
+        values: as read.
+        trust: modules outside normlab that the user has named.
+        origin: the file, in words.
+
+    Raises:
+        InputError: it is none of this version, or names a class that it may not name.
+    """
+    try:
+        config = RunConfig.model_validate_json(json.dumps(values), strict=True)
+    except pydantic.ValidationError as error:
+        raise InputError(f"{origin} is damaged, or of another version: {_worded(error)}") from None
+    except (TypeError, ValueError, RecursionError):
+        raise InputError(f"{origin} is damaged: its config does not consist of plain values") from None
+    for group, node in (("norm", config.norm), ("model", config.model)):
+        check_target(group, node, trust, origin)
+        try:
+            checked_options(group, node)
+        except InputError as error:
+            raise InputError(f"{origin} is damaged, or of another version: {error}") from None
+    if against := getattr(config.measure, "against", None):  # the second norm of a timing
+        check_target("norm", against, trust, origin)
+    return config
+
+
+def check_target(group: str, node: dict[str, Any], trust: Iterable[str], origin: str) -> None:
+    """May the file name this class?
+
+    Raises:
+        InputError: it is neither a norm or model of normlab nor of a module that the user has named.
+    """
+    target = node.get("_target_")
+    parts = target.split(".") if isinstance(target, str) else []
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        raise InputError(f"{origin} is damaged: its {group} names no class")
+    module = ".".join(parts[:-1])
+    if module.startswith(f"{_OURS[group]}."):
+        return
+    if parts[0] == "normlab" or not any(module == name or module.startswith(f"{name}.") for name in trust):
+        raise InputError(_refusal(group, ".".join(parts), module, origin))
+    if module_file(module) is None:
+        raise InputError(
+            f"{origin}: there is no module {shown(module)} for its {group}: put the folder that holds "
+            f"{shown(parts[0])}.py on Python's path, as in PYTHONPATH=FOLDER"
+        )
+
+
+def named_modules(*nodes: dict[str, Any]) -> list[str]:
+    """The modules that the user's own command names, which therefore are trusted."""
+    return [str(node["_target_"]).rpartition(".")[0] for node in nodes]
+
+
+def _refusal(group: str, target: str, module: str, origin: str) -> str:
+    refused = f"{origin} would run code: its {group} is {shown(target)}, which is no {group} of normlab"
+    if module.partition(".")[0] == "normlab":
+        return refused
+    named = module if len(module) <= 100 else "MODULE"
+    return (
+        f"{refused}. If you trust that module, name it: trust=[{named}] on the command line, "
+        f'load_checkpoint(..., trust=["{named}"]) in Python'
+    )
+
+
+def _worded(error: pydantic.ValidationError) -> str:
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])[:100]
+    if problem["type"] == "extra_forbidden":
+        return f"there is no option {key}"
+    if problem["type"] == "missing":
+        return f"{key} is missing"
+    if problem["type"] == "value_error":  # what our own validators say
+        return str(problem["ctx"]["error"])
+    return f"{key}={shown(problem['input'])}: {lower(problem['msg'])}"

@@ -1,0 +1,27 @@
+"""What a checkpoint knows of the data that it was trained with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from normlab.config.schema import InputError, RunConfig
+from normlab.data.fitted import Fitted
+from normlab.models.checkpoint import read_checkpoint, recorded, recorded_data
+
+
+def known_data(config: RunConfig) -> tuple[dict[str, Any], Fitted]:
+    """What the checkpoint of an evaluation records of its data, and what was fitted on them.
+
+    Raises:
+        InputError: it records none, or it contradicts itself.
+    """
+    assert config.ckpt is not None
+    checkpoint = read_checkpoint(config.ckpt)
+    _, sizes = recorded(checkpoint, config.ckpt, config.trust)
+    data = recorded_data(checkpoint, config.ckpt)
+    try:
+        fitted = Fitted.read(data["fitted"])
+        fitted.check(config.task, sizes)
+    except InputError as error:
+        raise InputError(f"{config.ckpt} is damaged: {error}") from None
+    return data, fitted
