@@ -34,8 +34,8 @@ test: $(STAMP)  ## the quick tests (under five minutes on two cores, no network)
 test-all: test  ## every test, slow ones too: a SLURM of its own, random faults, launchers (about fifteen minutes)
 	$(BIN)/python -m pytest -m slow -vv --durations=15
 
-faults: $(STAMP)  ## two hundred random faults: nothing lost, wrong or done twice (about 14 minutes)
-	$(BIN)/python tests/faults/campaign.py --trials 200 --seed 0
+faults: $(STAMP)  ## four hundred random faults: nothing lost, wrong or done twice (about half an hour)
+	$(BIN)/python tests/faults/campaign.py --trials 400 --seed 0
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .
