@@ -34,8 +34,8 @@ test: $(STAMP)  ## the quick tests (under five minutes on two cores, no network)
 test-all: test  ## all tests, slow ones included: a local SLURM cluster, random faults, launchers (about fifteen minutes)
 	$(BIN)/python -m pytest -m slow -vv --durations=15
 
-faults: $(STAMP)  ## two hundred random faults: check that nothing is lost, wrong or repeated (about 14 minutes)
-	$(BIN)/python tests/faults/campaign.py --trials 200 --seed 0
+faults: $(STAMP)  ## four hundred random faults: check that nothing is lost, wrong or repeated (about half an hour)
+	$(BIN)/python tests/faults/campaign.py --trials 400 --seed 0
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -41,7 +41,7 @@ def cache(tmp_path_factory) -> Path:
 @pytest.fixture
 def train(tmp_path, cache, monkeypatch, capsys) -> Callable[..., Answer]:
     """`train("norm=layer", …)` is `python train.py norm=layer …` with its results under tmp_path."""
-    from normlab.config.command_line import guard
+    from normlab.command_line.guard import guard
 
     spec = importlib.util.spec_from_file_location("train", ROOT / "train.py")
     module = importlib.util.module_from_spec(spec)

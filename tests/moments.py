@@ -21,11 +21,18 @@ def arrange(at: dict[str, Any]) -> None:
             "validation": n: this process has validated on n batches
             "change": n, "under": folder: this process is about to change a file there for the nth time; with
             "torn", what it was to give its final name is cut in half, as if it were still being written.
+        Where the signal is "memory", an allocation fails there instead.
     """
     if "change" in at:
         _at_change(at["change"], Path(at["under"]), at.get("torn", False), at["signal"])
     else:
         _in_training(at, at["signal"])
+
+
+def _strike(signals: str) -> None:
+    if signals == "memory":
+        raise MemoryError("struck")
+    send(os.getpid(), signals)
 
 
 def send(pid: int, signals: str) -> None:
@@ -41,13 +48,13 @@ def _in_training(at: dict[str, Any], signals: str) -> None:
 
     def stepped(self: Any, trainer: Any, *_: Any) -> None:
         if trainer.global_step == at.get("step"):
-            send(os.getpid(), signals)
+            _strike(signals)
 
     def validates(self: Any, *_: Any) -> None:
         nonlocal validated
         validated += 1
         if validated == at.get("validation"):
-            send(os.getpid(), signals)
+            _strike(signals)
 
     Heartbeat.on_train_batch_end = stepped
     Heartbeat.on_validation_batch_end = validates
@@ -65,7 +72,7 @@ def _at_change(number: int, under: Path, torn: bool, signals: str) -> None:
             return
         if torn and event == "os.rename":
             os.truncate(arguments[0], Path(arguments[0]).stat().st_size // 2)
-        send(os.getpid(), signals)
+        _strike(signals)
 
     sys.addaudithook(heard)
 

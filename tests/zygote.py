@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import moments
+import separate
 from commands import Ended
+from normlab.config.process import process_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,6 +53,9 @@ class Zygote:
         count: dict[str, str] | None = None,
         environment: dict[str, str] | None = None,
         outlet: str | None = None,
+        folder: Path = ROOT,
+        user: int | None = None,
+        containers: bool = False,
     ) -> list[Ended]:
         """Run commands side by side until all have ended. A fault strikes the first of them.
 
@@ -66,6 +71,9 @@ class Zygote:
             environment: of the commands, on top of the present one.
             outlet: where the first command's standard output goes: a `pipe` that nobody reads, a `terminal`, or a
                 `full` disk.
+            folder: where the commands are given.
+            user: who gives them, of the group `GROUP`, which shares its files; None: the present one.
+            containers: each command has process numbers of its own.
         """
         inside = {
             "at": at,
@@ -73,6 +81,9 @@ class Zygote:
             "count": count,
             "environment": environment or {},
             "outlet": outlet,
+            "folder": str(folder),
+            "user": user,
+            "containers": containers,
         }
         request = {"commands": commands, "after": after, "apart": apart, "limit": limit, "inside": inside}
         self._server.stdin.write(json.dumps(request) + "\n")
@@ -154,7 +165,12 @@ def _fork(
     if pid:
         return pid
     os.setsid()
-    os.environ.update(inside["environment"], NORMLAB_PID=str(os.getpid()))
+    if inside["containers"]:
+        separate.process_numbers()
+    if inside["user"] is not None:
+        separate.become(inside["user"])
+    os.chdir(inside["folder"])
+    os.environ.update(inside["environment"], NORMLAB_PID=process_name())
     for number, file in enumerate(files, start=1):
         os.dup2(file.fileno(), number)
     status = 70
@@ -167,7 +183,7 @@ def _fork(
         begin("__main__")
         import train
 
-        from normlab.config.command_line import guard
+        from normlab.command_line.guard import guard
 
         _arrange(inside, first)
         sys.argv = ["train.py", *command]

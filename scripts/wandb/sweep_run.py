@@ -16,7 +16,7 @@ import os
 import sys
 from pathlib import Path
 
-from normlab.config.command_line import guard
+from normlab.command_line.guard import guard
 from normlab.config.schema import InputError
 from normlab.config.shipped import CONF
 from normlab.findings.finding import read_findings

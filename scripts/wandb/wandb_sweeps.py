@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from normlab.config.command_line import guard
+from normlab.command_line.guard import guard
 from normlab.config.shipped import CONF
 from normlab.findings.finding import Finding, read_findings
 from normlab.study.scale import Scale

@@ -1,6 +1,6 @@
 """Random faults against runs of `train.py`: nothing is lost, wrong or done twice.
 
-    python tests/faults/campaign.py --trials 200 --seed 0
+    python tests/faults/campaign.py --trials 400 --seed 0
 
 A trial strikes a tiny run with a fault, or several, gives the same command until it ends, and compares the run with
 one that nothing struck. `--first 37 --trials 1` repeats the trial that a complaint names, but for its timing.
@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from strikes import ON_A_MOUNT, STRIKES, mounted
+from strikes import ON_A_MOUNT, STRIKES, cannot, mounted
 from trial import LOST, OTHER, TWICE, WRONG, Stand, Trial
 
 from exactness import KINDS
@@ -42,6 +42,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is cleared away
     _enter_own_mounts()
     with tempfile.TemporaryDirectory(prefix="normlab-faults-") as scratch:
+        Path(scratch).chmod(0o755)  # other users come by
         counts = _campaign(options, Path(scratch))
     _print(counts)
     sys.exit(any(count[what] for count in counts.values() for what in (LOST, WRONG, TWICE, OTHER)))
@@ -62,11 +63,14 @@ def _campaign(options: argparse.Namespace, scratch: Path) -> dict[str, Counter[s
     stand = Stand(scratch)
     faults = [name for name in STRIKES if options.fault in (None, name)]
     counts: dict[str, Counter[str]] = {name: Counter() for name in faults}
+    skipped = {name: why for name in faults if (why := cannot(name, mounts=OWN_MOUNTS in os.environ))}
+    for name, why in skipped.items():
+        print(f"skipped: {name}: {why}", flush=True)
     started = time.monotonic()
     try:
         for number in range(options.first, options.first + options.trials):
             fault = faults[number % len(faults)]
-            if fault in ON_A_MOUNT and OWN_MOUNTS not in os.environ:
+            if fault in skipped:
                 counts[fault]["skipped"] += 1
                 continue
             trial = _try(stand, fault, number, options.seed)
@@ -103,7 +107,8 @@ def _print(counts: dict[str, Counter[str]]) -> None:
     for name, count in [*counts.items(), ("all", total)]:
         print("|".join(("", f" {name} ", *(f" {count[column]} " for column in COLUMNS), "")))
     if total["skipped"]:
-        print(f"\n{total['skipped']} skipped: no file system can be mounted here (root, or user namespaces, needed)")
+        names = ", ".join(f"{name} ({count['skipped']})" for name, count in counts.items() if count["skipped"])
+        print(f"\nskipped, for the reasons given above: {names}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -17,6 +18,7 @@ from trial import LIMIT, OTHER, STOPPED, Trial
 
 from normlab.folder.resume_points import list_points
 from normlab.runs.owner import read_owner
+from separate import GROUP, can_be_made
 from zygote import Ended
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -173,6 +175,86 @@ def two_at_once(trial: Trial) -> None:
             _explained(trial, ended, "is working on", "has finished in the meantime")
 
 
+def moved_folder(trial: Trial) -> None:
+    """Killed, and its folder, or the whole project, renamed."""
+    if trial.rng.random() < 0.5:
+        _interrupt(trial)
+        trial.settle(trial.output.rename(trial.scratch / "results elsewhere"))
+        return
+    for name in ("project", "project 2 [b]"):
+        project = trial.scratch / name
+        trial.place.rename(project) if name != "project" else project.mkdir()
+        if name == "project":
+            trial.output.rename(project / "outputs")
+        trial.place = project
+        trial.settle(project / "outputs", Path("outputs"))
+        if name == "project":
+            _interrupt(trial)
+
+
+def flipped_bit(trial: Trial) -> None:
+    """Of any file that a killed or finished run, or one that begins, reads again."""
+    trial.cache = Path(shutil.copytree(trial.stand.cache, trial.scratch / "cache"))
+    kernels = Path(shutil.copytree(trial.stand.kernels, trial.scratch / "kernels"))
+    trial.environment = {"XDG_CACHE_HOME": str(kernels)}
+    trial.settle(trial.output)
+    where = trial.rng.choice(("run", "run", "run", "data", "kernel", "composed", "finished"))
+    if where == "composed":
+        trial.command = ["-m", *trial.command, "seed=0"]
+    if where in ("run", "composed"):
+        _interrupt(trial)
+    if where == "finished":
+        trial.give()
+    names = ("status.json", "summary.json") if where == "finished" else TRUSTED
+    files = {
+        "data": [path for path in trial.cache.rglob("*") if path.suffix in (".npy", ".json")],
+        "kernel": [path for path in kernels.rglob("*") if path.suffix in (".so", ".sha256")],
+        "composed": list((trial.cache / "composed").glob("*.json")),
+    }.get(where) or [path for name in names for path in trial.folder.glob(name)]
+    file = trial.rng.choice(sorted(files))
+    _damage(file, trial.rng, (_flip,))
+    trial.exact = file.name != "status.json"
+    if where == "composed":
+        trial.give()
+        trial.command = trial.command[1:-1]
+    for ended in trial.give():
+        if ended.status:
+            trial.complain(OTHER, f"a flipped bit in {file.name} ended it: {ended.err[-300:]}")
+
+
+def two_users(trial: Trial) -> None:
+    """Begun by one user and resumed by another of the group that owns the folder."""
+    for folder in (trial.scratch, trial.output, trial.output / "runs", trial.notes):
+        os.chown(folder, -1, GROUP)
+        folder.chmod(0o2775)
+    trial.user = FIRST_USER
+    for _ in range(trial.rng.randint(1, 3)):
+        trial.give(**moment(trial, trial.rng.choice(("SIGKILL", "SIGTERM"))))
+        trial.user += 1
+
+
+def two_containers(trial: Trial) -> None:
+    """The command twice, where neither sees the other's process; often the first is killed meanwhile."""
+    fault = moment(trial, "SIGKILL") if trial.rng.random() < 0.5 else {}
+    if "after" in fault:
+        fault = {}  # the signal would reach the container, and not the command
+    apart = trial.rng.choice((0.0, trial.rng.uniform(0, trial.reference.seconds)))
+    for ended in trial.give(times=2, apart=apart, containers=True, **fault):
+        if ended.status == 2:
+            _explained(trial, ended, "is working on", "has finished meanwhile")
+
+
+def full_memory(trial: Trial) -> None:
+    """An allocation fails, once or twice."""
+    for _ in range(trial.rng.randint(1, 2)):
+        fault = moment(trial, "memory")
+        while "after" in fault:
+            fault = moment(trial, "memory")
+        (ended,) = trial.give(**fault)
+        if ended.status:
+            _explained(trial, ended, "memory")
+
+
 STRIKES: dict[str, Callable[[Trial], None]] = {
     "SIGKILL": killed,
     "SIGTERM": stopped,
@@ -189,8 +271,29 @@ STRIKES: dict[str, Callable[[Trial], None]] = {
     "damaged checkpoint": damaged_checkpoint,
     "damaged record": damaged_record,
     "two processes at once": two_at_once,
+    "moved folder": moved_folder,
+    "flipped bit": flipped_bit,
+    "two users": two_users,
+    "two containers": two_containers,
+    "full memory": full_memory,
 }
 ON_A_MOUNT = ("full disk", "read-only folder")
+FIRST_USER = 20001
+TRUSTED = (
+    *("status.json", "config.json", "metrics.jsonl", "resume.json", "owner", "progress.json", "provenance.json"),
+    "checkpoints/*.ckpt",
+)
+
+
+def cannot(fault: str, *, mounts: bool) -> str:
+    """Why a fault can't strike here; empty if it can."""
+    if fault in ON_A_MOUNT and not mounts:
+        return "no file system can be mounted here (root, or user namespaces, needed)"
+    if fault == "two users" and os.getuid() != 0:
+        return "only root can become another user"
+    return can_be_made() if fault == "two containers" else ""
+
+
 Way = Callable[[bytes, random.Random], bytes | None]
 
 

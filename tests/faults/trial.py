@@ -16,7 +16,7 @@ from typing import Any
 from exactness import KINDS, differences, options, result
 from normlab.folder.jsonfile import read_json
 from normlab.folder.resume_points import newest_intact
-from zygote import Ended, Zygote
+from zygote import ROOT, Ended, Zygote
 
 LOST, WRONG, TWICE, OTHER = "finished runs lost", "wrong results", "runs done twice", "other complaints"
 STOPPED = (129, 130, 143)  # exit statuses of a command that was asked to stop
@@ -51,7 +51,13 @@ class Stand:
         self.cache = scratch / "cache"
         self.temporary = scratch / "temporary"
         self.temporary.mkdir()
+        self.temporary.chmod(0o1777)
         os.environ["TMPDIR"] = str(self.temporary)  # so that what a killed run leaves there is seen
+        self.kernels = scratch / "kernels"
+        known = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "normlab"
+        if known.exists():
+            shutil.copytree(known, self.kernels / "normlab")
+        os.environ["XDG_CACHE_HOME"] = str(self.kernels)  # which other users can read, and faults may damage
         self.zygote = Zygote()
         self.references = {kind: self._reference(kind) for kind in KINDS}
 
@@ -80,6 +86,7 @@ class Trial:
     struck  commands that a fault kept from their result
     said    all that they printed
     exact   the records still say what the run wrote; a flipped bit may say something else that makes sense
+    user, place, environment    who gives the command, where, and with which variables
     """
 
     stand: Stand
@@ -89,6 +96,9 @@ class Trial:
     struck: int = 0
     said: str = ""
     exact: bool = True
+    user: int | None = None
+    place: Path = ROOT
+    environment: dict[str, str] = field(default_factory=dict)
     complaints: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -97,8 +107,15 @@ class Trial:
         for folder in (self.output, self.notes):
             folder.mkdir(parents=True)
         self.reference = self.stand.references[self.kind]
-        self.command = options(self.kind, self.stand.cache, self.output, f"trainer.{self.rng.choice(SAVING)}")
-        self.folder = self.output / "runs" / self.reference.folder.name
+        self.saving = f"trainer.{self.rng.choice(SAVING)}"
+        self.cache = self.stand.cache
+        self.settle(self.output)
+
+    def settle(self, output: Path, given: Path | None = None) -> None:
+        """The results lie there from now on; `given`: as the command names the folder."""
+        self.output = output
+        self.folder = output / "runs" / self.reference.folder.name
+        self.command = options(self.kind, self.cache, given or output, self.saving)
 
     def begin(self) -> None:
         """Put a finished run beside it, to which nothing may happen."""
@@ -111,7 +128,8 @@ class Trial:
         finished, computed, after = self.finished(), self._computed(), self._goes_on_after()
         started = time.monotonic()
         commands = [self.command] * times
-        ended = self.stand.zygote(*commands, limit=LIMIT, witness=self.notes, **faults)
+        where = {"user": self.user, "folder": self.place, "environment": self.environment}
+        ended = self.stand.zygote(*commands, limit=LIMIT, witness=self.notes, **where, **faults)
         if time.monotonic() - started > LIMIT:
             self.complain(OTHER, "a command did not end")
         for one in ended:

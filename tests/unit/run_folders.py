@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from normlab.config.checks import checked
 from normlab.config.schema import RunConfig
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.runs.code import code_hash
+from normlab.runs.owner import Owner
 from normlab.runs.store import Run, claim
 from normlab.session.checkpointing import AtomicCheckpointIO
 
@@ -48,6 +50,11 @@ def finish(output: Path, name: str, *overrides: str, summary: dict[str, Any] | N
     run = begin(output, name, *overrides, **more)
     run.finish(summary or {"diverged": False, "validation/loss": 1.5})
     return run.place.folder
+
+
+def write_owner(folder: Path, owner: Owner) -> None:
+    """Name an owner, as one does on a file system without locks."""
+    write_json(folder / "owner", asdict(owner))
 
 
 def set_status(folder: Path, **values: Any) -> None:

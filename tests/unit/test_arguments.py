@@ -16,8 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from normlab.command_line.arguments import for_hydra, how_to_quote, quoted
 from normlab.config import arguments
-from normlab.config.arguments import for_hydra, how_to_quote, quoted
 from normlab.config.checks import checked
 from normlab.config.errors import InputError
 from normlab.config.names import LONGEST, check_file_name, check_name, shortened, slug
@@ -210,7 +210,7 @@ def test_an_odd_value_passes_the_checks_or_gets_one_line(values, option, value):
 def test_a_terminal_without_utf8_ends_nothing(named, tmp_path):
     """Nor does a lone surrogate, as file names that are not UTF-8 hold."""
     code = (
-        "from normlab.config.command_line import guard\n"
+        "from normlab.command_line.guard import guard\n"
         "from rich.console import Console\n"
         "with guard():\n"
         "    print('norm · model … \\ud800'); Console().print('█ ü [b]', markup=False)\n"

@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from run_folders import begin, config_of, finish, save_sealed
+from run_folders import begin, config_of, finish, save_sealed, write_owner
 
 from normlab.commands import console
 from normlab.folder.resume_points import ResumePoint, add_point
 from normlab.runs.clean import find_leftovers, remove
 from normlab.runs.code import code_hash
-from normlab.runs.owner import this_process, write_owner
+from normlab.runs.owner import this_process
 from normlab.runs.store import claim
 
 LSTM = ("model=lstm", "norm=layer")

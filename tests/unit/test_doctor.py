@@ -3,14 +3,14 @@
 from dataclasses import replace
 
 import pytest
-from run_folders import begin, finish
+from run_folders import begin, finish, write_owner
 
 from normlab.commands import doctor, machine, surroundings
 from normlab.commands.check import Check
 from normlab.commands.doctor import examine
 from normlab.config.schema import WandbConfig
 from normlab.mirror.wandb_access import is_online
-from normlab.runs.owner import this_process, write_owner
+from normlab.runs.owner import this_process
 
 
 def checks(found) -> dict[str, Check]:

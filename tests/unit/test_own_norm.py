@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from normlab.config.shipped import CONF
 from normlab.config.signature import read
 from normlab.runs.code import code_hash
 from normlab.study.choices import chosen
-from normlab.sweep.compose import Composer, _state, own_folders
+from normlab.sweep.compose import Composer, own_folders
 
 NORM = """
 from normlab.norms.layer import LayerNorm
@@ -87,7 +88,7 @@ def test_modules_beside_it_that_it_doesnt_import_are_none(own):
     assert code_hash(config(own)) == before
 
 
-def test_what_was_composed_with_it_is_not_remembered(own, tmp_path):
+def test_with_config_files_of_ones_own_nothing_is_remembered(own, tmp_path):
     loads = []
 
     def load(overrides):
@@ -98,15 +99,22 @@ def test_what_was_composed_with_it_is_not_remembered(own, tmp_path):
     mine, theirs = (["model=lstm", f"norm={norm}", "seed=1"] for norm in ("my_norm", "layer"))
     for _ in range(2):
         composer([mine, theirs], tmp_path / "cache")
-    assert loads == [mine, theirs, mine]
+    assert loads == [mine, theirs, mine, theirs]
+    assert own_folders(composed(own)) == [own / "conf"]
 
 
-def test_its_yaml_decides_what_is_remembered(own):
-    base = composed(own)
-    assert own_folders(base) == [own / "conf"]
-    before = _state(base)
-    (own / "conf" / "norm" / "my_norm.yaml").write_text(YAML + "# longer\n")
-    assert _state(base) != before
+def test_a_yaml_that_changes_within_its_size_and_time_is_read_again(own, tmp_path):
+    file = own / "conf" / "norm" / "my_norm.yaml"
+    choices = [["model=lstm", "norm=my_norm", "seed=1"]]
+
+    def eps():
+        return Composer(lambda overrides: composed(own, *overrides), composed(own))(choices, tmp_path)[0].norm["eps"]
+
+    before, times = eps(), file.stat()
+    file.write_text(YAML.replace("1.0e-5", "3.0e-5"))
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert file.stat().st_size == times.st_size
+    assert (before, eps()) == (1e-5, 3e-5)
 
 
 def test_a_finding_of_ones_own_is_found(own):

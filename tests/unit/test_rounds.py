@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from run_folders import config_of
+from run_folders import config_of, write_owner
 
 from normlab.folder.jsonfile import read_json
-from normlab.runs.owner import _start_of, this_process, write_owner
+from normlab.runs.owner import _start_of, this_process
 from normlab.runs.store import claim
-from normlab.sweep import multirun as sweep
+from normlab.sweep import multirun
 from normlab.sweep import rounds as module
 from normlab.sweep.plan import Job, Outcome, write_outcome
 from normlab.sweep.rounds import Rounds
@@ -159,7 +159,7 @@ def test_one_that_writes_nothing_any_more_is_not_waited_for_for_ever(jobs, other
 
 def test_a_stopped_multirun_stops_its_own_runs_alone(jobs, other, tmp_path, monkeypatch):
     """Not those of another command, nor a process that has the number of one that is gone."""
-    monkeypatch.setattr(sweep, "SETTLED", 0.1)
+    monkeypatch.setattr(multirun, "SETTLED", 0.1)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as own:
         owners = [
             owned_by(own),
@@ -170,7 +170,7 @@ def test_a_stopped_multirun_stops_its_own_runs_alone(jobs, other, tmp_path, monk
         for job, owner in zip(jobs, owners, strict=True):
             begin(job)
             write_owner(job.folder, owner)
-        sweep._stop_runs(jobs, tmp_path, "joblib")
+        multirun._stop_runs(jobs, tmp_path, "joblib")
         assert own.wait(timeout=10) == -15
     assert other.poll() is None
     assert read_json(jobs[1].folder / "status.json")["state"] == "running"

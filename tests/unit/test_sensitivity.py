@@ -9,7 +9,7 @@ import pytest
 from made_up_studies import reported
 
 from finding_files import finding, write
-from normlab.config.command_line import guard
+from normlab.command_line.guard import guard
 from normlab.findings.finding import read_finding
 from normlab.findings.formula import Cell
 from normlab.findings.judge import judge

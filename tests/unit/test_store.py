@@ -1,26 +1,30 @@
 """Run folders: claims, records, and what state a folder is in."""
 
+import errno
 import json
 import signal
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from run_folders import config_of, save_sealed
+from run_folders import config_of, save_sealed, write_owner
 
 from normlab.config.schema import InputError
+from normlab.folder import hold
 from normlab.folder.jsonfile import read_cache, read_json, write_cache, write_json
 from normlab.folder.resume_points import ResumePoint, add_point, list_points, newest_intact
 from normlab.folder.run_folder import RunFolder
+from normlab.runs import store
 from normlab.runs.clean import find_leftovers
-from normlab.runs.owner import Owner, is_alive, read_owner, this_process, write_owner
+from normlab.runs.owner import Owner, is_alive, read_owner, this_process
 from normlab.runs.provenance import provenance
 from normlab.runs.records import read_record
 from normlab.runs.run import _stop
-from normlab.runs.store import accept, claim, folder_of, look, tidy
+from normlab.runs.store import BusyError, accept, claim, folder_of, look, tidy
 from normlab.stopping.request import Stopped
 
 
@@ -123,7 +127,7 @@ def test_an_interrupted_run_of_another_torch_is_set_aside(tmp_path):
 
 def test_an_owner_on_another_machine_can_be_removed_by_hand(tmp_path):
     run = begin(tmp_path)
-    write_owner(run.place.folder, replace(this_process(), host="elsewhere", slurm=None))
+    write_owner(run.place.folder, replace(this_process(), host="elsewhere", boot="another", slurm=None))
     with pytest.raises(InputError, match=r"elsewhere is working on .*; if it no longer exists, remove .*owner"):
         begin(tmp_path)
 
@@ -204,21 +208,21 @@ def test_a_run_of_a_living_process_is_not_taken(tmp_path):
     assert begin(tmp_path).place.attempt == 2  # its owner is dead
 
 
-def test_a_number_used_again_is_another_process():
+def test_a_number_used_again_is_another_process(tmp_path):
     owner = this_process()
-    assert not is_alive(owner)  # this process is no obstacle to itself
+    assert not is_alive(owner, tmp_path)  # this process is no obstacle to itself
     parent = replace(owner, pid=1, started="0")
-    assert not is_alive(parent)
-    assert not is_alive(replace(owner, pid=1, boot="another start of the machine"))
+    assert not is_alive(parent, tmp_path)
+    assert not is_alive(replace(owner, pid=1, boot="another start of the machine"), tmp_path)
 
 
-def test_a_process_on_another_machine_is_taken_to_be_alive(monkeypatch):
+def test_a_process_on_another_machine_is_taken_to_be_alive(monkeypatch, tmp_path):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     elsewhere = Owner("elsewhere", 1, "1", "boot", None, "launch")
-    assert is_alive(elsewhere)
+    assert is_alive(elsewhere, tmp_path)
     in_slurm = replace(elsewhere, slurm="77")
     monkeypatch.setenv("SLURM_JOB_ID", "77")  # requeued: it is this job's own earlier start
-    assert not is_alive(in_slurm)
+    assert not is_alive(in_slurm, tmp_path)
 
 
 def test_withdrawn_runs_leave_nothing(tmp_path):
@@ -248,7 +252,65 @@ def test_json_is_written_whole(tmp_path):
 def test_a_damaged_owner_file_blocks_nobody(tmp_path):
     run = begin(tmp_path)
     (run.place.folder / "owner").write_text("")
+    assert state(tmp_path) == "running"  # somebody holds it
+    run.hold.let_go()
     assert begin(tmp_path).place.attempt == 2
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from normlab.runs.store import claim
+run, _ = claim(Path(sys.argv[1]), "a", "code", {"seed": 0})
+print("taken", flush=True)
+input()
+"""
+
+
+@pytest.fixture(params=["here", "another container"])
+def holder(request, tmp_path):
+    """Another process that has taken the run, in the same or in another set of process numbers."""
+    apart = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"] if request.param != "here" else []
+    if apart and subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no set of process numbers can be made here")
+    command = [*apart, sys.executable, "-c", HOLDER, tmp_path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "taken\n"
+        yield process
+        process.kill()
+
+
+def test_a_run_is_taken_once_in_all_containers_of_a_machine(tmp_path, holder):
+    folder = folder_of(tmp_path, "a")
+    assert read_owner(folder).locked
+    with pytest.raises(BusyError, match="is working on"):
+        begin(tmp_path)
+    owner = json.loads((folder / "owner").read_text())
+    for changed in ({"host": "the same container by another name"}, {"boot": "unknown"}):
+        (folder / "owner").write_text(json.dumps(owner | changed))  # into the same file, which is held
+        assert state(tmp_path) == "running"
+    (folder / "owner").write_text(json.dumps(owner))
+    holder.kill()
+    holder.wait()
+    assert begin(tmp_path).place.attempt == 2  # the system has let go of it
+
+
+def test_without_locks_only_a_process_that_can_be_seen_is_known_to_be_dead(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(hold.fcntl, "flock", fail)
+    monkeypatch.setattr(store, "all_claims", lambda output: nullcontext())
+    (tmp_path / "runs").mkdir()
+    run, note = claim(tmp_path, "a", "code", {})
+    assert "without locks" in note
+    assert not read_owner(run.place.folder).locked
+    dead = replace(this_process(), pid=2**22 + 1)
+    write_owner(run.place.folder, dead)
+    assert state(tmp_path) == "partial"
+    write_owner(run.place.folder, replace(dead, space="another container"))
+    with pytest.raises(BusyError, match="if it is gone, remove"):
+        begin(tmp_path)
 
 
 def test_a_withdrawn_repeat_leaves_the_finished_run_as_it_was(tmp_path):

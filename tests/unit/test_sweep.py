@@ -1,5 +1,6 @@
 """The multirun's engine, with a launcher and runs that are made up: what is launched, and what is told of it."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from made_up_runs import Launcher, made_up
+from omegaconf import OmegaConf
 
 from normlab.config.schema import InputError
 from normlab.folder.jsonfile import read_json, write_json
@@ -220,6 +222,26 @@ def test_a_config_file_that_changes_is_composed_again(world, cache, monkeypatch,
     assert composing._state(world.launcher.load(["optim.lr=1"])) != before
     file.write_text("a: 12\n")
     assert composing._state(base) != before
+
+
+@pytest.mark.parametrize("rate", ["${oc.decode:${oc.env:LR}}", "${read_rate:}"])
+def test_what_a_resolver_reads_is_read_each_time(world, cache, monkeypatch, rate):
+    OmegaConf.register_new_resolver("read_rate", lambda: float(os.environ["LR"]), replace=True)
+    load, loads = world.launcher.load, []
+    combinations = [["model=lstm", f"optim.lr='{rate}'", f"seed={seed}"] for seed in (0, 1)]
+    found = []
+    for value in ("0.1", "0.01"):
+        monkeypatch.setenv("LR", value)
+        composer = Composer(lambda overrides: loads.append(overrides) or load(overrides), load([]))
+        found.append(composer(combinations, cache)[1].optim.lr)
+    assert found == [0.1, 0.01]
+    assert len(loads) == 4
+
+
+@pytest.mark.parametrize("text", ["${oc.env:LR}", "${oc.${name}:LR}", "a ${ env : LR}", "${\noc.env:LR}"])
+def test_every_form_of_a_resolver_is_seen(text):
+    assert composing._resolves(f"optim.lr={text} model.width=${{width}}")
+    assert not composing._resolves("output=${output}/a:b")
 
 
 def test_a_seed_that_stands_elsewhere_too_is_composed_each_time(world, cache):

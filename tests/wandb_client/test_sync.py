@@ -1,6 +1,7 @@
 """`make sync` brings everything to the server once, whatever happened before."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from test_online import mirrors, only
@@ -33,6 +34,17 @@ def test_offline_runs_are_uploaded_once(run, server, folder, sync):
     assert again.status == 0
     assert "nothing to upload" in again.out
     assert len(server.requests) == requests
+    mirrors(only(server), folder())
+
+
+@pytest.mark.slow
+def test_of_two_at_once_the_second_waits(run, server, folder, sync):
+    assert run(environment=OFFLINE).status == 0
+    with ThreadPoolExecutor() as pool:
+        both = sorted(pool.map(lambda _: sync(), range(2)), key=lambda done: "nothing to upload" in done.out)
+    assert [done.status for done in both] == [0, 0]
+    assert both[0].out.startswith("uploaded")
+    assert "nothing to upload" in both[1].out
     mirrors(only(server), folder())
 
 

@@ -10,7 +10,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from normlab.config.command_line import guard
+from normlab.command_line.guard import guard
 from normlab.config.errors import InputError
 from normlab.stopping.program import begin
 
@@ -61,7 +61,7 @@ def call(arguments: Sequence[str]) -> None:
 
 def print_commands() -> None:
     """Every command with its help, before that of training."""
-    from normlab.config.command_line import print_help
+    from normlab.command_line.guard import print_help
 
     print("Commands (normlab COMMAND --help)")
     for name, does in COMMANDS.items():

@@ -1,7 +1,7 @@
 """Upload to W&B what was logged offline or did not arrive.
 
 Each run is uploaded once, however often this is called; a run that the server has a part of is completed, and one
-that a later study shares gets the tags of its findings.
+that a later study shares gets the tags of its findings. Of two at once, the second waits for the first.
 Exit status 1 if something could not be uploaded.
 """
 
@@ -10,8 +10,11 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from normlab.commands.parser import Parser
 
@@ -35,6 +38,28 @@ def main(arguments: Sequence[str]) -> None:
 
 def sync(output: Path) -> int:
     """The number of runs that could not be uploaded."""
+    if not output.is_dir():
+        return _sync(output)
+    with _alone(output):
+        return _sync(output)
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """One at a time: two would upload the same runs, each not knowing of the other."""
+    lock = FileLock(output / ".sync.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"another sync of {output} is at work: waiting for it", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _sync(output: Path) -> int:
     os.environ.setdefault("WANDB_SILENT", "true")  # a line a run is enough
     from normlab.config.schema import WandbConfig
     from normlab.mirror.upload import add_tags, find, lacking, upload

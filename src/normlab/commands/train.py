@@ -14,12 +14,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from normlab.config.arguments import for_hydra
-from normlab.config.command_line import guard, print_anything, print_help
+from normlab.command_line.arguments import for_hydra
+from normlab.command_line.guard import guard, print_anything, print_help
 from normlab.config.errors import InputError
+from normlab.config.process import process_name
 from normlab.config.shipped import CONF
 
-os.environ.setdefault("NORMLAB_PID", str(os.getpid()))  # names Hydra's own folder, one a process
+os.environ.setdefault("NORMLAB_PID", process_name())  # names Hydra's own folder, one a process
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")

@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from normlab.config.names import slug
+from normlab.config.process import process_name
 from normlab.config.schema import InputError, Sizes, TaskConfig
 from normlab.data import material, source
 from normlab.data.fitted import Fitted
@@ -197,7 +197,8 @@ def _write(folder: Path, data: Material) -> None:
     arrays = {name: np.ascontiguousarray(array) for name, array in data.arrays.items()}
     for abandoned in folder.parent.glob(f"{folder.name}.*/"):  # by a process that was killed; we hold the lock
         shutil.rmtree(abandoned)
-    building = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+    building = folder.with_name(f"{folder.name}.{process_name()}")  # not mkdtemp's, which would be this user's alone
+    building.mkdir()
     try:
         for name, array in arrays.items():
             np.save(building / f"{name}.npy", array)

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from normlab.config.process import process_name
 from normlab.folder.files import read_regular
 
 
@@ -17,7 +18,7 @@ def write_json(path: Path, values: dict[str, Any], *, durable: bool = True) -> N
     Args:
         durable: wait until the disk has it; not worth its time for what is written every second.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{process_name()}.part")
     try:
         with part.open("w", encoding="utf-8") as file:
             json.dump(values, file, indent=1)

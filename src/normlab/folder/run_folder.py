@@ -1,7 +1,7 @@
 """The folder of a run: the names and formats of its files, which nothing else knows. Imports no torch.
 
 <output>/runs/<id>/
-    owner            while a process works on the run: which one
+    owner            while a process works on the run: which one; it holds a lock on the file
     config.json      the whole config
     status.json      state (running, finished, failed, stopped), attempt, times, code, torch, SHA-256 of the other
                      files; the cause of a failure
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from normlab.folder.files import read_regular
+from normlab.folder.hold import Hold
 from normlab.folder.jsonfile import parse_json, read_json, write_json
 from normlab.folder.typed import Progress, Status, parse_config, typed
 
@@ -126,9 +127,9 @@ class RunFolder:
         """The process that works on the run, as `runs.owner` writes it."""
         return read_json(self.owner_file)
 
-    def write_owner(self, values: dict[str, Any]) -> None:
-        """Record the process that works on the run."""
-        write_json(self.owner_file, values)
+    def hold_owner(self, values: dict[str, Any]) -> Hold:
+        """Record the process that works on the run, which is this one, and hold the record."""
+        return Hold(self.owner_file, values)
 
     def forget_owner(self) -> None:
         """No process works on the run any more."""

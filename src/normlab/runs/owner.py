@@ -11,6 +11,8 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from normlab.config.process import pid_space
+from normlab.folder.hold import Hold, is_held
 from normlab.folder.run_folder import RunFolder
 from normlab.stopping.slurm import job_states, this_job
 
@@ -25,7 +27,9 @@ class Owner:
     boot     which start of the machine that was
     slurm    its SLURM job, if any, such as 12 or 12_3 of an array; a requeued job keeps its number
     launch   what all processes that share the run have in common
-    resume   the checkpoint that they go on from
+    resume   the checkpoint that they resume from
+    space    the set of process numbers that `pid` is one of: a container has its own; empty if unknown
+    locked   it holds a lock on its record; False where the file system has no locks
     """
 
     host: str
@@ -35,6 +39,8 @@ class Owner:
     slurm: str | None
     launch: str
     resume: str | None = None
+    space: str = ""
+    locked: bool = False
 
     def __str__(self) -> str:
         job = f", SLURM job {self.slurm}" if self.slurm else ""
@@ -44,7 +50,7 @@ class Owner:
 def this_process(resume: str | None = None) -> Owner:
     """The process that asks."""
     pid = os.getpid()
-    return Owner(socket.gethostname(), pid, _start_of(pid), _boot(), this_job(), launch(), resume)
+    return Owner(socket.gethostname(), pid, _start_of(pid), _boot(), this_job(), launch(), resume, pid_space())
 
 
 def launch() -> str:
@@ -53,7 +59,7 @@ def launch() -> str:
         return "slurm-" + "-".join(os.environ.get(f"SLURM_{n}", "") for n in ("JOB_ID", "STEP_ID", "RESTART_COUNT"))
     if os.environ.get("TORCHELASTIC_RUN_ID"):
         return f"torchrun-{os.environ['TORCHELASTIC_RUN_ID']}-{os.environ.get('MASTER_PORT')}"
-    return f"start-{os.environ.get('NORMLAB_PID', os.getpid())}-{_boot()}"
+    return f"start-{os.environ.get('NORMLAB_PID', os.getpid())}-{pid_space()}-{_boot()}"
 
 
 def read_owner(folder: Path) -> Owner | None:
@@ -64,17 +70,55 @@ def read_owner(folder: Path) -> Owner | None:
         return None
 
 
-def write_owner(folder: Path, owner: Owner) -> None:
-    """Record the owner; the caller holds the lock of all claims."""
-    RunFolder(folder).write_owner(asdict(owner))
+def take(folder: Path, owner: Owner) -> Hold:
+    """Record the owner, and hold the record; the caller holds the lock of all claims."""
+    return RunFolder(folder).hold_owner(asdict(owner))
 
 
-def is_alive(owner: Owner) -> bool:
-    """Does the process still run? One on another machine is taken to, unless SLURM knows better."""
-    if owner.host != socket.gethostname():
-        return owner.slurm is None or (owner.slurm != this_job() and _runs_in_slurm(owner.slurm))
-    if owner.boot != _boot() or (owner.pid == os.getpid() and owner.started == _start_of(owner.pid)):
+def at_work(folder: Path) -> str:
+    """Which process works on a run, in words; empty if none does."""
+    owner = read_owner(folder)
+    if owner is None:  # the record is damaged, or there is none
+        return "another process" if is_held(RunFolder(folder).owner_file) else ""
+    return str(owner) if is_alive(owner, folder) else ""
+
+
+def is_alive(owner: Owner, folder: Path) -> bool:
+    """Does the process that a run's folder names still run?
+
+    On the same machine the lock on its record tells, whatever container it is in. Without locks its number tells, if
+    it can be seen. One on another machine is taken to run, unless SLURM knows better; a machine of the same name that
+    was started anew has ended it, unless the lock says otherwise.
+    """
+    if (owner.pid, owner.space, owner.boot, owner.started) == _here():
         return False  # what this process itself left unfinished is no obstacle to it
+    held = is_held(RunFolder(folder).owner_file)
+    if not _is_same_machine(owner):
+        if owner.host == socket.gethostname():
+            return held
+        return owner.slurm is None or (owner.slurm != this_job() and _runs_in_slurm(owner.slurm))
+    if owner.locked or held:
+        return held
+    return _runs_here(owner) if owner.space in ("", pid_space()) else True
+
+
+def is_certain(owner: Owner) -> bool:
+    """Can this process see for sure whether that one still runs?"""
+    return _is_same_machine(owner) and (owner.locked or owner.space in ("", pid_space()))
+
+
+def _here() -> tuple[int, str, str, str]:
+    pid = os.getpid()
+    return pid, pid_space(), _boot(), _start_of(pid)
+
+
+def _is_same_machine(owner: Owner) -> bool:
+    """Is it the same start of the same system? Its containers may have other host names."""
+    return owner.boot == _boot() and (bool(owner.boot) or owner.host == socket.gethostname())
+
+
+def _runs_here(owner: Owner) -> bool:
+    """Is there a process of this number that started when the owner did?"""
     try:
         os.kill(owner.pid, 0)
     except ProcessLookupError:

@@ -17,11 +17,12 @@ from typing import Any, Literal
 from filelock import FileLock
 
 from normlab.config.schema import InputError
+from normlab.folder.hold import Hold
 from normlab.folder.place import Place
 from normlab.folder.results import remove_folder
 from normlab.folder.resume_points import ResumePoint, damage, forget_points, list_points, newest_intact, return_to
 from normlab.folder.run_folder import RunFolder
-from normlab.runs.owner import is_alive, read_owner, this_process, write_owner
+from normlab.runs.owner import at_work, is_certain, read_owner, take, this_process
 
 # missing   nothing there
 # finished  a result of this code, or of code that was accepted
@@ -61,9 +62,8 @@ def look(folder: Path, code: str) -> Found:
     """The state of a run for a process that runs the code with this hash."""
     run = RunFolder(folder)
     status = run.read_status()
-    owner = read_owner(folder) if status.get("state") != "finished" else None
-    if owner is not None and is_alive(owner):
-        return Found("running", status, {}, str(owner))
+    if status.get("state") != "finished" and (process := at_work(folder)):
+        return Found("running", status, {}, process)
     if not status:
         return _without_status(folder)
     if status.get("state") not in ("running", "finished", "failed", "stopped"):
@@ -96,12 +96,14 @@ class Run:
     code: str
     started: str
     config: str  # SHA-256 of config.json
+    hold: Hold  # of the record that this process is the owner
     replaced: Path | None = None  # the earlier attempt, set aside
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Record the result and let go."""
         self._status("finished", summary=self.place.write_summary(summary), rows=self.place.hash_rows())
         _clear(self.place)
+        self.hold.let_go()
 
     def fail(self, state: str, cause: str) -> None:
         """Record a failed or stopped run and let go, also where the disk takes nothing more."""
@@ -114,6 +116,7 @@ class Run:
         remove_folder(self.place.folder)
         if self.replaced is not None:
             self.replaced.rename(self.place.folder)
+        self.hold.let_go()
 
     def _status(self, state: str, **more: str) -> None:
         status = {
@@ -131,6 +134,7 @@ class Run:
     def _release(self) -> None:
         with suppress(OSError):
             self.place.forget_owner()
+        self.hold.let_go()
 
 
 def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repeat: bool = False) -> tuple[Run, str]:
@@ -152,7 +156,7 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
         found = look(folder, code)
         if found.state == "running":
             owner, file = read_owner(folder), RunFolder(folder).owner_file
-            gone = f"; if it no longer exists, remove {file}" if owner and owner.host != this_process().host else ""
+            gone = f"; if it no longer exists, remove {file}" if owner and not is_certain(owner) else ""
             raise BusyError(f"{found.why} is working on {folder}: wait for it{gone}")
         if found.state == "finished" and not repeat:  # another process has just finished it
             raise BusyError(f"{folder} has finished in the meantime: repeat the command to see the result")
@@ -176,11 +180,11 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
         if point is None:
             attempt += 1
         folder.mkdir(parents=True, exist_ok=True)
-        write_owner(folder, this_process(point.file if point else None))
+        hold = take(folder, this_process(point.file if point else None))
     place = Place(folder, run_id, attempt, point)
-    run = Run(place, code, _now(), place.write_config(config), replaced)
+    run = Run(place, code, _now(), place.write_config(config), hold, replaced)
     run._status("running")
-    return run, note
+    return run, note if hold.locked else "; ".join(filter(None, (note, _NO_LOCKS.format(output))))
 
 
 def _passed_over(folder: Path, point: ResumePoint) -> str:
@@ -189,6 +193,7 @@ def _passed_over(folder: Path, point: ResumePoint) -> str:
     return "".join(f"; the later save at step {known.step} can't be used: {damage(folder, known)}" for known in newer)
 
 
+_NO_LOCKS = "{} is on a file system without locks: don't give one command in two containers or on two machines"
 _WHY = {
     "stale": "its code has changed since",
     "foreign": "started with other code or another torch version",
@@ -207,8 +212,7 @@ def tidy(folder: Path) -> None:
     if not run.owner_file.exists():
         return
     with suppress(OSError), all_claims(folder.parents[1]):
-        owner, finished = read_owner(folder), run.read_status().get("state") == "finished"
-        if finished and (owner is None or not is_alive(owner)):
+        if run.read_status().get("state") == "finished" and not at_work(folder):
             _clear(run)
 
 

@@ -1,7 +1,8 @@
 """From a run's choices to its checked config, quickly: Hydra needs a tenth of a second for each.
 
 Runs that differ only in their seed are composed once, and what was composed before is remembered in the cache folder
-until a config file, or the code that checks configs, changes.
+until a config file, or the code that checks configs, changes. Only what follows from our own config files and from the
+choices alone is remembered: a user's own config files, and resolvers such as `${oc.env:LR}`, may read anything.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -25,6 +27,10 @@ from normlab.folder.jsonfile import read_cache, write_cache
 
 PACKAGE = Path(__file__).parents[1]
 KEPT = 20  # multiruns whose composed configs are remembered
+_RESOLVER = re.compile(r"\$\{[^}]*[:$]")  # an interpolation that isn't just another key of the config
+# those of our own config; what they read is part of the hash of the state, or decides about Hydra's folder alone
+_CACHE = "${oc.env:NORMLAB_CACHE,.cache/normlab}"
+_INVOCATION = "${output}/invocations/${now:%Y-%m-%dT%H-%M-%S}-${oc.env:NORMLAB_PID,0}"
 
 
 class Composer:
@@ -45,6 +51,9 @@ class Composer:
         Raises:
             InputError: an option is invalid; no run has started.
         """
+        if not _may_remember(self.base):
+            known: dict[str, Any] = {}
+            return [self._config(list(overrides), known) for overrides in combinations]
         file = cache / "composed" / f"{_state(self.base)}.json"
         known = read_cache(file)
         before = len(known)
@@ -56,7 +65,7 @@ class Composer:
         return configs
 
     def _config(self, overrides: list[str], known: dict[str, Any]) -> RunConfig:
-        """One of them; a new cell joins those that are known."""
+        """One of them; a new cell that may be remembered joins those that are known."""
         seeds = [o for o in overrides if o.startswith("seed=") and o[5:].isdigit()]
         cell = [o for o in overrides if not o.startswith("seed=")]
         if len(seeds) != 1 or len(cell) + 1 != len(overrides):
@@ -64,20 +73,21 @@ class Composer:
         key = json.dumps(cell)
         config = _remembered(known.get(key))
         if config is None:
-            config, seed_free = self._composed(overrides)
-            if not seed_free or not _is_ours(config):
+            config, follows = self._composed(overrides)
+            if not follows or not _is_ours(config):
                 return config
             known[key] = config.model_dump(mode="json")
         return config.model_copy(update={"seed": int(seeds[0][5:])})
 
     def _composed(self, overrides: list[str]) -> tuple[RunConfig, bool]:
-        """The config, and whether the seed stands in it only as itself."""
+        """The config, and whether it follows from the choices alone, with the seed in it only as itself."""
         cfg = self.load(overrides)
         launcher = launcher_of(cfg.hydra)
         with open_dict(cfg):
             del cfg["hydra"]
         plain = json.dumps(OmegaConf.to_container(cfg, resolve=False))
-        return checked(cfg, overrides, launcher=launcher), "${seed" not in plain
+        follows = "${seed" not in plain and not _resolves(plain, _CACHE) and not _resolves(" ".join(overrides))
+        return checked(cfg, overrides, launcher=launcher), follows
 
 
 def _remembered(values: Any) -> RunConfig | None:
@@ -109,15 +119,30 @@ def launcher_of(hydra: Any) -> str:
     }.get(target.rpartition(".")[2], target)
 
 
+def _resolves(text: str, *known: str) -> bool:
+    """Is there an interpolation with a resolver, which may read anything, other than the known ones?"""
+    for interpolation in known:
+        text = text.replace(interpolation, "")
+    return _RESOLVER.search(text) is not None
+
+
+def _may_remember(base: DictConfig) -> bool:
+    """Are all config files ours, without a resolver that reads what the hash of the state doesn't cover?"""
+    sources = [source for source in base.hydra.runtime.config_sources if source.provider not in ("hydra", "schema")]
+    if any(source.schema != "file" or Path(source.path).resolve() != CONF.resolve() for source in sources):
+        return False
+    texts = (path.read_text(encoding="utf-8") for path in CONF.glob("**/*.yaml"))
+    return not any(_resolves(text, _INVOCATION, _CACHE) for text in texts)
+
+
 def _state(base: DictConfig) -> str:
-    """A hash of all that decides what overrides compose to, beside themselves."""
+    """A hash of all that decides what overrides compose to, besides the overrides themselves."""
     shared = OmegaConf.to_container(base, resolve=False)
     assert isinstance(shared, dict)
     shared.pop("hydra")
     digest = hashlib.sha256()
-    for path in (*_sources(), *(file for folder in own_folders(base) for file in sorted(folder.glob("**/*.yaml")))):
-        stat = path.stat()
-        digest.update(f"{path} {stat.st_mtime_ns} {stat.st_size}\n".encode())
+    for path in _sources():
+        digest.update(f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     named = {name: value for name, value in os.environ.items() if name.startswith("NORMLAB_") and name != "NORMLAB_PID"}
     launcher = launcher_of(base.hydra)
     digest.update(json.dumps([str(Path.cwd()), named, shared, launcher, sys.version], sort_keys=True).encode())

@@ -239,8 +239,8 @@ def _stop_runs(jobs: Sequence[Job], invocation: Path, launcher: str) -> None:
     (invocation / "stop").write_text("the multirun was stopped\n", encoding="utf-8")
     started, told = time.monotonic(), set[Owner]()
     while (passed := time.monotonic() - started) < GRACE:
-        owners = [owner for job in jobs if (owner := read_owner(job.folder)) is not None]
-        running = {owner for owner in owners if _is_ours(owner)}
+        owners = [(owner, job.folder) for job in jobs if (owner := read_owner(job.folder)) is not None]
+        running = {owner for owner, folder in owners if _is_ours(owner, folder)}
         for owner in running - told:
             with suppress(ProcessLookupError):
                 os.kill(owner.pid, signal.SIGTERM)
@@ -250,7 +250,7 @@ def _stop_runs(jobs: Sequence[Job], invocation: Path, launcher: str) -> None:
         time.sleep(0.1)
 
 
-def _is_ours(owner: Owner) -> bool:
+def _is_ours(owner: Owner, folder: Path) -> bool:
     """Is it another living process that this command has started?"""
     here = owner.host == this_process().host and owner.pid != os.getpid()
-    return here and owner.launch == this_process().launch and is_alive(owner)
+    return here and owner.launch == this_process().launch and is_alive(owner, folder)

@@ -85,13 +85,28 @@ def _words(error: Exception) -> str | None:
     """What was wrong with the input; None for a defect of the program."""
     if isinstance(error, InputError):
         return str(error)
+    if _is_memory(error):
+        return (
+            "the memory is full: what was saved is kept, and the same command resumes from it; free some memory, or "
+            "use a smaller model or task.batch_size, which is another run"
+        )
     if isinstance(error, OSError) and error.errno in _UNWRITABLE:
         return f"{error.strerror}: {error.filename}. Choose another folder with output=..."
     if "hydra" not in sys.modules:  # nothing was composed
         return None
-    from normlab.config.composition import words
+    from normlab.command_line.composition import words
 
     return words(error, CONF)
+
+
+def _is_memory(error: Exception) -> bool:
+    """Did an allocation fail? torch raises errors of its own, told by their words alone."""
+    words = ("can't allocate memory", "out of memory", "bad_alloc")
+    return (
+        isinstance(error, MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or (isinstance(error, RuntimeError) and any(word in str(error) for word in words))
+    )
 
 
 _UNWRITABLE = (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG)

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from normlab.config.arguments import how_to_quote, sweeps
+from normlab.command_line.arguments import how_to_quote, sweeps
 
 
 def words(error: Exception, conf: Path) -> str | None:

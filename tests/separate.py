@@ -1,0 +1,50 @@
+"""A process apart from the others: as another user, or with process numbers of its own, as in a container."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+
+GROUP = 2000  # of all users
+NEW_MOUNTS, NEW_NUMBERS = 0x00020000, 0x20000000  # of unshare(2)
+PARENT_DIES = 1  # of prctl(2)
+
+
+def become(user: int) -> None:
+    """A user of the group, who leaves what they make open to it."""
+    os.setgroups([GROUP])
+    os.setgid(GROUP)
+    os.setuid(user)
+    os.umask(0o002)
+
+
+def process_numbers() -> None:
+    """Go on in a child that counts processes anew; this process ends as that one does."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(NEW_NUMBERS | NEW_MOUNTS):
+        raise OSError(ctypes.get_errno(), "unshare")
+    if first := os.fork():
+        _end_like(first)
+    libc.prctl(PARENT_DIES, signal.SIGKILL)
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=True)
+    if worker := os.fork():  # the first process can't kill itself
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        _end_like(worker)
+
+
+def can_be_made() -> str:
+    """Why no process numbers of one's own can be had here; empty if they can."""
+    done = subprocess.run(["unshare", "--pid", "--fork", "--mount-proc", "true"], capture_output=True, check=False)
+    return "" if done.returncode == 0 else "no process numbers of one's own can be had here (root is needed)"
+
+
+def _end_like(pid: int) -> None:
+    """With the child's status; one that was killed is told by 137."""
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code in (-signal.SIGKILL, 128 + signal.SIGKILL) and os.getpid() != 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(code if code >= 0 else 128 - code)
