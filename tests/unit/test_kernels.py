@@ -314,6 +314,6 @@ def test_auto_takes_the_plain_cell_for_norms_it_does_not_know(capsys):
     assert LSTM(partial(LayerNorm), sizes, width=4).layers[0].forwards.kernel == "fused"
     for norm in (partial(DetachedLayerNorm), partial(BatchNorm, sync=True)):
         assert LSTM(norm, sizes, width=4).layers[0].forwards.kernel == "plain"
-        with pytest.raises(InputError, match="use model.kernel=plain"):
+        with pytest.raises(InputError, match=r"use model\.kernel=plain"):
             LSTM(norm, sizes, width=4, kernel="fused")
     assert capsys.readouterr().err == ""
