@@ -61,7 +61,7 @@ FROM_THE_CONFIG = {
     "one layer to compare": (["measure=gradient_growth", "model=mlp", "model.depth=1"], ["two", "model.depth=1"]),
     "Gaussian tokens": (
         ["measure=gradient_growth", "model=transformer"],
-        ["measure.inputs=gaussian", "use measure.inputs=data"],
+        ["measure.inputs=gaussian", "measure.inputs=data"],
     ),
     "more layers skipped than there are": (
         ["measure=gradient_growth", "measure.skip=0.5"],

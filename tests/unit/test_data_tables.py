@@ -121,7 +121,7 @@ def test_a_number_among_json_texts_is_refused_alone(tmp_path: Path) -> None:
         ('{"text": "a", "label": "x"}\n["b", "x"]', "row 2: an object"),
         ("[" * 100_000, "row 1: can't be read as json: nested too deeply"),
         ('{"text": "a", "label": ' + "9" * 5000 + "}", "row 1: can't be read as json"),
-        ('{"words": "a"}', "no column 'text'; it has: words (task.input"),
+        ('{"words": "a"}', "no column 'text'; it has: words (set task.input"),
     ],
 )
 def test_json_that_is_none_is_refused_by_row(tmp_path: Path, content: str, reason: str) -> None:
@@ -139,7 +139,7 @@ def test_half_a_surrogate_pair_is_refused(tmp_path: Path) -> None:
 def test_labels_that_are_real_numbers_are_refused(tmp_path: Path, labels: list[str]) -> None:
     path = tmp_path / "in.csv"
     path.write_text("text,label\n" + "".join(f"a,{label}\n" for label in labels))
-    with pytest.raises(InputError, match=r"in\.csv, row 1, column 'label': label .* is a real number, no class"):
+    with pytest.raises(InputError, match=r"in\.csv, row 1, column 'label': label .* is a real number, not a class"):
         load(task(path), tmp_path / "cache")
     path.write_text("text,label\n" + "".join(f"a,v{label}\n" for label in labels * 4))
     assert load(task(path), tmp_path / "cache").classes == tuple(sorted(f"v{label}" for label in labels))
