@@ -148,7 +148,7 @@ def damaged_record(trial: Trial) -> None:
     finished = trial.rng.random() < 0.5
     if finished:
         trial.give()
-        name = trial.rng.choice(("summary.json", "status.json", "owner"))
+        name = trial.rng.choice(("summary.json", "config.json", "metrics.jsonl", "status.json", "owner"))
     else:
         _interrupt(trial)
         name = trial.rng.choice(("status.json", "resume.json", "owner", "metrics.jsonl"))
@@ -159,7 +159,8 @@ def damaged_record(trial: Trial) -> None:
     ways = (_cut, _blank, _scramble, _remove) if name == "owner" else WAYS
     how = _damage(path, trial.rng, ways)
     trial.exact = (name, how) != ("status.json", _flip)
-    told = name == "summary.json" or (name in ("status.json", "resume.json") and how in (_cut, _blank, _scramble))
+    result = finished and name in ("summary.json", "config.json", "metrics.jsonl")
+    told = result or (name in ("status.json", "resume.json") and how in (_cut, _blank, _scramble))
     if told:
         _expect_aside(trial)
 

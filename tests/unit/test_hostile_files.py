@@ -40,6 +40,7 @@ from normlab.runs.table import read_runs
 from normlab.session.resumable import check_point
 from normlab.study.ledger import Ledger
 from normlab.study.planned import planned_findings, read_progress
+from normlab.sweep.compose import _remembered
 from normlab.sweep.estimate import past_costs
 from normlab.sweep.job import job
 
@@ -587,6 +588,15 @@ def test_a_pickle_among_cached_arrays_is_not_loaded(tmp_path):
     array = sorted(entry.glob("*.npy"))[0]
     array.write_bytes(pickle.dumps(Shell()))
     assert prepare(config.task, tmp_path / "cache").fingerprint == found.fingerprint
+
+
+@pytest.mark.parametrize("change", [at("norm", "_target_", to="evil.Evil"), at("seed", to="0"), at("optim", to=DROP)])
+def test_a_hostile_cache_of_composed_configs_is_composed_anew(change):
+    values = config_of(*CHOICES).model_dump(mode="json")
+    assert _remembered(values) == config_of(*CHOICES)
+    change(values)
+    assert _remembered(values) is None
+    assert _remembered(None) is _remembered([values]) is None
 
 
 def test_reading_a_checkpoint_alone_builds_nothing(tmp_path):

@@ -16,6 +16,7 @@ from normlab.config.checks import checked
 from normlab.config.schema import InputError
 from normlab.config.shipped import CONF
 from normlab.config.signature import read
+from normlab.folder.resume_points import add_point
 from normlab.runs.code import code_hash
 from normlab.study.choices import chosen
 from normlab.sweep.compose import Composer, own_folders
@@ -131,3 +132,58 @@ def test_a_run_of_another_formula_is_stale(own, train):
     assert "1 finished" in train(*choices, *small, "dry=true").out
     (own / "my_norm.py").write_text(NORM.replace("return FACTOR", "return 2 * FACTOR"))
     assert "code changed since" in train(*choices, *small, "dry=true").out
+
+
+SMALL = ("model=lstm", "model.width=8", "trainer.steps=4", "logger=none", "trainer.progress=false", "trainer.threads=1")
+BREAKS = """
+import os
+
+class Broken(float):
+    def __mul__(self, other):
+        if os.path.exists("BREAK"):
+            raise RuntimeError("it breaks")
+        return other
+
+FACTOR = Broken(1)
+"""
+
+
+def test_it_resumes_without_being_named_again_and_its_checkpoint_must_be_trusted(own, train, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (own / "my_helper.py").write_text(BREAKS)
+    choices = ("--config-dir", str(own / "conf"), "norm=my_norm", *SMALL, "trainer.save_steps=1")
+    begun = train(*choices, "trainer.validations=4")
+    assert begun.status == 0, begun.err
+    (folder,) = (tmp_path / "outputs" / "runs").iterdir()
+    ckpt = f"ckpt={folder / 'checkpoints' / 'best.ckpt'}"
+
+    evaluated = train("measure=evaluate", ckpt, "logger=none", "trainer.threads=1", output=tmp_path / "evaluated")
+    assert evaluated.status == 2
+    assert "name it: trust=[my_norm] on the command line" in evaluated.err
+    evaluated = train(
+        "measure=evaluate", ckpt, "trust=[my_norm]", "logger=none", "trainer.threads=1", output=tmp_path / "evaluated"
+    )
+    assert evaluated.status == 0, evaluated.err
+
+    def stop(step: int) -> None:
+        if step == 2:
+            Path("BREAK").touch()
+
+    monkeypatch.setattr("normlab.session.resumption.add_point", _then(stop))
+    broken = tmp_path / "broken"
+    with pytest.raises(RuntimeError, match="it breaks"):
+        train(*choices, output=broken)
+    Path("BREAK").unlink()
+    resumed = train(*choices, output=broken)
+    assert resumed.status == 0, resumed.err
+    assert "resumed after step 2" in resumed.out
+
+
+def _then(act):
+    """What records a resume point, and then acts."""
+
+    def add(folder, point):
+        add_point(folder, point)
+        act(point.step)
+
+    return add

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
@@ -51,7 +52,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path} is damaged: its content does not match the checksum saved with it")
     try:
         _check_archive(content)
-        checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch wonders about pickles that it then refuses
+            checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(f"{path}: not a checkpoint, or damaged ({type(error).__name__})") from None
     if not isinstance(checkpoint, dict) or "normlab" not in checkpoint:
