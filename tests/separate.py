@@ -9,14 +9,24 @@ import subprocess
 
 GROUP = 2000  # of all users
 NEW_MOUNTS, NEW_NUMBERS = 0x00020000, 0x20000000  # of unshare(2)
-PARENT_DIES = 1  # of prctl(2)
+PARENT_DIES, KEEP_RIGHTS = 1, 8  # of prctl(2)
+RIGHTS_VERSION, MAY_READ = 0x20080522, 1 << 2  # of capset(2): CAP_DAC_READ_SEARCH
 
 
 def become(user: int) -> None:
-    """A user of the group, who leaves what they make open to it."""
+    """A user of the group, who leaves what they make open to it, and may read all that root may.
+
+    What they may write is what is tried; Python itself may lie in root's own folder.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(KEEP_RIGHTS, 1)
     os.setgroups([GROUP])
     os.setgid(GROUP)
     os.setuid(user)
+    header = (ctypes.c_uint32 * 2)(RIGHTS_VERSION, 0)
+    effective_permitted_inherited = (ctypes.c_uint32 * 6)(MAY_READ, MAY_READ, 0, 0, 0, 0)
+    if libc.capset(header, effective_permitted_inherited):
+        raise OSError(ctypes.get_errno(), "capset")
     os.umask(0o002)
 
 

@@ -225,7 +225,7 @@ def flipped_bit(trial: Trial) -> None:
 
 def two_users(trial: Trial) -> None:
     """Begun by one user and resumed by another of the group that owns the folder."""
-    for folder in (trial.scratch, trial.output, trial.output / "runs", trial.notes):
+    for folder in (trial.scratch, trial.output, trial.output / "runs", trial.notes, trial.cache):
         os.chown(folder, -1, GROUP)
         folder.chmod(0o2775)
     trial.user = FIRST_USER

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from rich.console import Console
 from run_folders import config_of, write_owner
 
@@ -116,6 +117,18 @@ def test_where_the_launcher_itself_is_broken_nothing_is_tried_for_ever(jobs, tmp
     outcomes = rounds(tmp_path, broken).all_of(jobs, "continue")
     assert states(outcomes) == ["failed"] * 4
     assert launched == [4, 4]
+
+
+def test_a_plan_is_found_whatever_its_folder_is_called(jobs, tmp_path):
+    invocation = tmp_path / "a [b] $HOME 'x' ::y #z ${a}\\"
+    found = []
+
+    def launch(overrides, initial_job_idx):
+        for own in overrides:
+            found.extend(Path(parsed.value()) for parsed in OverridesParser.create().parse_overrides(own[-1:]))
+
+    rounds(invocation, launch).all_of(jobs[:1], "continue")
+    assert [read_json(plan)["id"] for plan in found] == ["run-0"]
 
 
 def test_with_on_error_stop_nothing_is_launched_again(jobs, tmp_path):

@@ -90,6 +90,8 @@ def _words(error: Exception) -> str | None:
             "the memory is full: what was saved is kept, and the same command resumes from it; free some memory, or "
             "use a smaller model or task.batch_size, which is another run"
         )
+    if isinstance(error, OSError) and str(error.filename).startswith(("/proc/", "/sys/")):
+        return f"{error.filename} belongs to the system and keeps no files; choose another folder"
     if isinstance(error, OSError) and error.errno in _UNWRITABLE:
         return f"{error.strerror}: {error.filename}. Choose another folder with output=..."
     if "hydra" not in sys.modules:  # nothing was composed
@@ -109,4 +111,4 @@ def _is_memory(error: Exception) -> bool:
     )
 
 
-_UNWRITABLE = (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG)
+_UNWRITABLE = (errno.EACCES, errno.EEXIST, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+_FIRST = "4026531836"  # the system's own; the kernel's PROC_PID_INIT_INO
+
 
 def pid_space() -> str:
     """Which set of process numbers this process is counted in: containers have their own. Empty if unknown."""
@@ -15,5 +17,6 @@ def pid_space() -> str:
 
 
 def process_name() -> str:
-    """The process's number and its set, such as `4711-4026531836`: each container may have a process 1."""
-    return "-".join(filter(None, (str(os.getpid()), pid_space())))
+    """The process's number and, in a container, its set, such as `1-4026532456`: each may have a process 1."""
+    space = pid_space()
+    return f"{os.getpid()}-{space}" if space not in ("", _FIRST) else str(os.getpid())

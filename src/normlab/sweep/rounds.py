@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from normlab.config.arguments import quoted
 from normlab.runs.store import look
 from normlab.sweep.plan import Job, Outcome, freeze, outcome_file, read_outcome
 
@@ -61,7 +62,7 @@ class Rounds:
         troubles: list[str] = []
         for first in range(0, len(jobs), self.size or len(jobs)):
             batch = jobs[first : first + (self.size or len(jobs))]
-            overrides = [[*job.overrides, f"plan='{files[job.number]}'"] for job in batch]
+            overrides = [[*job.overrides, f"plan={quoted(str(files[job.number]))}"] for job in batch]
             try:
                 self.launch(overrides, initial_job_idx=first)
             except Exception as error:  # the launcher's own: a worker was killed, or a config file broke meanwhile
