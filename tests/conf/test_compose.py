@@ -55,8 +55,9 @@ def test_every_model_has_a_task_and_an_optimiser_that_suit_it(model):
     config = checked(composed(f"model={model}"))
     assert config.model_name == model
     assert kind_of(config.task) in read(config.model["_target_"]).constants["kinds"]
-    own = OmegaConf.load(CONF / "optim" / f"for_{model}.yaml")
-    assert config.optim.lr == own.lr
+    defaults = OmegaConf.load(CONF / "model" / f"{model}.yaml").defaults
+    (optim,) = [each["override /optim@_global_.optim"] for each in defaults if "override /optim@_global_.optim" in each]
+    assert config.optim.lr == OmegaConf.load(CONF / "optim" / f"{optim}.yaml").lr
 
 
 @pytest.mark.parametrize("experiment", choices("experiment"))
