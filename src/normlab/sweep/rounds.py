@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from normlab.config.arguments import quoted
+from normlab.command_line.arguments import quoted
 from normlab.runs.store import look
 from normlab.sweep.plan import Job, Outcome, freeze, outcome_file, read_outcome
 
