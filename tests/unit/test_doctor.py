@@ -148,7 +148,7 @@ def test_the_command_fails_only_if_something_will(monkeypatch, capsys, verdict, 
 @pytest.mark.parametrize(("here", "elsewhere"), [("node1", True), ("node10", False), ("other", True)])
 def test_a_host_is_another_one_though_its_name_begins_alike(monkeypatch, tmp_path, here, elsewhere):
     folder = begin(tmp_path, "a", "model=lstm", "norm=layer")
-    write_owner(folder.place.folder, replace(this_process(), host="node10"))
+    write_owner(folder.place.folder, replace(this_process(), host="node10", boot="another"))
     monkeypatch.setattr(surroundings, "this_process", lambda: replace(this_process(), host=here))
     assert ("runs elsewhere" in checks(surroundings.runs(tmp_path))) == elsewhere
 
