@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from normlab.study.rounds import Rounds
 from rich.console import Console
 from run_folders import config_of
 
@@ -17,6 +16,7 @@ from normlab.runs.store import claim
 from normlab.study import rounds as module
 from normlab.study import sweep
 from normlab.sweep.plan import Job, Outcome, write_outcome
+from normlab.sweep.rounds import Rounds
 
 SUMMARY = {"diverged": False, "validation/loss": 1.0}
 

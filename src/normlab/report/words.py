@@ -146,7 +146,8 @@ def deciding(verdict: Verdict, finding: Finding) -> tuple[str, str]:
     if estimate is None:
         return (reason_words(verdict) if verdict.rule == "exact" else "no number yet"), ""
     margin = f", margin {margin_words(verdict, finding.metric)}" if verdict.margin is not None else ""
-    return estimate_words(estimate), f"{level_words(estimate.interval.level)} interval{margin}"
+    level = f"{level_words(estimate.interval.level)} interval" if estimate.interval is not None else "no interval"
+    return estimate_words(estimate), f"{level}{margin}"
 
 
 def to_decide(verdict: Verdict) -> str:
@@ -163,18 +164,22 @@ def to_decide(verdict: Verdict) -> str:
         return f"A scale with more seeds, such as full{_seeds_more(verdict)}."
     if verdict.reason in (Reason.BOTH_FAILED, Reason.NO_SPREAD):
         return "More seeds of the same runs would not help: something must differ first."
+    if verdict.reason is Reason.FAILURES:
+        return "Scores and rates of failure speak for different sides; more seeds won't make them agree."
+    if verdict.reason is Reason.KEPT:
+        return "A fresh verdict takes fresh seeds in another output folder."
     n = min((arm.n for arm in verdict.arms), default=0)
     if verdict.state == "undecided" and verdict.needed and verdict.needed <= n:
         return (
             f"{n} seeds tell 0 from the margin; what is there lies near the margin itself, and only more can part them."
         )
     if verdict.needed:
-        return f"From the spread that was seen, {verdict.needed} seeds would tell 0 from the margin."
+        return f"By an upper bound on the spread, {verdict.needed} seeds would tell 0 from the margin."
     return "An estimate: it belongs to no verdict." if verdict.state == "estimate" else ""
 
 
 def _seeds_more(verdict: Verdict) -> str:
-    return f"; from the spread seen, {verdict.needed} would do" if verdict.needed else ""
+    return f"; by an upper bound on the spread, {verdict.needed} would do" if verdict.needed else ""
 
 
 def compact(value: float) -> str:

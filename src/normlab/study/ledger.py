@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from normlab.config.schema import InputError
 from normlab.findings.finding import Finding
-from normlab.findings.verdict import Reason, Verdict
+from normlab.findings.verdict import Reason, Verdict, stored
 from normlab.folder.study_folder import StudyFolder
 from normlab.runs.provenance import command, git_state, machine, packages
 from normlab.study.planned import PlanRecord
@@ -87,7 +86,7 @@ class Ledger:
         if not verdict.arms and self._verdicts.get(finding.name, {}).get("arms") and self._by_the_same_rule(finding):
             self.kept_before.add(finding.name)
         if finding.name not in self.kept_before:
-            self._verdicts[finding.name] = asdict(verdict)
+            self._verdicts[finding.name] = stored(verdict)
             self._recorded_rules[finding.name] = finding.rule_hash
         self._begin()
         now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -8,9 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from normlab.findings.finding import Finding
-from normlab.findings.judge import family_p
 from normlab.findings.verdict import ArmSummary, Estimate, Verdict
-from normlab.findings.wording import estimate_words, numbers_of, p_words, reason_words
+from normlab.findings.wording import estimate_words, numbers_of, reason_words
 from normlab.sweep.board import duration
 
 _COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow", "estimate": "cyan"}
@@ -43,7 +42,7 @@ def details(verdict: Verdict, finding: Finding) -> list[str]:
     seeds = min((arm.n for arm in verdict.arms), default=0)
     if verdict.state == "undecided" and verdict.needed:
         if verdict.needed > seeds:
-            lines.append(f"from the spread seen, {verdict.needed} seeds would tell the margin from nothing")
+            lines.append(f"by an upper bound on the spread, {verdict.needed} seeds would tell the margin from nothing")
         else:
             lines.append("the seeds would tell the margin from nothing; the difference seems to lie near the margin")
     if verdict.first is not None:
@@ -63,16 +62,14 @@ def arm_line(arm: ArmSummary) -> str:
 def print_study(console: Console, verdicts: Sequence[Verdict], scale: str, seconds: float) -> None:
     """A line a claim, then what was only estimated."""
     primaries = sorted((v for v in verdicts if v.primary), key=lambda v: v.claim or 0)
-    p = family_p(verdicts)
     console.print()
     for verdict in primaries:
         colour, words = _COLOURS[verdict.state], reason_words(verdict)
         number = f" · {estimate_words(verdict.deciding)}" if verdict.deciding else ""
         reason = f" ({words})" if words and verdict.state != "supported" else ""
-        holm = f" · {p_words(p[verdict.finding])}" if verdict.finding in p else ""
         console.print(
             f"[bold]claim {verdict.claim}[/] {escape(verdict.title)}: "
-            f"[{colour}]{_MARKS[verdict.state]} {verdict.state}[/]{escape(reason)}{escape(number)}{holm}",
+            f"[{colour}]{_MARKS[verdict.state]} {verdict.state}[/]{escape(reason)}{escape(number)}",
             highlight=False,
             soft_wrap=True,
         )

@@ -24,13 +24,13 @@ from normlab.runs.provenance import command
 from normlab.runs.store import Found, accept, look
 from normlab.stopping.children import starting_deaf
 from normlab.stopping.request import listening, say
-from normlab.study.rounds import Launch, Rounds
 from normlab.sweep.board import Board
 from normlab.sweep.compose import Composer, launcher_of
 from normlab.sweep.dry import stand_in, with_cache
 from normlab.sweep.estimate import estimate
 from normlab.sweep.outcomes import print_table, write_table
 from normlab.sweep.plan import Job, Outcome, plan
+from normlab.sweep.rounds import Launch, Rounds
 from normlab.sweep.worker import MULTIRUN
 
 GRACE = 60.0  # seconds that runs have to save when a multirun is stopped
