@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "train and measure, as python train.py does; the word can be left out",
     "table": "all runs in one table",
     "compare": "two arms of the runs, paired by seed",
+    "judge": "the verdict on runs of your own, from a table of arms and seeds",
     "report": "what the studies show, as a page with figures and tables",
     "advise": "which norm for my network, by the evidence there is",
     "watch": "curves of all runs on the terminal, without network",

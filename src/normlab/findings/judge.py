@@ -11,6 +11,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from normlab.findings.estimates import (
     bounds_of,
     contrasts_of,
@@ -65,20 +67,21 @@ def judge(
     design = design_of(planned, alpha, looks)
     arms = [summary_of(finding, cell, rows, edge=bool(edges.get(cell, False))) for cell in finding.cells]
     contrasts = [] if finding.rule == "exact" else contrasts_of(finding, rows, design, planned)
-    ruled = [_judged(finding, estimate) for estimate in contrasts]
+    margin = margin_of(finding) if contrasts else 0.0
+    stated = [ruled(finding.rule, margin, estimate) for estimate in contrasts]
     bounds = bounds_of(finding, rows)
-    said = _by_bounds(bounds) if finding.rule == "exact" else _by_contrasts(finding, ruled)
+    said = _by_bounds(bounds) if finding.rule == "exact" else _by_contrasts(finding, stated)
     hindered = _hindered(finding, arms, planned)
     if hindered is not None:
         said = hindered._replace(decides=said.decides)
     elif not finding.primary:
         said = said._replace(state="estimate") if finding.rule == "exact" else Said("estimate", decides=said.decides)
-    needed = [n for e in ruled if (n := _needed(finding, e, alpha)) is not None]
+    needed = [n for e in stated if (n := _needed(finding, e, alpha)) is not None]
     return replace(
         undecided(finding, scale, said.reason, **said.facts),
         state=said.state,
         decides=said.decides,
-        estimates=ruled if finding.primary else [_only_estimated(estimate) for estimate in ruled],
+        estimates=stated if finding.primary else [_only_estimated(estimate) for estimate in stated],
         also=further_of(finding, rows, design_of(planned, ALPHA, looks), planned),
         arms=arms,
         bounds=bounds,
@@ -96,6 +99,22 @@ def design_of(planned: int, alpha: float, looks: Sequence[int] = ()) -> Design |
     """The looks that were planned; None: too few seeds for any interval."""
     looks = tuple(looks) if planned in looks else (planned,)
     return Design(looks, alpha) if looks[0] >= guarded.LEAST else None
+
+
+def expected_seeds(looks: Sequence[int], spread: float) -> float:
+    """Mean seeds of a primary until it is decided, for equal arms and normal differences; by simulation.
+
+    Args:
+        looks: as planned.
+        spread: standard deviation of the differences, in margins.
+    """
+    design = Design(tuple(looks), ALPHA / PRIMARIES)
+    d = np.random.default_rng(0).normal(0, spread, (2000, design.cap))
+    needed = np.full(len(d), design.cap)
+    for look in reversed(design.looks):
+        _, high = design.limits(d[:, :look], look)
+        needed[high < 1] = look
+    return float(needed.mean())
 
 
 def keep_first(verdict: Verdict, first: Mapping[str, Any]) -> Verdict:
@@ -138,8 +157,8 @@ def state_of(rule: str, margin: float, low: float, high: float) -> tuple[str, Re
     return "contradicted", Reason.IRRELEVANT if low > -margin else Reason.TOO_SMALL
 
 
-def _judged(finding: Finding, estimate: Estimate) -> Estimate:
-    """A contrast with what the rule says of it."""
+def ruled(rule: str, margin: float, estimate: Estimate) -> Estimate:
+    """A contrast with what the rule says of it; of a ratio the margin is a logarithm."""
     interval, failures = estimate.interval, estimate.failures
     if failures is not None and failures.both_failed:
         state, kind = "undecided", Reason.BOTH_FAILED
@@ -148,8 +167,8 @@ def _judged(finding: Finding, estimate: Estimate) -> Estimate:
     elif math.isinf(interval.low):
         state, kind = "undecided", Reason.NO_SPREAD
     else:
-        state, kind = state_of(finding.rule, margin_of(finding), interval.low, interval.high)
-        if unseen_side(finding.rule, state, estimate) is not None:
+        state, kind = state_of(rule, margin, interval.low, interval.high)
+        if unseen_side(rule, state, estimate) is not None:
             state, kind = "undecided", Reason.FAILURES
     return replace(estimate, state=state, kind=kind)
 

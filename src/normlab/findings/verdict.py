@@ -227,15 +227,16 @@ def read_verdict(values: Mapping[str, Any]) -> Verdict:
 
 def stored(verdict: Verdict) -> dict[str, Any]:
     """The verdict as JSON holds it: an infinite limit is null."""
-    values: dict[str, Any] = _finite(asdict(verdict))
+    values: dict[str, Any] = finite(asdict(verdict))
     return values
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same with null for numbers that JSON doesn't have."""
     if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
+        return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, list):
-        return [_finite(entry) for entry in value]
+        return [finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
