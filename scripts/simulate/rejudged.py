@@ -14,7 +14,7 @@ from normlab.config.shipped import REFERENCE
 from normlab.findings.judge import state_of
 from normlab.folder.study_folder import StudyFolder
 from normlab.stats import guarded
-from normlab.stats.paired import Interval
+from normlab.stats.paired import t_interval
 from normlab.stats.sequential import Design, seeds_needed
 
 FAMILY = 0.05 / 6
@@ -36,7 +36,7 @@ def main() -> None:
             d = estimate["values"]
             seeds = seeds_needed(d, margin, FAMILY, equivalence=rule == "equivalence")
             first = Design.capped((len(d), 12, 18, 24), 24, FAMILY).interval(d, len(d))
-            before, alone = Interval(**estimate["interval"]), guarded.interval(d, FAMILY)
+            before, alone = t_interval(d, FAMILY), guarded.interval(d, FAMILY)
             cells = [
                 f"{shown(i.low, i.high)} {state_of(rule, margin, i.low, i.high)[0]}" for i in (before, alone, first)
             ]

@@ -44,11 +44,11 @@ def asked(tmp_path):
         (0.05, "layer rather than batch: "),
         (-0.05, "batch rather than layer: "),
         (0.0, "layer or batch: no difference that matters: "),
-        (0.01, "layer or batch: not decided: "),
+        (0.02, "layer or batch: not decided: "),
     ],
 )
 def test_a_preference_is_what_the_interval_says_of_the_margin(asked, effect, words):
-    said = asked(effect, "model=lstm", "batch=4")
+    said = asked(effect, "model=lstm", "batch=4", margin=0.02)
     assert words in said
     assert "planted, your study planted-quick" in said
     assert "runs layer-0, layer-1, layer-2 and 13 more in " in said

@@ -205,12 +205,13 @@ class TestRule:
             if (a > 0) != (b > 0):
                 assert verdict.decides == ("b" if a else "a")
 
-    def test_a_diverged_run_counts_as_chance(self, tmp_path):
+    def test_a_diverged_run_counts_as_chance_next_to_the_verdict(self, tmp_path):
         table = rows({"layer": list(0.8 + noise(8)), "batch": [0.8] * 8})
         table[8] |= {"diverged": True, "test/accuracy": None}
         verdict = judge(read_finding(write(tmp_path, finding())), table, 8, "quick", {})
         assert verdict.arms[1].diverged == 1
-        assert max(verdict.deciding.values) == pytest.approx(0.7, abs=0.01)
+        assert verdict.deciding.mean_of_all == pytest.approx(0.7 / 8, abs=0.01)
+        assert max(verdict.deciding.values) < 0.01
 
     def test_a_missing_number_is_no_zero(self, tmp_path):
         table = rows({"layer": [0.8] * 8, "batch": [0.8] * 8})

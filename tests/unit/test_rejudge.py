@@ -1,7 +1,7 @@
 """What a study's folder says follows from its table and the findings' files."""
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 import test_study
@@ -12,7 +12,7 @@ from normlab.config.schema import InputError
 from normlab.config.shipped import REFERENCE
 from normlab.findings.finding import read_finding
 from normlab.findings.judge import judge
-from normlab.findings.verdict import Reason
+from normlab.findings.verdict import Reason, stored
 from normlab.findings.wording import reason_words
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.folder.study_table import write_rows
@@ -34,7 +34,7 @@ def folder(tmp_path, conf):
     folder.mkdir()
     write_rows(folder / "runs.csv", [*tuned(), *reported(0.05, n=8)])
     verdict = judge(read_finding(conf / "finding" / "planted.yaml"), reported(0.05, n=8), 8, "quick", {})
-    write_json(folder / "verdicts.json", {"verdicts": [asdict(verdict)]})
+    write_json(folder / "verdicts.json", {"verdicts": [stored(verdict)]})
     return folder
 
 

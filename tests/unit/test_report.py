@@ -126,7 +126,7 @@ def test_figures_and_tables_are_saved_for_papers(made, tmp_path, fixed):
     assert (tmp_path / "report/figures/planted-rates.pdf").read_bytes().startswith(b"%PDF")
     table = (tmp_path / "report/tables/planted.tex").read_text()
     assert table.count(r"\toprule") == table.count(r"\bottomrule") == 2
-    assert r"layer $-$ batch & +5 points [+4.49, +5.51] &" in table
+    assert r"layer $-$ batch & +5 points [+3.94, +6.25] &" in table
     assert "supported" in (tmp_path / "report/tables/verdicts.tex").read_text()
 
 

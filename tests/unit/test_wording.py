@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,9 +12,9 @@ from made_up_studies import reported
 from finding_files import finding, write
 from normlab.config.schema import InputError
 from normlab.findings.finding import read_finding
-from normlab.findings.judge import family_p, judge
+from normlab.findings.judge import judge
 from normlab.findings.printable import printable
-from normlab.findings.verdict import Reason, read_verdict, read_verdicts
+from normlab.findings.verdict import Reason, read_verdict, read_verdicts, stored
 from normlab.findings.wording import _SENTENCES, estimate_words, numbers_of, reason_words
 
 
@@ -42,8 +42,8 @@ def test_a_ratio_is_a_factor_whatever_its_contrast_is_called(judged, name):
 def test_accuracies_are_points_and_further_metrics_plain(judged):
     rows = [{**row, "ms": 3.0 + row["seed"] / 10} for row in reported(0.05, 8)]
     verdict = judged(rows=rows, rule="ratio", margin=1.01, also={"time: each": "ms"})
-    assert estimate_words(verdict.also[0]) == "+0 [+0, +0]"
-    assert estimate_words(judged().estimates[0]).startswith("+5 points [+4.")
+    assert estimate_words(verdict.also[0]) == "+0 (all seeds equal: no interval)"
+    assert estimate_words(judged().estimates[0]).startswith("+5 points [+3.9")
 
 
 def test_every_reason_has_a_sentence_and_none_needs_more_than_its_facts(judged):
@@ -56,7 +56,33 @@ def test_every_reason_has_a_sentence_and_none_needs_more_than_its_facts(judged):
 
 def test_a_verdict_comes_back_from_its_json(judged):
     verdict = judged(0.05)
-    assert read_verdict(json.loads(json.dumps(asdict(verdict)))) == verdict
+    assert read_verdict(json.loads(json.dumps(stored(verdict)))) == verdict
+
+
+def test_limits_that_are_infinite_are_null_in_json(judged):
+    verdict = judged(rows=[{**row, "test/accuracy": 0.8} for row in reported(0.0, 8)])
+    text = json.dumps(stored(verdict), allow_nan=False)
+    assert json.loads(text)["estimates"][0]["interval"] == {"low": None, "high": None, "level": verdict.level}
+    assert read_verdict(json.loads(text)) == verdict
+    assert estimate_words(verdict.estimates[0]) == "+0 points (all seeds equal: no interval)"
+
+
+def test_a_file_of_an_earlier_version_is_read(judged):
+    """Which had p, an effect and a bootstrap interval, and no looks."""
+    values = json.loads(json.dumps(stored(judged(0.05))))
+    old = {
+        "p": 0.1,
+        "sign_flip_p": 0.1,
+        "effect": 3.0,
+        "margin_p": 0.01,
+        "bootstrap": values["estimates"][0]["interval"],
+    }
+    (estimate,) = values["estimates"]
+    values["estimates"] = [old | {k: v for k, v in estimate.items() if k not in ("left_out", "sides", "failed")}]
+    del values["looks"]
+    found = read_verdict(values)
+    assert (found.state, found.deciding.failures) == ("supported", None)
+    assert "bootstrap" not in stored(found)["estimates"][0]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +98,7 @@ def test_a_verdict_comes_back_from_its_json(judged):
     ],
 )
 def test_a_damaged_verdict_is_named_and_the_others_are_read(judged, damage, tmp_path):
-    whole = json.loads(json.dumps(asdict(judged(0.05))))
+    whole = json.loads(json.dumps(stored(judged(0.05))))
     problems = []
     found = read_verdicts(
         {"verdicts": [{**whole, "finding": "bad", **damage}, None, whole]}, tmp_path / "verdicts.json", problems
@@ -96,8 +122,9 @@ class TestWhatDecidesNothing:
         assert judged(rows=rows).state == "supported"
 
     def test_a_gap_of_nothing_is_no_failure(self, judged):
-        rows = reported(0.0, 8, metric="gap/accuracy", base=0.0)
-        assert judged(rows=rows, metric="gap/accuracy", diverged_value=0.0).reason is Reason.IRRELEVANT
+        rows = reported(0.0, 12, metric="gap/accuracy", base=0.0)
+        verdict = judged(rows=rows, planned=12, metric="gap/accuracy", diverged_value=0.0)
+        assert verdict.reason is Reason.IRRELEVANT
 
     @pytest.mark.parametrize("rule", ["difference", "equivalence"])
     def test_equal_pairs(self, judged, rule):
@@ -113,33 +140,62 @@ def test_two_runs_of_one_seed_are_named(judged):
         judged(rows=[*reported(0.05, 8), reported(0.02, 8)[0]])
 
 
-class TestFamily:
-    def test_it_depends_on_who_is_in_it_when_it_is_read(self, judged):
-        other = replace(judged(0.02), finding="other")
-        alone, both = family_p([judged(0.05)]), family_p([judged(0.05), other])
-        assert alone["planted"] == pytest.approx(6 * judged(0.05).margin_p)
-        assert both["other"] == pytest.approx(max(5 * other.margin_p, both["planted"]))
-        assert "holm_p" not in asdict(other)
+class TestFailures:
+    """Scores are compared where no run failed, and failures on their own."""
 
-    def test_it_is_against_the_margin_and_none_where_the_claim_fails(self, judged):
-        assert judged(0.05).margin_p > judged(0.05).estimates[0].p / 2
-        for effect in (-0.05, 0.0):
-            assert family_p([judged(effect)]) == {}
+    def rows(self, layer=(), batch=(), effect=0.05, n=12, how="diverged"):
+        bad = {"diverged": True, "test/accuracy": None} if how == "diverged" else {"test/accuracy": 0.1}
+        failed = {"layer": layer, "batch": batch}
+        return [{**row, **(bad if row["seed"] in failed[row["arm"]] else {})} for row in reported(effect, n)]
 
-    @given(st.floats(-0.05, 0.05))
-    def test_it_and_the_interval_agree(self, effect):
-        from normlab.stats.paired import margin_p, t_interval
+    @pytest.mark.parametrize("how", ["diverged", "chance"])
+    def test_a_failed_run_takes_its_pair_out_of_the_scores(self, judged, how, tmp_path):
+        verdict = judged(rows=self.rows(batch=[3], how=how), planned=12)
+        (estimate,) = verdict.estimates
+        assert verdict.state == "supported"
+        assert (estimate.left_out, estimate.failed, len(estimate.values)) == ([3], [[], [3]], 11)
+        assert max(estimate.values) < 0.1
+        assert estimate.mean_of_all > estimate.mean
+        lines = numbers_of(verdict, read_finding(tmp_path / "finding/planted.yaml"))
+        assert lines[1] == ("main: on the 11 of 12 seeds on which no run failed; 0 of layer and 1 of batch failed")
+        assert lines[2].startswith("main: rate of failure, layer minus batch: \N{MINUS SIGN}8% [")
+        assert lines[3].startswith("main: with failed runs counted as chance: +1")
 
-        d = [effect + x for x in (-0.02, -0.01, 0.0, 0.005, 0.01, 0.015)]
-        for alpha in (0.05, 0.05 / 6):
-            assert (margin_p(d, 0.01) < alpha / 2) == (t_interval(d, alpha).low > 0.01)
-            inside = t_interval(d, alpha).low > -0.01 and t_interval(d, alpha).high < 0.01
-            assert (margin_p(d, 0.01, within=True) < alpha / 2) == inside
+    def test_what_no_failure_rules_out_is_said(self, judged, tmp_path):
+        lines = numbers_of(judged(0.05), read_finding(write(tmp_path, finding())))
+        assert lines[1] == ("main: no run failed in 8 seeds; a rate of failure up to 37% an arm is not excluded (95 %)")
+
+    def test_too_few_pairs_are_left(self, judged):
+        verdict = judged(rows=self.rows(batch=range(5)), planned=12)
+        assert (verdict.state, verdict.reason, verdict.deciding.interval) == ("undecided", Reason.FEW_PAIRS, None)
+        assert reason_words(verdict) == "no run failed on 7 seeds of main, and a verdict about scores needs 8"
+
+    def test_the_better_scores_of_an_arm_that_fails_more_often_support_nothing(self, judged):
+        rows = self.rows(layer=range(10), n=24)
+        verdict = judged(rows=rows, planned=24)
+        assert (verdict.state, verdict.reason) == ("undecided", Reason.FAILURES)
+        assert reason_words(verdict) == "layer failed more often, which the scores of main don't show"
+        assert judged(rows=self.rows(batch=range(10), n=24), planned=24).state == "supported"
+        assert judged(rows=self.rows(batch=range(10), n=24, effect=0.0), planned=24).reason is Reason.FAILURES
+
+    def test_an_arm_that_always_fails_has_chance_as_its_score(self, judged):
+        verdict = judged(rows=self.rows(batch=range(8), n=8))
+        assert (verdict.state, verdict.deciding.left_out) == ("supported", [])
+        against = judged(rows=self.rows(batch=range(8), n=8), contrasts={"main": "batch - layer"})
+        assert against.reason is Reason.OPPOSITE
+
+    def test_most_runs_of_both_failing_is_no_difference(self, judged):
+        verdict = judged(rows=self.rows(range(7), range(1, 8), n=12), planned=12)
+        assert (verdict.state, verdict.reason) == ("undecided", Reason.BOTH_FAILED)
+
+    def test_it_comes_back_from_json(self, judged):
+        verdict = judged(rows=self.rows(batch=[3]), planned=12)
+        assert read_verdict(json.loads(json.dumps(stored(verdict)))) == verdict
 
 
 def test_numbers_have_a_line_each(judged, tmp_path):
     verdict = judged(0.05)
-    (line,) = numbers_of(verdict, read_finding(tmp_path / "finding/planted.yaml"))
+    line, _ = numbers_of(verdict, read_finding(tmp_path / "finding/planted.yaml"))
     assert line.startswith("main: layer \N{MINUS SIGN} batch = +5 points [")
     assert line.endswith(", n = 8, margin 1 point")
 
@@ -156,7 +212,7 @@ def test_what_is_printable_goes_through_xml_and_utf8(text):
 
 
 def test_infinity_is_no_estimate(judged):
-    values = json.loads(json.dumps(asdict(judged(0.05))))
+    values = json.loads(json.dumps(stored(judged(0.05))))
     values["estimates"][0]["mean"] = math.inf
     with pytest.raises(ValueError, match="inf"):
         read_verdict(values)

@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "train or measure, as python train.py does; the word train is optional",
     "table": "show all runs in one table",
     "compare": "compare two groups of runs, paired by seed",
+    "judge": "give a verdict on your own runs, from a table of arms, seeds and scores",
     "report": "write the studies' results as a page with figures and tables",
     "advise": "say which norm to use for a network, according to the evidence",
     "watch": "show the curves of all runs in the terminal, without network",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +12,9 @@ from normlab.config.schema import InputError
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell, Formula
 from normlab.findings.verdict import ArmSummary, Bound, Estimate, Row
-from normlab.stats.paired import compare
+from normlab.stats.guarded import LEAST as LEAST_PAIRS
+from normlab.stats.rates import Failures
+from normlab.stats.sequential import Design
 
 # metrics of which `diverged_value` is what guessing scores; of others, such as a gap, it may be a sound result
 _SCORES = ("accuracy", "loss", "bits_per_character", "perplexity")
@@ -24,56 +26,116 @@ def margin_of(finding: Finding) -> float:
     return math.log(finding.margin) if finding.rule == "ratio" else finding.margin
 
 
-def contrasts_of(finding: Finding, rows: Sequence[Row], alpha: float) -> list[Estimate]:
-    """Every contrast of the finding's metric, signed in favour of the claim, without its state."""
+def contrasts_of(finding: Finding, rows: Sequence[Row], design: Design | None, look: int) -> list[Estimate]:
+    """Every contrast of the finding's metric, signed in favour of the claim, without its state.
+
+    Args:
+        design: the looks, and the error that they share; None: too few seeds are planned for an interval.
+        look: the number of seeds planned up to now.
+    """
     found = []
     sign = 1 if finding.better == "higher" else -1
     for name, formula in finding.formulas.items():
-        values = _contrast(finding, formula, rows, finding.metric)
+        values = {seed: sign * value for seed, value in _contrast(finding, formula, rows, finding.metric).items()}
         if len(values) > 1:
-            signed = {seed: sign * value for seed, value in values.items()}
-            estimate = _estimate(name, formula, finding.metric, signed, alpha)
-            found.append(replace(estimate, ratio=finding.rule == "ratio"))
+            failed = _failed_seeds(finding, formula, rows, values)
+            found.append(_scored(_named(name, formula, finding), values, failed, design, look))
     return found
 
 
-def further_of(finding: Finding, rows: Sequence[Row], alpha: float) -> list[Estimate]:
+def _scored(
+    estimate: Estimate, values: Mapping[int, float], failed: list[list[int]], design: Design | None, look: int
+) -> Estimate:
+    """The estimate on the seeds on which no run failed.
+
+    Where one side fails on every seed and the other on none, that is no rare event but the side's score, which is taken
+    as it is. Where fewer than two seeds are left, all are shown, without an interval.
+    """
+    seeds = sorted(values)
+    fails = Failures(*(tuple(seed in side for seed in seeds) for side in failed))
+    always = sorted(len(side) for side in failed) == [0, len(seeds)]
+    kept = seeds if always else [seeds[place] for place in fails.kept]
+    holds = design is not None and not fails.both_failed and len(kept) >= LEAST_PAIRS
+    kept = kept if len(kept) > 1 else seeds
+    d = [values[seed] for seed in kept]
+    return replace(
+        estimate,
+        seeds=kept,
+        values=d,
+        mean=float(np.mean(d)),
+        sd=float(np.std(d, ddof=1)),
+        interval=design.interval(d, look, left_out=look - len(d)) if design is not None and holds else None,
+        left_out=[seed for seed in seeds if seed not in kept],
+        failed=failed,
+        mean_of_all=float(np.mean([values[seed] for seed in seeds])) if any(failed) else None,
+    )
+
+
+def further_of(finding: Finding, rows: Sequence[Row], design: Design | None, look: int) -> list[Estimate]:
     """The same contrasts of the further metrics, of the runs that have them: plain differences in their unit."""
     plain = finding.model_copy(update={"rule": "difference"})
     found = []
     for label, metric in finding.also.items():
-        having = [row for row in rows if is_number(row.get(metric))]
+        having = [row for row in rows if is_number(row.get(metric)) and row.get("diverged") is not True]
         for name, formula in finding.formulas.items():
             if formula.constant is not None or sum(formula.weights.values()) != 0:
                 continue
             values = _contrast(plain, formula, having, metric)
             if len(values) > 1:
-                found.append(_estimate(f"{label}: {name}", formula, metric, values, alpha))
+                bare = replace(_named(f"{label}: {name}", formula, plain), metric=metric, sides=[])
+                found.append(replace(_scored(bare, values, [[], []], design, look), failed=[]))
     return found
 
 
-def both_failed(finding: Finding, formula: Formula, rows: Sequence[Row]) -> bool:
-    """Has every arm of a contrast failed: all its runs diverged, or it scores no better than guessing?
+def _named(name: str, formula: Formula, finding: Finding) -> Estimate:
+    """A contrast before its numbers are known."""
+    return Estimate(
+        name=name,
+        formula=str(formula),
+        metric=finding.metric,
+        seeds=[],
+        values=[],
+        mean=0.0,
+        sd=0.0,
+        interval=None,
+        state="estimate",
+        ratio=finding.rule == "ratio",
+        sides=[" or ".join(map(str, cells)) for cells in _sides(finding, formula)],
+    )
 
-    An arm is at chance if its mean is better than `diverged_value` by no difference that matters, which is the margin.
+
+def _sides(finding: Finding, formula: Formula) -> tuple[list[Cell], list[Cell]]:
+    """The cells that the claim favours, and the others."""
+    favoured = 1 if finding.better == "higher" else -1
+    first, second = ([cell for cell, w in formula.weights.items() if w * sign == favoured] for sign in (1, -1))
+    return first, second
+
+
+def _failed_seeds(finding: Finding, formula: Formula, rows: Sequence[Row], seeds: Iterable[int]) -> list[list[int]]:
+    """Of each side, the seeds on which one of its runs failed."""
+    found = []
+    for cells in _sides(finding, formula):
+        runs = [row for cell in cells for row in rows_of(rows, cell)]
+        failed = {int(row["seed"]) for row in runs if has_failed(finding, row)}
+        found.append(sorted(failed & set(seeds)))
+    return found
+
+
+def has_failed(finding: Finding, row: Row) -> bool:
+    """Has a run diverged, or does it score no better than guessing?
+
+    It is at chance if its score is better than `diverged_value` by no difference that matters, which is the margin.
     """
-    return len(formula.weights) > 1 and all(_failed(finding, rows_of(rows, cell)) for cell in formula.weights)
-
-
-def _failed(finding: Finding, rows: Sequence[Row]) -> bool:
-    if not rows or finding.rule == "exact":
-        return False
-    if all(row.get("diverged") is True for row in rows):
+    if row.get("diverged") is True:
         return True
     split, _, name = finding.metric.rpartition("/")
     chance = finding.diverged_value
     if chance is None or name not in _SCORES or split not in ("test", "last_test", "validation", "last", "area"):
         return False
-    mean = float(np.mean([value_of(finding, row, finding.metric) for row in rows]))
-    assert finding.margin is not None
+    value = value_of(finding, row, finding.metric)
     if finding.rule == "ratio":
-        return (mean / chance if finding.better == "higher" else chance / mean) <= finding.margin
-    return (mean - chance if finding.better == "higher" else chance - mean) <= finding.margin
+        return (value / chance if finding.better == "higher" else chance / value) <= (finding.margin or 1.0)
+    return (value - chance if finding.better == "higher" else chance - value) <= (finding.margin or 0.0)
 
 
 def summary_of(finding: Finding, cell: Cell, rows: Sequence[Row], *, edge: bool) -> ArmSummary:
@@ -162,23 +224,3 @@ def _values(finding: Finding, cell: Cell, rows: Sequence[Row], metric: str) -> d
     if wrong:
         raise InputError(f"{finding.name}: {metric}={wrong[0]:g} of {cell} has no logarithm, which rule=ratio takes")
     return {seed: math.log(value) for seed, value in values.items()}
-
-
-def _estimate(name: str, formula: Formula, metric: str, values: Mapping[int, float], alpha: float) -> Estimate:
-    d = [values[seed] for seed in sorted(values)]
-    c = compare(d, alpha)
-    return Estimate(
-        name=name,
-        formula=str(formula),
-        metric=metric,
-        seeds=sorted(values),
-        values=d,
-        mean=c.mean,
-        sd=c.sd,
-        interval=c.interval,
-        p=c.p,
-        sign_flip_p=c.sign_flip_p,
-        bootstrap=c.bootstrap,
-        effect=float(c.effect),
-        state="estimate",
-    )

@@ -54,7 +54,7 @@ class Finding(Strict):
     A cell is an arm under a condition. A contrast is a formula over cells; where there are conditions, an arm without
     one stands for it under each, so that the contrast becomes one a condition.
 
-    Rules. With d the contrast of a seed, signed so that positive favours the claim, and its paired t interval:
+    Rules. With d the contrast of a seed, signed so that positive favours the claim, and its guarded interval:
 
         difference   supported: low > margin; contradicted: high < margin
         ratio        the same for log metrics, with log(margin)
@@ -79,7 +79,7 @@ class Finding(Strict):
     tune: Tuning | None = None
     metric: str
     better: Literal["higher", "lower"]  # which favours the arm with the plus sign
-    diverged_value: float | None = None  # of a run that diverged, as bad as chance
+    diverged_value: float | None = None  # of a run that diverged, as bad as chance; see docs/verdicts.md
     also: dict[str, str] = Field(default_factory=dict)  # further metrics, estimated by the same contrasts: label → name
     rule: Rule
     margin: PositiveFloat | None = None  # in the metric's unit; a factor above 1 for ratio; the smallest that matters

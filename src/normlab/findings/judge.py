@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from normlab.findings.estimates import (
-    both_failed,
     bounds_of,
     contrasts_of,
     further_of,
@@ -19,14 +21,15 @@ from normlab.findings.estimates import (
     summary_of,
 )
 from normlab.findings.finding import LEAST, Finding
-from normlab.findings.formula import Cell, parse
+from normlab.findings.formula import Cell
 from normlab.findings.verdict import ArmSummary, Bound, Estimate, Reason, Row, Verdict
-from normlab.stats.families import holm
-from normlab.stats.paired import margin_p
-from normlab.stats.power import MOST, seeds_for_equivalence, seeds_needed
+from normlab.stats import guarded
+from normlab.stats.power import MOST
+from normlab.stats.sequential import Design, seeds_needed
 
 PRIMARIES = 6  # the family: each primary's interval is at 0.05 / 6, alone or not
 ALPHA = 0.05
+SPOILT = frozenset({Reason.BOTH_FAILED, Reason.NO_SPREAD, Reason.FEW_PAIRS, Reason.FAILURES})  # no evidence either way
 
 
 class Said(NamedTuple):
@@ -38,41 +41,87 @@ class Said(NamedTuple):
     decides: str = ""
 
 
-def judge(finding: Finding, rows: Sequence[Row], planned: int, scale: str, edges: Mapping[Cell, bool]) -> Verdict:
+def judge(
+    finding: Finding,
+    rows: Sequence[Row],
+    planned: int,
+    scale: str,
+    edges: Mapping[Cell, bool],
+    looks: Sequence[int] = (),
+) -> Verdict:
     """Apply the rule.
 
     Args:
         finding: with the rule.
         rows: of the reporting runs that have a result.
-        planned: seeds that each cell was to have.
+        planned: seeds that each cell was to have up to now: the look.
         scale: where the runs come from.
         edges: cells whose tuned option is best at an end of the points.
+        looks: all that were planned in advance, the last of them the cap; none: this one alone.
 
     Raises:
         InputError: a run lacks the metric, or it diverged and nothing stands for that, or a cell has two runs of a
             seed.
     """
-    alpha = ALPHA / PRIMARIES if finding.primary else ALPHA
+    alpha = alpha_of(finding)
+    design = design_of(planned, alpha, looks)
     arms = [summary_of(finding, cell, rows, edge=bool(edges.get(cell, False))) for cell in finding.cells]
-    contrasts = [] if finding.rule == "exact" else contrasts_of(finding, rows, alpha)
-    ruled = [_judged(finding, estimate, rows) for estimate in contrasts]
+    contrasts = [] if finding.rule == "exact" else contrasts_of(finding, rows, design, planned)
+    margin = margin_of(finding) if contrasts else 0.0
+    stated = [ruled(finding.rule, margin, estimate) for estimate in contrasts]
     bounds = bounds_of(finding, rows)
-    said = _by_bounds(bounds) if finding.rule == "exact" else _by_contrasts(finding, ruled)
+    said = _by_bounds(bounds) if finding.rule == "exact" else _by_contrasts(finding, stated)
     hindered = _hindered(finding, arms, planned)
     if hindered is not None:
         said = hindered._replace(decides=said.decides)
     elif not finding.primary:
         said = said._replace(state="estimate") if finding.rule == "exact" else Said("estimate", decides=said.decides)
+    needed = [n for e in stated if (n := _needed(finding, e, alpha)) is not None]
     return replace(
         undecided(finding, scale, said.reason, **said.facts),
         state=said.state,
         decides=said.decides,
-        estimates=ruled if finding.primary else [_only_estimated(estimate) for estimate in ruled],
-        also=further_of(finding, rows, ALPHA),
+        estimates=stated if finding.primary else [_only_estimated(estimate) for estimate in stated],
+        also=further_of(finding, rows, design_of(planned, ALPHA, looks), planned),
         arms=arms,
         bounds=bounds,
-        needed=max((_needed(finding, e, alpha) for e in ruled), default=None),
+        looks=list(design.looks) if design is not None and finding.rule != "exact" else [],
+        needed=max(needed, default=None),
     )
+
+
+def alpha_of(finding: Finding) -> float:
+    """The error that all of a finding's looks share."""
+    return ALPHA / PRIMARIES if finding.primary else ALPHA
+
+
+def design_of(planned: int, alpha: float, looks: Sequence[int] = ()) -> Design | None:
+    """The looks that were planned; None: too few seeds for any interval."""
+    looks = tuple(looks) if planned in looks else (planned,)
+    return Design(looks, alpha) if looks[0] >= guarded.LEAST else None
+
+
+def expected_seeds(looks: Sequence[int], spread: float) -> float:
+    """Mean seeds of a primary until it is decided, for equal arms and normal differences; by simulation.
+
+    Args:
+        looks: as planned.
+        spread: standard deviation of the differences, in margins.
+    """
+    design = Design(tuple(looks), ALPHA / PRIMARIES)
+    d = np.random.default_rng(0).normal(0, spread, (2000, design.cap))
+    needed = np.full(len(d), design.cap)
+    for look in reversed(design.looks):
+        _, high = design.limits(d[:, :look], look)
+        needed[high < 1] = look
+    return float(needed.mean())
+
+
+def keep_first(verdict: Verdict, first: Mapping[str, Any]) -> Verdict:
+    """A verdict of runs that came after the planned looks had been used up: what was said then stands."""
+    if verdict.state == first.get("state"):
+        return verdict
+    return replace(verdict, state=str(first["state"]), reason=Reason.KEPT, facts={"n": first.get("n")})
 
 
 def undecided(finding: Finding, scale: str, reason: Reason, **facts: Any) -> Verdict:
@@ -85,26 +134,11 @@ def undecided(finding: Finding, scale: str, reason: Reason, **facts: Any) -> Ver
         scale=scale,
         rule=finding.rule,
         margin=finding.margin,
-        level=1 - ALPHA / PRIMARIES if finding.primary else 1 - ALPHA,
+        level=1 - alpha_of(finding),
         state="undecided",
         reason=reason,
         facts=facts,
     )
-
-
-def family_p(verdicts: Sequence[Verdict]) -> dict[str, float]:
-    """Holm's p of each primary's own hypothesis, that its contrasts lie beyond the margin, in the family of six.
-
-    It depends on all of them, so it is worked out from those that stand now and kept with none. What has no p counts
-    as 1, which is never to its favour. Only of a verdict that its own hypothesis decides: contradicted or hindered,
-    a claim has none.
-    """
-    known = {v.finding: v.margin_p for v in verdicts if v.primary}
-    p = [value for value in known.values() if value is not None]
-    adjusted = iter(holm([*p, *[1.0] * (PRIMARIES - len(p))]))
-    found = {name: next(adjusted) for name, value in known.items() if value is not None}
-    shown = {v.finding for v in verdicts if v.state == "supported" or v.reason is Reason.AT_MARGIN}
-    return {name: value for name, value in found.items() if name in shown}
 
 
 def state_of(rule: str, margin: float, low: float, high: float) -> tuple[str, Reason]:
@@ -123,22 +157,41 @@ def state_of(rule: str, margin: float, low: float, high: float) -> tuple[str, Re
     return "contradicted", Reason.IRRELEVANT if low > -margin else Reason.TOO_SMALL
 
 
-def _judged(finding: Finding, estimate: Estimate, rows: Sequence[Row]) -> Estimate:
-    """A contrast with what the rule says of it."""
-    margin = margin_of(finding)
-    state, kind = state_of(finding.rule, margin, estimate.interval.low, estimate.interval.high)
-    if both_failed(finding, parse(estimate.formula), rows):
+def ruled(rule: str, margin: float, estimate: Estimate) -> Estimate:
+    """A contrast with what the rule says of it; of a ratio the margin is a logarithm."""
+    interval, failures = estimate.interval, estimate.failures
+    if failures is not None and failures.both_failed:
         state, kind = "undecided", Reason.BOTH_FAILED
-    elif estimate.sd == 0 and abs(estimate.mean) <= margin:
-        state, kind = "undecided", Reason.NO_SPREAD  # equal pairs have an interval of no width, which proves nothing
-    p = margin_p(estimate.values, margin, within=finding.rule == "equivalence") if estimate.sd > 0 else None
-    return replace(estimate, state=state, kind=kind, margin_p=p)
+    elif interval is None:
+        state, kind = "undecided", Reason.FEW_PAIRS
+    elif math.isinf(interval.low):
+        state, kind = "undecided", Reason.NO_SPREAD
+    else:
+        state, kind = state_of(rule, margin, interval.low, interval.high)
+        if unseen_side(rule, state, estimate) is not None:
+            state, kind = "undecided", Reason.FAILURES
+    return replace(estimate, state=state, kind=kind)
+
+
+def unseen_side(rule: str, state: str, estimate: Estimate) -> int | None:
+    """The side (0: favoured by the claim) that failed more often although the scores alone would not say so.
+
+    Scores are compared where no run failed. If the side for which they speak fails more often, with an interval of the
+    rates' difference at 95 % that excludes 0, neither of the two may stand for both.
+    """
+    failures = estimate.failures
+    if failures is None or state == "undecided" or not estimate.left_out:
+        return None
+    rates = failures.difference(ALPHA).interval
+    worse = 0 if rates.low > 0 else 1 if rates.high < 0 else None
+    if rule == "equivalence":
+        return worse if state == "supported" else None
+    return worse if worse == (0 if state == "supported" else 1) else None
 
 
 def _only_estimated(estimate: Estimate) -> Estimate:
     """Of an exploratory finding: no verdict, only what spoils it as evidence."""
-    spoilt = estimate.kind in (Reason.BOTH_FAILED, Reason.NO_SPREAD)
-    return replace(estimate, state="estimate", kind=estimate.kind if spoilt else Reason.NONE, margin_p=None)
+    return replace(estimate, state="estimate", kind=estimate.kind if estimate.kind in SPOILT else Reason.NONE)
 
 
 def _hindered(finding: Finding, arms: Sequence[ArmSummary], planned: int) -> Said | None:
@@ -172,24 +225,39 @@ def _by_contrasts(finding: Finding, estimates: Sequence[Estimate]) -> Said:
     margin = margin_of(finding)
 
     def room(e: Estimate) -> float:
-        if finding.rule == "equivalence":
-            return min(margin - e.interval.high, margin + e.interval.low)
-        return e.interval.low - margin
+        low, high = (e.mean, e.mean) if e.interval is None else (e.interval.low, e.interval.high)
+        return min(margin - high, margin + low) if finding.rule == "equivalence" else low - margin
 
     against = [e for e in estimates if e.state == "contradicted"]
     spoilt = [e for e in estimates if e.state == "undecided" and e.kind is not Reason.AT_MARGIN]
     worst = min(against or spoilt or estimates, key=room)
     if against or spoilt:
-        return Said(worst.state, worst.kind, {"contrast": worst.name} if spoilt and not against else {}, worst.name)
+        return Said(worst.state, worst.kind, _facts(finding, worst) if spoilt and not against else {}, worst.name)
     if all(e.state == "supported" for e in estimates):
         return Said("supported", decides=worst.name)
     return Said("undecided", Reason.AT_MARGIN, decides=worst.name)
 
 
-def _needed(finding: Finding, estimate: Estimate, alpha: float) -> int:
-    """Seeds to tell apart 0 and the margin (equivalence: to show two equal arms equal), from the spread alone."""
-    if estimate.sd == 0:
-        return LEAST[finding.seeds]
-    margin = margin_of(finding)
-    wanted = seeds_for_equivalence if finding.rule == "equivalence" else seeds_needed
-    return min(max(wanted(margin, estimate.sd, alpha), LEAST[finding.seeds]), MOST)
+def _facts(finding: Finding, estimate: Estimate) -> dict[str, Any]:
+    """What the sentence of a spoilt contrast needs."""
+    facts: dict[str, Any] = {"contrast": estimate.name}
+    if estimate.kind is Reason.FEW_PAIRS:
+        kept = len(estimate.failures.kept) if estimate.failures is not None else len(estimate.seeds)
+        facts |= {"left": kept, "least": guarded.LEAST}
+    if estimate.kind is Reason.FAILURES and estimate.interval is not None:
+        low, high = estimate.interval.low, estimate.interval.high
+        side = unseen_side(finding.rule, state_of(finding.rule, margin_of(finding), low, high)[0], estimate)
+        facts |= {"side": estimate.sides[side or 0]}
+    return facts
+
+
+def _needed(finding: Finding, estimate: Estimate, alpha: float) -> int | None:
+    """Seeds to tell apart 0 and the margin (equivalence: to show two equal arms equal), by the bound on the spread.
+
+    None: nothing follows from the spread that was seen.
+    """
+    try:
+        found = seeds_needed(estimate.values, margin_of(finding), alpha, equivalence=finding.rule == "equivalence")
+    except ValueError:  # equal values
+        return None
+    return min(max(found, LEAST[finding.seeds]), MOST)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from normlab.config.schema import InputError
 from normlab.findings.formula import parse
 from normlab.findings.printable import printable
 from normlab.stats.paired import Interval
+from normlab.stats.rates import Failures
 
 Row = Mapping[str, Any]  # arm, condition, point, seed, id, diverged, and the summary's columns
 
@@ -31,7 +32,10 @@ class Reason(StrEnum):
     BOUNDS_BROKEN = "bounds_broken"  # broken, count
     # undecided by the numbers
     AT_MARGIN = "interval_includes_margin"
-    BOTH_FAILED = "both_failed"  # every run of the contrast diverged or is at chance
+    BOTH_FAILED = "both_failed"  # most runs of both sides of the contrast diverged or are at chance
+    FEW_PAIRS = "few_pairs"  # contrast, left, least: too few seeds on which no run failed
+    FAILURES = "failures"  # contrast, side: it failed more often, which the scores don't show
+    KEPT = "kept"  # n: the planned looks had been used up, so that the first verdict stands
     NO_SPREAD = "no_spread"  # equal differences, from which no interval follows
     # undecided whatever the numbers say
     NO_RUNS = "no_runs"
@@ -50,14 +54,18 @@ STATES = ("supported", "contradicted", "undecided", "estimate")
 
 @dataclass(frozen=True)
 class Estimate:
-    """A contrast over the seeds that all its cells have.
+    """A contrast over the seeds that all its cells have and on which no run failed.
 
     Signed so that positive favours the claim.
 
-    ratio     values, mean, sd and intervals are natural logarithms of factors
-    p         two-sided, against a mean of 0
-    margin_p  one-sided, of the claim's own hypothesis: that the mean lies beyond the margin (of an equivalence: that
-              it lies within ±margin, the larger of two tests); None where nothing decides by a margin
+    seeds     those of the values, in order
+    interval  of all the finding's looks together; None: too few seeds for one, or both sides failed. Its limits are
+              infinite where all values are equal, which proves nothing.
+    left_out  seeds on which a run failed (diverged or is at chance), and that are in neither values nor interval
+    sides     what the contrast compares: the cells that the claim favours, and the others
+    failed    of each side, the seeds on which one of its runs failed
+    mean_of_all  over all seeds, with the finding's `diverged_value` for runs that diverged; None: no run failed
+    ratio     values, mean, sd and interval are natural logarithms of factors
     state     supported, contradicted, undecided; for an exploratory finding: estimate
     kind      why
     """
@@ -69,15 +77,27 @@ class Estimate:
     values: list[float]
     mean: float
     sd: float
-    interval: Interval
-    p: float
-    sign_flip_p: float
-    bootstrap: Interval
-    effect: float
+    interval: Interval | None
     state: str
     kind: Reason = Reason.NONE
     ratio: bool = False
-    margin_p: float | None = None
+    left_out: list[int] = field(default_factory=list)
+    sides: list[str] = field(default_factory=list)
+    failed: list[list[int]] = field(default_factory=list)
+    mean_of_all: float | None = None
+
+    @property
+    def all_seeds(self) -> list[int]:
+        """With those left out."""
+        return sorted([*self.seeds, *self.left_out])
+
+    @property
+    def failures(self) -> Failures | None:
+        """Which runs of the two sides failed; None of a file that doesn't say."""
+        if len(self.failed) != 2 or not self.all_seeds:
+            return None
+        first, second = (tuple(seed in side for seed in self.all_seeds) for side in self.failed)
+        return Failures(first, second)
 
 
 @dataclass(frozen=True)
@@ -124,7 +144,9 @@ class Verdict:
     reason  why, with its facts
     decides the contrast that decides, or the bound by its cell and metric
     bounds  rule=exact: each with what was found
-    needed  seeds at which the spread that was seen would be small against the margin, for 80 % power
+    looks   numbers of seeds at which the finding may be decided, planned in advance; the last is the cap. Empty: too
+            few seeds are planned for any interval, or the rule has none
+    needed  seeds that a single look would take for 80 % power, from the upper bound on the spread
     first   the verdict before the study was extended, if it was
     """
 
@@ -144,6 +166,7 @@ class Verdict:
     also: list[Estimate] = field(default_factory=list)
     arms: list[ArmSummary] = field(default_factory=list)
     bounds: list[Bound] = field(default_factory=list)
+    looks: list[int] = field(default_factory=list)
     needed: int | None = None
     first: dict[str, Any] | None = None
 
@@ -151,12 +174,6 @@ class Verdict:
     def deciding(self) -> Estimate | None:
         """The contrast that decides."""
         return next((e for e in self.estimates if e.name == self.decides), None)
-
-    @property
-    def margin_p(self) -> float | None:
-        """Of the claim that all contrasts lie beyond the margin: the largest; None where none has one."""
-        found = [e.margin_p for e in self.estimates if e.margin_p is not None]
-        return max(found) if found and len(found) == len(self.estimates) else None
 
 
 def read_verdicts(values: Mapping[str, Any], path: Path, problems: list[str]) -> dict[str, Verdict]:
@@ -208,29 +225,52 @@ def read_verdict(values: Mapping[str, Any]) -> Verdict:
     return made
 
 
+def stored(verdict: Verdict) -> dict[str, Any]:
+    """The verdict as JSON holds it: an infinite limit is null."""
+    values: dict[str, Any] = finite(asdict(verdict))
+    return values
+
+
+def finite(value: Any) -> Any:
+    """The same with null for numbers that JSON doesn't have."""
+    if isinstance(value, dict):
+        return {key: finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _estimate(values: Mapping[str, Any]) -> Estimate:
     known = _known(Estimate, values) | {"kind": Reason(values["kind"])}
-    intervals = {name: Interval(**{k: float(v) for k, v in values[name].items()}) for name in ("interval", "bootstrap")}
     if not all(math.isfinite(float(value)) for value in (values["mean"], values["sd"], *values["values"])):
         raise ValueError(values["mean"])
     if len(values["seeds"]) != len(values["values"]):
         raise ValueError(f"{len(values['seeds'])} seeds and {len(values['values'])} values")
-    made = Estimate(**{**known, **intervals})
+    made = Estimate(**{**known, "interval": _interval(values["interval"])})
     _check_types(made)
     parse(made.formula)
     return made
+
+
+def _interval(values: Mapping[str, Any] | None) -> Interval | None:
+    if values is None:
+        return None
+    low, high = values["low"], values["high"]
+    return Interval(
+        -math.inf if low is None else float(low), math.inf if high is None else float(high), float(values["level"])
+    )
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("finding", "title", "scale", "rule", "decides", "name", "formula", "metric", "state"), (str,)),
     **dict.fromkeys(("primary", "ratio"), (bool,)),
     **dict.fromkeys(("cell",), (str,)),
-    **dict.fromkeys(("level", "p", "low", "high"), (int, float)),
-    **dict.fromkeys(("margin", "margin_p", "mean", "sd", "point", "least", "most"), (int, float, type(None))),
+    **dict.fromkeys(("level", "low", "high"), (int, float)),
+    **dict.fromkeys(("margin", "mean", "sd", "point", "least", "most", "mean_of_all"), (int, float, type(None))),
     **dict.fromkeys(("n", "diverged"), (int,)),
     "edge": (bool,),
     "metrics": (dict,),
-    "seeds": (list,),
+    **dict.fromkeys(("seeds", "left_out", "sides", "failed", "looks"), (list,)),
     **dict.fromkeys(("claim", "needed"), (int, type(None))),
     "facts": (dict,),
     "first": (dict, type(None)),

@@ -23,7 +23,10 @@ _SENTENCES: dict[Reason, str] = {
     Reason.BOUNDS_HOLD: "{count} bounds hold",
     Reason.BOUNDS_BROKEN: "{broken} of {count} bounds broken",
     Reason.AT_MARGIN: "the interval includes the margin",
-    Reason.BOTH_FAILED: "both failed: every arm of {contrast} diverged or is at chance level",
+    Reason.BOTH_FAILED: "both failed: most runs of {contrast} diverged or are at chance level",
+    Reason.FEW_PAIRS: "only {left} seeds of {contrast} have no failed run, and a verdict about scores needs {least}",
+    Reason.FAILURES: "{side} failed more often, which the scores of {contrast} don't show",
+    Reason.KEPT: "the first verdict, at {n} seeds, used up the planned looks and is kept",
     Reason.NO_SPREAD: "no spread: all pairs of {contrast} have the same difference, so no interval can be computed",
     Reason.NO_RUNS: "no runs",
     Reason.NO_SHARED_SEEDS: "no seeds in common",
@@ -44,16 +47,48 @@ def reason_words(verdict: Verdict) -> str:
 
 def estimate_words(estimate: Estimate, digits: int = 3) -> str:
     """Mean and interval: `+3.4 points [+2.1, +4.7]`, `1.12 times [1.08, 1.16]`, `+0.151 [+0.142, +0.161]`."""
-    mean, *interval = numbers(estimate, digits)
+    mean = number(estimate.mean, estimate.metric, ratio=estimate.ratio, digits=digits)
     unit = unit_of(estimate.metric, ratio=estimate.ratio)
-    return f"{mean}{f' {unit}' if unit else ''} [{', '.join(interval)}]"
+    return f"{mean}{f' {unit}' if unit else ''} {interval_words(estimate, digits)}"
 
 
-def numbers(estimate: Estimate, digits: int = 3) -> tuple[str, str, str]:
-    """Mean, low and high, each as text without its unit."""
-    values = (estimate.mean, estimate.interval.low, estimate.interval.high)
-    mean, low, high = (number(value, estimate.metric, ratio=estimate.ratio, digits=digits) for value in values)
-    return mean, low, high
+def interval_words(estimate: Estimate, digits: int = 3) -> str:
+    """`[+2.1, +4.7]`; where there is none, why."""
+    if estimate.interval is None:
+        return "(no interval)"
+    if math.isinf(estimate.interval.low):
+        return "(all seeds equal: no interval)"
+    ends = (estimate.interval.low, estimate.interval.high)
+    return f"[{', '.join(number(end, estimate.metric, ratio=estimate.ratio, digits=digits) for end in ends)}]"
+
+
+def failure_words(estimate: Estimate) -> list[str]:
+    """What a contrast of scores is conditional on, and how often runs failed."""
+    failures = estimate.failures
+    if failures is None or len(estimate.sides) != 2:
+        return []
+    first, second = (side or "a constant" for side in estimate.sides)
+    if not any(estimate.failed):
+        return [failures.condition((first, second))]
+    if estimate.left_out:
+        lines = [failures.condition((first, second))]
+    else:
+        lines = [f"{' and '.join(_counts(estimate))} failed; the numbers count such runs as chance"]
+    rates = failures.difference()
+    low, high = rates.interval.low, rates.interval.high
+    lines.append(
+        f"rate of failure, {first} minus {second}: {rates.difference:+.0%} [{low:+.0%}, {high:+.0%}], "
+        f"{level_words(rates.interval.level)} interval, exact p = {rates.p:.2g}".replace("-", "\N{MINUS SIGN}")
+    )
+    if estimate.left_out and estimate.mean_of_all is not None:
+        lines.append(f"with failed runs counted as chance: {value_words(estimate, estimate.mean_of_all)} (no interval)")
+    return lines
+
+
+def _counts(estimate: Estimate) -> list[str]:
+    n = len(estimate.all_seeds)
+    sides = zip(estimate.sides, estimate.failed, strict=True)
+    return [f"{len(failed)} of {n} runs of {side}" for side, failed in sides if side]
 
 
 def value_words(estimate: Estimate, value: float) -> str:
@@ -113,19 +148,16 @@ def bound_words(bound: Bound) -> str:
     return f"{bound.metric} = {found}, expected {_between(bound.least, bound.most)}{'' if bound.holds else ': broken'}"
 
 
-def p_words(p: float) -> str:
-    """Of `family_p`."""
-    return f"p = {p:.2g} against the margin, by Holm's method"
-
-
 def numbers_of(verdict: Verdict, finding: Finding) -> Sequence[str]:
     """A line for each contrast and bound."""
     lines = []
     for estimate in verdict.estimates:
-        level = f"{level_words(estimate.interval.level)} interval"
+        level = f", {level_words(estimate.interval.level)} interval" if estimate.interval is not None else ""
         shown = f"{formula_words(finding, estimate)} = {estimate_words(estimate, 4)}"
         margin = f", margin {margin_words(verdict, finding.metric)}" if verdict.margin is not None else ""
-        lines.append(f"{estimate.name}: {shown}, {level}, n = {len(estimate.seeds)}{margin}")
+        lines.append(f"{estimate.name}: {shown}{level}, n = {len(estimate.seeds)}{margin}")
+        if finding.seeds == "training" or any(estimate.failed):
+            lines += [f"{estimate.name}: {line}" for line in failure_words(estimate)]
     return [*lines, *(f"{bound.cell}: {bound_words(bound)}" for bound in verdict.bounds)]
 
 

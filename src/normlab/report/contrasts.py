@@ -39,7 +39,7 @@ def deciding(finding: Finding, results: Sequence[StudyResult]) -> Chart | None:
         return None
     estimates = verdict.estimates
     fig, (ax,) = figure(1.15 + 0.5 * len(estimates) + 0.2 * (len(results) > 1))
-    level = level_words(estimates[0].interval.level)
+    level = level_words(verdict.level)
     chart = Chart(
         name=f"{finding.name}-contrasts",
         title="What decides",
@@ -97,17 +97,24 @@ def _contrast(ax: Axes, chart: Chart, y: float, shown: _Shown) -> None:
         )
         text = f"{estimate.name}, seed {seed}: {value_words(estimate, value)}; runs {runs}"
         ax.plot([value], [y + jitter], "o", color=colour, ms=4.5, alpha=0.75, mew=0, gid=chart.mark(text))
-    low, high = estimate.interval.low, estimate.interval.high
     text = f"{estimate.name}: {formula_words(finding, estimate)} = {estimate_words(estimate)}, n = {len(seeds)}"
-    ax.plot([low, high], [y, y], color=INK, lw=3, solid_capstyle="butt")
+    if _ends(estimate):
+        ax.plot(_ends(estimate), [y, y], color=INK, lw=3, solid_capstyle="butt")
     ax.plot([estimate.mean], [y], "D", color=INK, ms=6.5, gid=chart.mark(text))
 
 
 def _other(ax: Axes, chart: Chart, y: float, shown: _Shown) -> None:
     _, result, estimate = shown
     text = f"{result.source.name}, {estimate.name}: {estimate_words(estimate)}, n = {len(estimate.seeds)}"
-    ax.plot([estimate.interval.low, estimate.interval.high], [y - 0.24] * 2, color=MUTED, lw=1.4)
+    if _ends(estimate):
+        ax.plot(_ends(estimate), [y - 0.24] * 2, color=MUTED, lw=1.4)
     ax.plot([estimate.mean], [y - 0.24], "s", mfc="none", mec=MUTED, ms=5.5, mew=1.4, gid=chart.mark(text))
+
+
+def _ends(estimate: Estimate) -> list[float]:
+    """Of the interval, where there is a finite one."""
+    found = [] if estimate.interval is None else [estimate.interval.low, estimate.interval.high]
+    return found if all(map(math.isfinite, found)) else []
 
 
 def _within(
@@ -115,7 +122,7 @@ def _within(
 ) -> tuple[float, float]:
     """Limits in which this study can be read, however wide the other's intervals are."""
     margin = margin_of(finding)
-    shown = [bound for e in estimates for bound in (*e.values, e.interval.low, e.interval.high)]
+    shown = [bound for e in estimates for bound in (*e.values, *_ends(e))]
     low, high = min(*shown, *others, -margin), max(*shown, *others, margin)
     beside = 0.25 * (high - low)
     return max(limits[0], low - beside), min(limits[1], high + beside)

@@ -9,7 +9,14 @@ from pathlib import Path
 from normlab.findings.finding import Finding
 from normlab.findings.judge import ALPHA, PRIMARIES
 from normlab.findings.verdict import Estimate, Verdict
-from normlab.findings.wording import bound_words, estimate_words, formula_words, level_words, reason_words
+from normlab.findings.wording import (
+    bound_words,
+    estimate_words,
+    failure_words,
+    formula_words,
+    level_words,
+    reason_words,
+)
 from normlab.report.words import metric_words
 
 _SPECIAL = {
@@ -87,6 +94,9 @@ def finding_table(finding: Finding, verdict: Verdict) -> str:
     if contrasts:
         header = ["Contrast", "", f"Estimate [{escaped(level_words(verdict.level))} interval]", "$n$"]
         parts.append(table("lllr", header, contrasts, f"{finding.name} at {verdict.scale}: contrasts"))
+    failed = [[escaped(f"{e.name}: {line}")] for e in verdict.estimates if any(e.failed) for line in failure_words(e)]
+    if failed:
+        parts.append(table("l", ["Runs that failed"], failed, f"{finding.name} at {verdict.scale}: failures"))
     checks = [[escaped(f"{bound.cell}: {bound_words(bound)}")] for bound in verdict.bounds]
     if checks:
         parts.append(table("l", ["Bound"], checks, f"{finding.name} at {verdict.scale}: bounds"))

@@ -10,7 +10,7 @@ from normlab.config.schema import InputError
 from normlab.findings.advice import CONDITIONS, Advice, Model, When
 from normlab.findings.estimates import margin_of
 from normlab.findings.finding import Finding
-from normlab.findings.judge import state_of
+from normlab.findings.judge import SPOILT, state_of
 from normlab.findings.verdict import NOT_JUDGED, Estimate, Reason, Verdict
 from normlab.findings.wording import estimate_words, reason_words
 from normlab.report.sources import StudyResult
@@ -187,9 +187,10 @@ def _of_bounds(verdict: Verdict) -> tuple[str, str]:
 
 def _outcome(finding: Finding, verdict: Verdict, estimate: Estimate) -> str:
     """By the interval and the margin alone, unless the verdict says that nothing can be decided from these runs."""
-    spoilt = estimate.kind in (Reason.BOTH_FAILED, Reason.NO_SPREAD)
+    spoilt = estimate.kind in SPOILT or estimate.interval is None
     if spoilt or (verdict.state == "undecided" and verdict.reason in NOT_JUDGED):
         return "open"
+    assert estimate.interval is not None
     state, kind = state_of("difference", margin_of(finding), estimate.interval.low, estimate.interval.high)
     if state == "supported":
         return "plus"

@@ -78,7 +78,7 @@ def _environment() -> Environment:
         "formula_words": wording.formula_words,
         "reason_words": wording.reason_words,
         "bound_words": wording.bound_words,
-        "p_words": wording.p_words,
+        "failure_words": wording.failure_words,
     }
     return made
 
@@ -136,6 +136,8 @@ def agreement(finding: Finding, results: Sequence[StudyResult]) -> Iterable[dict
         other = others.get(estimate.name)
         if other is None:
             continue
+        if estimate.interval is None or other.interval is None:
+            continue  # with too few seeds for an interval, nothing says whether they agree
         low, high = max(estimate.interval.low, other.interval.low), min(estimate.interval.high, other.interval.high)
         yield {"name": estimate.name, "own": estimate, "other": other, "agrees": low <= high}
     if finding.rule == "exact":

@@ -11,7 +11,6 @@ from typing import Any
 from normlab.config.schema import InputError
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
-from normlab.findings.judge import family_p
 from normlab.findings.printable import printable
 from normlab.findings.verdict import Row, Verdict, read_verdicts
 from normlab.folder.study_folder import StudyFolder
@@ -75,11 +74,6 @@ class StudyResult:
     rows: list[Row]
     curves: list[Row]
     changed: bool = False
-
-    @property
-    def family_p(self) -> float | None:
-        """Of the verdict's own hypothesis, in the family of all that its study has judged."""
-        return family_p(list(self.source.verdicts.values())).get(self.verdict.finding) if self.verdict else None
 
     @property
     def seeds(self) -> int:

@@ -146,7 +146,8 @@ def deciding(verdict: Verdict, finding: Finding) -> tuple[str, str]:
     if estimate is None:
         return (reason_words(verdict) if verdict.rule == "exact" else "no number yet"), ""
     margin = f", margin {margin_words(verdict, finding.metric)}" if verdict.margin is not None else ""
-    return estimate_words(estimate), f"{level_words(estimate.interval.level)} interval{margin}"
+    level = f"{level_words(estimate.interval.level)} interval" if estimate.interval is not None else "no interval"
+    return estimate_words(estimate), f"{level}{margin}"
 
 
 def to_decide(verdict: Verdict) -> str:
@@ -163,6 +164,10 @@ def to_decide(verdict: Verdict) -> str:
         return f"A scale with more seeds, such as full{_seeds_more(verdict)}."
     if verdict.reason in (Reason.BOTH_FAILED, Reason.NO_SPREAD):
         return "More seeds would not help until the setting is changed."
+    if verdict.reason is Reason.FAILURES:
+        return "Scores and failure rates favour different sides; more seeds would not change that."
+    if verdict.reason is Reason.KEPT:
+        return "A fresh verdict needs fresh seeds in another output folder."
     n = min((arm.n for arm in verdict.arms), default=0)
     if verdict.state == "undecided" and verdict.needed and verdict.needed <= n:
         return (
@@ -170,12 +175,12 @@ def to_decide(verdict: Verdict) -> str:
             "seeds can decide."
         )
     if verdict.needed:
-        return f"At the observed spread, {verdict.needed} seeds would distinguish 0 from the margin."
+        return f"By an upper bound on the spread, {verdict.needed} seeds would distinguish 0 from the margin."
     return "An estimate: it has no verdict." if verdict.state == "estimate" else ""
 
 
 def _seeds_more(verdict: Verdict) -> str:
-    return f"; at the observed spread, {verdict.needed} would be enough" if verdict.needed else ""
+    return f"; by an upper bound on the spread, {verdict.needed} would be enough" if verdict.needed else ""
 
 
 def compact(value: float) -> str:

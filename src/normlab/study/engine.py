@@ -20,11 +20,11 @@ from normlab.findings.formula import Cell
 from normlab.findings.judge import judge, undecided
 from normlab.findings.logged import check_metrics
 from normlab.findings.tuning import TuningScores, widened
-from normlab.findings.verdict import Reason, Verdict
+from normlab.findings.verdict import NOT_JUDGED, Reason, Verdict
 from normlab.folder.study_folder import StudyFolder
 from normlab.study.choices import chosen, to_run, users_choices
 from normlab.study.ledger import Ledger
-from normlab.study.printed import print_finding, print_study, print_unrun
+from normlab.study.printed import looks_words, print_finding, print_study, print_unrun
 from normlab.study.reference import reference_estimates, reference_scores
 from normlab.study.scale import Scale, Study, read_scale
 from normlab.study.serving import Serving
@@ -122,7 +122,8 @@ class Conductor:
     console: Console = field(default_factory=Console)
 
     def __post_init__(self) -> None:
-        self.ledger = Ledger(StudyFolder.at(Path(str(self.cfg.output)), f"{self.study.name}-{self.scale.name}").folder)
+        folder = StudyFolder.at(Path(str(self.cfg.output)), f"{self.study.name}-{self.scale.name}").folder
+        self.ledger = Ledger(folder, self.scale.name)
 
     def check(self, findings: Sequence[Finding]) -> None:
         """Compose every cell and look for its metrics, before anything begins.
@@ -155,6 +156,8 @@ class Conductor:
         todo = [job for job in jobs if is_missing(job, found[job.number])]
         finished = len(jobs) - len(todo)
         self.console.print(f"{len(findings)} findings, {len(jobs)} runs, {finished} finished", highlight=False)
+        for line in looks_words(self.scale, findings):
+            self.console.print(line, highlight=False)
         if self.scale.widen and self.scale.tuning == "own":
             self.console.print("a grid whose end is best is widened, by two points at either end at most")
         estimate(self.console, jobs, todo, side_by_side(self.cfg, jobs[0].config.trainer.threads))
@@ -187,7 +190,6 @@ class Conductor:
             verdict = self._judged(finding)
         except InputError as error:
             verdict = undecided(finding, self.scale.name, Reason.UNUSABLE, problem=str(error))
-        verdict = replace(verdict, first=self.ledger.first_look(finding, verdict))
         self.ledger.save(finding, verdict)
         if finding.name in self.ledger.kept_before:
             self.console.print(f"[dim]{finding.name}: the records keep the earlier results, which have more runs[/]")
@@ -202,7 +204,7 @@ class Conductor:
             mirror(self.ledger.folder, findings, config.logger.wandb)
 
     def _judged(self, finding: Finding) -> Verdict:
-        """Both stages, and the rule.
+        """Both stages, and the rule, look by look until it decides.
 
         Raises:
             InputError: no tuning run of a cell has a result, or a run lacks the metric.
@@ -217,11 +219,20 @@ class Conductor:
                 curves, tuned = self._tuned(finding)
             points |= _chosen(finding, curves)
             edges = {cell: curves[finding.tuned_at(cell)].edge != 0 for cell in finding.cells}
-        trials = reporting_trials(finding, self.scale, points, self.user)
-        jobs, outcomes = self._run(finding, "report", trials)
-        rows = rows_of(trials, jobs, outcomes)
-        self.ledger.keep(finding, [*tuned, *rows], training_curves(trials, jobs))
-        return judge(finding, rows, len(self.scale.reporting(finding)), self.scale.name, edges)
+        looks = self.scale.looks_of(finding)
+        for look in looks:
+            trials = reporting_trials(finding, self.scale, points, self.user, look=look)
+            jobs, outcomes = self._run(finding, "report", trials)
+            rows = rows_of(trials, jobs, outcomes)
+            self.ledger.keep(finding, [*tuned, *rows], training_curves(trials, jobs))
+            verdict = judge(finding, rows, look, self.scale.name, edges, looks)
+            verdict = self.ledger.looked(finding, verdict)
+            if verdict.state != "undecided" or verdict.reason in NOT_JUDGED or look == looks[-1]:
+                break
+            self.console.print(
+                f"[dim]{finding.name}: open after {look} of at most {looks[-1]} seeds[/]", highlight=False
+            )
+        return verdict
 
     def _tuned(self, finding: Finding) -> tuple[dict[Cell, TuningScores], list[dict[str, Any]]]:
         """The scores of every cell at every point, the grid widened for all where one is best at its end."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from normlab.config.schema import InputError
 from normlab.findings.finding import Finding
-from normlab.findings.verdict import Reason, Verdict
+from normlab.findings.judge import keep_first
+from normlab.findings.verdict import NOT_JUDGED, Reason, Verdict, stored
+from normlab.folder.looks import LooksFile
 from normlab.folder.study_folder import StudyFolder
 from normlab.runs.provenance import command, git_state, machine, packages
 from normlab.study.planned import PlanRecord
@@ -27,8 +29,9 @@ class Ledger:
     kept_before  findings of which this invocation had less than is recorded
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, scale: str) -> None:
         self.folder = folder
+        self.scale = scale
         self.planned = PlanRecord(folder)
         self.kept_before: set[str] = set()
         self._damaged: list[Path] = []
@@ -48,28 +51,64 @@ class Ledger:
         """A primary's rule is fixed before its first look at the data.
 
         Raises:
-            InputError: it has changed since.
+            InputError: it has changed since, or the looks that it had can't be read.
         """
         self._rules[finding.name] = finding.rule_hash
-        before = self.looks.get(finding.name, [])
+        before = self._seen(finding)
         if finding.primary and before and before[0]["rule"] != finding.rule_hash:
             raise InputError(
                 f"conf/finding/{finding.name}.yaml has changed since its first verdict, {before[0]['state']} "
-                f"(n = {before[0]['n']}), in {self.folder}; a rule is fixed before the data are seen. "
+                f"(n = {before[0]['n']}), in {self._files.output}; a rule is fixed before the data are seen. "
                 "Undo the change, or start again with another output=..."
             )
 
-    def first_look(self, finding: Finding, verdict: Verdict) -> dict[str, Any] | None:
-        """The verdict before the study was extended, and a note of this one."""
+    def looked(self, finding: Finding, verdict: Verdict) -> Verdict:
+        """Take down the look, and give the verdict that stands after it.
+
+        A primary's verdict stands if the look is the next of those planned at its first look, and none before has
+        decided. Otherwise what was said at the looks that were planned stands, whatever came after.
+        """
         n = min((arm.n for arm in verdict.arms), default=0)
         if verdict.reason is Reason.INCOMPLETE or not verdict.arms:
-            return None
+            return verdict
+        seen = self._seen(finding)
+        extended = seen[0] if seen and n > seen[0]["n"] else None
+        if not finding.primary or finding.rule == "exact" or verdict.reason in NOT_JUDGED:
+            self._add(finding, verdict, n)
+            return replace(verdict, first=extended)
+        counted = [look for look in seen if look["reason"] not in NOT_JUDGED]
+        at = next((look for look in counted if look["n"] == n), None)
+        as_planned = not counted or (counted[0].get("looks") or [counted[0]["n"]]) == verdict.looks
+        if as_planned and at is not None:
+            kept = keep_first(verdict, at)
+            return kept if kept is verdict else replace(kept, first=at)
+        if as_planned and (not counted or (counted[-1]["state"] == "undecided" and n > counted[-1]["n"])):
+            self._add(finding, verdict, n)
+            return verdict
+        return replace(keep_first(verdict, counted[-1]), first=counted[-1])
+
+    def _add(self, finding: Finding, verdict: Verdict, n: int) -> None:
         looks = self.looks.setdefault(finding.name, [])
-        if all(look["n"] != n for look in looks):
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            state = {"state": verdict.state, "reason": verdict.reason, "n": n, "time": now}
-            looks.append({**state, "rule": self._rules[finding.name]})
-        return looks[0] if n > looks[0]["n"] else None
+        look = {
+            "state": verdict.state,
+            "reason": verdict.reason,
+            "n": n,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "rule": self._rules[finding.name],
+            "looks": verdict.looks,
+            "study": self.folder.name,
+        }
+        if _is_new(look, looks):
+            looks.append(look)
+        if _is_new(look, self._file(finding).read()):
+            self._file(finding).add(look)
+
+    def _seen(self, finding: Finding) -> list[dict[str, Any]]:
+        """The looks of the finding at this scale, in whatever study; of an output without them, this study's own."""
+        return self._file(finding).read() or self.looks.get(finding.name, [])
+
+    def _file(self, finding: Finding) -> LooksFile:
+        return LooksFile(self._files.output, finding.name, self.scale)
 
     def keep(self, finding: Finding, rows: Sequence[dict[str, Any]], curves: Sequence[dict[str, Any]]) -> None:
         """Replace what is there of a finding, unless that is more by the same rule."""
@@ -88,7 +127,7 @@ class Ledger:
         if not verdict.arms and self._verdicts.get(finding.name, {}).get("arms") and self._by_the_same_rule(finding):
             self.kept_before.add(finding.name)
         if finding.name not in self.kept_before:
-            self._verdicts[finding.name] = asdict(verdict)
+            self._verdicts[finding.name] = stored(verdict)
             self._recorded_rules[finding.name] = finding.rule_hash
         self._begin()
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -128,6 +167,12 @@ class Ledger:
         if problem and self._files.curves_file.exists():
             self._damaged.append(self._files.curves_file)
         return rows
+
+
+def _is_new(look: dict[str, Any], looks: Sequence[dict[str, Any]]) -> bool:
+    """Has none of as many seeds been taken down, of those that decide something or of those that don't?"""
+    kind = (look["n"], look["reason"] in NOT_JUDGED)
+    return all((known["n"], known["reason"] in NOT_JUDGED) != kind for known in looks)
 
 
 def _reported(rows: Sequence[dict[str, Any]]) -> int:

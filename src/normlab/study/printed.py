@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from normlab.findings.finding import Finding
-from normlab.findings.judge import family_p
+from normlab.findings.judge import expected_seeds
 from normlab.findings.verdict import ArmSummary, Estimate, Verdict
-from normlab.findings.wording import estimate_words, numbers_of, p_words, reason_words
+from normlab.findings.wording import estimate_words, numbers_of, reason_words
+from normlab.study.scale import Scale
 from normlab.sweep.board import duration
 
 _COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow", "estimate": "cyan"}
@@ -43,15 +44,29 @@ def details(verdict: Verdict, finding: Finding) -> list[str]:
     seeds = min((arm.n for arm in verdict.arms), default=0)
     if verdict.state == "undecided" and verdict.needed:
         if verdict.needed > seeds:
-            lines.append(f"at this spread, {verdict.needed} seeds would distinguish the margin from zero")
+            lines.append(f"by an upper bound on the spread, {verdict.needed} seeds would distinguish margin and zero")
         else:
             lines.append(
                 "the seeds can distinguish the margin from zero; the difference seems to be close to the margin"
             )
+    if len(verdict.looks) > 1:
+        lines.append(f"{seeds} seeds; looks planned at {', '.join(map(str, verdict.looks))}, which share the error")
     if verdict.first is not None:
         first = verdict.first
         lines.append(f"extended: the first verdict, with n = {first['n']}, was {first['state']}")
     return lines
+
+
+def looks_words(scale: Scale, findings: Sequence[Finding]) -> list[str]:
+    """What a study that looks more than once may cost, for findings of each unit; empty if it looks once."""
+    every = dict.fromkeys(scale.looks_of(finding) for finding in findings if finding.rule != "exact")
+    return [
+        f"the runs are an upper bound: a primary is judged after {', '.join(map(str, looks))} seeds and ends when it "
+        f"is decided; of {looks[-1]} seeds {expected_seeds(looks, 0.25):.0f} are expected where arms are equal and "
+        f"differences spread by a quarter of the margin, {expected_seeds(looks, 0.5):.0f} where by half of it"
+        for looks in every
+        if len(looks) > 1
+    ]
 
 
 def arm_line(arm: ArmSummary) -> str:
@@ -65,16 +80,14 @@ def arm_line(arm: ArmSummary) -> str:
 def print_study(console: Console, verdicts: Sequence[Verdict], scale: str, seconds: float) -> None:
     """A line a claim, then what was only estimated."""
     primaries = sorted((v for v in verdicts if v.primary), key=lambda v: v.claim or 0)
-    p = family_p(verdicts)
     console.print()
     for verdict in primaries:
         colour, words = _COLOURS[verdict.state], reason_words(verdict)
         number = f" · {estimate_words(verdict.deciding)}" if verdict.deciding else ""
         reason = f" ({words})" if words and verdict.state != "supported" else ""
-        holm = f" · {p_words(p[verdict.finding])}" if verdict.finding in p else ""
         console.print(
             f"[bold]claim {verdict.claim}[/] {escape(verdict.title)}: "
-            f"[{colour}]{_MARKS[verdict.state]} {verdict.state}[/]{escape(reason)}{escape(number)}{holm}",
+            f"[{colour}]{_MARKS[verdict.state]} {verdict.state}[/]{escape(reason)}{escape(number)}",
             highlight=False,
             soft_wrap=True,
         )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ from normlab.config.schema import InputError
 from normlab.config.shipped import CONF, REFERENCE
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
-from normlab.findings.judge import judge
-from normlab.findings.verdict import Row, Verdict
+from normlab.findings.judge import judge, keep_first
+from normlab.findings.verdict import Reason, Row, Verdict, stored
 from normlab.folder.study_folder import StudyFolder
 from normlab.study.planned import finding_of
 from normlab.study.stages import rates_of, scores_of
 
-CLOSE = 1e-6  # relative; a bootstrap and the digits of a CSV file allow no more
+CLOSE = 1e-6  # relative; the digits of a CSV file allow no more
 HISTORY = ("first",)  # of a verdict, which the table doesn't know
 
 
@@ -29,6 +29,7 @@ class Evidence:
 
     rows     of its reporting runs
     planned  seeds that any of its cells has
+    recorded the verdict that the folder has, which says what looks were planned
     edges    cells whose tuned option was best at an end of the points
     """
 
@@ -36,10 +37,19 @@ class Evidence:
     rows: list[Row]
     planned: int
     edges: dict[Cell, bool]
+    recorded: Mapping[str, Any] = field(default_factory=dict)
 
     def judged(self, scale: str) -> Verdict:
-        """The verdict by the finding's file."""
-        return judge(self.finding, self.rows, self.planned, scale, self.edges)
+        """The verdict by the finding's file; where an earlier one stands whatever came after, that one."""
+        verdict = judge(self.finding, self.rows, self.planned, scale, self.edges, self._looks)
+        first = self.recorded.get("first")
+        kept = self.recorded.get("reason") == Reason.KEPT and isinstance(first, dict)
+        return keep_first(verdict, first) if kept and first else verdict
+
+    @property
+    def _looks(self) -> list[int]:
+        looks = self.recorded.get("looks", [])
+        return looks if isinstance(looks, list) and all(type(look) is int for look in looks) else []
 
 
 def read_evidence(folder: Path, conf: Path = CONF, reference: Path = REFERENCE) -> list[Evidence]:
@@ -61,7 +71,9 @@ def read_evidence(folder: Path, conf: Path = CONF, reference: Path = REFERENCE) 
     tuned = [row for row in rows if row["stage"] == "tune"]
     committed = StudyFolder(reference).read_tuning()
     names = list(dict.fromkeys(row["finding"] for row in rows))
-    return [_evidence(folder, finding_of(folder, name, conf), rows, tuned, committed) for name in names]
+    recorded = {v.get("finding"): v for v in _recorded(folder) if isinstance(v, dict)}
+    found = [_evidence(folder, finding_of(folder, name, conf), rows, tuned, committed) for name in names]
+    return [replace(each, recorded=recorded.get(each.finding.name, {})) for each in found]
 
 
 def rejudge(folder: Path, conf: Path = CONF, reference: Path = REFERENCE) -> list[Verdict]:
@@ -72,7 +84,7 @@ def rejudge(folder: Path, conf: Path = CONF, reference: Path = REFERENCE) -> lis
 
 def differences(folder: Path, verdicts: Sequence[Verdict]) -> list[str]:
     """Where a study's verdicts.json says something else, in words; empty if nowhere."""
-    now = {v.finding: _flat(json.loads(json.dumps(_kept(asdict(v))))) for v in verdicts}
+    now = {v.finding: _flat(json.loads(json.dumps(_kept(stored(v))))) for v in verdicts}
     was = {v["finding"]: _flat(_kept(v)) for v in _recorded(folder)}
     lines = [f"{name}: has no verdict in verdicts.json" for name in now if name not in was]
     lines += [f"{name}: has no runs in runs.csv" for name in was if name not in now]

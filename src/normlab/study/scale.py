@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import pydantic
 from omegaconf import DictConfig, OmegaConf
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from normlab.config.names import FileName
 from normlab.config.schema import InputError
 from normlab.config.strict import Strict
-from normlab.findings.finding import Finding, Unit, find_file, read_findings, read_node
+from normlab.findings.finding import LEAST, Finding, Unit, find_file, read_findings, read_node
 from normlab.findings.judge import PRIMARIES
 
 Kind = TypeVar("Kind", bound=Strict)
@@ -31,13 +32,41 @@ class Scale(Strict):
     tuning_seeds: PositiveInt
     points: PositiveInt | None  # of the tuning grid, its middle ones; null: all
     widen: bool  # go on tuning beyond an end of the grid that is best
-    seeds: dict[Unit, Annotated[int, Field(ge=2)]]  # reporting seeds, by what a seed stands for
+    seeds: dict[Unit, Annotated[int, Field(ge=2)]]  # the most reporting seeds, by what a seed stands for
+    looks: dict[Unit, list[int] | None] = Field(default_factory=dict)  # null: one look
     alone: bool  # runs that take times are alone on the machine
     overrides: list[str]  # choices of every run
 
+    @model_validator(mode="after")
+    def _rising(self) -> Scale:
+        for unit, looks in self.looks.items():
+            if looks is None:
+                continue
+            row = ", ".join(map(str, looks))
+            if not looks or any(later <= sooner for sooner, later in pairwise(looks)):
+                raise InputError(f"scale.looks.{unit}=[{row}]: looks must rise, such as [8, 12, 18, 24]")
+            if looks[0] < LEAST[unit]:
+                raise InputError(f"scale.looks.{unit}=[{row}]: the first look needs at least {LEAST[unit]} seeds")
+            if self.seeds[unit] < looks[0]:
+                raise InputError(
+                    f"scale.seeds.{unit}={self.seeds[unit]} lies below the first look, {looks[0]} seeds: "
+                    f"take more seeds, or other looks"
+                )
+        return self
+
+    def looks_of(self, finding: Finding) -> tuple[int, ...]:
+        """Numbers of seeds at which a finding is judged, the last of them the cap.
+
+        A finding that decides nothing has one, the first, which is enough for an estimate.
+        """
+        cap, looks = self.seeds[finding.seeds], self.looks.get(finding.seeds)
+        if not looks:
+            return (cap,)
+        return (*(look for look in looks if look < cap), cap) if finding.primary else (looks[0],)
+
     def reporting(self, finding: Finding) -> list[int]:
-        """Seeds 0, 1, … of the second stage."""
-        return list(range(self.seeds[finding.seeds]))
+        """Seeds 0, 1, … of the second stage, up to the last look."""
+        return list(range(self.looks_of(finding)[-1]))
 
     def tuning_range(self) -> list[int]:
         """Seeds of the first stage."""
@@ -109,4 +138,6 @@ def _validated(kind: type[Kind], where: str, values: object) -> Kind:
             raise InputError(f"there is no option {key}") from None
         if problem["type"] == "missing":
             raise InputError(f"{key} has no value") from None
+        if problem["type"] == "value_error":
+            raise InputError(str(problem["ctx"]["error"])) from None
         raise InputError(f"{key}={problem['input']!r}: {problem['msg'][:1].lower() + problem['msg'][1:]}") from None

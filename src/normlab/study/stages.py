@@ -52,12 +52,20 @@ def tuned_cells(finding: Finding) -> list[Cell]:
 
 
 def reporting_trials(
-    finding: Finding, scale: Scale, points: Mapping[Cell, float | None], user: Sequence[str]
+    finding: Finding,
+    scale: Scale,
+    points: Mapping[Cell, float | None],
+    user: Sequence[str],
+    *,
+    look: int | None = None,
 ) -> list[Trial]:
-    """Every cell at its point with every reporting seed; seed after seed, so that a study stopped early has pairs."""
+    """Every cell at its point with every reporting seed, seed after seed, so that a study stopped early has pairs.
+
+    `look`: with that many seeds; None: up to the last look.
+    """
     return [
         _trial(finding, scale, cell, stage="report", point=points[cell], seed=seed, user=user)
-        for seed in scale.reporting(finding)
+        for seed in scale.reporting(finding)[:look]
         for cell in finding.cells
     ]
 

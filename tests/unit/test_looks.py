@@ -1,0 +1,124 @@
+"""Looks fixed in advance: a primary ends when it is decided, and what was seen can't be unseen."""
+
+import shutil
+
+import pytest
+import test_study
+
+from finding_files import finding, write
+from normlab.config.schema import InputError
+from normlab.findings.judge import expected_seeds
+from normlab.findings.verdict import Reason
+from normlab.findings.wording import reason_words
+from normlab.folder.looks import LooksFile
+from normlab.study.rejudge import differences, rejudge
+
+world = test_study.world  # the fixture
+TWO = ("scale.seeds.training=12", "scale.looks.training=[8,12]")
+
+
+@pytest.fixture
+def planted(world):
+    """The world without tuning, where most of the runs would be."""
+    write(world.conf, finding(tune=None))
+    return world
+
+
+def seen(world):
+    return [(look["n"], look["state"]) for look in LooksFile(world.output, "planted", "quick").read()]
+
+
+def test_what_is_decided_at_the_first_look_ends_there(planted):
+    planted.effect = 0.5
+    (verdict,) = planted(*TWO)
+    assert (verdict.state, verdict.looks, len(planted.done)) == ("supported", [8, 12], 2 * 8)
+    assert seen(planted) == [(8, "supported")]
+    folder = planted.output / "studies" / "planted-quick"
+    assert differences(folder, rejudge(folder, planted.conf)) == []
+
+
+def test_what_is_open_takes_the_next_look_and_is_undecided_at_the_cap(planted, capsys):
+    planted.effect = 0.0105
+    (verdict,) = planted(*TWO)
+    assert (verdict.state, verdict.reason, verdict.first) == ("undecided", Reason.AT_MARGIN, None)
+    assert len(planted.done) == 2 * 12
+    assert seen(planted) == [(8, "undecided"), (12, "undecided")]
+    assert "planted: open after 8 of at most 12 seeds" in capsys.readouterr().out
+    (again,) = planted(*TWO)
+    assert (again, planted.done) == (verdict, [])
+    assert len(seen(planted)) == 2
+
+
+def test_a_look_can_be_neither_unseen_nor_taken_again(planted):
+    planted.effect = 0.0105
+    planted(*TWO)
+    shutil.rmtree(planted.output / "studies")
+    shutil.rmtree(planted.output / "runs")
+    planted.effect = 0.5
+    (verdict,) = planted(*TWO)
+    assert (verdict.state, verdict.reason) == ("undecided", Reason.KEPT)
+    assert reason_words(verdict) == "the first verdict, at 12 seeds, used up the planned looks and stands"
+    folder = planted.output / "studies" / "planted-quick"
+    assert differences(folder, rejudge(folder, planted.conf)) == []
+
+
+@pytest.mark.parametrize("options", [("scale.seeds.training=12",), TWO])
+def test_other_looks_after_one_was_seen_change_nothing(planted, options):
+    planted.effect = 0.0105
+    (first,) = planted()  # eight seeds, one look
+    planted.effect = 0.5
+    planted.behaviour = lambda c, e: test_study.accuracy(c, e if c.seed >= 8 else 0.0105)
+    (verdict,) = planted(*options)
+    assert (first.state, verdict.state, verdict.first["n"]) == ("undecided", "undecided", 8)
+    assert seen(planted) == [(8, "undecided")]
+
+
+def test_a_rule_that_changed_since_a_look_is_refused_in_any_study(planted):
+    planted()
+    shutil.rmtree(planted.output / "studies")
+    write(planted.conf, finding(tune=None, margin=0.001))
+    with pytest.raises(InputError, match="has changed since its first verdict"):
+        planted()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("scale.looks.training=[12,8]",), r"scale.looks.training=\[12, 8\]: looks must rise"),
+        (("scale.looks.training=[8,8]",), "looks must rise"),
+        (("scale.looks.training=[4,8]",), "the first look needs at least 8 seeds"),
+        (("scale.looks.training=[12,18]",), "scale.seeds.training=8 lies below the first look, 12 seeds"),
+    ],
+)
+def test_looks_that_can_not_be_are_refused(planted, options, words):
+    with pytest.raises(InputError, match=words):
+        planted(*options)
+    assert planted.done == []
+
+
+@pytest.mark.parametrize("line", ["{", '{"n": "8"}', "[]"])
+def test_looks_that_can_not_be_read_are_refused(planted, line):
+    planted()
+    file = LooksFile(planted.output, "planted", "quick").path
+    file.write_text(file.read_text() + line + "\n")
+    with pytest.raises(InputError, match="line 2 is damaged"):
+        planted()
+
+
+def test_findings_that_decide_nothing_take_the_first_look(planted):
+    write(planted.conf, finding(tune=None, primary=False))
+    (verdict,) = planted(*TWO)
+    assert (verdict.state, verdict.looks, len(planted.done)) == ("estimate", [8], 2 * 8)
+
+
+def test_a_dry_study_says_its_upper_bound(planted, capsys):
+    planted(*TWO, "dry=true")
+    out = capsys.readouterr().out
+    assert "24 runs" in out
+    assert "upper bound: a primary is judged after 8, 12 seeds" in " ".join(out.split())
+
+
+def test_the_expected_seeds_are_those_of_the_simulation():
+    """Of docs/verdicts/simulation.md: a spread of half the margin, no effect."""
+    assert expected_seeds((8, 12, 18, 24), 0.5) == pytest.approx(17.6, abs=0.3)
+    assert expected_seeds((8, 12, 18, 24), 0.25) == pytest.approx(12.0, abs=0.3)
