@@ -49,7 +49,7 @@ class LooksFile:
             if any(type(look.get(name)) is not kind for name, kind in _NEEDED.items()):
                 raise InputError(
                     f"{self.path}: line {number} is damaged, so that the looks of {self.finding} are not known. "
-                    "Restore the file, or begin anew with another output=..."
+                    "Restore the file, or start again with another output=..."
                 )
             found.append(look)
         return found
