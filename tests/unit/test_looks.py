@@ -11,6 +11,7 @@ from normlab.findings.judge import expected_seeds
 from normlab.findings.verdict import Reason
 from normlab.findings.wording import reason_words
 from normlab.folder.looks import LooksFile
+from normlab.folder.study_folder import StudyFolder
 from normlab.study.rejudge import differences, rejudge
 
 world = test_study.world  # the fixture
@@ -60,6 +61,19 @@ def test_a_look_can_be_neither_unseen_nor_taken_again(planted):
     assert reason_words(verdict) == "the first verdict, at 12 seeds, used up the planned looks and stands"
     folder = planted.output / "studies" / "planted-quick"
     assert differences(folder, rejudge(folder, planted.conf)) == []
+
+
+def test_a_verdict_of_an_earlier_version_does_not_stand(planted):
+    """Which held Student's interval against the margin, and recorded no planned looks."""
+    planted.effect = 0.0105
+    planted()
+    LooksFile(planted.output, "planted", "quick").path.unlink()
+    folder = StudyFolder.at(planted.output, "planted-quick")
+    (look,) = folder.read_looks()["planted"]
+    old = {key: value for key, value in (look | {"state": "supported"}).items() if key not in ("looks", "study")}
+    folder.write_verdicts(folder.read_verdicts(), {"planted": [old]})
+    (verdict,) = planted()
+    assert (verdict.state, seen(planted)) == ("undecided", [(8, "undecided")])
 
 
 @pytest.mark.parametrize("options", [("scale.seeds.training=12",), TWO])

@@ -76,9 +76,10 @@ class Ledger:
         if not finding.primary or finding.rule == "exact" or verdict.reason in NOT_JUDGED:
             self._add(finding, verdict, n)
             return replace(verdict, first=extended)
-        counted = [look for look in seen if look["reason"] not in NOT_JUDGED]
+        # one without planned looks was judged by an earlier version, whose interval did not hold
+        counted = [look for look in seen if look["reason"] not in NOT_JUDGED and "looks" in look]
         at = next((look for look in counted if look["n"] == n), None)
-        as_planned = not counted or (counted[0].get("looks") or [counted[0]["n"]]) == verdict.looks
+        as_planned = not counted or counted[0]["looks"] == verdict.looks
         if as_planned and at is not None:
             kept = keep_first(verdict, at)
             return kept if kept is verdict else replace(kept, first=at)
