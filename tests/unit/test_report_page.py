@@ -126,7 +126,7 @@ def test_a_chart_is_read_by_keyboard_and_the_theme_is_switched(page):
     told, console = opened(page, script)
     assert console == ""
     assert told["said"][0] == told["said"][2] != told["said"][1]
-    assert told["said"][0].startswith("main, seed 0: +0.0")
+    assert told["said"][0].startswith("main, seed 0: +4.8")
     assert "runs layer-0, batch-0" in told["said"][0]
     assert told["shown"]
     assert told["hidden"]
