@@ -81,9 +81,9 @@ def test_runs_have_tags_and_the_verdicts_are_a_run(study, server, tmp_path):
     assert told.summary["verdict/first"] == verdict["state"]
     (row,) = table(told)
     assert (row["finding"], row["verdict"]) == ("first", verdict["state"])
-    number, *failures = row["numbers"].splitlines()
-    assert all(line.startswith(verdict["estimates"][0]["name"]) for line in (number, *failures))
-    assert f"n = {len(verdict['estimates'][0]['seeds'])}" in number
+    numbers = row["numbers"].splitlines()
+    assert [line.partition(":")[0] for line in numbers] == [bound["cell"] for bound in verdict["bounds"]]
+    assert all(f"{bound['low']:.4g}" in line for line, bound in zip(numbers, verdict["bounds"], strict=True))
     assert told.values["command"].startswith("python train.py")
 
 
