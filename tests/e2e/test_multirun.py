@@ -144,7 +144,7 @@ def test_an_edit_meanwhile_changes_no_later_run(file, old, new, why, project, ca
         return
     assert sweep.returncode == 1, err
     assert states(tmp_path / "outputs") == {"layer-0": "finished"}
-    assert "not as planned" in out
+    assert "changed since it was planned" in out
     assert why in out
     assert "Repeat the command" in out
 

@@ -41,7 +41,7 @@ class Fit:
         seconds: that `run` has taken.
 
     Raises:
-        InputError: an epoch has fewer batches than it is to have validations.
+        InputError: an epoch has fewer batches than the validations asked for; the task's own default may be more.
     """
 
     def __init__(self, session: Session, task: Task, probes: Sequence[pl.Callback] = ()) -> None:
@@ -51,7 +51,8 @@ class Fit:
         self.seconds = 0.0
         world_size = options.devices * options.nodes
         batches = session.batches("train", session.device, seed=session.seed("order"), world_size=world_size)
-        check_validations(options.validations, self._epoch(len(batches)))  # before a logger begins
+        if options.validations != session.config.task.validations:  # which the user has chosen
+            check_validations(options.validations, self._epoch(len(batches)))  # before a logger begins
         if options.compile:
             task.run_compiled()
         self.resumption = Resumption(session.place, session.loggers.record, options, self.curve)
