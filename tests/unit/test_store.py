@@ -88,7 +88,7 @@ def test_a_result_of_other_code_is_stale_until_it_is_accepted(tmp_path):
     assert state(tmp_path, "new") == "finished"
     assert state(tmp_path, "newer") == "stale"
     run, note = claim(tmp_path, "a", "newer", {})
-    assert "other code" in note
+    assert "its code has changed" in note
     assert runs(tmp_path)["a.attempt-1"] == {"n": 1}
     assert run.place.attempt == 2
 
@@ -309,7 +309,7 @@ def test_without_locks_only_a_process_that_can_be_seen_is_known_to_be_dead(tmp_p
     write_owner(run.place.folder, dead)
     assert state(tmp_path) == "partial"
     write_owner(run.place.folder, replace(dead, space="another container"))
-    with pytest.raises(BusyError, match="if it is gone, remove"):
+    with pytest.raises(BusyError, match="if it no longer exists, remove"):
         begin(tmp_path)
 
 
