@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "normlab"
 MAY_IMPORT: dict[str, set[str]] = {
     "stopping": set(),
     "config": set(),
+    "command_line": {"stopping", "config"},
     "folder": {"config"},
     "norms": {"config"},
     "kernels": {"config", "norms"},
@@ -28,10 +29,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runs": {"config", "stopping", "folder", "data"},
     "stats": set(),
     "findings": {"config", "runs", "stats"},
-    "sweep": {"config", "stopping", "folder", "runs"},
+    "sweep": {"config", "command_line", "stopping", "folder", "runs"},
     "study": {"config", "folder", "mirror", "runs", "findings", "sweep"},
     "report": {"config", "folder", "findings", "study"},
-    "command_line": {"stopping", "config"},
     "commands": {
         *("stopping", "config", "command_line", "folder", "kernels", "data", "mirror"),
         *("runs", "stats", "findings", "sweep", "study", "report"),

@@ -131,7 +131,7 @@ def test_running_variance_is_unbiased_over_real_entries() -> None:
     [
         (BC, {"nbs": 1}, "at least 2"),
         (BTC, {"nbs": 1, "pool": "positions"}, "at least 2"),
-        (BC, {"nbs": 2, "sync": True}, "choose one"),
+        (BC, {"nbs": 2, "sync": True}, "use only one of them"),
         (Site("without", "BTC", (2, 3, 16)), {"pool": "positions"}, "pool=tokens"),
     ],
     ids=str,
