@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from normlab.config.cores import memory_of_machine
 from normlab.folder.jsonfile import read_json
 
 # three epochs of five steps, two validations each; every kind of state that a step depends on
@@ -29,6 +30,11 @@ KINDS = {
 }
 
 LONG = ("trainer.epochs=20", "trainer.save_steps=5")  # long enough to be struck from outside
+
+
+def too_wide() -> int:
+    """A width at which an LSTM's lower bound passes the check, but its weights don't fit the memory: the run fails."""
+    return int(0.9 * (memory_of_machine() / 8) ** 0.5)
 
 
 def options(kind: str, cache: Path, output: Path, *more: str) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from commands import Command, runs
-from exactness import LONG, differences, options, result
+from exactness import LONG, differences, options, result, too_wide
 from normlab.folder.jsonfile import read_json
 from normlab.folder.resume_points import list_points
 from normlab.runs.owner import read_owner
@@ -27,7 +27,7 @@ def at_work(output: Path) -> list[Path]:
 
 
 def test_a_failing_and_a_killed_job_are_named_and_the_rest_finishes(cache, tmp_path):
-    command = sweep("model=lstm", "model.width=100000000,16,8", *options("lstm", cache, tmp_path, *LONG)[2:])
+    command = sweep("model=lstm", f"model.width={too_wide()},16,8", *options("lstm", cache, tmp_path, *LONG)[2:])
     command.until(lambda: at_work(tmp_path))
     killed = at_work(tmp_path)[0]
     os.kill(read_owner(killed).pid, signal.SIGKILL)

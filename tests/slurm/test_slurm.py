@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from commands import Command, runs
-from exactness import LONG, differences, options, result
+from exactness import LONG, differences, options, result, too_wide
 from normlab.folder.jsonfile import read_json
 from normlab.folder.resume_points import list_points
 from normlab.runs.owner import read_owner
@@ -65,7 +65,7 @@ def test_a_sweep_finishes_and_given_again_launches_nothing(sweep, cluster, cache
 
 
 def test_a_failing_job_is_named_and_the_rest_finishes(sweep, cache, tmp_path):
-    ended = sweep("model.width=8,100000000", *options("lstm", cache, tmp_path)[2:], "model=lstm").wait()
+    ended = sweep(f"model.width=8,{too_wide()}", *options("lstm", cache, tmp_path)[2:], "model=lstm").wait()
     assert ended.status == 1, ended.out
     assert "1 finished, 1 failed" in ended.out
     (failed,) = tmp_path.glob("invocations/*/jobs/*.log")
