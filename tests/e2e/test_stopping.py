@@ -57,7 +57,7 @@ def test_a_signal_after_the_last_step_finishes_the_run_and_ends(zygote, cache, t
     assert ended.status == 130, ended.err
     assert differences(result(runs(tmp_path)[0]), uninterrupted) == []
     (again,) = zygote(command)
-    assert "had finished before" in again.out
+    assert "had already finished" in again.out
 
 
 def test_a_closed_terminal_saves(zygote, cache, tmp_path, uninterrupted):

@@ -154,7 +154,7 @@ class Trial:
         if changed:
             self.complain(WRONG, ", ".join(changed[:5]))
         (again,) = self.give()
-        if again.status or "had finished before" not in again.out:
+        if again.status or "had already finished" not in again.out:
             self.complain(OTHER, f"a finished run is not shown: {again.err[-300:]}")
         if tree(self.output / "runs" / self.beside.name) != tree(self.beside):
             self.complain(LOST, "the run beside it was altered")
