@@ -93,7 +93,7 @@ def test_a_condition_chooses_runs(tmp_path, where, ids):
         ("`optim.rl` < 1", "no column 'optim.rl'. Did you mean 'optim.lr'"),
         ("norm ==", "can't be read: invalid syntax"),
         ("norm < 3", "can't be read"),
-        ("norm", "is no condition"),
+        ("norm", "is not a condition"),
     ],
 )
 def test_a_condition_that_can_not_be_read_is_explained(tmp_path, where, message):

@@ -168,7 +168,7 @@ class TestFailures:
     def test_too_few_pairs_are_left(self, judged):
         verdict = judged(rows=self.rows(batch=range(5)), planned=12)
         assert (verdict.state, verdict.reason, verdict.deciding.interval) == ("undecided", Reason.FEW_PAIRS, None)
-        assert reason_words(verdict) == "no run failed on 7 seeds of main, and a verdict about scores needs 8"
+        assert reason_words(verdict) == "only 7 seeds of main have no failed run, and a verdict about scores needs 8"
 
     def test_the_better_scores_of_an_arm_that_fails_more_often_support_nothing(self, judged):
         rows = self.rows(layer=range(10), n=24)
