@@ -181,7 +181,7 @@ def test_a_cell_whose_tuning_fails_leaves_its_finding_undecided(world):
         world()
     (verdict,) = read_json(world.output / "studies" / "planted-quick" / "verdicts.json")["verdicts"]
     assert (verdict["state"], verdict["reason"]) == ("undecided", "unusable")
-    assert verdict["facts"] == {"problem": "no tuning run of a cell has a result"}
+    assert verdict["facts"] == {"problem": "a cell has no successful tuning run"}
 
 
 def test_findings_share_runs(world):
