@@ -30,7 +30,7 @@ def test_gradient_growth_from_the_command_to_the_record(train, tmp_path):
     assert rows[-1]["layer/cosine"] == summary["output_cosine"]
     again = train(*GROWTH, "norm=batch")
     assert "nothing was computed" in again.out
-    assert f"{summary['gradient_growth']:.4f} a layer" in again.out
+    assert f"{summary['gradient_growth']:.4f} per layer" in again.out
 
 
 def test_every_option_makes_another_run_with_another_result(train, tmp_path):

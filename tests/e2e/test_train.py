@@ -58,7 +58,14 @@ def test_the_gesture(model, metric, worst, tmp_path, cache):
     assert made["command"].startswith("python train.py model=")
     assert made["packages"]["torch"]
     assert len(list((folder / "wandb").glob("offline-run-*/*.wandb"))) == 1
-    for words in (f"layer · {model}", "parameters", "best validation", str(folder), "wandb leet", "sync.py --runs"):
+    for words in (
+        f"layer · {model}",
+        "parameters",
+        "best validation",
+        str(folder),
+        "wandb leet",
+        "normlab sync --runs",
+    ):
         assert words in done.stdout, done.stdout
     assert "\x1b[" not in done.stdout  # plain in a pipe
     assert "Warning" not in done.stderr

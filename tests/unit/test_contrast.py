@@ -55,7 +55,7 @@ def test_a_summary_without_divergence_is_fine():
         (LAYER, BATCH, "validation/loss", "no run has validation/loss.*validation/accuracy"),
         (LAYER, "norm == 'rms'", METRIC, "no run fulfils"),
         (LAYER, "seed >= 0", METRIC, r"leaves 2 runs of seed 0, which differ in norm"),
-        (LAYER, "norm == 'layer' and seed < 2", METRIC, "no two arms"),
+        (LAYER, "norm == 'layer' and seed < 2", METRIC, "not two different arms"),
         ("norm == 'layer' and seed == 0", BATCH, METRIC, "1 seed in common"),
     ],
 )
@@ -85,7 +85,7 @@ def test_a_missing_value_is_named():
         ((float("nan"), None, None), "--alpha nan must"),
         ((0.05, -1.0, None), "--margin -1 must be a number above 0"),
         ((0.05, float("inf"), None), "--margin inf must"),
-        ((0.05, None, float("nan")), "--diverged nan must be a number"),
+        ((0.05, None, float("nan")), "--diverged nan must be a finite number"),
     ],
 )
 def test_numbers_that_mean_nothing_are_refused(numbers, words):

@@ -145,7 +145,7 @@ def test_evaluation_and_shuffled_training_know_nothing_of_it() -> None:
 
 
 def test_more_classes_than_there_are_are_refused() -> None:
-    with pytest.raises(InputError, match=r"task.classes_per_batch=4: the training split has 3 classes"):
+    with pytest.raises(InputError, match=r"task.classes_per_batch=4: the training split has only 3 classes"):
         loader(labelled([5, 5, 5, 0]), 8, seed=0, classes_per_batch=4)
 
 

@@ -58,7 +58,7 @@ def test_a_look_can_be_neither_unseen_nor_taken_again(planted):
     planted.effect = 0.5
     (verdict,) = planted(*TWO)
     assert (verdict.state, verdict.reason) == ("undecided", Reason.KEPT)
-    assert reason_words(verdict) == "the first verdict, at 12 seeds, used up the planned looks and stands"
+    assert reason_words(verdict) == "the first verdict, at 12 seeds, used up the planned looks and is kept"
     folder = planted.output / "studies" / "planted-quick"
     assert differences(folder, rejudge(folder, planted.conf)) == []
 

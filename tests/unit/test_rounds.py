@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 from rich.console import Console
 from run_folders import config_of, write_owner
 
@@ -125,7 +126,8 @@ def test_a_plan_is_found_whatever_its_folder_is_called(jobs, tmp_path):
 
     def launch(overrides, initial_job_idx):
         for own in overrides:
-            found.extend(Path(parsed.value()) for parsed in OverridesParser.create().parse_overrides(own[-1:]))
+            (plan,) = OverridesParser.create().parse_overrides(own[-1:])
+            found.append(Path(OmegaConf.create({"plan": plan.value()}).plan))
 
     rounds(invocation, launch).all_of(jobs[:1], "continue")
     assert [read_json(plan)["id"] for plan in found] == ["run-0"]

@@ -145,9 +145,9 @@ class TestReport:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (("--sensitivity", "--study", "nowhere"), "nowhere holds no study"),
+            (("--sensitivity", "--study", "nowhere"), "nowhere is not the folder of a study"),
             (("--sensitivity",), "is not the folder of a study: it has no runs.csv"),
-            (("--study", "nowhere"), "nowhere holds no study"),
+            (("--study", "nowhere"), "nowhere is not the folder of a study"),
         ],
     )
     def test_what_is_not_there_is_said(self, report, arguments, words):

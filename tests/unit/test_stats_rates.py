@@ -21,7 +21,7 @@ def test_clopper_pearson():
 
 @pytest.mark.parametrize(("count", "n"), [(-1, 8), (9, 8), (0, 0)])
 def test_what_is_no_rate(count, n):
-    with pytest.raises(ValueError, match="no rate"):
+    with pytest.raises(ValueError, match="not a rate"):
         rate_interval(count, n)
 
 

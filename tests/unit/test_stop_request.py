@@ -18,6 +18,7 @@ from normlab.stopping.request import STOPS, Stopped, listening, stop_request
 def request_to_stop():
     """Of this process, with handlers that nobody ignores."""
     before = {number: signal.signal(number, signal.SIG_DFL) for number in STOPS}
+    stop_request.cache_clear()  # that of this test alone
     with listening() as request:
         yield request
     for number, handler in before.items():

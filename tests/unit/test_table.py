@@ -143,7 +143,9 @@ def test_damaged_runs_are_named_and_set_asides_are_no_runs(tmp_path):
     frame, lines = read(tmp_path)
     assert frame[["id", "attempt", "n"]].to_numpy().tolist() == [["a", 2, 2]]
     assert len(lines) == 3
-    for line, (name, why) in zip(lines, (("b", "differs from what"), ("c", "config.json"), ("d", "status.json")), strict=True):
+    for line, (name, why) in zip(
+        lines, (("b", "differs from what"), ("c", "config.json"), ("d", "status.json")), strict=True
+    ):
         assert f"runs/{name} is damaged" in line
         assert why in line
 
