@@ -32,6 +32,15 @@ class Answer:
     err: str
 
 
+@pytest.fixture(autouse=True)
+def no_request_to_stop_is_left():
+    """A launcher's job hears signals until its process ends, which here would be that of later tests."""
+    yield
+    if (module := sys.modules.get("normlab.stopping.request")) is not None:
+        module.stop_request().uninstall()
+        module.stop_request.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory) -> Path:
     """Materialised data, shared by all tests of a session."""
