@@ -101,7 +101,7 @@ def test_a_half_written_run_that_has_not_finished_is_one_clear_line(run, server,
     done = sync()
     assert done.status == 1
     first, _ = done.out.splitlines()
-    assert "half-written" in first
+    assert "incomplete" in first
     assert "command again" in first
     assert run("trainer.save_steps=1", environment=OFFLINE).status == 0
     assert sync().status == 0

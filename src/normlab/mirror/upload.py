@@ -38,6 +38,7 @@ class Fragment:
 
     file   of the records
     id     W&B's of the run
+    project empty if the run's config can't be read, so that it can't be uploaded
     state  of the run; `study` if it is a study
     tags   finding:… and arm:… that it was given
     """
@@ -81,14 +82,14 @@ def _of_runs(runs: Iterable[RunFolder]) -> list[Fragment]:
         wandb = (config.get("logger") or {}).get("wandb")
         state = str(run.read_status().get("state"))
         replaced = "." in folder.name and state != "finished"  # another attempt was made instead
-        if wandb and not replaced:
-            tags = tuple(config.get("serves", []))
+        if (wandb or not config) and not replaced:
+            wandb, tags = wandb or {}, tuple(config.get("serves", []))
             found += [
                 Fragment(
                     path / f"run-{name}.wandb",
                     name,
                     folder,
-                    project=wandb["project"],
+                    project=wandb.get("project", ""),
                     entity=wandb.get("entity"),
                     state=state,
                     tags=tags,
@@ -118,7 +119,9 @@ def _newest(folder: Path) -> dict[str, Path]:
 def upload(fragments: Iterable[Fragment]) -> Iterator[Upload]:
     """Upload what has no mark, run by run."""
     waiting = [fragment for fragment in fragments if not fragment.mark.exists()]
-    for (project, entity), group in _by_project(f for f in waiting if f.state != "study").items():
+    yield from (Upload(f, "failed", "config.json is damaged or from another version") for f in waiting if not f.project)
+    runs = (fragment for fragment in waiting if fragment.state != "study" and fragment.project)
+    for (project, entity), group in _by_project(runs).items():
         states = {run.id: run.state for run in _known(project, entity, [fragment.id for fragment in group])}
         new = [fragment for fragment in group if fragment.id not in states]
         _sync(new)
