@@ -178,6 +178,7 @@ def _fork(
         from normlab.stopping.program import begin
 
         signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job ignores
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
         if first:
             _direct(inside["outlet"], terminal)
         begin("__main__")

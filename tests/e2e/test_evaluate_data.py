@@ -71,7 +71,7 @@ def test_moved_rearranged_and_unknown_data_are_evaluated_as_at_training(learnt, 
     moved = data.rename(tmp_path / "moved")
     answer, _ = evaluate()
     assert answer.status == 2
-    assert f"are no longer at {data}: give task.path=" in answer.err
+    assert f"are no longer at {data}: set task.path" in answer.err
     answer, summary = evaluate(f"task.path={moved}")
     assert (answer.status, summary["test/accuracy"]) == (0, 1), answer.err
     assert "differs" not in answer.out
