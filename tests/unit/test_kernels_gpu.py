@@ -237,10 +237,10 @@ def test_compiles_without_a_gpu(step, norm, parts, width, real, tmp_path, monkey
     from triton.compiler import ASTSource
 
     from normlab.kernels.gpu import cell
-    from normlab.kernels.gpu.loop import Norms, constants
+    from normlab.kernels.gpu.loop import Compiled, constants
 
     kernel = getattr(cell, step)
-    fixed = {**constants(Norms(norm, norm, parts, 1e-5), width), "KEEP": True, "AFFINE": True}
+    fixed = {**constants(Compiled(norm, norm, parts, 1e-5), width), "KEEP": True, "AFFINE": True}
     warps = fixed.pop("num_warps")
     types = dict.fromkeys(kernel.arg_names, f"*{real}") | {"real": "*u8"}
     types |= dict.fromkeys(("t", "examples", "steps", "units"), "i32")
