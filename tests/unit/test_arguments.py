@@ -99,6 +99,32 @@ def test_flags_stand_anywhere(parts):
     assert len(found) == 7
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--norm", "layer"], "written without dashes: norm=layer"),
+        (["--norm=layer"], "written without dashes: norm=layer"),
+        (["model=cnn", "--seed"], "written without dashes: seed=VALUE"),
+        (["-norm", "-m"], "written without dashes: norm=VALUE"),
+        (["--cfg", "jobs"], "choose job, hydra or all"),
+        (["--config-dir", "/nowhere"], "no such folder"),
+        (["seed =1"], "write seed=1, without spaces"),
+        (["'seed=1'"], "write seed=1, without spaces"),
+        (["seed", "=", "1"], "write key=value, without spaces"),
+        (["-m", "seed=0,1", "plan=x.json"], "leave it out"),
+    ],
+)
+def test_what_is_written_as_for_other_programs_is_answered_in_one_line(arguments, message):
+    with pytest.raises(InputError, match=message) as error:
+        for_hydra(arguments)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("flag", ["-h", "--version", "--multi", "--resolve", "--info", "-sc", "--hydra-help"])
+def test_flags_of_hydra_reach_it(flag):
+    assert for_hydra([flag, "seed=1"]) == ["seed=1", flag]
+
+
 @settings(max_examples=200)
 @given(st.text(max_size=230))
 @example("../../escaped")

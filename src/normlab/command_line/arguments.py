@@ -22,9 +22,16 @@ _VALUED = (
     *("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--cfg", "-c", "--package", "-p"),
     *("--experimental-rerun", "--info", "-i"),
 )
+# and those that stand alone
+_FLAGS = (
+    *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m"),
+    *("--shell-completion", "-sc"),
+)
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+_CFG = ("job", "hydra", "all")
 # groups of which a run has one choice
 _GROUPS = ("norm", "model", "task", "optim", "trainer", "logger", "measure", "launcher", "scale")
+_STRAY = " \t'\""  # around a key: left over from quoting, or from spaces around the =
 _DIGITS = 300  # of a number; float64 has no larger ones
 
 
@@ -32,11 +39,13 @@ def for_hydra(arguments: Sequence[str]) -> list[str]:
     """What Hydra gets: choices first, with their paths quoted where that is needed, then flags.
 
     Raises:
-        InputError: what Hydra would take in silence or break down at.
+        InputError: an argument that Hydra would ignore or reject with an unclear message.
     """
     choices, flags = _apart(arguments)
     for choice in choices:
         _check_choice(choice)
+        if choice.startswith("plan=") and {"-m", "--multirun"} & {*flags}:
+            raise InputError(f"{choice}: a multirun sets this option itself; leave it out")
     return [*map(quoted_path, choices), *flags]
 
 
@@ -51,16 +60,37 @@ def _apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             continue
         flags.append(argument)
         name, _, value = argument.partition("=")
+        _check_flag(name, argument, left)
         if name in _VALUED and "=" not in argument and left and (name not in ("--info", "-i") or left[0] in _INFO):
             value = left.pop(0)
             flags.append(value)
         if name in ("--config-dir", "-cd") and not Path(value).is_dir():
             raise InputError(f"--config-dir {value}: there is no such folder")
+        if name in ("--cfg", "-c") and value not in _CFG:
+            raise InputError(f"{argument} {value}: choose {', '.join(_CFG[:-1])} or {_CFG[-1]}, for example --cfg job")
     return choices, flags
 
 
+def _check_flag(name: str, argument: str, following: Sequence[str]) -> None:
+    """`--norm layer` and `--norm=layer` are how other programs take options."""
+    if name in (*_FLAGS, *_VALUED):
+        return
+    if any(flag.startswith(name) for flag in (*_FLAGS, *_VALUED)) and name.startswith("--") and len(name) > 3:
+        return  # an abbreviation
+    if "=" in argument:
+        meant = argument.lstrip("-")
+    else:
+        has_value = bool(following) and "=" not in following[0] and not following[0].startswith("-")
+        meant = f"{name.lstrip('-')}={following[0] if has_value else 'VALUE'}"
+    raise InputError(f"{argument}: there is no such flag. Options are written without dashes: {meant}")
+
+
 def _check_choice(choice: str) -> None:
-    key, _, value = choice.partition("=")
+    key, equals, value = choice.partition("=")
+    bare = key.strip(_STRAY)
+    if equals and (bare != key or not key):
+        meant = f"{bare or 'key'}={value.strip(_STRAY) or 'value'}"
+        raise InputError(f"{choice!r} is not of the form key=value: write {meant}, without spaces around the =")
     longest = max((len(digits) for digits in re.findall(r"\d+", value)), default=0)
     if longest > _DIGITS and key not in PATHS:
         raise InputError(f"{key}: a number of {longest:,} digits is too long for any option")

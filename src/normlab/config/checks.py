@@ -94,7 +94,10 @@ def _check_command(config: RunConfig, overrides: Sequence[str], launcher: str | 
         if config.ckpt is None:
             raise InputError(f"measure={name} needs a checkpoint: ckpt=outputs/runs/<id>/checkpoints/best.ckpt")
         if not _there(config.ckpt, Path.is_file):
-            raise InputError(f"ckpt={_cut(config.ckpt)}: there is no such file")
+            kind = "this is not a regular file" if _there(config.ckpt, Path.exists) else "there is no such file"
+            if _there(config.ckpt, Path.is_dir):
+                kind = "this is a folder; give a file, such as checkpoints/best.ckpt in a run's folder"
+            raise InputError(f"ckpt={_cut(config.ckpt)}: {kind}")
         own = [o for o in overrides if o.lstrip("+~").split("=")[0].split(".")[0] in _OF_CHECKPOINT]
         own = [o for o in own if not o.startswith("task.path=")]
         if own:
