@@ -25,6 +25,7 @@ from commands import Ended
 from normlab.config.process import process_name
 
 ROOT = Path(__file__).parents[1]
+STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 class Zygote:
@@ -161,8 +162,11 @@ def _fork(
         inside: what to arrange in its process; faults in the first alone.
         terminal: both ends of one, which becomes that of the command.
     """
+    # a signal waits until the child handles it: how a start takes one earlier is for tests of whole processes
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         return pid
     os.setsid()
     if inside["containers"]:
@@ -182,6 +186,7 @@ def _fork(
         if first:
             _direct(inside["outlet"], terminal)
         begin("__main__")
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         import train
 
         from normlab.command_line.guard import guard
