@@ -73,7 +73,7 @@ class TestFile:
             ({"rule": "ratio", "margin": 0.9}, "factor of at least 1"),
             (
                 {"contrasts": {"a": "layer - group"}},
-                "contrasts.a names group, which is no cell; there are layer, batch",
+                "contrasts.a names group, which is not a cell; there are layer, batch",
             ),
             ({"contrasts": {"a": "layer"}}, "an arm with nothing to be compared with"),
             ({"arms": {"layer": [], "batch": [], "rms": []}}, "arms.rms is in no contrast"),
