@@ -82,7 +82,7 @@ class TestFile:
             ({"diverged_value": None}, "diverged_value is missing"),
             ({"colour": "red"}, "there is no key finding.colour"),
             ({"rule": "exact"}, "rule=exact needs bounds"),
-            ({"common": ["model=lstm", "model=lstm"]}, "common holds model=lstm twice"),
+            ({"common": ["model=lstm", "model=lstm"]}, "common lists model=lstm twice"),
             ({"tune": {"points": [1, 2], "by": "validation/loss", "best": "min"}}, "finding.tune.points"),
             ({"tune": {"points": [1, 2, 3, 4, 5], "by": "test/loss", "best": "min"}}, "uses a validation metric"),
         ],

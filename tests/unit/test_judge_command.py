@@ -109,7 +109,7 @@ def test_a_session_spends_one_error_over_many_edits(judged, tmp_path):
     status, _, err = judged(runs(5.0, n=24), *session)
     assert (status, "all 2 planned edits are decided" in err) == (2, True)
     (tmp_path / "edits.json").write_text('{"alpha": 0.05, "planned": 2, "kept": [1]}')
-    assert "is no session, or damaged" in judged(runs(), *session)[2]
+    assert "is not a session, or damaged" in judged(runs(), *session)[2]
 
 
 def test_a_hundred_thousand_rows_take_two_seconds(judged):
