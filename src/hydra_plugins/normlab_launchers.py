@@ -1,4 +1,4 @@
-"""Hydra's submitit launchers, which wait for all their jobs here. Imported at every start, so it imports lazily."""
+"""Hydra's submitit launchers, changed to wait for all their jobs. Imported at every start, so it imports lazily."""
 
 # no `from __future__ import annotations`: Hydra runs this file without registering it as a module
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 
 
 class _Patient(theirs.BaseSubmititLauncher):
-    """Hydra's own gives up at the first job that dies, while the others run on."""
+    """Waits for every job; Hydra's own launcher gives up when the first job dies, while the others still run."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
-        """Submit the jobs and wait until the last has ended; how its run did is on record.
+        """Submit the jobs and wait until all have ended; each run records its own outcome.
 
         Raises:
-            RuntimeError: some died without a word.
+            RuntimeError: some jobs died without a result.
         """
         import time
 
@@ -48,31 +48,31 @@ class _Patient(theirs.BaseSubmititLauncher):
         return executor.map_array(self, *calls)
 
     def __call__(self, *call: Any) -> Any:
-        """In the job's process: one run. On a notice submitit requeues it, once all is recorded."""
+        """Do one run, in the job's process. On SLURM's notice, submitit requeues it once everything is saved."""
         import signal
 
         from normlab.stopping.request import NOTICE, Stopped, stop_request
 
         requeue = signal.getsignal(NOTICE)
-        stop_request().install()  # submitit would pass over SIGTERM
+        stop_request().install()  # submitit would ignore SIGTERM
         try:
             return super().__call__(*call)
         except Stopped as end:
             if end.signum == NOTICE and callable(requeue):
                 for number in (signal.SIGINT, signal.SIGTERM):
-                    signal.signal(number, signal.SIG_IGN)  # SLURM sends them to what it has requeued
+                    signal.signal(number, signal.SIG_IGN)  # SLURM sends these signals to a job that it has requeued
                 requeue(NOTICE, None)
             raise
 
 
 class LocalLauncher(_Patient):
-    """Processes of this machine."""
+    """Jobs as processes on this machine."""
 
     _EXECUTOR = "local"
     pause = 0.2
 
     def _submit(self, *calls: Sequence[Any]) -> Sequence[Any]:
-        """Their keepers hear neither the terminal's Ctrl-C nor its end, as they would kill a run that saves."""
+        """Submit them shielded from the terminal's Ctrl-C and hang-up, or submitit would kill runs that are saving."""
         import signal
 
         heard = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
@@ -87,13 +87,13 @@ class LocalLauncher(_Patient):
 
 
 class SlurmLauncher(_Patient):
-    """Jobs of SLURM, one array."""
+    """Jobs on SLURM, as one array."""
 
     _EXECUTOR = "slurm"
     pause = 2.0
 
     def _have_ended(self, jobs: Sequence[Any]) -> bool:
-        """By their results, and for those that died by the queue: submitit would ask sacct, which few clusters keep."""
+        """Check for results and, for jobs that died, the queue; submitit's sacct is missing on many clusters."""
         from normlab.stopping.slurm import job_states
 
         if all(map(_has_result, jobs)):
@@ -102,7 +102,7 @@ class SlurmLauncher(_Patient):
         return states is not None and all(state in _ENDED for state in states.values())
 
 
-# an array's jobs that SLURM has forgotten have ended too
+# jobs of an array that SLURM no longer knows have ended too
 _ENDED = (
     *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "PREEMPTED"),
     *("NODE_FAIL", "BOOT_FAIL", "DEADLINE", "REVOKED"),
@@ -110,5 +110,5 @@ _ENDED = (
 
 
 def _has_result(job: Any) -> bool:
-    """Has every process of the job handed over what its run came to?"""
+    """Has every process of the job written its result?"""
     return all(job.task(number).paths.result_pickle.exists() for number in range(job.num_tasks))

@@ -1,4 +1,4 @@
-"""Hydra's own sweeper, except that it runs only what is missing. Imported at every start, so it imports lazily."""
+"""Hydra's basic sweeper, except that it skips finished runs. Imported at every start, so it imports lazily."""
 
 # no `from __future__ import annotations`: Hydra runs this file without registering it as a module
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ class NormlabSweeperConf:
     """The options of Hydra's basic sweeper."""
 
     _target_: str = "hydra_plugins.normlab_sweeper.NormlabSweeper"
-    max_batch_size: int | None = None  # jobs to hand to the launcher at once
-    params: dict[str, str] | None = None  # what a config file sweeps over
+    max_batch_size: int | None = None  # how many jobs to give to the launcher at once
+    params: dict[str, str] | None = None  # the sweep of a config file
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="normlab", node=NormlabSweeperConf, provider="normlab")
 
 
 class NormlabSweeper(BasicSweeper):
-    """Expands the choices as Hydra does, and leaves the rest to `normlab.sweep` and `normlab.study`."""
+    """Expands the overrides as Hydra does, and leaves the rest to `normlab.sweep` and `normlab.study`."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Plan all runs, launch those that are missing, tell how each ended; of a study, what it shows."""
+        """Plan all runs, launch the missing ones, and report how each ended; for a study, print its verdicts."""
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
         from normlab.sweep.compose import Composer

@@ -6,7 +6,7 @@ __all__ = ["load_checkpoint"]
 
 
 def __getattr__(name: str) -> Any:
-    # torch takes seconds to import: `import normlab` alone must not
+    # importing torch takes seconds, which `import normlab` alone must not
     if name == "load_checkpoint":
         from normlab.models.checkpoint import load_checkpoint
 

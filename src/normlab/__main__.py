@@ -1,4 +1,4 @@
-"""`python -m normlab …` is `normlab …`."""
+"""`python -m normlab …` does the same as `normlab …`."""
 
 from normlab.commands.console import main
 

@@ -54,7 +54,7 @@ def test_a_summary_without_divergence_is_fine():
     [
         (LAYER, BATCH, "validation/loss", "no run has validation/loss.*validation/accuracy"),
         (LAYER, "norm == 'rms'", METRIC, "no run fulfils"),
-        (LAYER, "seed >= 0", METRIC, r"leaves 2 runs of seed 0, which differ in norm"),
+        (LAYER, "seed >= 0", METRIC, r"selects 2 runs of seed 0, which differ in norm"),
         (LAYER, "norm == 'layer' and seed < 2", METRIC, "not two different arms"),
         ("norm == 'layer' and seed == 0", BATCH, METRIC, "1 seed in common"),
     ],

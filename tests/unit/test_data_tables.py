@@ -131,7 +131,7 @@ def test_json_that_is_none_is_refused_by_row(tmp_path: Path, content: str, reaso
 def test_half_a_surrogate_pair_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text('{"text": "a", "label": "x"}\n{"text": "\\ud800", "label": "y"}\n')
-    with pytest.raises(InputError, match="row 2, column 'text': half of a surrogate pair"):
+    with pytest.raises(InputError, match="row 2, column 'text': an unpaired surrogate"):
         load(task(path), tmp_path / "cache")
 
 

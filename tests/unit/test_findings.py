@@ -73,7 +73,7 @@ class TestFile:
             ({"rule": "ratio", "margin": 0.9}, "factor of at least 1"),
             (
                 {"contrasts": {"a": "layer - group"}},
-                "contrasts.a names group, which is no cell; there are layer, batch",
+                "contrasts.a names group, which is not a cell; there are layer, batch",
             ),
             ({"contrasts": {"a": "layer"}}, "an arm with nothing to be compared with"),
             ({"arms": {"layer": [], "batch": [], "rms": []}}, "arms.rms is in no contrast"),
@@ -82,7 +82,7 @@ class TestFile:
             ({"diverged_value": None}, "diverged_value is missing"),
             ({"colour": "red"}, "there is no key finding.colour"),
             ({"rule": "exact"}, "rule=exact needs bounds"),
-            ({"common": ["model=lstm", "model=lstm"]}, "common holds model=lstm twice"),
+            ({"common": ["model=lstm", "model=lstm"]}, "common lists model=lstm twice"),
             ({"tune": {"points": [1, 2], "by": "validation/loss", "best": "min"}}, "finding.tune.points"),
             ({"tune": {"points": [1, 2, 3, 4, 5], "by": "test/loss", "best": "min"}}, "uses a validation metric"),
         ],

@@ -144,7 +144,7 @@ CHECKPOINTS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "norm exec": (named("norm", "builtins.exec"), "would run code"),
     "norm beside": (named("norm", "evil.Evil"), r"name it: trust=\[evil\] on the command line, load_checkpoint"),
     "norm in a package": (named("norm", "evil_package.inner.Evil"), r'trust=\["evil_package.inner"\]'),
-    "model beside": (named("model", "evil.Evil"), "its model is evil.Evil, which is no model of normlab"),
+    "model beside": (named("model", "evil.Evil"), "its model is evil.Evil, which is not a model of normlab"),
     "model of torch": (named("model", "torch.nn.Linear"), "would run code"),
     "norm process": (named("norm", "subprocess.Popen"), "would run code"),
     "norm of the contract": (named("norm", "normlab.norms.base.Norm"), "must subclass|kept|abstract|damaged"),

@@ -80,13 +80,13 @@ def test_too_few_seeds_are_open(judged):
     ("change", "words"),
     [
         (lambda t: pd.concat([t, t[:1]]), "new has two runs of seed 0"),
-        (lambda t: t.assign(score=t["score"].astype(object).where(t["seed"] != 2, "bad")), "'bad' in row 3 is no num"),
+        (lambda t: t.assign(score=t["score"].astype(object).where(t["seed"] != 2, "bad")), "'bad' in row 3 is not a"),
         (lambda t: t.assign(score=t["score"].where(t["seed"] != 2, np.inf)), "is infinite"),
-        (lambda t: t.assign(score=t["score"] > 0), "in row 1 is no number"),
+        (lambda t: t.assign(score=t["score"] > 0), "in row 1 is not a number"),
         (lambda t: t[t["arm"] == "new"], "holds 1 arms (new)"),
         (lambda t: t.assign(seed=t["seed"] + 50 * (t["arm"] == "old")), "share 0 seeds"),
-        (lambda t: t.assign(seed=t["seed"] + 0.5), "is no seed"),
-        (lambda t: t.rename(columns={"arm": "x"}), "name that of the arm with --arm"),
+        (lambda t: t.assign(seed=t["seed"] + 0.5), "is not a seed"),
+        (lambda t: t.rename(columns={"arm": "x"}), "name the column of the arm with --arm"),
     ],
 )
 def test_bad_input_is_one_line(judged, change, words):
@@ -109,7 +109,7 @@ def test_a_session_spends_one_error_over_many_edits(judged, tmp_path):
     status, _, err = judged(runs(5.0, n=24), *session)
     assert (status, "all 2 planned edits are decided" in err) == (2, True)
     (tmp_path / "edits.json").write_text('{"alpha": 0.05, "planned": 2, "kept": [1]}')
-    assert "is no session, or damaged" in judged(runs(), *session)[2]
+    assert "is not a session, or damaged" in judged(runs(), *session)[2]
 
 
 def test_a_hundred_thousand_rows_take_two_seconds(judged):

@@ -76,7 +76,7 @@ def test_what_a_verdict_is_conditional_on():
     none = Failures((False,) * 8, (False,) * 8)
     assert none.kept == list(range(8))
     assert none.condition(("batch", "layer")) == (
-        "no run failed in 8 seeds; a rate of failure up to 37% an arm is not excluded (95 %)"
+        "no run failed in 8 seeds; a failure rate of up to 37% per arm is not excluded (95 %)"
     )
     some = Failures((True, True, False, False), (False, True, False, False))
     assert some.kept == [2, 3]

@@ -72,7 +72,8 @@ def test_caps():
 
 
 @pytest.mark.parametrize(
-    ("n", "look", "says"), [(10, 10, "no look is planned"), (9, 8, "all of them"), (8, 12, "all of")]
+    ("n", "look", "says"),
+    [(10, 10, "no look is planned"), (9, 8, "exactly the planned"), (8, 12, "exactly the planned")],
 )
 def test_looks_that_are_not_planned(n, look, says):
     with pytest.raises(ValueError, match=says):

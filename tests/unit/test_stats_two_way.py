@@ -55,7 +55,7 @@ def test_it_covers_the_mean_over_all_seeds_and_examples(seed, block, rest):
 @pytest.mark.parametrize(
     ("shape", "sizes", "says"),
     [
-        ((8,), None, "seeds by blocks"),
+        ((8,), None, "shape .seeds, blocks"),
         ((8, 9), None, "10 blocks"),
         ((7, 10), None, "8 seeds"),
         ((8, 10), [1] * 9, "each of"),

@@ -163,7 +163,9 @@ class TestFailures:
 
     def test_what_no_failure_rules_out_is_said(self, judged, tmp_path):
         lines = numbers_of(judged(0.05), read_finding(write(tmp_path, finding())))
-        assert lines[1] == ("main: no run failed in 8 seeds; a rate of failure up to 37% an arm is not excluded (95 %)")
+        assert lines[1] == (
+            "main: no run failed in 8 seeds; a failure rate of up to 37% per arm is not excluded (95 %)"
+        )
 
     def test_too_few_pairs_are_left(self, judged):
         verdict = judged(rows=self.rows(batch=range(5)), planned=12)

@@ -1,1 +1,1 @@
-"""What the user types and gets as an answer: arguments, errors in plain words, exit statuses. Imports no torch."""
+"""The command line: arguments, error messages in plain words, exit statuses. Imports no torch."""

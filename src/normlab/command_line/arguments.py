@@ -1,4 +1,4 @@
-"""The command line's arguments, before Hydra reads them: any order of flags, and paths as people have them.
+"""The command line's arguments, before Hydra reads them: flags in any order, and paths with any characters.
 
 Hydra's grammar gives a meaning to many characters that are common in paths, and its flags must be consecutive.
 """
@@ -15,7 +15,7 @@ from normlab.config.errors import InputError
 
 # options whose value is the path of a file or a folder
 PATHS = ("task.path", "output", "cache", "ckpt", "plan")
-# and those whose value is any text
+# options whose value is any text
 TEXTS = ("task.name", "logger.wandb.project", "logger.wandb.entity", "logger.wandb.group")
 # Hydra's flags that are followed by a value
 _VALUED = (
@@ -29,17 +29,17 @@ _FLAGS = (
 )
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 _CFG = ("job", "hydra", "all")
-# groups of which a run has one choice
+# groups from which a run needs exactly one choice
 _GROUPS = ("norm", "model", "task", "optim", "trainer", "logger", "measure", "launcher", "scale")
 _STRAY = " \t'\""  # around a key: left over from quoting, or from spaces around the =
-_DIGITS = 300  # of a number; float64 has no larger ones
+_DIGITS = 300  # digits of a number; no float64 has more
 
 
 def for_hydra(arguments: Sequence[str]) -> list[str]:
-    """What Hydra gets: choices first, with their paths quoted where that is needed, then flags.
+    """The arguments for Hydra: overrides first, with paths quoted where needed, then flags.
 
     Raises:
-        InputError: an argument that Hydra would ignore or reject with an unclear message.
+        InputError: an argument that Hydra would silently misread, or crash on.
     """
     choices, flags = _apart(arguments)
     for choice in choices:
@@ -104,7 +104,7 @@ def _check_choice(choice: str) -> None:
 
 
 def quoted_path(choice: str) -> str:
-    """`task.path=a=b.csv` → `task.path='a=b.csv'`; what Hydra can read stays, also a sweep over several paths.
+    """`task.path=a=b.csv` → `task.path='a=b.csv'`; what Hydra can read, such as a sweep over paths, is unchanged.
 
     If a file of exactly that name exists, it takes precedence over Hydra's syntax.
     """
@@ -119,20 +119,20 @@ def quoted_path(choice: str) -> str:
 
 
 def quoted(value: str) -> str:
-    """A text as Hydra reads it back: within single quotes, without interpolation."""
+    """The text in single quotes and without interpolation, so that Hydra reads it unchanged."""
     escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
     escaped = re.sub(r"(\\+)$", r"\1\1", escaped)
     return "'" + re.sub(r"(\\*)\$\{", r"\1\1\\${", escaped) + "'"
 
 
 def how_to_quote(choice: str) -> str:
-    """A choice that Hydra can't read, as the shell and Hydra would take it."""
+    """An override that Hydra can't read, quoted for the shell and for Hydra."""
     key, _, value = choice.partition("=")
     return shlex.quote(f"{key}={quoted(value)}")
 
 
 def _read(choice: str) -> tuple[Any, bool]:
-    """What Hydra reads, and whether that can be meant: a text, null, or a sweep or interpolation of such."""
+    """What Hydra reads, and whether it is a plausible path: a text, null, or a sweep or interpolation of these."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString
     from hydra.errors import HydraException

@@ -1,4 +1,4 @@
-"""What Hydra's errors mean, in the user's words."""
+"""Hydra's errors, explained in the user's terms."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from normlab.command_line.arguments import how_to_quote, sweeps
 
 
 def words(error: Exception, conf: Path) -> str | None:
-    """What was wrong with the choices or with a file in `conf`; None if the error is of another kind."""
+    """What is wrong with the overrides or with a file in `conf`; None if the error is of another kind."""
     if isinstance(error, MissingConfigException):
         return _unknown_choice(error)
     if isinstance(error, OverrideParseException):
@@ -43,7 +43,7 @@ def _suggest(word: str, known: Iterable[str]) -> str:
 
 def _unknown_choice(error: MissingConfigException) -> str:
     group, _, choice = str(error.missing_cfg_file or "").rpartition("/")
-    # those of --config-dir are among them; for_cnn and the like are optimisers that the model's own file chooses
+    # includes those of --config-dir; for_cnn and the like are optimisers that only a model's own file chooses
     choices = sorted(name for name in error.options or [] if not name.startswith("for_"))
     if not group or not choices:
         return str(error).splitlines()[0]
@@ -57,7 +57,7 @@ def _unreadable(override: str) -> str:
 
 
 def _only_of_some(key: str, conf: Path) -> str:
-    """Of a sweep over choices of a group: which of them have the option, and how to give it to those alone."""
+    """For a sweep over a group: which choices have the option, and how to set it for those alone."""
     group, _, option = key.partition(".")
     chosen = sweeps(sys.argv[1:], group)
     if len(chosen) < 2 or "." in option:
@@ -74,7 +74,7 @@ def _only_of_some(key: str, conf: Path) -> str:
 
 
 def _no_choice() -> str:
-    """A group was set to null, for which Hydra has a ValueError that does not name it."""
+    """The message if a group was set to null; Hydra's ValueError doesn't name the group."""
     groups = "norm|model|task|optim|trainer|logger|measure|scale|launcher"
     asked = next((arg for arg in sys.argv[1:] if re.fullmatch(rf"({groups})=(null|None|~)?", arg)), None)
     if asked is None:
@@ -94,13 +94,13 @@ def _unknown_key(error: ConfigCompositionException, conf: Path) -> str:
 
 
 def _keys(conf: Path) -> list[str]:
-    """Every key of the config as the command line's choices (norm=batch …) compose it."""
+    """Every key of the config that the command line's choices (norm=batch …) compose."""
     choices = [arg for arg in sys.argv[1:] if re.fullmatch(r"(norm|model|task|optim|trainer|logger|measure)=\w+", arg)]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
         try:
             cfg = compose("train", overrides=choices)
-        except Exception:  # one of the choices is wrong as well: the default config's keys will do
+        except Exception:  # a choice is wrong as well, so use the default config's keys
             cfg = compose("train")
     return list(_flatten(cfg))
 

@@ -1,6 +1,6 @@
-"""What the command line answers when something is wrong: one clear message and an exit status.
+"""Errors on the command line: one clear message and an exit status.
 
-0 done · 1 a defect, with its traceback · 2 the input can't work · 129 terminal closed · 130 Ctrl-C · 143 SIGTERM
+0 done · 1 a bug, with its traceback · 2 bad input · 129 terminal closed · 130 Ctrl-C · 143 SIGTERM
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from normlab.stopping.request import stop_request
 
 @contextmanager
 def guard() -> Iterator[None]:
-    """Word the input errors of the block for the user and exit; `debug=true` lets them through.
+    """Print an input error of the block as a message and exit; `debug=true` raises it instead.
 
-    It wraps Hydra, which finds mistakes in the options, and once more, inside, the run: what left
-    through Hydra would be announced by it as a failed job.
+    It is used around Hydra, which finds mistakes in the options, and again inside it around the run, because Hydra
+    would report an error of the run as a failed job.
     """
     print_anything()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions on instead of printing them
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its exceptions instead of printing them
     try:
         yield
     except KeyboardInterrupt:
         print("stopped by Ctrl-C", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if stop_request().signum is not None:  # a library turned the request into an error of its own
+        if stop_request().signum is not None:  # a library turned the request to stop into its own error
             stop_request().obey()
         message = _words(error)
         if message is None or "debug=true" in sys.argv:
@@ -53,12 +53,12 @@ def print_anything() -> None:
 
 
 def print_help() -> None:
-    """The help for a person; Hydra's own lists every group, which takes it a second."""
+    """Print our help, because Hydra's lists every group and takes a second."""
     print(help_text(), end="")
 
 
 def help_text() -> str:
-    """`conf/help.txt`, with the choices of the groups that users extend."""
+    """`conf/help.txt` with the choices of the groups that users can extend."""
     choices = {name: _folded(path.stem for path in (CONF / name).glob("*.yaml")) for name in _GROWING}
     tasks = [(path.stem, _source_of(path)) for path in (CONF / "task").glob("*.yaml")]
     choices |= {source: _folded(name for name, own in tasks if own == source) for source in ("embedded", "hub", "path")}
@@ -69,7 +69,7 @@ _GROWING = ("norm", "model", "measure")
 
 
 def _source_of(task: Path) -> str:
-    """Where a task's data come from, which a task may leave to the one that it extends."""
+    """The source of a task's data; a task may inherit it from the one that it extends."""
     text = task.read_text(encoding="utf-8")
     if found := re.search(r"^source: (\w+)", text, re.MULTILINE):
         return found[1]
@@ -82,19 +82,19 @@ def _folded(names: Iterable[str]) -> str:
 
 
 def _words(error: Exception) -> str | None:
-    """What was wrong with the input; None for a defect of the program."""
+    """What is wrong with the input; None for a bug in the program."""
     if isinstance(error, InputError):
         return str(error)
     if _is_memory(error):
         return (
-            "the memory is full: what was saved is kept, and the same command resumes from it; free some memory, or "
-            "use a smaller model or task.batch_size, which is another run"
+            "out of memory: what was saved is kept, and the same command resumes from it; free some memory, or "
+            "use a smaller model or task.batch_size (which makes it a different run)"
         )
     if isinstance(error, OSError) and str(error.filename).startswith(("/proc/", "/sys/")):
-        return f"{error.filename} belongs to the system and keeps no files; choose another folder"
+        return f"{error.filename} is a system folder that can't hold files; choose another folder"
     if isinstance(error, OSError) and error.errno in _UNWRITABLE:
         return f"{error.strerror}: {error.filename}. Choose another folder with output=..."
-    if "hydra" not in sys.modules:  # nothing was composed
+    if "hydra" not in sys.modules:  # nothing has been composed yet
         return None
     from normlab.command_line.composition import words
 
@@ -102,7 +102,7 @@ def _words(error: Exception) -> str | None:
 
 
 def _is_memory(error: Exception) -> bool:
-    """Did an allocation fail? torch raises errors of its own, told by their words alone."""
+    """Did an allocation fail? torch's own errors can be recognised only by their words."""
     words = ("can't allocate memory", "out of memory", "bad_alloc")
     return (
         isinstance(error, MemoryError)

@@ -1,1 +1,1 @@
-"""What the commands of `normlab` do."""
+"""The commands of `normlab`."""

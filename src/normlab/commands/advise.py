@@ -1,8 +1,8 @@
-"""Which norm for my network? A look-up in what the findings have measured.
+"""Which norm for my network? Looks up what the findings have measured.
 
     normlab advise model=lstm batch=4 lengths=variable
 
-model=cnn|lstm|transformer|mlp, and as you like
+model=cnn|lstm|transformer|mlp, and any of
 batch=4                               examples that batch norm takes its statistics over
 lengths=fixed|variable|unseen         of sequences; unseen: longer than in training
 order=shuffled|sorted                 sorted: batches of one class
@@ -10,8 +10,8 @@ task=classification|language_model
 depth=shallow|deep
 want=independence|high_rates|few_steps|training_time|inference_time|memory
 
-Without a condition all that is known of the model is shown. Studies of your own, in
-outputs/studies, stand before the reference.
+Without a condition, everything known about the model is shown. Your own studies, in outputs/studies, are shown before
+the reference.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ RUNS_SHOWN = 3
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Read the arguments and do it."""
+    """Read the arguments and show the evidence."""
     parser = Parser("advise", __doc__)
     parser.add_argument("choices", metavar="KEY=VALUE", nargs="*", help="properties of your network")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""An answer of `normlab doctor`."""
+"""A result of `normlab doctor`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ Verdict = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Check:
-    """An answer.
+    """The result of one check.
 
-    verdict  ok; warn: something that not everybody needs will not work; fail: runs will fail
-    found    what is there
+    verdict  ok; warn: something that not everybody needs won't work; fail: runs will fail
+    found    what was found
     advice   what to do about it
     """
 

@@ -1,7 +1,7 @@
 """Remove failed, stale and damaged runs.
 
-Lists them and asks. Where nobody can be asked, only failed runs go: they hold no result and nothing to resume;
-stale and damaged ones go with --yes. Finished runs are never removed, nor those that run or can be resumed.
+Lists them and asks. Without a terminal to ask on, it removes only failed runs, which have no result and can't be
+resumed; --yes removes stale and damaged ones too. Runs that are finished, running or resumable are never removed.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from normlab.config.errors import one_line
 from normlab.folder.run_folder import runs_folder
 from normlab.runs.clean import Leftover, find_leftovers, remove, sweep_out
 
-LISTED = 20  # runs of a kind; more are counted
+LISTED = 20  # runs of each kind that are listed; the rest are counted
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Read the arguments and do it."""
+    """Read the arguments and remove the runs."""
     parser = Parser("clean", __doc__)
     parser.add_runs()
     parser.add_argument("--yes", action="store_true", help="remove without asking")

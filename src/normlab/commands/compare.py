@@ -1,12 +1,12 @@
-"""Two arms of the runs, paired by seed.
+"""Compare two arms of the runs, paired by seed.
 
-FIRST and SECOND are conditions in pandas' query syntax that leave one run a seed:
+FIRST and SECOND are conditions in pandas' query syntax, each of which selects one run per seed:
 
     normlab compare "norm == 'layer'" "norm == 'batch'" --where "model == 'lstm'" --metric validation/accuracy
 
-The interval holds its level for skewed differences too, and needs eight seeds. It is for one look: who adds seeds until
-it decides has no such level. One comparison at a learning rate that was tuned for neither arm, or for one, says little
-about norms.
+The interval keeps its level for skewed differences too, and needs eight seeds. It is valid for one look: if you add
+seeds until it decides, it doesn't keep its level. A comparison at a learning rate that wasn't tuned for both arms says
+little about norms.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from normlab.stats.sequential import seeds_needed
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Read the arguments and do it."""
+    """Read the arguments and print the comparison."""
     parser = Parser("compare", __doc__)
     parser.add_argument("first", help="condition of the first arm")
     parser.add_argument("second", help="condition of the second arm")
@@ -60,7 +60,7 @@ def show(asked: argparse.Namespace, pair: Contrast) -> None:
         row("left out", f"seeds that only one arm has: {', '.join(map(str, pair.alone))}")
     if asked.margin is not None:
         row("margin", against(asked.margin, found) if found is not None else f"open: {interval(found)}")
-        with suppress(ValueError):  # equal differences, of which nothing follows
+        with suppress(ValueError):  # equal differences, from which no number of seeds follows
             needed = seeds_needed(d, asked.margin, asked.alpha) if asked.margin > 0 else MOST
             row("", f"a true difference of {asked.margin:g} is detected with 80 % probability by "
                 f"{'more than ' * (needed >= MOST)}{needed} seeds, by an upper bound on the spread")  # fmt: skip
@@ -83,7 +83,7 @@ def interval(found: Interval | None) -> str:
 
 
 def against(margin: float, found: Interval) -> str:
-    """Where the interval lies, seen from ±margin."""
+    """What the interval says about ±margin."""
     if found.low > margin or found.high < -margin:
         return f"the difference is larger than {margin:g}"
     if -margin < found.low and found.high < margin:

@@ -1,6 +1,6 @@
-"""The console command: `normlab table`, `normlab report`, …; any other arguments are a run's, as train.py takes them.
+"""The console command: `normlab table`, `normlab report`, …; any other arguments start a run, as with train.py.
 
-What a command needs is imported when it is called, so that the help appears quickly.
+Each command's module is imported only when it is called, so that the help appears quickly.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COMMANDS = {
     "dashboard": "create a W&B workspace and report for comparing norms",
     "sync": "upload to W&B what was logged offline",
     "clean": "remove failed, stale and damaged runs",
-    "doctor": "check what will not work on this machine, and why",
+    "doctor": "list what won't work on this machine, and why",
 }
 
 
@@ -37,11 +37,11 @@ def main() -> None:
 
 
 def call(arguments: Sequence[str]) -> None:
-    """Do what the arguments ask for.
+    """Run the command that the arguments name.
 
     Raises:
-        InputError: they ask for something that can't work.
-        SystemExit: with the exit status of a command that has one of its own.
+        InputError: the arguments are invalid.
+        SystemExit: with the exit status of a command that sets one.
     """
     name, *rest = [argument for argument in arguments if argument] or ["--help"]
     if name in ("-h", "--help"):
@@ -61,7 +61,7 @@ def call(arguments: Sequence[str]) -> None:
 
 
 def print_commands() -> None:
-    """Every command with its help, before that of training."""
+    """Print every command with its help, before the help of training."""
     from normlab.command_line.guard import print_help
 
     print("Commands (normlab COMMAND --help)")

@@ -1,8 +1,8 @@
-"""Lay out a W&B project.
+"""Create a W&B workspace and report.
 
-Makes a workspace (curves by cell with the spread of their seeds, test results, sensitivity, why panels, a table of
-runs) and a report of a study's findings with their verdicts; the study becomes a run whose table holds them.
-With --offline it talks to no server and writes what it would send.
+Creates a workspace (curves by cell with the spread over seeds, test results, sensitivity, panels that explain why, a
+table of runs) and a report of a study's findings with their verdicts. The study itself becomes a run with a table of
+its verdicts. With --offline it contacts no server and writes what it would send.
 
     normlab dashboard --study outputs/studies/textbook-quick
     normlab dashboard --offline dashboard.json
@@ -30,7 +30,7 @@ HINT = "pip install 'normlab[dashboard]'"
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Read the arguments and do it."""
+    """Read the arguments, and create or write the dashboard."""
     parser = Parser("dashboard", __doc__)
     parser.add_argument("--project", default="normlab", help="default: normlab")
     parser.add_argument("--entity", help="W&B entity that owns the project; default: yours")
@@ -49,10 +49,10 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def told(study: Path | None) -> list[Told]:
-    """The findings of a study, or all that conf holds, without verdicts.
+    """The findings of a study or, without a study, all findings in conf, without verdicts.
 
     Raises:
-        InputError: the folder holds no study.
+        InputError: the folder is not that of a study.
     """
     if study is not None and not StudyFolder(study).verdicts_file.exists():
         raise InputError(f"--study {study}: it has no verdicts.json; studies are in outputs/studies")
@@ -103,10 +103,10 @@ def save(panels: Any, asked: argparse.Namespace, findings: list[Told]) -> None:
 
 
 def show(options: Any, study: Path, findings: list[Told]) -> None:
-    """The study as a run of its own.
+    """Show the study as its own run.
 
     Raises:
-        InputError: it did not arrive.
+        InputError: the upload failed.
     """
     from normlab.mirror.wandb_study import show_study
 

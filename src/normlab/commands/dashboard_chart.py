@@ -1,6 +1,6 @@
-"""Results by learning rate: a chart in Vega-Lite, as no panel of W&B's own colours runs by an option.
+"""Results by learning rate: a chart in Vega-Lite, because no W&B panel colours runs by an option.
 
-W&B keeps such charts under the name of an entity, and a panel says which columns of the runs are its fields.
+W&B stores such charts under an entity, and a panel says which columns of the runs fill its fields.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ NAME = f"normlab-learning-rate-{hashlib.sha256(json.dumps(SPEC).encode()).hexdig
 
 
 def keep(api: Any, entity: str) -> str | None:
-    """The chart's name at W&B, which keeps it from now on; None where it can't."""
+    """Store the chart in W&B; returns its name, or None if W&B can't store it."""
     try:
         name: str = api.create_custom_chart(
             entity=entity,
@@ -66,7 +66,7 @@ def keep(api: Any, entity: str) -> str | None:
 
 
 def name_for(entity: str) -> str:
-    """What a panel calls the chart."""
+    """The name by which a panel refers to the chart."""
     return f"{entity}/{NAME}"
 
 

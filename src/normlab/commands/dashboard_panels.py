@@ -1,4 +1,4 @@
-"""What the W&B project shows: a workspace for all runs, and a report of a study's findings."""
+"""The W&B project: a workspace for all runs, and a report of a study's findings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from normlab.study.tracked import Told
 
 STEP, EXAMPLES, SECONDS = "trainer/global_step", "train/examples", "train/seconds"
 QUANTITIES = ("gradient", "activation", "dead", "stable_rank", "cosine", "gain_drift", "tid_mean", "tid_var")
-# a line is a cell: its seeds' mean and spread. The levels above it fold the table by model, task and norm.
+# each line is a cell: mean and spread over its seeds. The levels above it group the table by model, task and norm.
 GROUPS = ("model", "task", "norm", "cell")
 COLUMNS = (
     *("config:norm.value", "config:model.value", "config:task.value", "config:seed.value", "config:optim.value.lr"),
@@ -23,14 +23,14 @@ COLUMNS = (
     *("summary:test/accuracy", "summary:test/bits_per_character", "summary:area/loss", "summary:diverged"),
     *("summary:steps", "summary:train_seconds", "run:state", "tags:__ALL__"),
 )
-SHOWN_RUNS = 20  # lines a panel
+SHOWN_RUNS = 20  # lines per panel
 
 
 def workspace(entity: str, project: str, chart: str | None = None) -> ws.Workspace:
     """All runs, one line per cell.
 
     Args:
-        chart: W&B's name of the chart of learning rates; None where it keeps none.
+        chart: W&B's name of the chart of learning rates; None if it has none.
     """
     return ws.Workspace(
         entity=entity,
@@ -101,7 +101,7 @@ _METRICS = ("accuracy", "bits_per_character")
 
 
 def curve(metric: str, axis: str) -> wr.LinePlot:
-    """A metric over steps, examples or seconds; the table's groups are its lines."""
+    """A metric over steps, examples or seconds; one line per group of the table."""
     rising = metric.startswith("inside/") and metric.split("/")[1] in ("gradient", "activation")
     return wr.LinePlot(title=f"{metric} by {axis}", x=axis, y=[metric], log_y=rising, max_runs_to_show=SHOWN_RUNS)
 
@@ -126,10 +126,10 @@ def _by_learning_rate(chart: str | None, metric: str) -> Any:
 
 
 def parallel() -> wr.ParallelCoordinatesPlot:
-    """How choices go with results, run by run."""
+    """Options and results, one line per run."""
     column = wr.ParallelCoordinatesPlotColumn
     return wr.ParallelCoordinatesPlot(
-        title="choices and results",
+        title="options and results",
         columns=[
             column(wr.Config("norm"), display_name="norm"),
             column(wr.Config("optim.lr"), display_name="learning rate", log=True),
@@ -141,10 +141,10 @@ def parallel() -> wr.ParallelCoordinatesPlot:
 
 
 def report(entity: str, project: str, findings: Sequence[Told], runs_of: Mapping[str, Any] | None = None) -> wr.Report:
-    """Claims, what was found, and the runs behind each.
+    """Claims, verdicts, and the runs behind each.
 
     Args:
-        runs_of: keywords that say where a runset finds its runs; none where there is no server to ask
+        runs_of: keywords for a runset that say where its runs are; None if there is no server to ask
     """
     where = dict(runs_of or {})
     blocks: list[Any] = [wr.TableOfContents(), wr.H1("Findings"), wr.MarkdownBlock(_overview(findings))]
@@ -188,7 +188,7 @@ def _named(runs: Iterable[str]) -> str:
 
 
 def _curves(metric: str) -> list[str]:
-    """The curve whose end a metric of the summary is."""
+    """The curves whose last values are this metric of the summary."""
     split, _, name = metric.partition("/")
     if split in ("test", "last", "validation", "last_test"):
         return [f"validation/{name}", "train/loss"]
@@ -226,7 +226,7 @@ def spec_of_workspace(view: ws.Workspace) -> dict[str, Any]:
     """What a server would be sent.
 
     Raises:
-        InputError: a filter did not arrive.
+        InputError: a filter is missing from it.
     """
     spec: dict[str, Any] = json.loads(view._to_model().spec.model_dump_json(by_alias=True, exclude_none=True))
     check_filters(str(view.runset_settings.filters), spec["section"]["runSets"][0]["filters"])
@@ -234,7 +234,7 @@ def spec_of_workspace(view: ws.Workspace) -> dict[str, Any]:
 
 
 def spec_of_report(view: wr.Report) -> dict[str, Any]:
-    """What a server would be sent. For `Raises` see `spec_of_workspace`."""
+    """What would be sent to a server. For `Raises` see `spec_of_workspace`."""
     spec: dict[str, Any] = json.loads(view._to_model().spec.model_dump_json(by_alias=True, exclude_none=True))
     grids = [block for block in spec["blocks"] if block["type"] == "panel-grid"]
     asked = [block for block in view.blocks if isinstance(block, wr.PanelGrid)]
@@ -245,10 +245,10 @@ def spec_of_report(view: wr.Report) -> dict[str, Any]:
 
 
 def check_filters(text: str, sent: dict[str, Any]) -> None:
-    """A filter that its parser does not understand is left out without a word.
+    """Check that no filter is lost, because W&B's parser silently drops what it doesn't understand.
 
     Raises:
-        InputError: as many conditions as the text holds did not arrive.
+        InputError: fewer conditions are sent than the text has.
     """
     wanted, arrived = text.count(" and ") + 1 if text else 0, len(list(_conditions(sent)))
     if wanted != arrived:

@@ -1,4 +1,4 @@
-"""What on this machine will fail, and why. Exit status 1 if something will. Imports no torch."""
+"""List what will fail on this machine, and why. Exit status 1 if something will. Imports no torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Read the arguments and do it."""
+    """Read the arguments and print every check."""
     cache = Path(os.environ.get("NORMLAB_CACHE", ".cache/normlab"))
     parser = Parser("doctor", __doc__)
     parser.add_runs()
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def examine(output: Path, cache: Path) -> Iterator[Check]:
-    """Every check; one that breaks down is itself a failure, never a traceback."""
+    """Every check; a check that crashes counts as failed, without a traceback."""
     yield from _asked("python", machine.python)
     yield from _asked("packages", machine.packages)
     yield from _asked("torch", machine.torch)
@@ -57,7 +57,7 @@ def examine(output: Path, cache: Path) -> Iterator[Check]:
 def _asked(topic: str, check: Callable[[], Iterator[Check]]) -> Iterator[Check]:
     try:
         yield from check()
-    except Exception as error:  # whatever is wrong with this machine
+    except Exception as error:  # anything may be wrong with this machine
         yield Check("fail", topic, f"{type(error).__name__}: {error}", "fix the cause above")
 
 

@@ -1,18 +1,19 @@
-"""Is one arm better than another? The verdict on runs of your own, by the statistics that normlab's findings use.
+"""Is one arm better than another? A verdict on your own runs, by the statistics that normlab's findings use.
 
     normlab judge runs.csv --margin 0.01
     normlab judge a.parquet b.jsonl --arm optimizer --metric test/acc --first adam --margin 0.5
     normlab judge edit.csv --margin 0 --session edits.json --most 24
 
-FILE is CSV, Parquet or JSON with a line per run; several files are one table (export W&B, TensorBoard or MLflow runs to
-one of these). A row is a run with an arm, a seed and a metric; runs of one seed are a pair. An empty metric is a run
-that failed: scores are compared on the seeds on which none did, and rates of failure on their own. An interval needs
-eight seeds, and is for a single look: fix the number of seeds first.
+FILE is CSV, Parquet or JSON with one line per run; several files are read as one table (export runs from W&B,
+TensorBoard or MLflow to one of these). Each row is a run with an arm, a seed and a metric; runs with the same seed are
+a pair. An empty metric means that the run failed: scores are compared on the seeds on which no run failed, and failure
+rates are compared separately. An interval needs eight seeds and is valid for a single look: fix the number of seeds
+first.
 
-With --session, many keep-or-discard decisions share one error: the chance that anything is kept that is no better.
-There one may look after every seed; FILE is made if it isn't there.
+With --session, many keep-or-discard decisions share one error: the chance of keeping anything that is no better. In a
+session you may look after every seed; its file is created if it doesn't exist.
 
-Exit status: 0 better by more than the margin (session: keep), 1 not (discard), 2 bad input, 3 open.
+Exit status: 0 better by more than the margin (session: keep), 1 not better (discard), 2 bad input, 3 undecided.
 """
 
 from __future__ import annotations
@@ -39,26 +40,26 @@ WORDS = {"supported": "better", "contradicted": "not better", "undecided": "open
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Read the arguments and do it.
+    """Read the arguments, and print the verdict.
 
     Raises:
-        SystemExit: with 0, 1 or 3, as the verdict is.
+        SystemExit: with 0, 1 or 3, depending on the verdict.
     """
     parser = Parser("judge", __doc__)
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path)
     parser.add_argument("--margin", required=True, type=real(0, inclusive=True), help="least difference that matters")
     parser.add_argument("--arm", metavar="COLUMN", help="default: arm, norm, method, model, …, whichever is there")
     parser.add_argument("--seed", metavar="COLUMN", help="default: seed")
-    parser.add_argument("--metric", metavar="COLUMN", help="default: the only column of numbers with a fraction")
-    parser.add_argument("--first", metavar="ARM", help="which is claimed to be better (default: that of the first row)")
+    parser.add_argument("--metric", metavar="COLUMN", help="default: the only column of floating-point numbers")
+    parser.add_argument("--first", metavar="ARM", help="the arm claimed to be better (default: the first row's)")
     parser.add_argument("--lower", action="store_true", help="lower values of the metric are better")
     parser.add_argument("--alpha", type=real(0, 1), default=0.05, help="1 - level of the interval (default: 0.05)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--latex", action="store_true", help="print a table for LaTeX (booktabs)")
     parser.add_argument("--session", metavar="FILE", type=Path, help="one error for many decisions, kept in this file")
-    parser.add_argument("--edits", type=count, help="of a new session: how many decisions share the error")
-    parser.add_argument("--most", type=count, default=24, help="of a session: seeds after which to discard (24)")
+    parser.add_argument("--edits", type=count, help="for a new session: how many decisions share the error")
+    parser.add_argument("--most", type=count, default=24, help="for a session: seeds after which to discard (24)")
     asked = parser.parse_args(arguments)
     pairs = pairs_of(read_tables(asked.files), asked.arm, asked.seed, asked.metric, asked.first)
     sys.exit(_in_session(asked, pairs) if asked.session else _alone(asked, pairs))
@@ -91,7 +92,7 @@ def _lines(asked: argparse.Namespace, pairs: Pairs, found: Estimate) -> list[str
 
 
 def _in_session(asked: argparse.Namespace, pairs: Pairs) -> int:
-    """Decide on one edit, and spend of the session's error if it is decided."""
+    """Decide on one edit; if it is decided, its part of the session's error is spent."""
     session = _read(asked.session, asked.alpha, asked.edits)
     differences = [d - asked.margin for d in pairs.differences(lower=asked.lower).values()]
     try:
@@ -125,9 +126,9 @@ def _read(path: Path, alpha: float, planned: int | None) -> Session:
             raise ValueError("damaged")
         session = Session(values["alpha"], values["planned"], tuple(kept))
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{path} is no session, or damaged; a new one needs a new file, and fresh seeds") from None
+        raise InputError(f"{path} is not a session, or damaged; start a new one with a new file") from None
     if planned is not None and planned != session.planned:
-        raise InputError(f"--edits {planned}: {path} has been begun with {session.planned or 'no number of'} edits")
+        raise InputError(f"--edits {planned}: {path} was started with {session.planned or 'no number of'} edits")
     if alpha not in (0.05, session.alpha):
-        raise InputError(f"--alpha {alpha:g}: {path} has been begun with {session.alpha:g}")
+        raise InputError(f"--alpha {alpha:g}: {path} was started with {session.alpha:g}")
     return session

@@ -1,4 +1,4 @@
-"""What this machine has: Python, torch, memory, network, cluster, compiler. Torch is asked by a process of its own."""
+"""Checks of this machine: Python, torch, memory, network, cluster, compiler. torch is checked in its own process."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from normlab.runs.provenance import PROJECT, git_state, machine
 
 
 def python() -> Iterator[Check]:
-    """Is it a version that normlab supports?"""
+    """Is Python a version that normlab supports?"""
     found = f"{platform.python_version()} at {sys.executable}"
     right = (3, 11) <= sys.version_info[:2] < (3, 14)
     yield Check("ok" if right else "fail", "python", found, "" if right else "make setup PYTHON=python3.12")
 
 
 def packages() -> Iterator[Check]:
-    """Are they the locked ones?"""
+    """Are the installed packages the locked versions?"""
     path = PROJECT / "constraints.txt"
     if not path.exists():
         yield Check("warn", "packages", "there is no constraints.txt next to the package", "run from a checkout")
@@ -64,7 +64,7 @@ print(json.dumps({
 
 
 def torch() -> Iterator[Check]:
-    """Does it work, and with which devices?"""
+    """Does torch work, and with which devices?"""
     done = subprocess.run([sys.executable, "-c", _ASK_TORCH], capture_output=True, text=True, timeout=120, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"])[-1]
@@ -95,7 +95,7 @@ def torch() -> Iterator[Check]:
 
 
 def memory() -> Iterator[Check]:
-    """Is there enough for a run?"""
+    """Is there enough memory for a run?"""
     total = machine()["memory_gb"]
     path = Path("/proc/meminfo")
     if not path.exists():
@@ -108,7 +108,7 @@ def memory() -> Iterator[Check]:
 
 
 def shared_memory() -> Iterator[Check]:
-    """Is there enough for GPU processes?"""
+    """Is there enough shared memory for GPU processes?"""
     place = Path("/dev/shm")
     if not place.is_dir():
         yield Check("ok", "/dev/shm", "does not exist; nothing needs it on this system")
@@ -131,7 +131,7 @@ def git() -> Iterator[Check]:
 
 
 def loopback() -> Iterator[Check]:
-    """Can processes of this machine talk?"""
+    """Can processes on this machine communicate?"""
     try:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
@@ -148,7 +148,7 @@ def loopback() -> Iterator[Check]:
 
 
 def slurm() -> Iterator[Check]:
-    """Does it answer?"""
+    """Does SLURM answer?"""
     absent = [name for name in ("sbatch", "squeue", "scontrol") if shutil.which(name) is None]
     if len(absent) == 3:
         yield Check("ok", "slurm", "not found: launcher=slurm needs a login node")
@@ -163,7 +163,7 @@ def slurm() -> Iterator[Check]:
 
 
 def launchers() -> Iterator[Check]:
-    """Are the packages of the launchers there?"""
+    """Are the launchers' packages installed?"""
     for name, module in (
         ("joblib", "hydra_plugins.hydra_joblib_launcher"),
         ("submitit", "hydra_plugins.hydra_submitit_launcher"),
@@ -176,12 +176,12 @@ def launchers() -> Iterator[Check]:
 def _is_importable(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # a package above it
+    except ModuleNotFoundError:  # a parent package is missing
         return False
 
 
 def compiler() -> Iterator[Check]:
-    """Is there one for C++?"""
+    """Is there a C++ compiler?"""
     found = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++") or shutil.which("clang++")
     if found:
         yield Check("ok", "compiler", found)

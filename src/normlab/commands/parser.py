@@ -1,4 +1,4 @@
-"""How every command of `normlab` reads its arguments: refused in one line, as train.py refuses its own."""
+"""The argument parser of all `normlab` commands: it refuses bad arguments in one line, as train.py does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from normlab.config.errors import InputError
 
 
 class Parser(argparse.ArgumentParser):
-    """Of one command, whose help is its module's docstring."""
+    """The parser of one command; its help is the module's docstring."""
 
     def __init__(self, command: str, doc: str | None) -> None:
         super().__init__(
@@ -31,12 +31,12 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; `{self.prog} --help` lists the arguments")
 
     def add_runs(self) -> None:
-        """`--runs`, the output folder whose runs a command looks at."""
+        """Add `--runs`, the output folder whose runs the command reads."""
         self.add_argument("--runs", metavar="FOLDER", type=Path, default=Path("outputs"), help="default: outputs")
 
 
 def real(low: float = -math.inf, high: float = math.inf, *, inclusive: bool = False) -> Callable[[str], float]:
-    """A type of argument: a finite number between two bounds, which count where they are `inclusive`."""
+    """An argument type: a finite number between two bounds; `inclusive`: or equal to one of them."""
 
     def read(text: str) -> float:
         try:
@@ -52,7 +52,7 @@ def real(low: float = -math.inf, high: float = math.inf, *, inclusive: bool = Fa
 
 
 def count(text: str) -> int:
-    """A type of argument: a whole number from 0 to a million."""
+    """An argument type: a whole number from 0 to a million."""
     if not (text.isascii() and text.isdigit() and len(text) <= 7):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
     return int(text)

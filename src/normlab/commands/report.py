@@ -1,4 +1,4 @@
-"""The report: what the studies say, as a page, figures and tables.
+"""Write the studies' results as a page, figures and tables.
 
 Reads the studies in outputs/studies and the committed reference, and writes outputs/report: index.html, which opens
 from disk, figures (SVG, PDF) and tables (LaTeX). While a study runs, it shows the results so far.
@@ -6,8 +6,8 @@ from disk, figures (SVG, PDF) and tables (LaTeX). While a study runs, it shows t
     normlab report
     normlab report --study outputs/studies/textbook-full --output /tmp/report
 
---sensitivity  prints instead: would a verdict be another with another margin, or with fewer seeds? Without --study the
-               folder is outputs/studies/textbook-quick, or results/reference/quick if that is not there.
+--sensitivity  prints, instead of the page, whether verdicts would change with another margin or with fewer seeds.
+Without --study, the folder is outputs/studies/textbook-quick or, if that doesn't exist, results/reference/quick.
 
     normlab report --sensitivity --output sensitivity.md
 """
@@ -30,12 +30,12 @@ from normlab.study.rejudge import read_evidence
 
 OWN = Path("outputs/studies/textbook-quick")
 REPORT = Path("outputs/report")
-WIDTH = 170  # columns of a table that goes into a pipe
+WIDTH = 170  # width in columns of a table that is written to a pipe
 _COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow"}
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Read the arguments and do it."""
+    """Read the arguments, and write the report or print the tables."""
     parser = Parser("report", __doc__)
     parser.add_argument(
         "--sensitivity", action="store_true", help="show how verdicts depend on the margin and the number of seeds"
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def page(studies: Sequence[Path] | None, output: Path, papers: bool) -> None:
-    """Write the report and say where it is, and what could not be read."""
+    """Write the report, and print where it is and what could not be read."""
     from normlab.report.build import build, own_studies
     from normlab.report.sources import holds_study
 

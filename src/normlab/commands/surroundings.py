@@ -1,4 +1,4 @@
-"""What normlab depends on: data packs, hub, W&B, folders and runs. Imports no torch."""
+"""Checks of what normlab depends on: data packs, hub, W&B, folders and runs. Imports no torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from normlab.runs.records import read_records, set_aside
 
 
 def packs() -> Iterator[Check]:
-    """Are the embedded data undamaged?"""
+    """Are the embedded data intact?"""
     sums = read_json(PACKS / "checksums.json").get("sha256", {})
     wrong = [name for name, digest in sums.items() if _digest(PACKS / name) != digest]
     if wrong or not sums:
@@ -39,7 +39,7 @@ def _digest(path: Path) -> str:
 
 
 def hub() -> Iterator[Check]:
-    """Can data sets of the Hugging Face hub be had?"""
+    """Can data sets of the Hugging Face hub be loaded?"""
     flags = [name for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE") if os.environ.get(name, "") not in ("", "0")]
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
     place = Path(os.environ.get("HF_DATASETS_CACHE", home / "datasets"))
@@ -54,7 +54,7 @@ def hub() -> Iterator[Check]:
 
 
 def wandb() -> Iterator[Check]:
-    """Will runs log online? As the logger decides it."""
+    """Will runs log online? Decided as the logger does."""
     mode = os.environ.get("WANDB_MODE")
     if is_online(WandbConfig(project="normlab")):
         yield Check("ok", "wandb", f"an API key for {server()} is configured: runs log online")
@@ -68,7 +68,7 @@ def wandb() -> Iterator[Check]:
 
 
 def folder(name: str, place: Path) -> Iterator[Check]:
-    """Can it be written, locked, and is there room?"""
+    """Can the folder be written and locked, and is there enough space?"""
     existing = next(path for path in (place, *place.absolute().parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         yield Check("fail", name, f"{existing} can't be written", f"choose another: {name}=FOLDER")
@@ -91,7 +91,7 @@ def folder(name: str, place: Path) -> Iterator[Check]:
 
 
 def _try_out(scratch: Path) -> float:
-    """Lock, write, replace, as runs do; the median seconds of an fsync."""
+    """Lock, write and replace a file, as runs do; returns the median seconds of an fsync."""
     with FileLock(scratch / "lock", timeout=0), FileLock(scratch / "other", timeout=0):
         times = []
         for _ in range(5):
@@ -106,7 +106,7 @@ def _try_out(scratch: Path) -> float:
 
 
 def runs(output: Path) -> Iterator[Check]:
-    """How many runs there are in which state, and which need attention."""
+    """How many runs are in each state, and which need attention."""
     states: Counter[str] = Counter()
     damaged, elsewhere = [], []
     for record in read_records(output):

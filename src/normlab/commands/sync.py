@@ -1,7 +1,7 @@
-"""Upload to W&B what was logged offline or did not arrive.
+"""Upload to W&B what was logged offline or was not fully uploaded.
 
-Each run is uploaded once, however often this is called; a run that the server has a part of is completed, and one
-that a later study shares gets the tags of its findings. Of two at once, the second waits for the first.
+Each run is uploaded once, however often this is called; a partly uploaded run is completed, and a run that a later
+study shares gets the tags of its findings. If two are started at once, the second waits for the first.
 Exit status 1 if something could not be uploaded.
 """
 
@@ -28,7 +28,7 @@ WORDS = {
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Read the arguments and do it."""
+    """Read the arguments and upload the runs."""
     parser = Parser("sync", __doc__)
     parser.add_runs()
     asked = parser.parse_args(arguments)
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def sync(output: Path) -> int:
-    """The number of runs that could not be uploaded."""
+    """Upload the runs; returns how many could not be uploaded."""
     if not output.is_dir():
         return _sync(output)
     with _alone(output):
@@ -46,12 +46,12 @@ def sync(output: Path) -> int:
 
 @contextmanager
 def _alone(output: Path) -> Iterator[None]:
-    """One at a time: two would upload the same runs, each not knowing of the other."""
+    """Let only one sync work at a time, because two would upload the same runs."""
     lock = FileLock(output / ".sync.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"another sync of {output} is at work: waiting for it", flush=True)
+        print(f"another sync of {output} is running: waiting for it", flush=True)
         lock.acquire()
     try:
         yield
@@ -60,7 +60,7 @@ def _alone(output: Path) -> Iterator[None]:
 
 
 def _sync(output: Path) -> int:
-    os.environ.setdefault("WANDB_SILENT", "true")  # a line a run is enough
+    os.environ.setdefault("WANDB_SILENT", "true")  # one line per run is enough
     from normlab.config.schema import WandbConfig
     from normlab.mirror.upload import add_tags, find, lacking, upload
     from normlab.mirror.wandb_access import check_access

@@ -21,7 +21,7 @@ ROWS = 40
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Read the arguments and do it."""
+    """Read the arguments and print or write the table."""
     parser = Parser("table", __doc__)
     parser.add_runs()
     parser.add_argument("--where", metavar="CONDITION", help="which runs, in pandas' query syntax")

@@ -20,12 +20,12 @@ from normlab.config.errors import InputError
 from normlab.config.process import process_name
 from normlab.config.shipped import CONF
 
-os.environ.setdefault("NORMLAB_PID", process_name())  # names Hydra's own folder, one a process
+os.environ.setdefault("NORMLAB_PID", process_name())  # names Hydra's own folder, one per process
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def main(cfg: DictConfig) -> Any:
-    """Check the composed config, then run it; of a multirun this is one run."""
+    """Check the composed config, then run it; in a multirun this is one run."""
     from normlab.config.checks import checked
     from normlab.runs.run import run
     from normlab.sweep.compose import launcher_of
@@ -45,17 +45,17 @@ def main(cfg: DictConfig) -> Any:
 
 
 def check_plan(plan: str) -> None:
-    """Is there a frozen plan?
+    """Check that the frozen plan exists.
 
     Raises:
-        InputError: there is none.
+        InputError: it doesn't.
     """
     if not Path(plan).is_file():
         raise InputError(f"plan={plan}: there is no such file; multiruns set this option themselves")
 
 
 def start() -> None:
-    """From the command line's arguments."""
+    """Start from the command line's arguments."""
     with guard():
         if "--help" in sys.argv[1:]:
             print_help()

@@ -1,4 +1,4 @@
-"""All W&B runs below a folder on the terminal, offline or not.
+"""Show all W&B runs below a folder in the terminal, offline or not.
 
 Opens `wandb leet` on them: curves, config and summary of every run; h shows its keys, q quits.
 """
@@ -17,7 +17,7 @@ from normlab.mirror.upload import find
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Read the arguments and do it."""
+    """Read the arguments and show the runs."""
     parser = Parser("watch", __doc__)
     parser.add_runs()
     asked = parser.parse_args(arguments)
@@ -25,10 +25,10 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def watch(output: Path) -> int:
-    """The exit status of `wandb leet`.
+    """Show the runs; returns the exit status of `wandb leet`.
 
     Raises:
-        InputError: there is nothing to see, or no terminal to see it on.
+        InputError: there are no runs, or there is no terminal.
     """
     with tempfile.TemporaryDirectory() as scratch:
         count = gather(output, Path(scratch))
@@ -40,7 +40,7 @@ def watch(output: Path) -> int:
 
 
 def gather(output: Path, folder: Path) -> int:
-    """Link the runs into one folder, as `wandb leet` wants them; their number."""
+    """Link the runs into one folder, as `wandb leet` needs them; returns their number."""
     fragments = [fragment for fragment in find(output) if fragment.file.exists()]
     for fragment in fragments:
         (folder / fragment.file.parent.name).symlink_to(fragment.file.parent.absolute(), target_is_directory=True)

@@ -1,7 +1,7 @@
 """From Hydra's composed config to a `RunConfig` that can run. Imports no torch.
 
-Types and ranges first, then the options of the norm and the model against their constructors, then what
-only the whole config can tell.
+Types and ranges are checked first, then the options of the norm and the model against their constructors, then
+whatever depends on the whole config.
 """
 
 from __future__ import annotations
@@ -30,28 +30,28 @@ _TASKS = {
 
 
 def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None = None) -> RunConfig:
-    """The config with all choices made and checked.
+    """The complete, checked config.
 
     Args:
         cfg: what Hydra composed
-        overrides: the command line's own choices, such as `norm=batch`
-        launcher: what starts it, where it is one run of a multirun
+        overrides: the command line's own overrides, such as `norm=batch`
+        launcher: the launcher that starts it, if it is one run of a multirun
 
     Raises:
-        InputError: a value has the wrong type or range, or the choices don't fit each other.
+        InputError: a value has the wrong type or range, or the options don't fit each other.
     """
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise InputError(f"{missing[0]} has no value: set it with {missing[0]}=...")
     values = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(values, dict)
-    _, *beyond = (values.pop(key, None) for key in ("scale", "finding", "study"))  # which no single run depends on
+    _, *beyond = (values.pop(key, None) for key in ("scale", "finding", "study"))  # no single run depends on these
     if not any(beyond) and (scale := next((text for text in overrides if text.startswith("scale=")), None)):
         raise InputError(f"{scale} sets how large a study is: choose one too, such as study=textbook or finding=...")
     if OmegaConf.select(cfg, "measure.name") == "evaluate" and OmegaConf.select(cfg, "task.path"):
-        values["task"]["source"] = "path"  # of the checkpoint's task, which `recall` puts in place of this one
+        values["task"]["source"] = "path"  # options of the checkpoint's task, which `recall` uses instead of this one
     try:
-        # in JSON a list may stand for a tuple, while nothing else is converted
+        # JSON has no tuples, so a list is accepted for one; nothing else is converted
         config = RunConfig.model_validate_json(json.dumps(values), strict=True)
     except pydantic.ValidationError as error:
         raise InputError(_worded(error)) from None
@@ -72,7 +72,7 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
 
 def _worded(error: pydantic.ValidationError) -> str:
     problem = error.errors()[0]
-    if not problem["loc"]:  # as JSON the whole can't be read
+    if not problem["loc"]:  # the config can't be read as JSON
         return "a value contains bytes that are not UTF-8: rename the file or folder it refers to"
     group, *path = problem["loc"]
     if group == "measure":
@@ -82,13 +82,13 @@ def _worded(error: pydantic.ValidationError) -> str:
         return f"there is no option {key}. `--cfg job` prints them all."
     if problem["type"] == "missing":
         return f"{key} has no value: set it with {key}=..."
-    if problem["type"] == "value_error":  # what our own validators say
+    if problem["type"] == "value_error":  # the message of one of our own validators
         return str(problem["ctx"]["error"])
     return f"{key}={shown(problem['input'])}: {lower(problem['msg'])}."
 
 
 def _check_command(config: RunConfig, overrides: Sequence[str], launcher: str | None) -> None:
-    """Do the choices go with what is measured and with how it is launched?"""
+    """Do the options fit the measure and the launcher?"""
     if config.measure.reads_checkpoint:
         name = config.measure.name
         if config.ckpt is None:
@@ -133,7 +133,7 @@ def _there(path: str, asked: Callable[[Path], bool]) -> bool:
 
 
 def _check_kind(config: RunConfig, model: Signature) -> None:
-    """Does the model take what the task gives?"""
+    """Does the model accept the task's kind of input?"""
     kind = kind_of(config.task)
     if kind in model.constants["kinds"]:
         return
@@ -155,7 +155,7 @@ def _check_batch(config: RunConfig, model: Signature) -> None:
             f"task.batch_size={task.batch_size} is the batch size over all processes and can't be divided "
             f"evenly among {world}: use {task.batch_size // world * world or world}"
         )
-    if not config.measure.exclusive:  # which takes batches of its own
+    if not config.measure.exclusive:  # it makes its own batches
         share = task.batch_size // (1 if config.norm.get("sync") else world)
         check_single(config, model, f"task.batch_size={task.batch_size}", share)
 
@@ -170,7 +170,7 @@ def _check_trainer(config: RunConfig) -> None:
 
 
 def _check_measure(config: RunConfig, model: Signature) -> None:
-    """Does the config keep to what the measure declares, and pass its own check?"""
+    """Does the config fit what the measure declares, and pass the measure's own check?"""
     measure, trainer = config.measure, config.trainer
     if measure.processes == "one" and trainer.devices * trainer.nodes > 1:
         raise InputError(f"measure={measure.name} runs in one process: use trainer=cpu or trainer=gpu")
@@ -180,14 +180,14 @@ def _check_measure(config: RunConfig, model: Signature) -> None:
 
 
 def check_size(config: RunConfig) -> None:
-    """Can the model's weights be held and be built in time? A lower bound, from the sizes that models share."""
+    """Do the model's weights fit into memory, and can they be built in time? By a lower bound from depth and width."""
     sizes = {name: config.model.get(name) for name in ("width", "layers", "depth", "stages")}
     known = {name: value for name, value in sizes.items() if isinstance(value, int)}
     for name, value in known.items():
         if name != "width" and value > _MOST_LAYERS:
             raise InputError(f"model.{name}={value}: more than {_MOST_LAYERS:,} would take hours to build")
     width = known.get("width", 0)
-    # every layer holds a square matrix of weights; float32, with gradients
+    # every layer has at least a square weight matrix; float32, with gradients
     needed = 8 * width**2 * known.get("layers", known.get("depth", 1))
     memory = memory_of_machine()
     if memory and needed > memory:
@@ -201,7 +201,7 @@ _MOST_LAYERS = 10_000
 
 
 def _check_folder(key: str, folder: str) -> None:
-    """The folder can be made and written to."""
+    """Can the folder be created and written to?"""
     if not folder.strip():
         raise InputError(f"{key} is empty: give the name of a folder")
     try:

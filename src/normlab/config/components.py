@@ -1,4 +1,4 @@
-"""A norm and a model by their options: have they the right types, and do they go together? Imports no torch."""
+"""Checks the options of norm and model: their types, and whether the two fit together. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _KIND_OF_VIEW = {"images": "images", "rows": "features", "pixels": "features", "
 
 
 def shown(value: object) -> str:
-    """As the command line would write it."""
+    """The value as written on the command line."""
     text = json.dumps(value, ensure_ascii=False).strip('"')
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 def lower(text: str) -> str:
-    """As the second part of a sentence."""
+    """The text with a lower-case first letter, to continue a sentence."""
     return text[:1].lower() + text[1:]
 
 
 def checked_options(group: str, node: dict[str, Any]) -> Signature:
-    """The signature of the chosen class; its options have the types that its constructor asks for."""
+    """The signature of the chosen class, after a check that the options have the types of its constructor."""
     if not isinstance(node.get("_target_"), str):
         raise InputError(f"{group} has no _target_: choose one with {group}=NAME")
     signature = read(node["_target_"])
@@ -46,7 +46,7 @@ def checked_options(group: str, node: dict[str, Any]) -> Signature:
 
 
 def _check_class(group: str, found: Signature) -> None:
-    """Does a class of the user's own keep the contract? One whose bases can't all be read is taken at its word."""
+    """Does a user's own class subclass the contract? A class whose bases can't all be read is accepted."""
     own, *bases = found.classes
     contract = "normlab.models.base.Model" if group == "model" else "normlab.norms.base.Norm"
     if contract not in bases and all(base.partition(".")[0] in ("torch", "abc", "builtins") for base in bases):
@@ -58,7 +58,7 @@ def _check_class(group: str, found: Signature) -> None:
 
 
 def kind_of(task: TaskConfig) -> str:
-    """The kind of input (see `Sizes`) that a task gives."""
+    """The kind of input (see `Sizes`) of a task."""
     return _KIND_OF_VIEW.get(task.view, "tokens")
 
 
@@ -92,7 +92,7 @@ _PLACES = {
 
 
 def check_single(config: RunConfig, model: Signature, batch: str, share: int) -> None:
-    """Would batch norm have to take statistics over one example? `batch` says what leaves that many."""
+    """Would batch norm have to compute statistics of a single example? `batch` names the options responsible."""
     if config.norm_name != "batch" or "BC" not in model.constants["layouts"]:
         return
     single = "norm.nbs=1" if config.norm.get("nbs") == 1 else batch

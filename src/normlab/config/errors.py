@@ -1,4 +1,4 @@
-"""What is raised where the user asked for something that can't work. Imports nothing of normlab."""
+"""The error for bad input. Imports nothing of normlab."""
 
 
 class InputError(ValueError):
@@ -13,5 +13,5 @@ class InputError(ValueError):
 
 
 def one_line(text: str) -> str:
-    """The text in one line; what a terminal could take for a command is escaped, as names of files may hold it."""
+    """The text in one line; characters that a terminal would interpret, as in names of files, are escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split("\n")))

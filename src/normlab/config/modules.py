@@ -1,4 +1,4 @@
-"""Where the source of a module lies, without importing anything. Imports nothing of normlab."""
+"""Finds the source of a module without importing anything. Imports nothing of normlab."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 def find_module(name: str) -> ModuleSpec | None:
     """What Python would import under that name; None if there is no such module.
 
-    Python's own way imports the packages above a module to find it, and so runs their code.
+    Python's own function would import the parent packages, and so run their code.
     """
     first, *rest = name.split(".")
     try:
@@ -18,7 +18,7 @@ def find_module(name: str) -> ModuleSpec | None:
             if spec is None or spec.submodule_search_locations is None or not part:
                 return None
             spec = PathFinder.find_spec(part, list(spec.submodule_search_locations))
-    except (ImportError, ValueError, OSError):  # a name that no module can have
+    except (ImportError, ValueError, OSError):  # not a valid name of a module
         return None
     return spec
 

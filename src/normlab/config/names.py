@@ -1,4 +1,4 @@
-"""Names that users give: what is refused where they enter, and what is made of them elsewhere."""
+"""Names that users give: which are refused, and how they become names of files and ids."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LONGEST = 200  # characters
 
 
 def check_name(key: str, name: str) -> str:
-    """The name, if it is valid. Names on the hub, such as someone/reviews, are too.
+    """The name, if it is valid. Names on the hub, such as someone/reviews, are valid.
 
     Raises:
-        InputError: it is empty or longer than 200 characters, leads out of a folder, or holds what can't be printed.
+        InputError: it is empty or longer than 200 characters, leads out of a folder, or has unprintable characters.
     """
     if not name.strip() or len(name) > LONGEST:
         raise InputError(f"{key} has {len(name)} characters: a name has 1 to {LONGEST}, not all of them spaces")
@@ -29,10 +29,10 @@ def check_name(key: str, name: str) -> str:
 
 
 def check_file_name(key: str, name: str) -> str:
-    """The same for names that files and folders bear as they are.
+    """The same for names that become names of files and folders unchanged.
 
     Raises:
-        InputError: also where a folder of that name could not be made.
+        InputError: as above, or no folder of that name could be created.
     """
     check_name(key, name)
     if slug(name) != name:
@@ -48,7 +48,7 @@ FileName = Annotated[str, AfterValidator(_file_name)]
 
 
 def slug(name: str, most: int = 64) -> str:
-    """The name, as part of a file's name or of an id of W&B: letters, digits, `-`, `_` and `.`, not in front.
+    """The name as part of a file name or a W&B id: letters, digits, `-`, `_` and `.`, but no `.` in front.
 
     A name that is already valid and short enough stays as it is; hashes distinguish the ids made from it.
     """
@@ -56,5 +56,5 @@ def slug(name: str, most: int = 64) -> str:
 
 
 def shortened(text: str, most: int = 64) -> str:
-    """The text; one of more characters ends in a hash that makes it unique."""
+    """The text, at most so long; a longer one is cut, and ends in a hash that makes it unique."""
     return text if len(text) <= most else f"{text[: most - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

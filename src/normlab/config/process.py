@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-_FIRST = "4026531836"  # the system's own; the kernel's PROC_PID_INIT_INO
+_FIRST = "4026531836"  # of the host; the kernel's PROC_PID_INIT_INO
 
 
 def pid_space() -> str:
-    """Which set of process numbers this process is counted in: containers have their own. Empty if unknown."""
+    """This process's PID namespace: containers have their own. Empty if unknown."""
     try:
         return str(Path("/proc/self/ns/pid").stat().st_ino)
     except OSError:
@@ -17,6 +17,6 @@ def pid_space() -> str:
 
 
 def process_name() -> str:
-    """The process's number and, in a container, its set, such as `1-4026532456`: each may have a process 1."""
+    """The PID and, in a container, its namespace, such as `1-4026532456`, because every container has a PID 1."""
     space = pid_space()
     return f"{os.getpid()}-{space}" if space not in ("", _FIRST) else str(os.getpid())

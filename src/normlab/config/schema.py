@@ -1,7 +1,7 @@
-"""The typed config and the words that every room shares. Imports no torch.
+"""The typed config. Imports no torch.
 
-A config is checked in two steps: `RunConfig` holds types and ranges, `checked` holds what only the whole
-config can tell (a norm that is not valid at a model's sites, batch norm on single examples).
+A config is checked in two steps: `RunConfig` checks types and ranges, `checked` what depends on the whole config
+(a norm that is not valid at a model's sites, batch norm on single examples).
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from normlab.config.measures import MeasureConfig
 from normlab.config.names import check_name
 from normlab.config.strict import Strict
 
-Count = Annotated[int, Field(gt=0, lt=2**31)]  # torch and Lightning hold counts as C ints
-Minutes = Annotated[float, Field(gt=0, le=60 * 24 * 3650)]  # ten years: what a timer can count
+Count = Annotated[int, Field(gt=0, lt=2**31)]  # torch and Lightning store counts as C ints
+Minutes = Annotated[float, Field(gt=0, le=60 * 24 * 3650)]  # ten years, which a timer can still count
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a model must know of its data.
+    """What a model must know about its data.
 
     kind        images: float [B, C, H, W] · features: float [B, T, F] · tokens: int64 [B, T]
     shape       of one example: (C, H, W), (T, F) or (T,), T the longest sequence
     outputs     classes, or the vocabulary of a language model
     vocabulary  number of token ids (tokens only); id 0 is padding in classification
     positions   time steps that at least 16 training sequences reach (None for images)
-    causal      language modelling: one output a position, which must not see later positions
+    causal      language modelling: one output per position, which must not see later positions
     shortest    time steps of the shortest training sequence (None for images)
     examples    training examples, or windows of a text; None: not known
     """
@@ -61,8 +61,8 @@ class Hub(Strict):
     name: str
     config: str | None = None
     revision: str | None = None  # a commit or tag; None: the newest, whose fingerprint is recorded
-    folder: str | None = None  # of the repository, where the files of one config lie in it
-    splits: dict[Literal["train", "validation", "test"], str]  # ours → theirs
+    folder: str | None = None  # folder in the repository that has the files of one config
+    splits: dict[Literal["train", "validation", "test"], str]  # our name of a split → its name on the hub
 
 
 class TaskConfig(Strict):
@@ -80,14 +80,16 @@ class TaskConfig(Strict):
     max_length: Count | None = None  # longest sequence, in time steps; language modelling: the window
     truncate: bool = False  # cut longer examples at max_length instead of refusing them
     vocabulary: Annotated[int, Field(gt=2, lt=2**31)] | None = None  # words and subwords: most token ids to keep
-    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of train (random; of a text its end) if none is given
+    validation: Annotated[float, Field(gt=0, lt=1)] = (
+        0.1  # share of train to hold out (at random; the end of a text) if there is no validation split
+    )
     bucket: bool = False  # batches of similar lengths: less padding
-    classes_per_batch: Count | None = None  # classes that a training batch holds; None: whatever comes
+    classes_per_batch: Count | None = None  # classes per training batch; None: as they come
     augment: bool = False  # shift training images by up to 4 pixels and mirror them at random
-    batch_size: Count  # SGD batch, over all processes
+    batch_size: Count  # examples per batch, over all processes
     eval_batch_size: Count = 500
     epochs: Count  # passes over the training split
-    steps: Count | None = None  # stop after that many optimiser steps, if sooner
+    steps: Count | None = None  # stop after that many optimiser steps, if that comes first
     validations: Count = 1  # evenly spaced within an epoch
 
     @field_validator("name")
@@ -130,7 +132,7 @@ class TaskConfig(Strict):
 
     @property
     def shows_images(self) -> bool:
-        """Are the examples images, however a model sees them? Otherwise they are texts."""
+        """Are the examples images, even if a model reads them as sequences? Otherwise they are texts."""
         return self.view not in ("characters", "words", "subwords")
 
     def _check_classes(self, classes: int) -> None:
@@ -148,7 +150,7 @@ class TaskConfig(Strict):
 
 
 class OptimConfig(Strict):
-    """The optimiser and the course of its learning rate. Norm parameters and biases are never decayed."""
+    """The optimiser and its learning rate schedule. Norm parameters and biases are never decayed."""
 
     name: Literal["adamw", "sgd", "rmsprop"]
     lr: PositiveFloat  # peak learning rate
@@ -165,18 +167,18 @@ class OptimConfig(Strict):
 
 
 class TrainerConfig(Strict):
-    """Where and how long a run trains; what of it is reported."""
+    """Where and how long a run trains, and what it reports."""
 
     accelerator: Literal["cpu", "gpu"]
-    devices: Annotated[int, Field(gt=0, le=1024)] = 1  # processes, one a device; a batch is shared out among them
+    devices: Annotated[int, Field(gt=0, le=1024)] = 1  # processes, one per device; each gets an equal share of a batch
     nodes: Annotated[int, Field(gt=0, le=65_536)] = 1
     precision: Literal["32-true", "64-true", "bf16-mixed", "16-mixed"] = "32-true"
     epochs: Count  # passes over the training split
-    steps: Count | None = None  # stop after that many optimiser steps, if sooner
-    minutes: Minutes | None = None  # stop after that time, if sooner
+    steps: Count | None = None  # stop after that many optimiser steps, if that comes first
+    minutes: Minutes | None = None  # stop after that time, if that comes first
     validations: Count  # evenly spaced within an epoch, or within `steps` if they are fewer
     patience: Count | None = None  # stop after that many validations without a better one
-    batches: Count | None = None  # most batches an epoch, of each split: for a quick trial
+    batches: Count | None = None  # at most so many batches per epoch, of each split: for a quick trial
     threads: Count | None = None  # CPU threads of torch; None: one per usable core
     deterministic: bool = True
     compile: bool = False  # torch.compile the model
@@ -186,21 +188,23 @@ class TrainerConfig(Strict):
     save_minutes: Minutes = 2.0  # minutes between two resume points
 
 
-# Options that don't decide a result. Of the task: where the data lie, which their fingerprint stands for, and defaults
-# of the trainer, which says what is done; of the trainer: what it shows and when it saves.
+# Options that don't decide a result. Of the task: where the data are, because their fingerprint identifies them, and
+# # defaults of trainer options, because the trainer has the final values; of the trainer: what it shows, when it saves.
 ELSEWHERE = ("path", "hub", "source", "epochs", "steps", "validations")
 SHOWN_OR_SAVED = {"log_every", "progress", "save_steps", "save_minutes"}
 
 
 class WandbConfig(Strict):
-    """Weights & Biases. `auto` is online where an API key is configured, offline otherwise; it never asks."""
+    """Weights & Biases. `auto` is online if an API key is configured, offline otherwise; it never asks."""
 
     project: str
     entity: str | None = None
     group: str | None = None  # None: the cell, norm-model-task and a hash of all choices but the seed
-    tags: list[str] = Field(default_factory=list)  # beside norm, model, task, and what a study's run is evidence for
+    tags: list[str] = Field(
+        default_factory=list
+    )  # in addition to norm, model, task, and the findings and arms of a study's run
     mode: Literal["auto", "online", "offline"] = "auto"
-    timeout: Annotated[float, Field(gt=0, le=86_400)] = 30.0  # seconds to wait for W&B at a run's begin and end
+    timeout: Annotated[float, Field(gt=0, le=86_400)] = 30.0  # seconds to wait for W&B at the start and end of a run
     artifacts: bool = False  # upload the checkpoints, as `best` and `latest`
 
     @field_validator("project")
@@ -245,15 +249,15 @@ class RunConfig(Strict):
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     test: bool  # read the test split too, at the end
     ckpt: str | None  # measure=evaluate: the checkpoint to test
-    trust: list[str] = Field(default_factory=list)  # modules outside normlab that it may name
+    trust: list[str] = Field(default_factory=list)  # modules outside normlab that the checkpoint may name
     output: str  # folder of all results
     cache: str  # folder of materialised data
     rerun: bool  # repeat a finished run; the old one is kept
-    accept_code: bool  # a finished run of other code counts as one of this code, instead of being done again
-    dry: bool  # say what would be run, and stop
+    accept_code: bool  # accept a finished run although the code has changed since, instead of repeating it
+    dry: bool  # print what would be run, and stop
     on_error: str  # when a run of a multirun fails: continue, stop, or retry:N
     plan: str | None  # set by a multirun: the frozen plan of this run
-    # set by a study: finding:NAME and arm:NAME of all that this run is evidence for
+    # set by a study: finding:NAME and arm:NAME for which this run is evidence
     serves: list[str] = Field(default_factory=list)
     debug: bool  # show tracebacks of input errors
 
@@ -285,7 +289,7 @@ class RunConfig(Strict):
 
     @property
     def threads(self) -> int:
-        """CPU threads of torch. Times are taken on one unless more are asked for: more share cores with others."""
+        """CPU threads of torch. Timing measures use one unless more are set: other processes share the cores."""
         return self.trainer.threads or (1 if self.measure.exclusive else usable_cores())
 
 

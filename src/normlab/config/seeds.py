@@ -1,4 +1,4 @@
-"""One seed fans out to independent streams: initial values, order of examples, noise. Imports no torch."""
+"""Derives independent seeds from one: for initial values, order of examples, noise. Imports no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the files are that ship with normlab but are not code."""
+"""Finds the files that ship with normlab but are not code."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ _CHECKOUT = _PACKAGE.parents[1]
 
 
 def shipped(name: str) -> Path:
-    """A folder of the checkout; of an installed wheel the copy inside the package, see `setup.py`."""
+    """A folder of the checkout or, in an installed wheel, its copy inside the package; see `setup.py`."""
     inside = _PACKAGE / "shipped" / name
     return inside if inside.exists() else _CHECKOUT / name
 

@@ -1,8 +1,8 @@
-"""What a class takes, read from its source without importing it (and so without importing torch).
+"""The options of a class, read from its source without importing it (and so without importing torch).
 
 A norm's or model's constructor is the only place where its options and their types are written down;
-`read` makes them available before torch is loaded, so that a typing mistake is reported quickly. Classes that it
-inherits from are read too, whatever module they are in.
+`read` makes them available before torch is imported, so that a typing error is reported quickly. Base classes are
+read too, in any module.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FINITE = pydantic.ConfigDict(allow_inf_nan=False)
 
 @dataclass(frozen=True)
 class Signature:
-    """What a class and those that it inherits from say in their source.
+    """What a class and its base classes define in their source.
 
     options    keyword-only parameters of the constructor with their types
     constants  class attributes that are plain literals
@@ -48,8 +48,8 @@ class Signature:
 def read(target: str) -> Signature:
     """The signature of the class that a config's `_target_` names.
 
-    A constructor that takes `**named` hands on to the next class what it does not name, so it has that one's options
-    too; a class without constructor has those of its base.
+    A constructor with `**named` passes on to the next class what it doesn't name, so it has that class's options too; a
+    class without a constructor has those of its base.
 
     Raises:
         InputError: there is no such module or class, or no source to read it from.
@@ -65,14 +65,14 @@ def read(target: str) -> Signature:
 def type_error(hint: Any, value: object) -> str | None:
     """Why `value` is not of type `hint`, in words; None if it is.
 
-    inf and nan are no values of a real option, unless its type says `Field(allow_inf_nan=True)`.
+    inf and nan are not valid for a float option, unless its type has `Field(allow_inf_nan=True)`.
     """
     try:
         adapter = pydantic.TypeAdapter(hint, config=_FINITE)
-    except pydantic.PydanticUserError:  # the type brings a config of its own
+    except pydantic.PydanticUserError:  # the type has its own config
         adapter = pydantic.TypeAdapter(hint)
     try:
-        # JSON is the common ground: YAML's lists may stand for tuples, while nothing else is converted
+        # by way of JSON, YAML's lists are accepted for tuples, and nothing else is converted
         adapter.validate_json(json.dumps(value), strict=True)
     except pydantic.ValidationError as error:
         return "; ".join(dict.fromkeys(problem["msg"] for problem in error.errors()))
@@ -103,7 +103,7 @@ class _Source:
         return source.find(original) if source else None
 
     def imports(self) -> dict[str, str]:
-        """Names that imports bind at the top of the module → what they stand for, as a dotted name."""
+        """Names that imports at the top of the module bind → the dotted names that they refer to."""
         return dict(self._imports())
 
     def _imports(self) -> Iterator[tuple[str, str]]:
@@ -124,7 +124,7 @@ class _Source:
         return ".".join([*parts[: len(parts) - node.level + 1], *([node.module] if node.module else [])])
 
     def dotted(self, node: ast.expr) -> str | None:
-        """What an expression such as `Norm` or `base.Norm` stands for; None for another expression."""
+        """The dotted name that an expression such as `Norm` or `base.Norm` refers to; None for other expressions."""
         path: list[str] = []
         while isinstance(node, ast.Attribute):
             path.insert(0, node.attr)
@@ -137,7 +137,7 @@ class _Source:
         return ".".join([first, *path])
 
     def names(self) -> dict[str, Any]:
-        """Types that an annotation may name: ours, and those that the module defines or imports."""
+        """Types that an annotation may use: normlab's, and those that the module defines or imports."""
         names = {**_NAMES}
         for name, origin in self.imports().items():
             module, _, original = origin.rpartition(".")
@@ -170,10 +170,10 @@ def _parsed(path: str, _time: int) -> ast.Module:
 
 
 def _readable(module: str) -> _Source | None:
-    """The source of a module that another one imports; None where there is nothing of ours to read.
+    """The source of a module that another one imports; None if it can't define options.
 
-    Only the user's own modules and normlab's say something about options. Others, torch before all, are not even
-    looked for: finding a submodule imports its package.
+    Only the user's own modules and normlab's define options. Others, above all torch, are not even searched for,
+    because finding a submodule imports its package.
     """
     if module.partition(".")[0] in _FOREIGN:
         return None
@@ -200,7 +200,7 @@ def _signature(source: _Source, found: ast.ClassDef) -> Signature:
 
 
 def _inherited(source: _Source, found: ast.ClassDef) -> Signature:
-    """What the bases say together; of two that say something, the first holds."""
+    """What the bases define together; if two define the same, the first counts."""
     options: dict[str, Any] = {}
     constants: dict[str, Any] = {}
     classes: list[str] = []
@@ -233,13 +233,13 @@ def _aliases(tree: ast.Module, known: dict[str, Any] | None = None) -> dict[str,
 
 
 def _type(annotation: ast.expr | None, names: dict[str, Any]) -> Any:
-    """The annotation's meaning; Any for one that names classes outside typing and pydantic."""
+    """The annotation's type; Any if it uses classes outside typing and pydantic."""
     if annotation is None:
         return Any
     try:
-        # only types can be named here: the source of a class is read, never run
+        # only types can be used here: the source of a class is read, never run
         return eval(compile(ast.Expression(annotation), "<annotation>", "eval"), dict(names))
-    except Exception:  # whatever the annotation is, it is not one that an option can be checked against
+    except Exception:  # an option can't be checked against this annotation
         return Any
 
 

@@ -1,9 +1,9 @@
-"""What all parts of a config have in common."""
+"""The base of all parts of a config."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Strict(BaseModel):
-    """Unknown keys and silently converted types are refused; a checked config does not change."""
+    """Refuses unknown keys and converts no types silently; its instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)

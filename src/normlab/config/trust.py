@@ -1,8 +1,8 @@
 """Which classes a file may name. Imports no torch.
 
-What the user types or keeps in a folder of config files may name any class. A checkpoint, a run's folder or a study may
-come from somebody else: such a file names classes of normlab, or of modules that the user has named. Nothing is
-imported to find that out.
+The command line and the user's own config files may name any class. A checkpoint, a run's folder or a study may come
+from somebody else, so it may name only classes of normlab, or of modules that the user has named. Nothing is imported
+to check this.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OURS = {"norm": "normlab.norms", "model": "normlab.models"}
 
 
 def trusted_config(values: Any, trust: Iterable[str], origin: str) -> RunConfig:
-    """The config that a file holds, checked before anything is built of it.
+    """The config stored in a file, checked before anything is built from it.
 
     Args:
         values: as read.
@@ -30,12 +30,12 @@ def trusted_config(values: Any, trust: Iterable[str], origin: str) -> RunConfig:
         origin: the file, in words.
 
     Raises:
-        InputError: it is none of this version, or names a class that it may not name.
+        InputError: it is not a config of this version, or names a class that it may not name.
     """
     try:
         config = RunConfig.model_validate_json(json.dumps(values), strict=True)
     except pydantic.ValidationError as error:
-        raise InputError(f"{origin} is damaged, or of another version: {_worded(error)}") from None
+        raise InputError(f"{origin} is damaged, or from another version: {_worded(error)}") from None
     except (TypeError, ValueError, RecursionError):
         raise InputError(f"{origin} is damaged: its config does not consist of plain values") from None
     for group, node in (("norm", config.norm), ("model", config.model)):
@@ -43,17 +43,17 @@ def trusted_config(values: Any, trust: Iterable[str], origin: str) -> RunConfig:
         try:
             checked_options(group, node)
         except InputError as error:
-            raise InputError(f"{origin} is damaged, or of another version: {error}") from None
+            raise InputError(f"{origin} is damaged, or from another version: {error}") from None
     if against := getattr(config.measure, "against", None):  # the second norm of a timing
         check_target("norm", against, trust, origin)
     return config
 
 
 def check_target(group: str, node: dict[str, Any], trust: Iterable[str], origin: str) -> None:
-    """May the file name this class?
+    """Check that the file may name this class.
 
     Raises:
-        InputError: it is neither a norm or model of normlab nor of a module that the user has named.
+        InputError: it is neither a norm or model of normlab nor from a module that the user has named.
     """
     target = node.get("_target_")
     parts = target.split(".") if isinstance(target, str) else []
@@ -77,7 +77,7 @@ def named_modules(*nodes: dict[str, Any]) -> list[str]:
 
 
 def _refusal(group: str, target: str, module: str, origin: str) -> str:
-    refused = f"{origin} would run code: its {group} is {shown(target)}, which is no {group} of normlab"
+    refused = f"{origin} would run code: its {group} is {shown(target)}, which is not a {group} of normlab"
     if module.partition(".")[0] == "normlab":
         return refused
     named = module if len(module) <= 100 else "MODULE"

@@ -1,4 +1,4 @@
-"""Images shifted and flipped at random, as He et al. 2016 (arXiv:1512.03385) train on CIFAR-10."""
+"""Images shifted and flipped at random, as in He et al. 2016 (arXiv:1512.03385) on CIFAR-10."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ SHIFT = 4  # pixels, in each direction
 
 
 def draw(count: int, generator: torch.Generator) -> Tensor:
-    """What happens to each of `count` images: int64 [count, 3], rows and columns cut off, and whether mirrored."""
+    """Random changes for each of `count` images: int64 [count, 3], rows and columns cut off, and whether mirrored."""
     cuts = torch.randint(2 * SHIFT + 1, (count, 2), generator=generator)
     return torch.cat([cuts, torch.randint(2, (count, 1), generator=generator)], 1)
 
 
 def shift_flip(images: Tensor, draws: Tensor) -> Tensor:
-    """Standardised images [B, C, H, W] with a border of `SHIFT` zeros, cut to their size again, and mirrored or not.
+    """Pad standardised images [B, C, H, W] with `SHIFT` zeros, crop them to their size, and mirror some.
 
     Args:
-        images: where 0 is the mean pixel.
+        images: standardised, so that 0 is the mean pixel.
         draws: as `draw` gives them; (4, 4, 0) leaves an image as it is.
     """
     height, width = images.shape[-2:]

@@ -14,8 +14,8 @@ class Batch:
 
     inputs   images: float32 [B, C, H, W] · features: float32 [B, T, F] · tokens: int64 [B, T]
     targets  classification: int64 [B] · language modelling: int64 [B, T], the next token at each position
-    mask     bool [B, T], true where real; None where nothing is padded
-    total    targets of the whole batch over all processes: what a summed loss is divided by
+    mask     bool [B, T], true where real; None if nothing is padded
+    total    number of targets of the whole batch over all processes, by which a summed loss is divided
     """
 
     inputs: Tensor

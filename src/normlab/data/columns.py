@@ -20,22 +20,22 @@ _REAL = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9
 
 @dataclass(frozen=True)
 class Column:
-    """The values of one column, each of which knows the place a user can find it at."""
+    """The values of one column, each with the file and row where a user can find it."""
 
     name: str
     values: Sequence[Any]
-    rows: NDArray[np.int64]  # where a value stands among all rows of the parts
+    rows: NDArray[np.int64]  # row of each value, counted over all parts
     parts: tuple[tuple[str, int], ...]  # name and number of rows of each file
 
     def __len__(self) -> int:
         return len(self.values)
 
     def take(self, index: NDArray[np.int64]) -> Column:
-        """The values at `index`, with their places."""
+        """The values at `index`, with their rows."""
         return replace(self, values=[self.values[i] for i in index], rows=self.rows[index])
 
     def refuse(self, index: int, reason: str) -> NoReturn:
-        """Says where a value is and what is wrong with it.
+        """Report where a value is and what is wrong with it.
 
         Raises:
             InputError: always.
@@ -65,20 +65,20 @@ def column(parts: list[Part], name: str) -> Column:
 
 
 def texts(found: Column) -> Column:
-    """The same column in Unicode's normal form NFC, after a check that it holds text."""
+    """The same column in Unicode's normal form NFC, after a check that its values are text."""
     for i, value in enumerate(found.values):
         if not isinstance(value, str):
             found.refuse(i, f"text expected, found {type(value).__name__} {value!r:.50}")
         if not value.isascii() and re.search("[\ud800-\udfff]", value):
-            found.refuse(i, "half of a surrogate pair, which is not a character")
+            found.refuse(i, "an unpaired surrogate, which is not a character")
     return replace(found, values=[normal(value) for value in found.values])
 
 
 def labels(parts: list[Part], name: str, known: tuple[str, ...] | None = None) -> Column:
     """The column of labels, names in normal form.
 
-    Integer labels that a file names are those of `known` by name, or of the first file: files may number alike
-    named classes differently.
+    Integer labels of files with class names are matched by name with `known`, or with the first file, because files may
+    number classes of the same name differently.
 
     Raises:
         InputError: a value is missing, or a file names a class that isn't known.

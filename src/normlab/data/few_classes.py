@@ -9,23 +9,23 @@ from normlab.config.schema import InputError
 
 
 class FewClasses:
-    """Batches that hold `classes` classes each, drawn again for every batch.
+    """Batches with `classes` classes each, drawn independently for every batch.
 
-    Such are the non-iid batches of Ioffe 2017, Batch Renormalization, arXiv:1702.03275. Each class is cut into shares
+    These are the non-iid batches of Ioffe 2017, Batch Renormalization, arXiv:1702.03275. Each class is cut into shares
     of batch_size / classes examples, and a batch takes one share of each of its classes. Classes are drawn without
     replacement, with probability proportional to the shares they have left; one that would otherwise be left over is
     always drawn. The order within a batch is random.
 
-    Every example comes once an epoch: what is left of a class is spread over its shares, and the largest classes have a
-    share fewer where that makes all batches full. So a batch is of `batch_size` examples or somewhat more, and the
-    number of batches is the same in every epoch. A class of fewer examples than a share is a share of its own. One
-    with more shares than there are batches fills several places of a batch, which then holds fewer classes. A class of
-    fewer than two examples a process is left out, as it has no batch statistics.
+    Every example comes once per epoch: the remainder of a class is spread over its shares, and the largest classes have
+    one share fewer if that makes all batches full. So a batch has `batch_size` examples or a few more, and the number
+    of batches is the same in every epoch. A class with fewer examples than a share is one share. A class with more
+    shares than there are batches takes several places of a batch, which then has fewer classes. A class with fewer than
+    two examples per process is left out because it has no batch statistics.
 
     Args:
         targets: int64 [N], the class of every example.
-        batch_size: examples of a batch over all processes.
-        classes: of a batch; no more than `batch_size`.
+        batch_size: examples per batch over all processes.
+        classes: classes per batch; at most `batch_size`.
         world_size: processes that share a batch.
 
     Raises:
@@ -48,11 +48,11 @@ class FewClasses:
             raise InputError(f"task.classes_per_batch={classes}: no class has two training examples per process")
 
     def __len__(self) -> int:
-        """Batches of an epoch."""
+        """Number of batches per epoch."""
         return self.batches
 
     def compose(self, index: Tensor, generator: torch.Generator) -> list[Tensor]:
-        """The batches of an epoch from its shuffled examples `index`."""
+        """The batches of an epoch, from its shuffled examples `index`."""
         by_class = index[self.targets[index].argsort(stable=True)].split(self.counts.tolist())
         shares = [
             iter(examples.tensor_split(count) if count else ())
@@ -66,16 +66,16 @@ class FewClasses:
         lanes, left = self._lanes()
         drawn = []
         for to_come in range(self.batches, 0, -1):
-            # the smallest of exponential variables with these rates are a weighted draw without replacement
+            # the smallest exponential variables with these rates give a weighted draw without replacement
             keys = torch.empty(len(left), dtype=torch.float64).exponential_(generator=generator) / left
-            keys[left == to_come] = -1.0  # must be in every batch to come
+            keys[left == to_come] = -1.0  # these must be in every remaining batch
             chosen = keys.argsort()[: min(self.classes, int((left > 0).sum()))]
             left[chosen] -= 1
             drawn.append(lanes[chosen].tolist())
         return drawn
 
     def _lanes(self) -> tuple[Tensor, Tensor]:
-        """A lane gives a batch one share at most: the class of each lane, and its shares."""
+        """The class and the shares of each lane; a lane gives a batch at most one share."""
         lanes, left = [], []
         for label, count in enumerate(self.shares.tolist()):
             while count > 0:

@@ -1,4 +1,4 @@
-"""What is fitted on a training split, and travels in a checkpoint: with it other rows become what the model knows."""
+"""What is fitted to a training split and stored in a checkpoint, to convert other rows for the same model."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _TYPES = {"mean": np.float32, "std": np.float32, "permutation": np.int64}
 
 @dataclass(frozen=True)
 class Fitted:
-    """What turns rows into tensors.
+    """What is needed to turn rows into tensors.
 
     classes     their names, for classification
-    numbered    labels are class numbers; else they are the names
+    numbered    labels are class numbers; otherwise they are names
     vocabulary  the text of token ids, for text
     tokenizer   for subwords: the tokenizer as JSON
     shape       (C, H, W) of images
@@ -38,7 +38,7 @@ class Fitted:
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
-        """As plain values, which JSON and a checkpoint hold exactly."""
+        """The same as plain values, which JSON and checkpoints store exactly."""
         words = self.vocabulary
         return {
             "classes": _listed(self.classes),
@@ -52,7 +52,7 @@ class Fitted:
 
     @staticmethod
     def read(record: dict[str, Any]) -> Fitted:
-        """From what `record` gives.
+        """Read what `record` returns.
 
         Raises:
             InputError: it is not such a record.
@@ -75,7 +75,7 @@ class Fitted:
             ) from None
 
     def check(self, task: TaskConfig, sizes: Sizes) -> None:
-        """Does it go with a task, and with a model for data of these sizes?
+        """Check that it fits a task, and a model for data of these sizes.
 
         Raises:
             InputError: it does not.
@@ -93,7 +93,7 @@ class Fitted:
                 raise InputError(f"its record of the pixels' {name} does not fit examples of shape {list(sizes.shape)}")
         order = self.arrays.get("permutation")
         if order is not None and not np.array_equal(np.sort(order.ravel()), np.arange(order.size)):
-            raise InputError("its order of the pixels is no permutation")
+            raise InputError("its order of the pixels is not a permutation")
 
 
 def _spreads(shape: tuple[int, ...], over: tuple[int, ...]) -> bool:
@@ -118,7 +118,7 @@ def fit_text(task: TaskConfig, texts: Sequence[str]) -> tuple[Vocabulary, str | 
 
 
 def encoder(task: TaskConfig, vocabulary: Vocabulary, tokenizer: str | None) -> text.Encoder:
-    """What turns a text into token ids."""
+    """The function that turns a text into token ids."""
     if task.view == "characters":
         return text.character_encoder(vocabulary)
     if task.view == "words":

@@ -21,7 +21,7 @@ PATIENCE = 4.0  # seconds until the hub counts as unreachable
 
 
 def read_hub(task: TaskConfig, asked: Asked) -> tuple[dict[str, Callable[[], list[Part]]], str]:
-    """What gives the columns asked for of each split, and the data set's name with the fingerprint that was loaded.
+    """Functions that load the requested columns of each split, and the data set's name with its fingerprints.
 
     Raises:
         InputError: the hub can't be reached (after `PATIENCE` seconds, where datasets alone tries for 23)
@@ -76,7 +76,7 @@ def _unreachable(task: TaskConfig, endpoint: str) -> str:
 
 
 def _reachable(endpoint: str) -> bool:
-    """Does the hub answer at all? Bounded in a thread, as looking up a name can't be."""
+    """Does the hub answer at all? Asked in a thread, because a name lookup has no time limit of its own."""
     answered = threading.Event()
 
     def ask() -> None:
@@ -84,10 +84,10 @@ def _reachable(endpoint: str) -> bool:
         try:
             urllib.request.urlopen(request, timeout=PATIENCE).close()
         except urllib.error.HTTPError:
-            answered.set()  # it refuses a HEAD, but it is there
+            answered.set()  # it refuses HEAD, but it answers
         except urllib.error.URLError as error:
             if isinstance(error.reason, ssl.SSLError):
-                answered.set()  # certificates are the hub client's matter
+                answered.set()  # the hub's own client checks certificates
         except OSError:
             pass
         else:
@@ -101,7 +101,7 @@ def _reachable(endpoint: str) -> bool:
 
 @contextmanager
 def _offline(wanted: bool) -> Iterator[None]:
-    """Makes datasets look only at what it has downloaded before; both libraries read a flag at import."""
+    """Make datasets use only earlier downloads; both libraries read their flags at import, so these are set here."""
     import huggingface_hub.constants
     from datasets import config
 

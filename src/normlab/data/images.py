@@ -1,4 +1,4 @@
-"""Encoded or raw images to one uint8 array. Imports no torch."""
+"""Converts encoded or raw images to one uint8 array. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from normlab.files.pictures import CLIPPED, Picture, PictureError, is_encoded, r
 
 Pixels = NDArray[np.uint8]
 Range = tuple[float, float]  # the values that become 0 and 255, for images of more than 8 bits
-PERMUTATION_SEED = 0  # permuted_pixels: one order for all runs, as in Le et al. 2015, arXiv 1504.00941
+PERMUTATION_SEED = 0  # for permuted_pixels, one order for all runs, as in Le et al. 2015, arXiv 1504.00941
 _TOPS = (255.0, 4095.0, 65535.0)  # of 8, 12 and 16 bits
 
 
@@ -36,7 +36,7 @@ def decode(
         done: counts the images that a rule has changed.
 
     Raises:
-        InputError: a value is no image, or not of that size.
+        InputError: a value is not an image, or not of that size.
     """
     done = Counter() if done is None else done
     decoded = [_decode_one(images, i) for i in range(len(images))]
@@ -55,7 +55,7 @@ def decode(
 
 
 def _range(deep: list[NDArray[Any]]) -> Range | None:
-    """The range of one scale for all images of more than 8 bits: a usual one that holds all values, or theirs."""
+    """One range for all images of more than 8 bits: the smallest usual one that includes all values, or their own."""
     if not deep:
         return None
     low, high = float(min(pixels.min() for pixels in deep)), float(max(pixels.max() for pixels in deep))
@@ -112,5 +112,5 @@ def moments(images: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def permutation(pixels: int) -> NDArray[np.int64]:
-    """The order in which permuted_pixels shows the pixels: a permutation, the same for every data set of that size."""
+    """The order of the pixels in permuted_pixels: a permutation, the same for every data set of that size."""
     return np.random.default_rng(PERMUTATION_SEED).permutation(pixels)

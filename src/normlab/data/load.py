@@ -21,15 +21,15 @@ from normlab.data.text import Vocabulary
 class Data:
     """A task's data.
 
-    splits       train, validation and, where there is one, test
+    splits       train, validation and, if there is one, test
     classes      their names; None in language modelling
     vocabulary   the text of token ids; None for pixels
     characters   predicted characters of each split, for bits per character; None in classification
-    permutation  int64 [T]: the pixel that each time step shows; None but for permuted_pixels
+    permutation  int64 [T]: the pixel of each time step; only for permuted_pixels
     fingerprint  hash of the content
     source       where it came from, in words
     absent       test → why it can't be used, although the source has one
-    record       what a checkpoint must know of it, as plain values
+    record       what a checkpoint must store about it, as plain values
     """
 
     name: str
@@ -48,7 +48,7 @@ class Data:
         """One split.
 
         Raises:
-            InputError: the data set has none of that name, or why it can't be used.
+            InputError: there is no such split, or it can't be used.
         """
         if name in self.absent:
             raise InputError(f"the {name} split can't be used: {self.absent[name]}")
@@ -57,7 +57,7 @@ class Data:
         return self.splits[name]
 
     def to(self, device: torch.device | str) -> Data:
-        """The same data on `device`, where batches are then gathered."""
+        """The same data on `device`, where batches will be gathered."""
         return replace(self, splits={name: split.to(device) for name, split in self.splits.items()})
 
 

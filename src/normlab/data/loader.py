@@ -18,7 +18,7 @@ from normlab.data.batch import Batch
 from normlab.data.few_classes import FewClasses
 from normlab.data.splits import Examples, Split
 
-POOL = 50  # batches that are sorted by length together: enough for little padding, few enough to stay random
+POOL = 50  # batches whose examples are sorted by length together: enough for little padding, few enough to stay random
 
 
 def loader(
@@ -36,20 +36,20 @@ def loader(
 
     Args:
         split: the examples, or the windows of a text.
-        batch_size: examples of a batch over all processes.
-        seed: of the order, which `loader.batch_sampler.sampler.set_epoch` renews; None keeps the order of the
+        batch_size: examples per batch over all processes.
+        seed: of the order, which `loader.batch_sampler.sampler.set_epoch` changes; None keeps the order of the
             data, for evaluation.
-        bucket: batches of similar lengths.
-        classes_per_batch: each batch holds that many classes, see `FewClasses`; only for labelled examples.
-        augment: shift and flip images at random, see `shift_flip`; what happens to each is a function of the seed, the
-            epoch and its place.
-        rank, world_size: this process among all.
+        bucket: put examples of similar lengths into a batch.
+        classes_per_batch: classes per batch, see `FewClasses`; only for labelled examples.
+        augment: shift and flip images at random, see `shift_flip`, as a function of the seed, the epoch and the
+            image's place in it.
+        rank, world_size: this process's rank, and the number of processes.
 
-    Each process takes a contiguous share of every batch, and all processes have the same number of batches. What is
-    left at the end joins the last batch if it is no more than half a batch, or would leave a process fewer than two
-    examples (which have no batch statistics). No example is left out or repeated, and the batches are the same for
-    any number of processes that take at least four examples each. With `classes_per_batch` batches are of about
-    `batch_size` examples instead, and a class that is too small to share is left out.
+    Each process takes a contiguous share of every batch, and all processes have the same number of batches. The rest
+    at the end joins the last batch if it is at most half a batch, or if a process would get fewer than two examples
+    (too few for batch statistics). No example is left out or repeated, and the batches are the same for any number of
+    processes that take at least four examples each. With `classes_per_batch`, batches have about `batch_size` examples
+    instead, and a class that is too small to share is left out.
 
     Raises:
         InputError: the processes can't share a batch evenly, there are fewer examples than processes, or fewer
@@ -68,7 +68,7 @@ def loader(
     batches: Any = Shares(order, batch_size, rank, world_size, composition, augment and seed is not None)
     if len(order) < world_size:
         raise InputError(f"{world_size} processes can't divide {len(order)} examples; use trainer.devices=1")
-    # With a generator of its own the loader draws nothing from torch's global one.
+    # With its own generator, the loader draws nothing from torch's global one.
     return DataLoader(
         _Gathered(split), batch_sampler=batches, collate_fn=_as_is, generator=torch.Generator().manual_seed(0)
     )
@@ -76,7 +76,7 @@ def loader(
 
 @dataclass(frozen=True)
 class Share:
-    """One process's indices of a batch, those of the whole batch, and what `shift_flip` does to the own ones."""
+    """One process's indices of a batch, those of the whole batch, and the draws of `shift_flip` for its own."""
 
     index: Tensor
     whole: Tensor
@@ -89,7 +89,7 @@ class Order(Sampler[int]):
     def __init__(self, split: Split, seed: int | None, bucket: int | None) -> None:
         self.split = split
         self.seed = seed
-        self.bucket = bucket  # batch size to sort for
+        self.bucket = bucket  # batch size for which to sort by length
         self.epoch = 0
         self._count = len(self.index())
 
@@ -118,10 +118,10 @@ class Order(Sampler[int]):
 
 
 def by_length(index: Tensor, lengths: Tensor, batch_size: int, generator: torch.Generator) -> Tensor:
-    """Reorders shuffled indices so that consecutive batches hold similar lengths.
+    """Reorder shuffled indices so that each batch has examples of similar lengths.
 
-    Of each pool of `POOL` batches the shortest examples make one batch, the next longer ones another, and so on;
-    the batches are then shuffled. Within a batch the order stays random. A last, incomplete batch stays last.
+    In each pool of `POOL` batches, the shortest examples become one batch, the next longer ones another, and so on;
+    then the batches are shuffled. Within a batch the order stays random. A last, incomplete batch stays last.
     """
     full = len(index) // batch_size * batch_size
     batches: list[Tensor] = []
@@ -144,13 +144,13 @@ class Shares(Sampler[Share]):
         composition: FewClasses | None = None,
         augment: bool = False,
     ) -> None:
-        self.sampler = sampler  # where Lightning finds set_epoch
+        self.sampler = sampler  # the attribute in which Lightning looks for set_epoch
         self.composition = composition
         self.augment = augment
         self.batch_size = batch_size
         self.rank = rank
         self.world_size = world_size
-        self.skip = 0  # batches that the next pass leaves out: those that an interrupted epoch has done
+        self.skip = 0  # batches that the next pass skips: those done in an interrupted epoch
         fewest = max(batch_size // 2 + 1, world_size * min(2, batch_size // world_size))
         whole, rest = divmod(len(sampler), batch_size)
         self.batches = len(composition) if composition else max(1, whole + (rest >= fewest))

@@ -1,4 +1,4 @@
-"""A data set as arrays: built once from rows, then stored. Imports no torch."""
+"""A data set as arrays, built once from rows and then stored. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from normlab.data.fitted import Fitted, encoder, fit_text
 from normlab.files.folders import SPLITS, Layout
 
 SPLIT_SEED = 0  # one validation split for all runs
-REACHED_BY = 16  # training sequences a position must have to get its own batch statistics
+REACHED_BY = 16  # training sequences that must reach a position for it to get its own batch statistics
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -28,11 +28,11 @@ class Material:
     """A data set as arrays.
 
     sizes       what a model must know
-    fitted      what was fitted on the training split, and made the arrays
-    arrays      `<split>.inputs` with `<split>.targets`, and `<split>.lengths` where they differ; or `<split>.tokens`
+    fitted      what was fitted to the training split and used to make the arrays
+    arrays      `<split>.inputs` with `<split>.targets`, and `<split>.lengths` if they differ; or `<split>.tokens`
     source      where the rows came from, in words
     characters  predicted characters of each split, for language modelling
-    held_out    validation is a share of the training split, as the source has none
+    held_out    validation is a share of the training split, because the source has no validation split
     absent      test → why it can't be used, although the source has one
     done        how many images each rule has changed
     """
@@ -52,10 +52,10 @@ class Material:
         return {split: len(self.arrays[name]) for split, name in names.items() if name in self.arrays}
 
     def check_split(self, split: str, task: str) -> None:
-        """Is there such a split?
+        """Check that there is such a split.
 
         Raises:
-            InputError: there is none, or why it can't be used.
+            InputError: there is none, or it can't be used.
         """
         if split in self.absent:
             raise InputError(f"the {split} split can't be used: {self.absent[split]}")
@@ -64,7 +64,7 @@ class Material:
 
 
 class _Builder:
-    """Rows to arrays. A fault in the test split is kept for when the test split is asked for."""
+    """Turns rows into arrays. An error in the test split is raised only if the test split is requested."""
 
     def __init__(self, task: TaskConfig, known: Fitted | None) -> None:
         self.task = task
@@ -88,19 +88,19 @@ class _Builder:
         return replace(material, done=dict(self.done))
 
     def wanted(self, read: source.Read) -> list[str]:
-        """The splits to read: with `known`, those that are evaluated, and training rows only to hold some out."""
+        """The splits to read; with `known`, those that are evaluated, and train only if rows must be held out."""
         if self.known is None or "validation" not in read:
             return [split for split in SPLITS if split in read]
         return [split for split in SPLITS[1:] if split in read]
 
 
 def build(task: TaskConfig, found: Layout | None, known: Fitted | None = None) -> Material:
-    """Reads, checks and converts all rows of a task.
+    """Read, check and convert all rows of a task.
 
     Args:
-        task: what to read, and how it is seen.
+        task: what to read, and in which view.
         found: its files; None for the hub.
-        known: what was fitted before. The data are then validation and test data for it, and nothing is fitted.
+        known: what was fitted before. Then only validation and test data are built, and nothing is fitted.
 
     Raises:
         InputError: the source can't be read, or a value is not what the task needs.
@@ -147,7 +147,7 @@ def _classification(builder: _Builder, read: source.Read, origin: str) -> Materi
 
 
 def _hold_out(count: int, share: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows kept for training and rows held out, at random: the end of a file may hold one class only."""
+    """Rows kept for training and rows held out, at random, because the end of a file may have only one class."""
     held = max(1, round(count * share))
     order = np.random.default_rng(SPLIT_SEED).permutation(count)
     return np.sort(order[held:]), np.sort(order[:held])
@@ -218,7 +218,7 @@ def _sequences(builder: _Builder, inputs: dict[str, Column], fitted: Fitted) -> 
         for row, tokens in zip(padded, sequences, strict=True):
             row[: len(tokens)] = tokens
         arrays[f"{split}.inputs"] = padded
-    lengths = np.sort(next(iter(arrays.values())))[::-1]  # of the training split, which comes first
+    lengths = np.sort(next(iter(arrays.values())))[::-1]  # from the training split, which comes first
     positions = int(lengths[min(REACHED_BY, len(lengths)) - 1])
     sizes = Sizes("tokens", (longest,), len(fitted.classes or ()), vocabulary=ids, positions=positions)
     return sizes, fitted, arrays
@@ -239,12 +239,12 @@ def _encode(task: TaskConfig, column: Column, encode: text.Encoder) -> list[text
 
 
 def _compact(ids: int) -> type[np.integer]:
-    """The smallest integer type for that many token ids that torch gathers from."""
+    """The smallest integer type for that many token ids from which torch can gather."""
     return np.uint8 if ids <= 2**8 else np.int16 if ids <= 2**15 else np.int32
 
 
 def _language(builder: _Builder, read: source.Read, origin: str) -> Material:
-    """A stream of tokens a split: an end token, then each document closed by one."""
+    """One stream of tokens per split: an end token, then each document followed by an end token."""
     task, known = builder.task, builder.known
     documents: dict[str, list[str]] = {}
     for split in builder.wanted(read):
@@ -279,7 +279,7 @@ def _language(builder: _Builder, read: source.Read, origin: str) -> Material:
 
 
 def _cut_end(documents: list[str], share: float) -> tuple[list[str], list[str]]:
-    """The documents up to the last `share` of all characters, and the rest; one may be cut in two."""
+    """The documents before the last `share` of all characters, and the rest; a document may be cut in two."""
     left = round(sum(map(len, documents)) * (1 - share))
     for i, document in enumerate(documents):
         if left < len(document):

@@ -22,7 +22,7 @@ def layout(task: TaskConfig, *, training: bool = True) -> Layout | None:
     """The files of an embedded or local task; None for the hub. Reads none of them.
 
     Raises:
-        InputError: nothing is there, or nothing that can be read.
+        InputError: there are no files, or none that can be read.
     """
     if task.source == "hub":
         return None
@@ -37,15 +37,15 @@ def layout(task: TaskConfig, *, training: bool = True) -> Layout | None:
 
 
 def origin(task: TaskConfig) -> str:
-    """Where embedded or local rows come from, in words."""
+    """The origin of embedded or local rows, in words."""
     return f"pack {task.pack}" if task.source == "embedded" else f"files at {task.path}"
 
 
 def read(task: TaskConfig, found: Layout | None) -> tuple[Read, str]:
-    """What reads each split, and one line that says where the rows come from.
+    """A function that reads each split, and one line about where the rows come from.
 
     Raises:
-        InputError: the hub can't be read; or, when a split is read, a file can't be.
+        InputError: the hub can't be read or, when a split is read, a file can't be read.
     """
     asked = {task.input: "input"} | ({str(task.target): "target"} if task.target else {})
     if found is None:

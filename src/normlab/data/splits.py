@@ -1,4 +1,4 @@
-"""One split of a data set as tensors: batches are gathered by index, not item by item."""
+"""One split of a data set as tensors, from which batches are gathered by index."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Examples:
 
     inputs   uint8 images [N, C, H, W] or features [N, T, F]; token ids [N, T] of any integer type, 0 where padded
     targets  int64 [N]
-    lengths  int64 [N] on the CPU, where sequences differ in length; else None
+    lengths  int64 [N] on the CPU if sequences differ in length; otherwise None
     mean     of the training split's pixels, broadcast over an example, like std; None for tokens
     """
 
@@ -38,14 +38,14 @@ class Examples:
         return torch.randperm(len(self), generator=generator)
 
     def lengths_at(self, index: Tensor) -> Tensor:
-        """Time steps of each example (all alike where nothing is padded)."""
+        """Time steps of each example (all equal if nothing is padded)."""
         return torch.ones_like(index) if self.lengths is None else self.lengths[index]
 
     def gather(self, index: Tensor, whole: Tensor | None = None) -> Batch:
         """The examples at `index` (int64 [B], on the CPU), pixels standardised, sequences padded to the longest.
 
-        `whole` is the batch of which `index` is one process's share. All processes pad alike, so that recurrences
-        take equally many steps everywhere.
+        `whole` is the batch of which `index` is one process's share. All processes pad to the same length, so that
+        recurrences take the same number of steps everywhere.
         """
         whole = index if whole is None else whole
         on_device = index.to(self.inputs.device)
@@ -75,7 +75,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Windows:
-    """A text as windows of `length` tokens, each of which predicts the token after it.
+    """A text as windows of `length` tokens; each token is the input for predicting the next.
 
     tokens   integer [N]; an index is the start of a window
     """
@@ -84,12 +84,12 @@ class Windows:
     length: int
 
     def __len__(self) -> int:
-        """Windows that hold every token once; the last may be shorter."""
+        """Number of windows that contain every token once; the last may be shorter."""
         return -(-self.predicted // self.length)
 
     @property
     def predicted(self) -> int:
-        """Tokens to predict: all but the first."""
+        """Number of tokens to predict: all but the first."""
         return len(self.tokens) - 1
 
     def in_order(self) -> Tensor:
@@ -99,8 +99,8 @@ class Windows:
     def shuffled(self, generator: torch.Generator) -> Tensor:
         """Starts of full adjacent windows in random order, from a random offset.
 
-        A new offset in each epoch lets every token occur at every position. The number of windows is that which
-        fits whatever the offset, so that all epochs are equally long.
+        A new offset in each epoch lets every token occur at every position. The number of windows fits for any offset,
+        so all epochs are equally long.
         """
         count = max(1, (self.predicted - self.length + 1) // self.length)
         slack = min(self.length - 1, self.predicted - count * self.length)
@@ -115,7 +115,7 @@ class Windows:
         """The windows that start at `index` (int64 [B], on the CPU), a process's share of the batch `whole`."""
         total = int(self.lengths_at(index if whole is None else whole).sum())
         if int(index.max()) + self.length <= self.predicted:
-            windows = self.tokens.unfold(0, self.length + 1, 1)  # a view of all of them
+            windows = self.tokens.unfold(0, self.length + 1, 1)  # a view of all windows
             window = windows.index_select(0, index.to(self.tokens.device)).long()
             return Batch(window[:, :-1], window[:, 1:], None, total)
         at = (index[:, None] + torch.arange(self.length + 1)).clamp(max=self.predicted)

@@ -1,8 +1,8 @@
 """Materialised data sets in the cache folder: read in milliseconds, checked, written atomically. Imports no torch.
 
-One folder a data set: `meta.json` and one `.npy` file an array. A reader maps the arrays into memory, so that many
-processes share them, and compares their hash with the recorded one: a damaged entry counts as absent. An entry is
-found by the content of the files that it was made of.
+One folder per data set: `meta.json` and one `.npy` file per array. A reader maps the arrays into memory, so that
+processes share them, and compares their hash with the recorded one; a damaged entry counts as missing. The key of an
+entry is the content of the files that it was made from.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from normlab.data.material import Material
 from normlab.files import decode, tables
 from normlab.files.folders import SPLITS, Layout
 
-VERSION = 2  # of what `material.build` makes of the same rows; a new number rebuilds every cache
+VERSION = 2  # version of what `material.build` makes from the same rows; a new number rebuilds every cache
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A task's data.
 
-    material     the arrays, and what they were made with
+    material     the arrays, and how they were made
     fingerprint  hash of the content
-    prints       the same for each split alone, whatever the others hold
-    notes        what was read and what was not, in lines for the user
+    prints       the same for each split alone, independent of the others
+    notes        lines for the user about what was read and what was not
     """
 
     material: Material
@@ -49,21 +49,21 @@ class Prepared:
     notes: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
-        """What a checkpoint must know of its data, as plain values."""
+        """What a checkpoint must store about its data, as plain values."""
         return {"fitted": self.material.fitted.record(), "prints": self.prints, "counts": self.material.counts()}
 
 
 def prepare(task: TaskConfig, cache: Path, known: Fitted | None = None) -> Prepared:
     """The task's data, from the cache or built into it.
 
-    With a warm cache neither datasets, pyarrow nor tokenizers is imported. Processes that need the same
-    data build it once: the others wait.
+    With a warm cache, neither datasets, pyarrow nor tokenizers is imported. If several processes need the same data,
+    one builds it and the others wait.
 
     Args:
-        task: what to read, and how it is seen.
+        task: what to read, and in which view.
         cache: the folder of all entries.
-        known: what a checkpoint's data were fitted with. Only validation and test data are then read, and nothing is
-            fitted.
+        known: what was fitted to a checkpoint's training data. Then only validation and test data are read, and nothing
+            is fitted.
 
     Raises:
         InputError: the source can't be read, or the cache can't be written.
@@ -89,7 +89,7 @@ def prepare(task: TaskConfig, cache: Path, known: Fitted | None = None) -> Prepa
     assert found is not None
     if layout is None:
         return found
-    made = dataclasses.replace(found.material, source=source.origin(task))  # of other places with the same files, too
+    made = dataclasses.replace(found.material, source=source.origin(task))  # also for the same files in other places
     notes = _notes(made, layout) if task.source == "path" else ()
     return dataclasses.replace(found, material=made, notes=notes)
 
@@ -104,7 +104,7 @@ def _writing(cache: Path) -> Iterator[None]:
 
 
 def _key(task: TaskConfig, layout: Layout | None, known: Fitted | None) -> str:
-    """What decides the content: the data options, what was fitted before, and the files or which data set."""
+    """The key of the content: the data options, what was fitted before, and the files or the data set."""
     fields = {
         *("goal", "source", "view", "input", "target", "pack", "hub"),
         *("max_length", "truncate", "vocabulary", "validation"),
@@ -115,7 +115,7 @@ def _key(task: TaskConfig, layout: Layout | None, known: Fitted | None) -> str:
 
 
 def _files(layout: Layout) -> list[tuple[str, str, str]]:
-    """Split, type and content of each file; where folders name the classes, its place instead of its type."""
+    """Split, type and content of each file; if folders name the classes, its path instead of its type."""
     if not layout.labels:
         for path in (path for split, paths in layout.splits.items() for path in paths if split != "test"):
             tables.check_start(path)
@@ -164,7 +164,7 @@ def _fingerprint(meta: dict[str, Any], fitted: Fitted, arrays: dict[str, NDArray
 
 
 def _prints(arrays: dict[str, NDArray[Any]]) -> dict[str, str]:
-    """A hash of each split, which doesn't depend on how far others make it be padded."""
+    """A hash of each split, which doesn't depend on the padding that other splits require."""
     prints: dict[str, str] = {}
     for split in SPLITS:
         own = {name: array for name, array in arrays.items() if name.startswith(f"{split}.")}
@@ -178,10 +178,10 @@ def _prints(arrays: dict[str, NDArray[Any]]) -> dict[str, str]:
 
 
 def _describe(data: Material) -> dict[str, Any]:
-    """All of a data set but its arrays, as JSON holds it."""
+    """A data set without its arrays, as JSON values."""
     described = {field.name: getattr(data, field.name) for field in dataclasses.fields(data) if field.name != "arrays"}
     sizes = dataclasses.asdict(data.sizes)
-    # `load` measures these on the training split, which the arrays hold
+    # `load` computes these from the training split's arrays
     described["sizes"] = {name: value for name, value in sizes.items() if name not in ("shortest", "examples")}
     described |= described.pop("fitted").record()
     described["prints"] = _prints(data.arrays)
@@ -195,9 +195,11 @@ def _checksum(meta: dict[str, Any]) -> str:
 def _write(folder: Path, data: Material) -> None:
     meta = _describe(data)
     arrays = {name: np.ascontiguousarray(array) for name, array in data.arrays.items()}
-    for abandoned in folder.parent.glob(f"{folder.name}.*/"):  # by a process that was killed; we hold the lock
+    for abandoned in folder.parent.glob(f"{folder.name}.*/"):  # left by a process that was killed; we hold the lock
         shutil.rmtree(abandoned)
-    building = folder.with_name(f"{folder.name}.{process_name()}")  # not mkdtemp's, which would be this user's alone
+    building = folder.with_name(
+        f"{folder.name}.{process_name()}"
+    )  # not mkdtemp, whose folders only this user could read
     building.mkdir()
     try:
         for name, array in arrays.items():
@@ -215,7 +217,7 @@ def _write(folder: Path, data: Material) -> None:
 def _read(folder: Path) -> Prepared | None:
     try:
         record = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        # Copy-on-write, as torch wants memory that may be written; nothing writes to it.
+        # Copy-on-write, because torch needs writable memory; nothing writes to it.
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in record["arrays"]}
         meta, fingerprint = record["meta"], record["fingerprint"]
         fitted = Fitted.read(meta)

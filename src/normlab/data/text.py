@@ -1,7 +1,7 @@
 """Text to token ids and back. Imports no torch, and `tokenizers` only to fit subwords.
 
-Every vocabulary begins with two special tokens. Id 0 is padding in classification; in language modelling it
-closes each document. Id 1 stands for whatever the training split does not contain.
+Every vocabulary begins with two special tokens. Id 0 is padding in classification and ends each document in language
+modelling. Id 1 stands for everything that the training split does not contain.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Encoder = Callable[[str], Ids]
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The text of each token id, and what separates two tokens (a space for words, else nothing)."""
+    """The text of each token id, and the separator of tokens (a space for words, otherwise nothing)."""
 
     pieces: tuple[str, ...]
     joiner: str = ""
@@ -43,7 +43,7 @@ class Vocabulary:
 
 
 def normal(text: str) -> str:
-    """One spelling of what looks alike: canonical composition (NFC); é is one character however it was typed."""
+    """Canonical composition (NFC): é becomes one character however it was typed."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
@@ -72,8 +72,8 @@ def character_encoder(vocabulary: Vocabulary) -> Encoder:
 def _word() -> re.Pattern[str]:
     """A word, with apostrophes within it; or one other visible character. Marks belong to the character before them.
 
-    `re` doesn't count combining marks (Unicode category M) among letters; all of them lie below these two bounds.
-    The joiners U+200C and U+200D, too, occur within words, for example in Persian.
+    `re` doesn't count combining marks (Unicode category M) as letters; all of them are within these two bounds.
+    The joiners U+200C and U+200D occur within words too, for example in Persian.
     """
     points = [*range(0x300, 0x20000), *range(0xE0100, 0xE01F0)]
     marks = "".join(chr(c) for c in points if unicodedata.category(chr(c))[0] == "M") + "\u200c\u200d"
@@ -89,8 +89,8 @@ def split_words(text: str) -> list[str]:
 def fit_words(texts: Sequence[str], split: Callable[[str], list[str]], limit: int | None) -> Vocabulary:
     """The `limit` most frequent words of the training texts, special tokens included.
 
-    `split` is `split_words`, or `str.split` where words are already separated by spaces, as in the corpora of
-    language modelling (whose own `<unk>` is then ours).
+    `split` is `split_words`, or `str.split` for words already separated by spaces, as in the corpora of language
+    modelling (whose `<unk>` then becomes ours).
     """
     counts = Counter(word for text in texts for word in split(text))
     del counts[SPECIAL[UNKNOWN]]
@@ -111,8 +111,8 @@ def word_encoder(vocabulary: Vocabulary, split: Callable[[str], list[str]]) -> E
 def fit_subwords(texts: Sequence[str], limit: int) -> tuple[Vocabulary, str]:
     """Byte-pair encoding of the training texts (Sennrich et al. 2016, arXiv 1508.07909), on characters.
 
-    Merges stay within a word with the space before it, a run of punctuation, or a run of other white space,
-    so that joining the pieces gives back the text.
+    Merges stay within a word and the space before it, a run of punctuation, or a run of other white space, so joining
+    the pieces restores the text.
 
     Returns:
         The vocabulary, and the tokenizer as JSON.
@@ -138,7 +138,7 @@ def fit_subwords(texts: Sequence[str], limit: int) -> tuple[Vocabulary, str]:
 
 
 def check_tokenizer(tokenizer: str | None, ids: int) -> None:
-    """Is it a tokenizer as JSON, with so many token ids at most?
+    """Check that it is a tokenizer as JSON, with at most so many token ids.
 
     Raises:
         InputError: it is not.
@@ -147,14 +147,14 @@ def check_tokenizer(tokenizer: str | None, ids: int) -> None:
 
     try:
         known = Tokenizer.from_str(str(tokenizer)).get_vocab()
-    except Exception:  # the library raises errors of no narrower kind
-        raise InputError("its tokenizer is none") from None
+    except Exception:  # the library raises no narrower type of error
+        raise InputError("its tokenizer is invalid") from None
     if max(known.values(), default=0) >= ids:
         raise InputError(f"its tokenizer has other token ids than its model, of {ids}")
 
 
 def subword_encoder(tokenizer: str) -> Encoder:
-    """Text → ids, by a tokenizer as JSON."""
+    """Text → ids, by a tokenizer given as JSON."""
     from tokenizers import Tokenizer
 
     made = Tokenizer.from_str(tokenizer)

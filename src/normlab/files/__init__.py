@@ -1,1 +1,1 @@
-"""The user's own files, read as what they are: bytes, tables, pictures, and folders of them. Imports no torch."""
+"""Readers of the user's own files: bytes, tables, images, and folders of them. Imports no torch."""

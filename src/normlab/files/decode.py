@@ -1,4 +1,4 @@
-"""Bytes to text, without guesses: UTF-8, or what a byte-order mark says; gzip by the suffix .gz."""
+"""Bytes to text, without guessing: UTF-8, or the encoding of a byte-order mark; gzip by the suffix .gz."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import BinaryIO, TextIO, cast
 
 from normlab.config.schema import InputError
 
-LONGEST_LINE = 2**28  # characters; a longer line is no table
-_MARKS = (  # UTF-32 before UTF-16, whose mark is the beginning of its own
+LONGEST_LINE = 2**28  # characters; a file with a longer line is not a table
+_MARKS = (  # UTF-32 before UTF-16, whose mark is a prefix of UTF-32's
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -24,7 +24,7 @@ _MARKS = (  # UTF-32 before UTF-16, whose mark is the beginning of its own
 
 
 def check_file(path: Path) -> None:
-    """Is this a file that can be read to an end and fits into memory?
+    """Check that this is a regular file that fits into memory.
 
     Raises:
         InputError: it is a pipe, a device or a socket, it can't be read, or it is larger than the free memory.
@@ -46,10 +46,10 @@ def check_file(path: Path) -> None:
 
 @contextmanager
 def open_text(path: Path) -> Iterator[TextIO]:
-    """The text of a file, line ends as they are, the byte-order mark left out.
+    """Open the text of a file, with its line ends but without a byte-order mark.
 
     Raises:
-        InputError: a byte is not of the encoding, or the compressed file is damaged.
+        InputError: a byte is invalid in the encoding, or the compressed file is damaged.
     """
     try:
         with _open_bytes(path) as binary:
@@ -71,7 +71,7 @@ def lines(path: Path, text: TextIO) -> Iterator[str]:
     """The lines of an opened text.
 
     Raises:
-        InputError: it holds NUL characters or endless lines, as no text does.
+        InputError: it has NUL characters or endless lines, so it is not text.
     """
     while line := text.readline(LONGEST_LINE):
         check_text(path, line)
@@ -81,7 +81,7 @@ def lines(path: Path, text: TextIO) -> Iterator[str]:
 
 
 def read_whole(path: Path, text: TextIO) -> str:
-    """A whole text; line ends of Windows and of old Macs become line feeds."""
+    """The whole text; line ends of Windows and of old Macs become line feeds."""
     pieces = []
     while piece := text.read(2**24):
         check_text(path, piece)
@@ -90,7 +90,7 @@ def read_whole(path: Path, text: TextIO) -> str:
 
 
 def check_text(path: Path, text: str) -> None:
-    """Refuses NUL characters: a binary file, or UTF-16 without a mark."""
+    """Refuse NUL characters, which mean a binary file, or UTF-16 without a byte-order mark."""
     if "\0" in text:
         raise InputError(
             f"{path} contains NUL characters: it is not text, or UTF-16 without a byte-order mark; save it as UTF-8"

@@ -1,4 +1,4 @@
-"""A user's folder: which files belong to which split, which images to which class, and what is ignored."""
+"""The files in a user's folder: which belong to which split and class, and which are ignored."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Layout:
 
     root    the folder, or the one that holds the file
     splits  the files of each split, in order
-    labels  the class of each image, where folders name the classes
-    passed  files that are not read
+    labels  the class of each image, if folders name the classes
+    passed  files that are ignored
     """
 
     root: Path
@@ -45,7 +45,7 @@ class Layout:
         return path.relative_to(self.root).as_posix()
 
     def passed_over(self) -> str | None:
-        """A line about files that are not read, or nothing."""
+        """A line about the ignored files, if there are any."""
         if not self.passed:
             return None
         names = ", ".join(self.relative(path) for path in self.passed[:3])
@@ -54,7 +54,7 @@ class Layout:
 
 
 def find(path: Path, *, pictures: bool, training: bool = True) -> Layout:
-    """The files of a file or folder, by split. Reads none of them.
+    """Find the files at a path, by split. Reads none of them.
 
     Args:
         path: a table, a folder of tables named by split, or a folder of images by class.
@@ -62,7 +62,7 @@ def find(path: Path, *, pictures: bool, training: bool = True) -> Layout:
         training: a training split is needed.
 
     Raises:
-        InputError: nothing is there that can be read, or it is unclear what is a split and what a class.
+        InputError: there is nothing that can be read, or it is unclear what is a split and what a class.
     """
     try:
         if not path.is_dir():
@@ -106,10 +106,10 @@ def _single(path: Path, pictures: bool) -> Layout:
 
 
 def _children(folder: Path, layout: Layout) -> tuple[list[Path], list[Path]]:
-    """Folders and files, sorted; what operating systems leave there is ignored.
+    """Folders and files, sorted; files that operating systems create are ignored.
 
     Raises:
-        InputError: a link leads nowhere.
+        InputError: the target of a link doesn't exist.
     """
     folders, files = [], []
     for child in sorted(folder.iterdir()):
@@ -161,7 +161,7 @@ def _table_split(path: Path) -> str | None:
 
 
 def _add_tables(layout: Layout, folders: list[Path], files: list[Path], pictures: bool) -> None:
-    """Files whose name says the split, and those within a folder of its name."""
+    """Add the files whose names contain a split, and those in folders with its name."""
     placed = [(path, _table_split(path)) for path in files if _is_table(path, pictures)]
     for folder in folders:
         if split := _folder_split(folder.name):
@@ -182,7 +182,7 @@ def _is_table(path: Path, pictures: bool) -> bool:
 
 
 def _check_copies(paths: list[Path]) -> None:
-    """One table saved in two formats would count twice."""
+    """Refuse the same table in two formats, because its rows would count twice."""
     seen: dict[Path, Path] = {}
     for path in paths:
         other = seen.setdefault(path.with_name(tables.stem(path)), path)
@@ -191,10 +191,10 @@ def _check_copies(paths: list[Path]) -> None:
 
 
 def _add_images(layout: Layout, folders: list[Path]) -> None:
-    """Images by class, in folders named by split if there are any.
+    """Add images by class, from folders named after splits if there are any.
 
-    Folders are splits only if all that hold images are named like splits and hold folders, so that a class may be
-    called train.
+    Folders are splits only if all folders with images are named like splits and contain folders, so that a class may
+    be called train.
 
     Raises:
         InputError: it is unclear what is a split and what a class.
@@ -226,7 +226,7 @@ def _add_images(layout: Layout, folders: list[Path]) -> None:
 
 
 def _holds(folder: Path) -> str:
-    """`images` directly, `folders` of images, or `nothing` of both."""
+    """`images` if the folder contains images, `folders` if its folders do, otherwise `nothing`."""
     ignored = Layout(folder)
     folders, files = _children(folder, ignored)
     if any(map(_is_image, files)):

@@ -1,4 +1,4 @@
-"""One image file as its pixels, by rule: upright, without transparency, grey or colour. Imports no torch."""
+"""The pixels of one image file, by fixed rules: upright, without transparency, grey or colour. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000")  # none runs other programs
+FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000")  # none of these runs other programs
 TURNED = "rotated as their EXIF orientation says"
 WHITE = "transparent: blended with white"
 FIRST = "with several frames or pages: only the first is read"
@@ -28,14 +28,14 @@ class PictureError(ValueError):
 
 @dataclass(frozen=True)
 class Picture:
-    """pixels [C, H, W]: uint8, or another type where the file holds more than 8 bits; and what was done, by rule."""
+    """Pixels [C, H, W], uint8 or a wider type if the file has more than 8 bits; and the rules that were applied."""
 
     pixels: NDArray[Any]
     done: tuple[str, ...] = ()
 
 
 def is_encoded(value: bytes) -> bool:
-    """Is it an image file, never raw pixels, whatever its length?"""
+    """Is it an image file, which must not be read as raw pixels even if its length fits?"""
     bitmap = value[:2] == b"BM" and int.from_bytes(value[2:6], "little") == len(value)
     return value.startswith(_MAGIC) or bitmap or (value[:4] == b"RIFF" and value[8:12] == b"WEBP")
 
@@ -44,7 +44,7 @@ def read_picture(source: bytes | Path) -> Picture:
     """The pixels of an image file.
 
     Raises:
-        PictureError: it is no image, damaged, too large, or has pixels that are no numbers.
+        PictureError: it is not an image, damaged, too large, or has pixels that are not finite.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -60,7 +60,7 @@ def read_picture(source: bytes | Path) -> Picture:
             raise
         except (UnidentifiedImageError, SyntaxError):
             raise PictureError("this is not an image (PNG, JPEG, …, or raw square pixels)") from None
-        except Exception as error:  # decoders of damaged files raise whatever comes
+        except Exception as error:  # decoders raise errors of any type for damaged files
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise PictureError(f"the image is damaged or can't be read: {reason:.100}") from None
 
@@ -71,7 +71,7 @@ def _converted(image: Any) -> Picture:
     done = [FIRST] if getattr(image, "n_frames", 1) > 1 and image.format != "MPO" else []
     image.seek(0)
     done += [TURNED] if image.getexif().get(_ORIENTATION, 1) in range(2, 9) else []
-    image.load()  # which turns a TIFF already, and then takes the mark off
+    image.load()  # exif_transpose handles a TIFF's orientation, and removes the tag
     image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image)
@@ -90,7 +90,7 @@ def _converted(image: Any) -> Picture:
 
 
 def _over_white(image: Any) -> tuple[NDArray[np.uint8], bool]:
-    """The colours [3, H, W] seen over white, and whether anything was transparent."""
+    """The colours [3, H, W] blended with white, and whether anything was transparent."""
     straight = image.convert({"La": "LA"}.get(image.mode, "RGBA")).convert("RGBA")
     pixels = np.asarray(straight).astype(np.uint32).transpose(2, 0, 1)
     colours, opacity = pixels[:3], pixels[3]

@@ -1,6 +1,6 @@
-"""Rows of a table file: the columns asked for, as what they are asked for. No value's type is ever guessed.
+"""Rows of a table file, as the requested columns. No value's type is ever guessed.
 
-A fault is reported by file, row (the first is 1; a CSV header is not counted) and column.
+An error is reported with its file, row (from 1, without a CSV header) and column.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _SEPARATORS = {".csv": ",;\t", ".tsv": "\t,;", ".tab": "\t,;"}
 class Part:
     """Rows of one file, or of one split on the hub.
 
-    values  the columns asked for
-    typed   false for CSV, where everything is text and nothing between two commas is a missing value
+    values  the requested columns
+    typed   false for CSV, where everything is text and an empty field is a missing value
     names   class names, if the file format records them along with integer labels
     """
 
@@ -46,12 +46,12 @@ Asked = Mapping[str, str]  # column → the option that names it, `input` or `ta
 
 
 def kind(path: Path) -> str | None:
-    """How a file is read, by its suffix; None if it isn't. Text formats may be compressed, as `.csv.gz`."""
+    """The format of a file, by its suffix; None if it can't be read. Text formats may be compressed, as `.csv.gz`."""
     return KINDS.get(_suffix(path)) if path.suffix.lower() != ".gz" or _suffix(path) != ".parquet" else None
 
 
 def stem(path: Path) -> str:
-    """The name without the suffixes that say how to read it."""
+    """The name without the suffixes of its format."""
     return path.name[: -len(_suffix(path))] if path.suffix.lower() != ".gz" else path.name[: -len(_suffix(path)) - 3]
 
 
@@ -60,10 +60,10 @@ def _suffix(path: Path) -> str:
 
 
 def read_table(path: Path, asked: Asked) -> Part:
-    """The columns asked for.
+    """Read the requested columns.
 
     Raises:
-        InputError: the file can't be read, a column isn't there, or a row has another number of fields.
+        InputError: the file can't be read, a column is missing, or a row has another number of fields than the header.
     """
     decode.check_file(path)
     if path.stat().st_size == 0:
@@ -76,7 +76,7 @@ def read_table(path: Path, asked: Asked) -> Part:
 
 
 def check_start(path: Path) -> None:
-    """Does a file start as its type requires? Checked first, before a large file is read to its end.
+    """Check that a file starts as its format requires, before a large file is read to its end.
 
     Raises:
         InputError: it doesn't.
@@ -100,10 +100,10 @@ def _column_missing(path: Path | str, name: str, asked: Asked, found: Sequence[s
 
 
 def check_columns(path: Path | str, asked: Asked, found: Sequence[str]) -> None:
-    """Is each column asked for there, once?
+    """Check that each requested column occurs exactly once.
 
     Raises:
-        InputError: it isn't.
+        InputError: one is missing, or occurs twice.
     """
     for name in asked:
         if name not in found:
@@ -129,7 +129,7 @@ def _parquet(path: Path, asked: Asked) -> Part:
 
 
 def _names(schema: Any, asked: Asked) -> tuple[str, ...] | None:
-    """Names of integer labels, as the Hugging Face libraries write them into a file."""
+    """Class names of integer labels, as the Hugging Face libraries store them in a file."""
     target = next((name for name, key in asked.items() if key == "target"), None)
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
@@ -157,7 +157,7 @@ def _none(asked: Asked) -> dict[str, list[Any]]:
 
 @contextmanager
 def _long_fields() -> Iterator[None]:
-    """The library takes fields of 131,072 characters at most, which a text may exceed."""
+    """Raise the csv library's limit of 131,072 characters per field, which a text may exceed."""
     limit = csv.field_size_limit(decode.LONGEST_LINE)
     try:
         yield
@@ -166,7 +166,7 @@ def _long_fields() -> Iterator[None]:
 
 
 def _header(path: Path, asked: Asked, first: str) -> tuple[str, list[str]]:
-    """What separates the fields: the first of comma, semicolon and tab by which the columns asked for are there."""
+    """The separator and the header: the first of comma, semicolon and tab that gives the requested columns."""
     separators = _SEPARATORS[_suffix(path)]
     found = {separator: next(csv.reader([first], delimiter=separator), []) for separator in separators}
     separator = next((s for s in separators if set(asked) <= set(found[s])), separators[0])
@@ -174,7 +174,7 @@ def _header(path: Path, asked: Asked, first: str) -> tuple[str, list[str]]:
 
 
 def _records(path: Path, header: list[str], separator: str, lines: Iterator[str]) -> Iterator[list[str]]:
-    """The rows; all of them have as many fields as the header, or all of them end in as many empty ones more."""
+    """The rows. All must have as many fields as the header, or all the same number of further empty fields."""
     named = next((n for n in range(len(header), 0, -1) if header[n - 1]), 0)
     number, width = 0, None
     try:
@@ -205,7 +205,7 @@ def _json(path: Path, asked: Asked) -> Part:
 
 
 def _objects(path: Path, text: TextIO) -> Iterator[dict[str, Any]]:
-    """One object a line, or an array of objects."""
+    """One object per line, or an array of objects."""
     lines = decode.lines(path, text)
     first = next((line for line in lines if line.strip()), "")
     if first.lstrip().startswith("["):

@@ -1,1 +1,1 @@
-"""From a table of runs to what it says about a question. Imports no torch."""
+"""From a table of runs to the verdict on a claim. Imports no torch."""

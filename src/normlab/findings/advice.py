@@ -1,4 +1,4 @@
-"""What a finding's contrasts say to somebody who chooses a norm: the conditions, and which norm a contrast favours."""
+"""What a finding's contrasts mean for choosing a norm: under which conditions, and which norm they favour."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ CONDITIONS: dict[When, str] = {  # in the order of the matrix
 
 
 class Advice(Strict):
-    """One entry of a finding's `advice`: a cell of the matrix model by condition, and the contrast that fills it."""
+    """One entry of a finding's `advice`: a cell of the model × condition matrix, and the contrast that fills it."""
 
     model: Model
     when: When
-    contrast: str | None = None  # as the verdict names it; None: rule=exact, all bounds together
-    plus: str  # the norm that is to be preferred where the contrast is positive, or the bounds hold
-    minus: str  # where it is negative
+    contrast: str | None = None  # its name in the verdict; None: rule=exact, all bounds together
+    plus: str  # the norm to prefer if the contrast is positive, or the bounds hold
+    minus: str  # the norm to prefer if it is negative

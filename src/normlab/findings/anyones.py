@@ -1,4 +1,4 @@
-"""Two arms of anybody's table of runs, paired by seed, and the verdict on them. Imports no torch."""
+"""The verdict on two arms, paired by seed, of a table of runs from any source. Imports no torch."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Pairs:
-    """Two arms on the seeds that both have.
+    """The scores of two arms on the seeds that both have.
 
     arms      the one that is claimed to be better, and the other
-    seeds     that both have, in order
-    values    of each arm, in the order of the seeds; nan: the run failed
+    seeds     the seeds that both have, in order
+    values    the scores of each arm, in the order of the seeds; nan: the run failed
     alone     how many seeds only one of the arms has
     """
 
@@ -41,17 +41,17 @@ class Pairs:
     alone: int
 
     def differences(self, *, lower: bool = False) -> dict[int, float]:
-        """First minus second (`lower`: second minus first), of the seeds on which neither failed."""
+        """First minus second (`lower`: second minus first), on the seeds on which neither failed."""
         sign = -1.0 if lower else 1.0
         pairs = zip(self.seeds, *self.values, strict=True)
         return {seed: sign * (one - two) for seed, one, two in pairs if np.isfinite(one - two)}
 
 
 def read_tables(files: Sequence[Path]) -> DataFrame:
-    """One table of all files: CSV, Parquet, or JSON with a line per run.
+    """One table of all files: CSV, Parquet, or JSON with one line per run.
 
     Raises:
-        InputError: a file can't be read, or its name says no format that is.
+        InputError: a file can't be read, or its name has none of these formats' suffixes.
     """
     import pandas
 
@@ -83,11 +83,11 @@ def pairs_of(
     """Find the columns, and pair the two arms.
 
     Args:
-        first: the arm that is claimed to be better; None: the one of the first row.
+        first: the arm that is claimed to be better; None: the arm of the first row.
 
     Raises:
-        InputError: a column is missing or not unique, there are not two arms, an arm has two runs of a seed, a value is
-            infinite or no number, or the arms share no two seeds.
+        InputError: a column is missing or not unique, there are not exactly two arms, an arm has two runs of a seed,
+        a value is infinite or not a number, or the arms share fewer than two seeds.
     """
     arm, seed = _column(table, "arm", arm), _column(table, "seed", seed)
     metric = _metric(table, metric, [arm, seed])
@@ -96,7 +96,7 @@ def pairs_of(
     if len(arms) != 2:
         raise InputError(f"column {arm} holds {len(arms)} arms ({', '.join(arms[:6])}): a verdict compares two")
     if first is not None and first not in arms:
-        raise InputError(f"--first {first} is no arm; there are {', '.join(arms)}")
+        raise InputError(f"--first {first} is not an arm; there are {', '.join(arms)}")
     if first == arms[1]:
         arms.reverse()
     seeds = _seeds(table[seed])
@@ -106,13 +106,13 @@ def pairs_of(
         own = (names == name).to_numpy()
         unique, counts = np.unique(seeds[own], return_counts=True)
         if (counts > 1).any():
-            raise InputError(f"{name} has two runs of seed {unique[counts > 1][0]}, and which counts is not known")
+            raise InputError(f"{name} has two runs of seed {unique[counts > 1][0]}; leave one per seed")
         found.append(dict(zip(seeds[own].tolist(), values[own].tolist(), strict=True)))
     shared = sorted(set(found[0]) & set(found[1]))
     if len(shared) < 2:
         raise InputError(
-            f"{arms[0]} and {arms[1]} share {len(shared)} seeds: runs are compared in pairs of one seed, as no "
-            "interval for unpaired runs is proven here to keep its level"
+            f"{arms[0]} and {arms[1]} share {len(shared)} seeds: runs are compared in pairs of the same seed, because "
+            "no interval for unpaired runs has been shown here to keep its level"
         )
     return Pairs(
         metric=metric,
@@ -154,7 +154,7 @@ def _column(table: DataFrame, what: str, named: str | None) -> str:
         return named
     found = [name for name in NAMES[what] if name in table.columns]
     if not found:
-        raise InputError(f"no column is called {', '.join(NAMES[what])}: name that of the {what} with --{what}")
+        raise InputError(f"no column is called {' or '.join(NAMES[what])}: name the column of the {what} with --{what}")
     return found[0]
 
 
@@ -172,7 +172,8 @@ def _seeds(column: Series) -> np.ndarray:
     numbers = _numbers(column, str(column.name))
     wrong = ~(np.isfinite(numbers) & (numbers == np.round(numbers)))
     if wrong.any():
-        raise InputError(f"column {column.name}: {column[wrong].iloc[0]!r} in row {int(wrong.argmax()) + 1} is no seed")
+        shown = f"{column[wrong].iloc[0]!r} in row {int(wrong.argmax()) + 1}"
+        raise InputError(f"column {column.name}: {shown} is not a seed")
     return numbers.astype(np.int64)
 
 
@@ -180,7 +181,7 @@ def _numbers(column: Series, name: str) -> np.ndarray:
     """As numbers; empty is nan.
 
     Raises:
-        InputError: text, a boolean or an infinite value stands among them.
+        InputError: a value is text, a boolean or infinite.
     """
     import pandas
 
@@ -188,7 +189,7 @@ def _numbers(column: Series, name: str) -> np.ndarray:
     truths = column.map(lambda value: isinstance(value, bool | np.bool_)).to_numpy()
     text = np.isnan(numbers) & column.notna().to_numpy()
     for wrong, words in (
-        (truths | text, "is no number"),
+        (truths | text, "is not a number"),
         (np.isinf(numbers), "is infinite: leave it empty if the run failed"),
     ):
         if wrong.any():

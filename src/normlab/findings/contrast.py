@@ -20,7 +20,7 @@ class Contrast:
     """The values of a metric in two arms, in the order of the seeds that both have.
 
     alone     seeds that only one of the arms has
-    diverged  of the seeds of each arm that are paired, how many diverged
+    diverged  how many paired runs of each arm diverged
     """
 
     metric: str
@@ -32,15 +32,15 @@ class Contrast:
 
     @property
     def differences(self) -> list[float]:
-        """First minus second, one a seed."""
+        """First minus second, one per seed."""
         return [a - b for a, b in zip(self.first, self.second, strict=True)]
 
 
 def check_numbers(alpha: float, margin: float | None, diverged_value: float | None) -> None:
-    """Before anything is read: could the numbers of a comparison mean something?
+    """Check the numeric options of a comparison before anything is read.
 
     Raises:
-        InputError: an option is outside of what it may be.
+        InputError: an option is outside its range.
     """
     if not 0 < alpha < 1:
         raise InputError(f"--alpha {alpha:g} must lie between 0 and 1, such as 0.05 for a 95 % interval")
@@ -55,13 +55,13 @@ def contrast(frame: DataFrame, first: str, second: str, metric: str, diverged_va
 
     Args:
         frame: of `normlab.runs.table.read_runs`.
-        first, second: conditions in pandas' query syntax, each of which leaves one run a seed.
+        first, second: conditions in pandas' query syntax, each of which selects one run per seed.
         metric: a column, such as validation/accuracy.
-        diverged_value: what stands for a run that diverged, as bad as chance; dropping it would favour its arm.
+        diverged_value: the value for a run that diverged, as bad as chance; dropping the run would favour its arm.
 
     Raises:
-        InputError: an arm is empty or has several runs of one seed, the arms share runs or have no two seeds in
-            common, a run diverged and nothing stands for it, or there is no such metric.
+        InputError: an arm is empty or has several runs of one seed, the arms share runs or have fewer than two
+        seeds in common, a run diverged without `diverged_value`, or there is no such metric.
     """
     if metric not in frame.columns:
         known = [name for name in frame.columns if name.startswith(_RESULTS)]
@@ -92,8 +92,8 @@ def _arm(frame: DataFrame, condition: str) -> DataFrame:
     choices = [c for c in one.columns if "." in c or c in ("norm", "model", "task", "measure")]
     differ = [c for c in choices if one[c].astype(str).nunique() > 1]
     raise InputError(
-        f"{condition!r} leaves {len(one)} runs of seed {one['seed'].iloc[0]}, which differ in {', '.join(differ[:6])}: "
-        "narrow it down so that each arm has one run per seed"
+        f"{condition!r} selects {len(one)} runs of seed {one['seed'].iloc[0]}, which differ in "
+        f"{', '.join(differ[:6])}: narrow it down so that each arm has one run per seed"
     )
 
 

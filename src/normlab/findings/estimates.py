@@ -16,18 +16,18 @@ from normlab.stats.guarded import LEAST as LEAST_PAIRS
 from normlab.stats.rates import Failures
 from normlab.stats.sequential import Design
 
-# metrics of which `diverged_value` is what guessing scores; of others, such as a gap, it may be a sound result
+# metrics whose `diverged_value` is the score of guessing; for others, such as a gap, it may be a sound result
 _SCORES = ("accuracy", "loss", "bits_per_character", "perplexity")
 
 
 def margin_of(finding: Finding) -> float:
-    """In the unit of the contrasts: of a ratio its logarithm."""
+    """The margin in the unit of the contrasts: for rule=ratio its logarithm."""
     assert finding.margin is not None
     return math.log(finding.margin) if finding.rule == "ratio" else finding.margin
 
 
 def contrasts_of(finding: Finding, rows: Sequence[Row], design: Design | None, look: int) -> list[Estimate]:
-    """Every contrast of the finding's metric, signed in favour of the claim, without its state.
+    """Every contrast of the finding's metric, signed so that positive favours the claim, without its state.
 
     Args:
         design: the looks, and the error that they share; None: too few seeds are planned for an interval.
@@ -46,10 +46,10 @@ def contrasts_of(finding: Finding, rows: Sequence[Row], design: Design | None, l
 def _scored(
     estimate: Estimate, values: Mapping[int, float], failed: list[list[int]], design: Design | None, look: int
 ) -> Estimate:
-    """The estimate on the seeds on which no run failed.
+    """The estimate from the seeds on which no run failed.
 
-    Where one side fails on every seed and the other on none, that is no rare event but the side's score, which is taken
-    as it is. Where fewer than two seeds are left, all are shown, without an interval.
+    If one side fails on every seed and the other on none, failing is not a rare event but that side's result, and all
+    scores are used as they are. If fewer than two seeds are left, all are shown, without an interval.
     """
     seeds = sorted(values)
     fails = Failures(*(tuple(seed in side for seed in seeds) for side in failed))
@@ -72,7 +72,7 @@ def _scored(
 
 
 def further_of(finding: Finding, rows: Sequence[Row], design: Design | None, look: int) -> list[Estimate]:
-    """The same contrasts of the further metrics, of the runs that have them: plain differences in their unit."""
+    """The same contrasts for the finding's further metrics, from the runs that have them, in each metric's unit."""
     plain = finding.model_copy(update={"rule": "difference"})
     found = []
     for label, metric in finding.also.items():
@@ -88,7 +88,7 @@ def further_of(finding: Finding, rows: Sequence[Row], design: Design | None, loo
 
 
 def _named(name: str, formula: Formula, finding: Finding) -> Estimate:
-    """A contrast before its numbers are known."""
+    """An estimate without numbers yet."""
     return Estimate(
         name=name,
         formula=str(formula),
@@ -112,7 +112,7 @@ def _sides(finding: Finding, formula: Formula) -> tuple[list[Cell], list[Cell]]:
 
 
 def _failed_seeds(finding: Finding, formula: Formula, rows: Sequence[Row], seeds: Iterable[int]) -> list[list[int]]:
-    """Of each side, the seeds on which one of its runs failed."""
+    """For each side, the seeds on which one of its runs failed."""
     found = []
     for cells in _sides(finding, formula):
         runs = [row for cell in cells for row in rows_of(rows, cell)]
@@ -122,9 +122,9 @@ def _failed_seeds(finding: Finding, formula: Formula, rows: Sequence[Row], seeds
 
 
 def has_failed(finding: Finding, row: Row) -> bool:
-    """Has a run diverged, or does it score no better than guessing?
+    """Has the run diverged, or does it score no better than guessing?
 
-    It is at chance if its score is better than `diverged_value` by no difference that matters, which is the margin.
+    It is at chance level unless its score is better than `diverged_value` by more than the margin.
     """
     if row.get("diverged") is True:
         return True
@@ -139,7 +139,7 @@ def has_failed(finding: Finding, row: Row) -> bool:
 
 
 def summary_of(finding: Finding, cell: Cell, rows: Sequence[Row], *, edge: bool) -> ArmSummary:
-    """A cell's runs in numbers."""
+    """The mean and spread of a cell's runs, and how many diverged."""
     own = rows_of(rows, cell)
     values = [value_of(finding, row, finding.metric) for row in own] if finding.rule != "exact" else []
     means = {}
@@ -161,7 +161,7 @@ def summary_of(finding: Finding, cell: Cell, rows: Sequence[Row], *, edge: bool)
 
 
 def bounds_of(finding: Finding, rows: Sequence[Row]) -> list[Bound]:
-    """Every bound of rule=exact that there are runs for."""
+    """Every bound of rule=exact whose cell has runs."""
     found = []
     for name, metrics in finding.bounds.items():
         cell = next(cell for cell in finding.cells if str(cell) == name)
@@ -173,10 +173,10 @@ def bounds_of(finding: Finding, rows: Sequence[Row]) -> list[Bound]:
 
 
 def value_of(finding: Finding, row: Row, metric: str) -> float:
-    """The metric of a run, with what stands for one that diverged.
+    """The metric of a run; for one that diverged, `diverged_value`.
 
     Raises:
-        InputError: the run has no such number, and nothing stands for it.
+        InputError: the run has no such number, and there is no value for it.
     """
     value = row.get(metric)
     if row.get("diverged") is True and metric == finding.metric:
@@ -187,17 +187,17 @@ def value_of(finding: Finding, row: Row, metric: str) -> float:
 
 
 def is_number(value: object) -> bool:
-    """Finite, and no text or nothing."""
+    """Is the value a finite number?"""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
 def rows_of(rows: Sequence[Row], cell: Cell) -> list[Row]:
-    """Of one cell."""
+    """The rows of one cell."""
     return [row for row in rows if (row["arm"], row["condition"]) == (cell.arm, cell.condition)]
 
 
 def _contrast(finding: Finding, formula: Formula, rows: Sequence[Row], metric: str) -> dict[int, float]:
-    """Seed → value, for the seeds that every cell has."""
+    """Seed → value of the contrast, for the seeds that every cell has."""
     ratio = finding.rule == "ratio"
     per_cell = {cell: _values(finding, cell, rows, metric) for cell in formula.weights}
     shared = set.intersection(*(set(values) for values in per_cell.values()))
@@ -211,12 +211,12 @@ def _contrast(finding: Finding, formula: Formula, rows: Sequence[Row], metric: s
 
 
 def _values(finding: Finding, cell: Cell, rows: Sequence[Row], metric: str) -> dict[int, float]:
-    """Seed → the metric, of rule=ratio its logarithm."""
+    """Seed → the metric; for rule=ratio its logarithm."""
     values: dict[int, float] = {}
     for row in rows_of(rows, cell):
         seed = int(row["seed"])
         if seed in values:
-            raise InputError(f"{finding.name}: {cell} has two runs of seed {seed}, and which counts is not known")
+            raise InputError(f"{finding.name}: {cell} has two runs of seed {seed}; leave one per seed")
         values[seed] = value_of(finding, row, metric)
     if finding.rule != "ratio":
         return values

@@ -1,4 +1,4 @@
-"""A finding: a claim, the cells that test it, and the rule, all fixed in its YAML before there are data."""
+"""A finding: a claim, the cells that test it, and the rule, all fixed in its YAML before the data exist."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Tuning(Strict):
     points: Annotated[list[PositiveFloat], Field(min_length=5)]  # half decades apart
     by: str  # metric on validation
     best: Literal["max", "min"]
-    at: str | None = None  # the condition that every arm is tuned under, for all of them; None: each on its own
+    at: str | None = None  # the condition under which arms are tuned, for all of them; None: each is tuned on its own
 
     @model_validator(mode="after")
     def _ordered(self) -> Tuning:
@@ -49,45 +49,45 @@ class Tuning(Strict):
 
 
 class Finding(Strict):
-    """One YAML of `conf/finding`. Choices are command-line overrides, such as `norm=batch`.
+    """One YAML of `conf/finding`. Its runs are given as command-line overrides, such as `norm=batch`.
 
-    A cell is an arm under a condition. A contrast is a formula over cells; where there are conditions, an arm without
-    one stands for it under each, so that the contrast becomes one a condition.
+    A cell is an arm under a condition. A contrast is a formula over cells. If the finding has conditions, a contrast
+    whose arms name no condition is computed once under each.
 
     Rules. With d the contrast of a seed, signed so that positive favours the claim, and its guarded interval:
 
         difference   supported: low > margin; contradicted: high < margin
         ratio        the same for log metrics, with log(margin)
         equivalence  supported: inside ±margin; contradicted: wholly outside
-        exact        no interval: every run's metric lies within its bounds or does not
+        exact        no interval: supported if every run's metric is within its bounds, otherwise contradicted
 
     A claim with several contrasts is supported if each is, and contradicted if one is.
     """
 
     name: FileName
-    claim: Annotated[int, Field(ge=1, le=6)] | None = None  # of the textbook's; None: beyond it
+    claim: Annotated[int, Field(ge=1, le=6)] | None = None  # number of the textbook claim; None: not one of them
     primary: bool  # decides its claim; all others are exploratory: an estimate, no verdict
     title: str
-    statement: str  # the claim, in a student's words
+    statement: str  # the claim, in words that a student understands
     source: str
     expect: str  # what the literature found
     published: dict[str, str] = Field(default_factory=dict)  # cell → the number and its source
-    common: list[str]  # choices of every cell
+    common: list[str]  # overrides of every cell
     arms: Annotated[dict[str, list[str]], Field(min_length=1)]
     conditions: dict[str, list[str]] = Field(default_factory=dict)
-    report: list[str] = Field(default_factory=list)  # further choices of the reporting runs
+    report: list[str] = Field(default_factory=list)  # further overrides of the reporting runs
     tune: Tuning | None = None
     metric: str
-    better: Literal["higher", "lower"]  # which favours the arm with the plus sign
-    diverged_value: float | None = None  # of a run that diverged, as bad as chance; see docs/verdicts.md
+    better: Literal["higher", "lower"]  # which of them favours the arm with the plus sign
+    diverged_value: float | None = None  # the value for a run that diverged, as bad as chance; see docs/verdicts.md
     also: dict[str, str] = Field(default_factory=dict)  # further metrics, estimated by the same contrasts: label → name
     rule: Rule
-    margin: PositiveFloat | None = None  # in the metric's unit; a factor above 1 for ratio; the smallest that matters
+    margin: PositiveFloat | None = None  # the smallest that matters, in the metric's unit; for ratio a factor
     contrasts: dict[str, str] = Field(default_factory=dict)
     bounds: dict[str, dict[str, Bounds]] = Field(default_factory=dict)  # exact: cell → metric → least, most
-    seeds: Unit = "training"  # what a seed stands for
-    scales: dict[str, list[str]]  # scale → its choices; a scale that is missing doesn't run it
-    advice: list[Advice] = Field(default_factory=list)  # what the contrasts say to who chooses a norm
+    seeds: Unit = "training"  # what a seed changes
+    scales: dict[str, list[str]]  # scale → its overrides; the finding runs only at the scales listed
+    advice: list[Advice] = Field(default_factory=list)  # what the contrasts mean for choosing a norm
 
     @model_validator(mode="after")
     def _complete(self) -> Finding:
@@ -99,12 +99,12 @@ class Finding(Strict):
             self._check_contrasts()
         unknown = [name for name in self.published if name not in map(str, self.cells)]
         if unknown:
-            raise InputError(f"published.{unknown[0]} is no cell; there are {', '.join(map(str, self.cells))}")
+            raise InputError(f"published.{unknown[0]} is not a cell; there are {', '.join(map(str, self.cells))}")
         if self.primary and self.claim is None:
-            raise InputError("claim has no value: a primary finding decides one of the claims 1 to 6")
+            raise InputError("claim is missing: a primary finding decides one of the claims 1 to 6")
         if self.tune is not None and self.tune.at is not None and self.tune.at not in self.conditions:
             raise InputError(
-                f"tune.at={self.tune.at} is no condition; there are {', '.join(self.conditions) or 'none'}"
+                f"tune.at={self.tune.at} is not a condition; there are {', '.join(self.conditions) or 'none'}"
             )
         names = [None] if self.rule == "exact" else list(self.formulas)
         for entry in self.advice:
@@ -113,7 +113,7 @@ class Finding(Strict):
                 raise InputError(f"advice names the contrast {entry.contrast}; there are {known}")
         repeated = {choice for choice in self.common if self.common.count(choice) > 1}
         if repeated:
-            raise InputError(f"common holds {sorted(repeated)[0]} twice")
+            raise InputError(f"common lists {sorted(repeated)[0]} twice")
         if self.seeds == "training" and self.diverged_value is None and self.rule != "exact":
             raise InputError("diverged_value is missing: the value for a run that diverges, such as chance level")
         return self
@@ -123,7 +123,7 @@ class Finding(Strict):
             raise InputError("rule=exact needs bounds: cell → metric → [least, most]")
         unknown = [name for name in self.bounds if name not in map(str, self.cells)]
         if unknown:
-            raise InputError(f"bounds.{unknown[0]} is no cell; there are {', '.join(map(str, self.cells))}")
+            raise InputError(f"bounds.{unknown[0]} is not a cell; there are {', '.join(map(str, self.cells))}")
         if self.contrasts or self.margin is not None:
             raise InputError("rule=exact takes bounds, but no contrasts and no margin")
 
@@ -139,7 +139,7 @@ class Finding(Strict):
             for cell in formula.weights:
                 if cell not in self.cells:
                     known = ", ".join(map(str, self.cells))
-                    raise InputError(f"contrasts.{name} names {cell}, which is no cell; there are {known}")
+                    raise InputError(f"contrasts.{name} names {cell}, which is not a cell; there are {known}")
                 used.add(cell.arm)
             if formula.constant is None and sum(formula.weights.values()) != 0:
                 raise InputError(f"contrasts.{name}: {formula} leaves an arm with nothing to be compared with")
@@ -154,7 +154,7 @@ class Finding(Strict):
 
     @cached_property
     def formulas(self) -> dict[str, Formula]:
-        """The contrasts, one a condition where a contrast leaves it open."""
+        """The contrasts by name; one per condition if a contrast names none."""
         found: dict[str, Formula] = {}
         for name, text in self.contrasts.items():
             formula = parse(text)
@@ -165,16 +165,16 @@ class Finding(Strict):
         return found
 
     def tuned_at(self, cell: Cell) -> Cell:
-        """The cell whose best point this one takes: itself, or its arm under the condition of `tune.at`."""
+        """The cell whose best point this one uses: itself, or its arm under the condition `tune.at`."""
         return cell if self.tune is None or self.tune.at is None else Cell(cell.arm, self.tune.at)
 
     def choices(self, cell: Cell, scale: str) -> list[str]:
-        """The overrides of a cell, without seed, tuned option and those of the reporting stage."""
+        """The overrides of a cell, except its seed, its tuned option and those of the reporting stage."""
         return [*self.common, *self.conditions.get(cell.condition, []), *self.arms[cell.arm], *self.scales[scale]]
 
     @cached_property
     def rule_hash(self) -> str:
-        """Changes with anything that a verdict depends on, beside the data."""
+        """A hash of everything that a verdict depends on except the data."""
         parts = self.model_dump(
             mode="json", exclude={"title", "statement", "source", "expect", "published", "also", "scales", "advice"}
         )
@@ -185,20 +185,20 @@ def read_findings(conf: Path, names: Iterable[str], own: Sequence[Path] = ()) ->
     """Read findings by name.
 
     Args:
-        conf: our folder, that holds `finding`.
-        own: the user's folders beside it.
+        conf: normlab's folder that contains `finding`.
+        own: the user's further folders of this kind.
 
     Raises:
-        InputError: there is none of that name or there are two, or a key of its file is wrong or missing.
+        InputError: no finding or more than one has that name, or a key in its file is wrong or missing.
     """
     return [read_finding(find_file("finding", name, conf, own)) for name in names]
 
 
 def find_file(group: str, name: str, conf: Path, own: Sequence[Path] = ()) -> Path:
-    """A finding's or a study's file, in our folder or one of the user's.
+    """A finding's or a study's file, in normlab's folder or one of the user's.
 
     Raises:
-        InputError: there is none of that name, or there are two.
+        InputError: no file or more than one has that name.
     """
     found = [path for folder in (conf, *own) if (path := folder / group / f"{name}.yaml").exists()]
     if not found:
@@ -222,7 +222,7 @@ def read_finding(path: Path) -> Finding:
 
 
 def read_node(path: Path, key: str) -> dict[str, Any]:
-    """What a file of `conf/finding` or `conf/study` says below its main key.
+    """The content of a file of `conf/finding` or `conf/study` under its main key.
 
     Raises:
         InputError: there is no such file, or it can't be read.

@@ -24,13 +24,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Formula:
-    """A sum of cells, each with the weight +1 or -1, and a constant: None where a formula has no number."""
+    """A sum of cells, each with weight +1 or -1, and a constant (None: the formula has no number)."""
 
     weights: Mapping[Cell, int]
     constant: float | None = None
 
     def at(self, condition: str) -> Formula:
-        """The same, with the arms that name no condition under this one."""
+        """The same formula, with this condition for the arms that name none."""
         return Formula({Cell(c.arm, c.condition or condition): w for c, w in self.weights.items()}, self.constant)
 
     def __str__(self) -> str:
@@ -40,9 +40,10 @@ class Formula:
         return " ".join(terms).removeprefix("+ ")
 
     def signed(self, *, flipped: bool, ratio: bool) -> str:
-        """As its values are signed where a lower metric is better (`flipped`); of a ratio as a quotient.
+        """The formula in words, with the signs that its values have; a ratio is written as a quotient.
 
-        `layer - batch` flipped is `batch - layer`, and of a ratio `batch over layer`; `a - 1` of a ratio is `a`.
+        `flipped` (a lower metric is better) turns `layer - batch` into `batch - layer`, or, for a ratio, into
+        `batch over layer`. For a ratio, `a - 1` is written `a`.
         """
         terms = [(-weight if flipped else weight, str(cell)) for cell, weight in self.weights.items()]
         if self.constant is not None and abs(self.constant) != (1 if ratio else 0):
@@ -66,7 +67,8 @@ def parse(text: str) -> Formula:
     while position < len(text):
         term = _TERM.match(text, position)
         if term is None or (position > 0 and not term["sign"]):
-            raise InputError(f"{text!r} is no sum of arms such as 'layer - batch' or 'batch@sorted - batch@shuffled'")
+            example = "'layer - batch' or 'batch@sorted - batch@shuffled'"
+            raise InputError(f"{text!r} is not a sum of arms such as {example}")
         sign = -1 if term["sign"] == "-" else 1
         if term["name"][0].isdigit():
             constant = (constant or 0.0) + sign * float(term["name"])

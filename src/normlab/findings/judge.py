@@ -1,6 +1,6 @@
-"""The rule: from a finding's numbers to its verdict, as its YAML fixed it before there were data. Imports no torch.
+"""The rule that turns a finding's numbers into its verdict, fixed in its YAML before the data exist. Imports no torch.
 
-`judge` is the order in which reasons are looked at; `state_of` holds an interval against the margin.
+`judge` has the order in which reasons are considered; `state_of` compares an interval with the margin.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from normlab.stats import guarded
 from normlab.stats.power import MOST
 from normlab.stats.sequential import Design, seeds_needed
 
-PRIMARIES = 6  # the family: each primary's interval is at 0.05 / 6, alone or not
+PRIMARIES = 6  # size of the family: each primary's interval has the error 0.05 / 6, whether it runs alone or not
 ALPHA = 0.05
 SPOILT = frozenset({Reason.BOTH_FAILED, Reason.NO_SPREAD, Reason.FEW_PAIRS, Reason.FAILURES})  # no evidence either way
 
 
 class Said(NamedTuple):
-    """A state, why, and by which contrast."""
+    """A state, its reason, and the contrast that decided it."""
 
     state: str
     reason: Reason = Reason.NONE
@@ -54,14 +54,14 @@ def judge(
     Args:
         finding: with the rule.
         rows: of the reporting runs that have a result.
-        planned: seeds that each cell was to have up to now: the look.
-        scale: where the runs come from.
-        edges: cells whose tuned option is best at an end of the points.
-        looks: all that were planned in advance, the last of them the cap; none: this one alone.
+        planned: number of seeds that each cell should have by now: the look.
+        scale: of the runs.
+        edges: whether a cell's tuned option is best at an end of its grid.
+        looks: all looks planned in advance, the last of them the cap; empty: this one alone.
 
     Raises:
-        InputError: a run lacks the metric, or it diverged and nothing stands for that, or a cell has two runs of a
-            seed.
+        InputError: a run lacks the metric, a run diverged and the finding has no value for that, or a cell has two
+        runs of a seed.
     """
     alpha = alpha_of(finding)
     design = design_of(planned, alpha, looks)
@@ -96,16 +96,16 @@ def alpha_of(finding: Finding) -> float:
 
 
 def design_of(planned: int, alpha: float, looks: Sequence[int] = ()) -> Design | None:
-    """The looks that were planned; None: too few seeds for any interval."""
+    """The planned looks as a design; None: too few seeds for any interval."""
     looks = tuple(looks) if planned in looks else (planned,)
     return Design(looks, alpha) if looks[0] >= guarded.LEAST else None
 
 
 def expected_seeds(looks: Sequence[int], spread: float) -> float:
-    """Mean seeds of a primary until it is decided, for equal arms and normal differences; by simulation.
+    """Mean number of seeds until a primary finding is decided, for equal arms and normal differences; by simulation.
 
     Args:
-        looks: as planned.
+        looks: the planned ones.
         spread: standard deviation of the differences, in margins.
     """
     design = Design(tuple(looks), ALPHA / PRIMARIES)
@@ -118,14 +118,14 @@ def expected_seeds(looks: Sequence[int], spread: float) -> float:
 
 
 def keep_first(verdict: Verdict, first: Mapping[str, Any]) -> Verdict:
-    """A verdict of runs that came after the planned looks had been used up: what was said then stands."""
+    """The first verdict, kept because these runs came after the planned looks were used up."""
     if verdict.state == first.get("state"):
         return verdict
     return replace(verdict, state=str(first["state"]), reason=Reason.KEPT, facts={"n": first.get("n")})
 
 
 def undecided(finding: Finding, scale: str, reason: Reason, **facts: Any) -> Verdict:
-    """The verdict where the rule can't be applied to what the runs gave."""
+    """The verdict if the rule can't be applied to the runs."""
     return Verdict(
         finding=finding.name,
         claim=finding.claim,
@@ -142,7 +142,7 @@ def undecided(finding: Finding, scale: str, reason: Reason, **facts: Any) -> Ver
 
 
 def state_of(rule: str, margin: float, low: float, high: float) -> tuple[str, Reason]:
-    """State and why, of an interval against the margin (of a ratio: both in logarithms)."""
+    """The state and its reason, from an interval and the margin (for a ratio, both as logarithms)."""
     if rule == "equivalence":
         if -margin < low and high < margin:
             return "supported", Reason.NONE
@@ -158,7 +158,7 @@ def state_of(rule: str, margin: float, low: float, high: float) -> tuple[str, Re
 
 
 def ruled(rule: str, margin: float, estimate: Estimate) -> Estimate:
-    """A contrast with what the rule says of it; of a ratio the margin is a logarithm."""
+    """The contrast with its state and reason by the rule; for a ratio the margin is a logarithm."""
     interval, failures = estimate.interval, estimate.failures
     if failures is not None and failures.both_failed:
         state, kind = "undecided", Reason.BOTH_FAILED
@@ -174,10 +174,10 @@ def ruled(rule: str, margin: float, estimate: Estimate) -> Estimate:
 
 
 def unseen_side(rule: str, state: str, estimate: Estimate) -> int | None:
-    """The side (0: favoured by the claim) that failed more often although the scores alone would not say so.
+    """The side (0: favoured by the claim) whose failures contradict what the scores say; None: neither.
 
-    Scores are compared where no run failed. If the side for which they speak fails more often, with an interval of the
-    rates' difference at 95 % that excludes 0, neither of the two may stand for both.
+    Scores are compared on seeds without failed runs. If the side that they favour (for an equivalence: either)
+    fails more often (the 95 % interval of the difference in failure rates excludes 0), the scores alone may not decide.
     """
     failures = estimate.failures
     if failures is None or state == "undecided" or not estimate.left_out:
@@ -190,12 +190,12 @@ def unseen_side(rule: str, state: str, estimate: Estimate) -> int | None:
 
 
 def _only_estimated(estimate: Estimate) -> Estimate:
-    """Of an exploratory finding: no verdict, only what spoils it as evidence."""
+    """The estimate of an exploratory finding: no verdict, only the reason why it is no evidence, if there is one."""
     return replace(estimate, state="estimate", kind=estimate.kind if estimate.kind in SPOILT else Reason.NONE)
 
 
 def _hindered(finding: Finding, arms: Sequence[ArmSummary], planned: int) -> Said | None:
-    """What keeps the runs from deciding anything, whatever their numbers say."""
+    """The reason, if any, why these runs can't decide anything, whatever their numbers are."""
     short = next((arm for arm in arms if arm.n < planned), None)
     if short is not None:
         return Said("undecided", Reason.INCOMPLETE, {"cell": short.cell, "n": short.n, "planned": planned})
@@ -239,7 +239,7 @@ def _by_contrasts(finding: Finding, estimates: Sequence[Estimate]) -> Said:
 
 
 def _facts(finding: Finding, estimate: Estimate) -> dict[str, Any]:
-    """What the sentence of a spoilt contrast needs."""
+    """The facts for the sentence about a contrast that can't be used."""
     facts: dict[str, Any] = {"contrast": estimate.name}
     if estimate.kind is Reason.FEW_PAIRS:
         kept = len(estimate.failures.kept) if estimate.failures is not None else len(estimate.seeds)
@@ -252,9 +252,9 @@ def _facts(finding: Finding, estimate: Estimate) -> dict[str, Any]:
 
 
 def _needed(finding: Finding, estimate: Estimate, alpha: float) -> int | None:
-    """Seeds to tell apart 0 and the margin (equivalence: to show two equal arms equal), by the bound on the spread.
+    """Seeds needed to distinguish 0 from the margin (equivalence: to show equal arms equal).
 
-    None: nothing follows from the spread that was seen.
+    By an upper bound on the spread; None: all differences are equal, so the spread is unknown.
     """
     try:
         found = seeds_needed(estimate.values, margin_of(finding), alpha, equivalence=finding.rule == "equivalence")

@@ -1,4 +1,4 @@
-"""Which metrics a run will log, known before it runs. Imports no torch."""
+"""Which metrics a run will log, determined before it runs. Imports no torch."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def logged(config: RunConfig) -> list[str]:
 
 
 def check_metrics(finding: Finding, configs: Mapping[Cell, RunConfig]) -> None:
-    """Does every run log what the finding looks at?
+    """Check that every run will log the metrics that the finding uses.
 
     Raises:
-        InputError: a metric that nobody logs, by its key.
+        InputError: a metric is not logged; the message names its key.
     """
     asked = {"metric": finding.metric, **{f"also.{label}": name for label, name in finding.also.items()}}
     if finding.rule == "exact":

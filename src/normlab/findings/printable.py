@@ -1,4 +1,4 @@
-"""Text that can be shown everywhere: names come from people's files, and go to terminals, HTML, SVG, LaTeX and W&B."""
+"""Text that can be shown everywhere: names in users' files are shown in terminals, HTML, SVG, LaTeX and W&B."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def printable(value: Any) -> Any:
-    """The same value with control characters and halves of characters replaced by U+FFFD, in all texts within it."""
+    """The same value, with control characters and lone surrogates in its texts replaced by U+FFFD."""
     if isinstance(value, str):
         return "".join(_shown(letter) for letter in value) if not value.isprintable() else value
     if isinstance(value, dict):
@@ -17,7 +17,7 @@ def printable(value: Any) -> Any:
 
 
 def _shown(letter: str) -> str:
-    """Tabs and line breaks stay; so do all characters but those that XML and terminals take for commands."""
+    """Replace the characters that XML and terminals interpret; tabs and line breaks stay."""
     code = ord(letter)
     command = (code < 32 and letter not in "\t\n") or 127 <= code < 160
     half = 0xD800 <= code < 0xE000 or code in (0xFFFE, 0xFFFF)

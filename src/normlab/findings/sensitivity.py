@@ -1,4 +1,4 @@
-"""Would the verdict be another with another margin, or with fewer seeds? Imports no torch."""
+"""Would the verdict differ with another margin, or with fewer seeds? Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from normlab.findings.judge import judge
 from normlab.findings.verdict import Estimate, Reason, Row
 from normlab.findings.wording import estimate_words, margin_words, reason_words
 
-FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the margin that was fixed; of a ratio on the logarithmic scale
-FIRST = 8  # fewest seeds that have an interval, then every second number
+FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # times the finding's margin; for a ratio, times its logarithm
+FIRST = 8  # the fewest seeds with an interval, then every second number
 
 
 @dataclass(frozen=True)
 class Variation:
-    """A finding judged otherwise than its file says.
+    """A finding judged with another margin or number of seeds than its file says.
 
     margin    in the metric's unit; of rule=ratio a factor; None: rule=exact has none
-    seeds     the first ones, that many
+    seeds     how many, from the first
     state     the verdict
     reason    why
     words     the reason in a clause
-    would_be  what the intervals alone say, where too few seeds, an edge or a missing run leave it undecided
+    would_be  what the intervals alone say, if too few seeds, an edge or a missing run leave it undecided
     deciding  the contrast that decides; None: rule=exact
     """
 
@@ -38,16 +38,16 @@ class Variation:
 
     @property
     def state_words(self) -> str:
-        """The state, and what it would be if that differs."""
+        """The state, and what it would be by the intervals alone if that differs."""
         return self.state if self.state == self.would_be else f"{self.state} (otherwise {self.would_be})"
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """How a finding's verdict moves.
+    """How a finding's verdict changes.
 
     margins  one for each factor of `FACTORS`, with all seeds; none for rule=exact
-    seeds    with the first 8, 10, 12, … seeds up to all, by the margin that was fixed
+    seeds    with the first 8, 10, 12, … up to all seeds, at the finding's margin
     """
 
     finding: Finding
@@ -66,16 +66,16 @@ class Sheet:
 
 
 def sensitivity(finding: Finding, rows: Sequence[Row], planned: int, edges: Mapping[Cell, bool]) -> Sensitivity:
-    """Judge a primary finding again and again.
+    """Judge a primary finding at every margin and number of seeds.
 
     Args:
         finding: with the rule.
         rows: of the reporting runs that have a result.
-        planned: seeds that each cell was to have.
-        edges: cells whose tuned option is best at an end of the points.
+        planned: number of seeds that each cell should have.
+        edges: whether a cell's tuned option is best at an end of its grid.
 
     Raises:
-        InputError: a run lacks the metric, or it diverged and nothing stands for that.
+        InputError: a run lacks the metric, or it diverged and the finding has no value for that.
     """
     alone = finding.model_copy(update={"also": {}})  # which decide nothing
     margins = [] if finding.margin is None else [_scaled(finding, factor) for factor in FACTORS]
@@ -89,7 +89,7 @@ def sensitivity(finding: Finding, rows: Sequence[Row], planned: int, edges: Mapp
 
 
 def by_margin(found: Sequence[Sensitivity]) -> Sheet:
-    """A row a finding, a column a factor."""
+    """One row per finding, one column per factor."""
     rows = [
         [
             *_named(each.finding),
@@ -106,7 +106,7 @@ def by_margin(found: Sequence[Sensitivity]) -> Sheet:
 
 
 def by_seeds(found: Sequence[Sensitivity]) -> Sheet:
-    """A row a finding and number of seeds."""
+    """One row per finding and number of seeds."""
     rows = [
         [*_named(each.finding), str(one.seeds), one.state_words, *_deciding(one)]
         for each in found
@@ -117,7 +117,7 @@ def by_seeds(found: Sequence[Sensitivity]) -> Sheet:
 
 
 def _by_factor(each: Sensitivity) -> list[str]:
-    """Of rule=exact, which has no margin, the verdict stands under the factor 1."""
+    """States by factor; for rule=exact, which has no margin, the verdict is in the column of factor 1."""
     alone = each.seeds[-1].state_words
     return [one.state_words for one in each.margins] or [alone if factor == 1 else "" for factor in FACTORS]
 
@@ -136,7 +136,7 @@ def _varied(finding: Finding, rows: Sequence[Row], planned: int, edges: Mapping[
 
 
 def _together(states: Sequence[str]) -> str:
-    """Of several contrasts: supported if each is, contradicted if one is."""
+    """The state of several contrasts together: supported if each is, contradicted if one is."""
     if "contradicted" in states:
         return "contradicted"
     return "supported" if set(states) == {"supported"} else "undecided"

@@ -1,4 +1,4 @@
-"""The first stage: from scores at each point to each cell's best one, the same rule for all."""
+"""The first stage: choose each cell's best point from its scores, by the same rule for all cells."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ WIDENED_AT_MOST = 2  # half decades at either end
 
 @dataclass(frozen=True)
 class TuningScores:
-    """The scores of one cell: point → one value a tuning seed, with what stands for runs that diverged."""
+    """The scores of one cell: point → one value per tuning seed; a run that diverged has its substitute value."""
 
     scores: Mapping[float, Sequence[float]]
     best: str  # max or min
 
     @property
     def means(self) -> dict[float, float]:
-        """Mean over the tuning seeds, by rising point."""
+        """Mean over the tuning seeds, in ascending order of points."""
         return {point: float(np.mean(self.scores[point])) for point in sorted(self.scores)}
 
     @property
     def chosen(self) -> float:
-        """The point with the best mean; of equal ones the smallest."""
+        """The point with the best mean; if several are equal, the smallest."""
         sign = 1 if self.best == "max" else -1
         return max(self.means, key=lambda point: (sign * self.means[point], -point))
 
@@ -39,7 +39,7 @@ class TuningScores:
 
 
 def widened(tuning: Tuning, points: Sequence[float], curves: Sequence[TuningScores]) -> list[float]:
-    """Points to add for every cell, since the best one of some cell is at an end; none after the second time."""
+    """Points to add for every cell because some cell's best one is at an end; none after two additions."""
     edges = {curve.edge for curve in curves}
     added: list[float] = []
     if -1 in edges and _steps(min(points), tuning.points[0]) < WIDENED_AT_MOST:

@@ -1,4 +1,4 @@
-"""What a finding says at a scale, as data: states and reasons are enumerations, and sentences are made in `wording`."""
+"""A finding's verdict at a scale, as data: states and reasons are enumerations; `wording` makes sentences of them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Row = Mapping[str, Any]  # arm, condition, point, seed, id, diverged, and the su
 
 
 class Reason(StrEnum):
-    """Why a verdict or an estimate has its state; `facts` of the verdict hold what the sentence needs."""
+    """Why a verdict or an estimate has its state; the verdict's `facts` fill in the sentence."""
 
-    NONE = ""  # the interval alone says it
+    NONE = ""  # decided by the interval alone
     # contradicted
     OPPOSITE = "opposite"
     IRRELEVANT = "no_relevant_difference"
     TOO_SMALL = "too_small"
-    DIFFERENT = "different"  # of an equivalence
+    DIFFERENT = "different"  # for rule=equivalence
     # rule=exact
     BOUNDS_HOLD = "bounds_hold"  # count
     BOUNDS_BROKEN = "bounds_broken"  # broken, count
@@ -34,10 +34,10 @@ class Reason(StrEnum):
     AT_MARGIN = "interval_includes_margin"
     BOTH_FAILED = "both_failed"  # most runs of both sides of the contrast diverged or are at chance
     FEW_PAIRS = "few_pairs"  # contrast, left, least: too few seeds on which no run failed
-    FAILURES = "failures"  # contrast, side: it failed more often, which the scores don't show
-    KEPT = "kept"  # n: the planned looks had been used up, so that the first verdict stands
-    NO_SPREAD = "no_spread"  # equal differences, from which no interval follows
-    # undecided whatever the numbers say
+    FAILURES = "failures"  # contrast, side: it failed more often, although its scores are better or equal
+    KEPT = "kept"  # n: the planned looks had been used up, so the first verdict is kept
+    NO_SPREAD = "no_spread"  # equal differences, which give no interval
+    # undecided whatever the numbers are
     NO_RUNS = "no_runs"
     NO_SHARED_SEEDS = "no_shared_seeds"
     INCOMPLETE = "incomplete"  # cell, n, planned
@@ -58,16 +58,16 @@ class Estimate:
 
     Signed so that positive favours the claim.
 
-    seeds     those of the values, in order
-    interval  of all the finding's looks together; None: too few seeds for one, or both sides failed. Its limits are
-              infinite where all values are equal, which proves nothing.
-    left_out  seeds on which a run failed (diverged or is at chance), and that are in neither values nor interval
+    seeds     of the values, in order
+    interval  valid for all the finding's looks together; None: too few seeds for one, or both sides failed. If all
+              values are equal, its limits are infinite, because that proves nothing.
+    left_out  seeds on which a run failed (diverged or is at chance); they are in neither values nor interval
     sides     what the contrast compares: the cells that the claim favours, and the others
-    failed    of each side, the seeds on which one of its runs failed
+    failed    for each side, the seeds on which one of its runs failed
     mean_of_all  over all seeds, with the finding's `diverged_value` for runs that diverged; None: no run failed
     ratio     values, mean, sd and interval are natural logarithms of factors
     state     supported, contradicted, undecided; for an exploratory finding: estimate
-    kind      why
+    kind      the reason
     """
 
     name: str
@@ -88,12 +88,12 @@ class Estimate:
 
     @property
     def all_seeds(self) -> list[int]:
-        """With those left out."""
+        """The seeds of the values, and those left out."""
         return sorted([*self.seeds, *self.left_out])
 
     @property
     def failures(self) -> Failures | None:
-        """Which runs of the two sides failed; None of a file that doesn't say."""
+        """Which runs of the two sides failed; None if the stored file doesn't say."""
         if len(self.failed) != 2 or not self.all_seeds:
             return None
         first, second = (tuple(seed in side for seed in self.all_seeds) for side in self.failed)
@@ -102,7 +102,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Bound:
-    """Of rule=exact: what the runs of a cell gave, and between what it must lie (None: no bound)."""
+    """For rule=exact: the range of a metric over a cell's runs, and the bounds that it must keep (None: no bound)."""
 
     cell: str
     metric: str
@@ -113,17 +113,17 @@ class Bound:
 
     @property
     def holds(self) -> bool:
-        """In every run."""
+        """Does every run keep the bounds?"""
         return (self.least is None or self.low >= self.least) and (self.most is None or self.high <= self.most)
 
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """What a cell's runs gave, in the metric's own unit.
+    """A cell's runs in numbers, in the metric's own unit.
 
     point   the tuned option's value; None if nothing is tuned
-    edge    the best point lies at an end of those tried
-    metrics mean of every metric of the finding
+    edge    the best point is at an end of the grid
+    metrics means of all the finding's metrics
     """
 
     cell: str
@@ -138,15 +138,15 @@ class ArmSummary:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a finding says at a scale.
+    """A finding's verdict at a scale.
 
     state   supported, contradicted, undecided, or for exploratory findings estimate
-    reason  why, with its facts
-    decides the contrast that decides, or the bound by its cell and metric
-    bounds  rule=exact: each with what was found
+    reason  why; its facts are in `facts`
+    decides the contrast that decides, or the bound, named by cell and metric
+    bounds  for rule=exact: each bound with the observed range
     looks   numbers of seeds at which the finding may be decided, planned in advance; the last is the cap. Empty: too
             few seeds are planned for any interval, or the rule has none
-    needed  seeds that a single look would take for 80 % power, from the upper bound on the spread
+    needed  seeds that a single look would need for 80 % power, from the upper bound on the spread
     first   the verdict before the study was extended, if it was
     """
 
@@ -180,8 +180,8 @@ def read_verdicts(values: Mapping[str, Any], path: Path, problems: list[str]) ->
     """The verdicts of a study by finding; one that can't be read is left out, and named in `problems`.
 
     Args:
-        values: of verdicts.json.
-        path: of it, for the words.
+        values: content of verdicts.json.
+        path: of that file, for messages.
     """
     entries = values.get("verdicts", [])
     if not isinstance(entries, list):
@@ -201,10 +201,10 @@ def read_verdicts(values: Mapping[str, Any], path: Path, problems: list[str]) ->
 
 
 def read_verdict(values: Mapping[str, Any]) -> Verdict:
-    """A verdict from its JSON.
+    """Read a verdict from its JSON.
 
     Raises:
-        ValueError, TypeError, KeyError, AttributeError: it is damaged or of another version.
+        ValueError, TypeError, KeyError, AttributeError: it is damaged or from another version.
     """
     known = _known(Verdict, values)
     made = Verdict(
@@ -226,13 +226,13 @@ def read_verdict(values: Mapping[str, Any]) -> Verdict:
 
 
 def stored(verdict: Verdict) -> dict[str, Any]:
-    """The verdict as JSON holds it: an infinite limit is null."""
+    """The verdict as JSON values; infinite limits become null."""
     values: dict[str, Any] = finite(asdict(verdict))
     return values
 
 
 def finite(value: Any) -> Any:
-    """The same with null for numbers that JSON doesn't have."""
+    """The same value with null for numbers that are not finite, which JSON doesn't have."""
     if isinstance(value, dict):
         return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -278,7 +278,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def _check_types(made: Verdict | Estimate | ArmSummary | Bound) -> None:
-    """JSON holds what it likes, and a template would fail far from here."""
+    """Check the types here, because wrong ones in a damaged JSON file would fail later, in a template."""
     for each in fields(made):
         if each.name in _TYPES and not isinstance(getattr(made, each.name), _TYPES[each.name]):
             raise TypeError(f"{each.name}={getattr(made, each.name)!r}")

@@ -1,6 +1,6 @@
-"""Verdicts and numbers as people read them: the one place where either becomes text, for every reader.
+"""Verdicts and numbers as text. No other module writes them as text.
 
-Terminal, page, LaTeX, W&B and the sensitivity tables show what these functions give. Logarithms of ratios are shown as
+Terminal, page, LaTeX, W&B and the sensitivity tables all call these functions. Logarithms of ratios are shown as
 factors, accuracies in points (hundredths), everything else in the metric's own unit.
 """
 
@@ -38,10 +38,10 @@ _SENTENCES: dict[Reason, str] = {
 
 
 def reason_words(verdict: Verdict) -> str:
-    """Why a verdict came out, in a clause; empty where the interval says it."""
+    """The reason for a verdict, in a clause; empty if the interval alone decides."""
     try:
         return _SENTENCES[verdict.reason].format_map(verdict.facts)
-    except (KeyError, ValueError, TypeError):  # a file of another version, or edited by hand
+    except (KeyError, ValueError, TypeError):  # a file from another version, or edited by hand
         return verdict.reason.replace("_", " ")
 
 
@@ -53,7 +53,7 @@ def estimate_words(estimate: Estimate, digits: int = 3) -> str:
 
 
 def interval_words(estimate: Estimate, digits: int = 3) -> str:
-    """`[+2.1, +4.7]`; where there is none, why."""
+    """`[+2.1, +4.7]`, or why there is none."""
     if estimate.interval is None:
         return "(no interval)"
     if math.isinf(estimate.interval.low):
@@ -63,7 +63,7 @@ def interval_words(estimate: Estimate, digits: int = 3) -> str:
 
 
 def failure_words(estimate: Estimate) -> list[str]:
-    """What a contrast of scores is conditional on, and how often runs failed."""
+    """On which seeds a contrast of scores is conditional, and how often runs failed."""
     failures = estimate.failures
     if failures is None or len(estimate.sides) != 2:
         return []
@@ -98,25 +98,25 @@ def value_words(estimate: Estimate, value: float) -> str:
 
 
 def number(value: float, metric: str, *, ratio: bool, digits: int = 3) -> str:
-    """A difference of a metric, or a ratio from its logarithm."""
+    """A difference of a metric, or a ratio given as its logarithm."""
     if ratio:
         return f"{math.exp(value) if value < 700 else math.inf:.{digits}g}"
     return f"{value * scale_of(metric):+.{digits}g}".replace("-", "\N{MINUS SIGN}").replace("e\N{MINUS SIGN}", "e-")
 
 
 def scale_of(metric: str) -> float:
-    """What differences of a metric are multiplied by where they are shown: accuracies are shown in points."""
+    """The factor by which differences of a metric are multiplied for display: accuracies are shown in points."""
     return 100.0 if in_points(metric) else 1.0
 
 
 def in_points(metric: str) -> bool:
-    """Is it a share of 1 of which people speak in hundredths?"""
+    """Is the metric a share of 1 that is shown in hundredths?"""
     name = re.sub(r"@\d+$", "", metric).rpartition("/")[2]
     return name == "accuracy" or name.endswith("_accuracy")
 
 
 def unit_of(metric: str, *, ratio: bool) -> str:
-    """Behind a number: points, times, or nothing."""
+    """The unit after a number: points, times, or nothing."""
     return "times" if ratio else "points" if in_points(metric) else ""
 
 
@@ -137,7 +137,7 @@ def level_words(level: float) -> str:
 
 
 def formula_words(finding: Finding, estimate: Estimate) -> str:
-    """The contrast as its numbers are signed, positive in favour of the claim; of a ratio as a quotient."""
+    """The contrast with the signs of its numbers (positive favours the claim); a ratio is written as a quotient."""
     flipped = finding.better == "lower" and estimate.metric == finding.metric
     return parse(estimate.formula).signed(flipped=flipped, ratio=estimate.ratio)
 
@@ -149,7 +149,7 @@ def bound_words(bound: Bound) -> str:
 
 
 def numbers_of(verdict: Verdict, finding: Finding) -> Sequence[str]:
-    """A line for each contrast and bound."""
+    """One line for each contrast and bound."""
     lines = []
     for estimate in verdict.estimates:
         level = f", {level_words(estimate.interval.level)} interval" if estimate.interval is not None else ""

@@ -1,4 +1,4 @@
-"""Reading a file that may have been put there by anybody. Imports no torch."""
+"""Reads files from untrusted sources. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from normlab.config.cores import memory_of_machine
 
 
 def read_regular(path: Path) -> bytes:
-    """The content of a file. A pipe would never end, and neither would a device.
+    """The content of a regular file; reading a pipe or a device might never end.
 
     Raises:
-        OSError: there is none, it can't be read, it is no regular file, or it is larger than the memory.
+        OSError: it doesn't exist, can't be read, is not a regular file, or is larger than the memory.
     """
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
-                raise OSError(errno.EINVAL, "it is no regular file", str(path))
+                raise OSError(errno.EINVAL, "it is not a regular file", str(path))
             if found.st_size > memory_of_machine() > 0:
                 raise OSError(errno.EFBIG, "it is larger than the memory", str(path))
             return file.read()
-    except ValueError:  # no file can have such a name
+    except ValueError:  # not a valid name of a file
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None

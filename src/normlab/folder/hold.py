@@ -1,7 +1,7 @@
-"""A JSON file that a process holds: the operating system locks it until the process lets go or dies. Imports no torch.
+"""A JSON file locked by a process: the operating system releases the lock when the process dies. Imports no torch.
 
-Unlike a process number, the lock means the same in every container of a machine, and on file systems that pass locks
-on, such as NFS, on every machine.
+Unlike a PID, the lock is valid in every container of a machine and, on file systems that share locks, such as NFS, on
+every machine.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _HELD = (errno.EACCES, errno.EAGAIN)
 
 
 class Hold:
-    """The file, from its writing on; dropping the object lets go too.
+    """Writes and locks the file; deleting the object releases the lock too.
 
-    locked  False: the file system has no locks, and nobody can see that the file is held; the file says so too
+    locked  False: the file system has no locks, so nobody can see that the file is held; the file says so too
 
     Args:
-        path: replaced at once by a new file, whatever is there and whoever holds that.
-        values: what is written, beside `locked`.
+        path: replaced atomically by a new file, even if somebody holds the old one.
+        values: what is written, in addition to `locked`.
     """
 
     def __init__(self, path: Path, values: dict[str, Any]) -> None:
@@ -44,19 +44,19 @@ class Hold:
             raise
 
     def let_go(self) -> None:
-        """The file stays, and nobody holds it."""
+        """Release the lock; the file stays."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
     def __del__(self) -> None:
-        """As at the end of the process."""
+        """Release the lock, as the end of the process does."""
         if hasattr(self, "_descriptor"):
             self.let_go()
 
 
 def is_held(path: Path) -> bool:
-    """Does a process, here or elsewhere, hold the file? Of one that may not be opened, this is assumed."""
+    """Does a process, here or elsewhere, hold the file? If it may not be opened, we assume so."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except PermissionError:
@@ -64,7 +64,7 @@ def is_held(path: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, so that two who look see the same
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # a shared lock, so that two processes can check at once
     except OSError as error:
         return error.errno in _HELD
     finally:
@@ -75,6 +75,6 @@ def is_held(path: Path) -> bool:
 def _lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # nobody else knows the new file: it is the file system that has no locks
+    except OSError:  # nobody else knows the new file, so the file system must lack locks
         return False
     return True

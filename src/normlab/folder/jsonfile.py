@@ -1,4 +1,4 @@
-"""JSON files that are whole or not there. Imports no torch."""
+"""JSON files, written completely or not at all. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def write_json(path: Path, values: dict[str, Any], *, durable: bool = True) -> N
     """Write `values` so that a reader sees the old file or the new one, never a part.
 
     Args:
-        durable: wait until the disk has it; not worth its time for what is written every second.
+        durable: wait until it is on the disk; too slow for files that are written every second.
     """
     part = path.with_name(f".{path.name}.{process_name()}.part")
     try:
@@ -41,7 +41,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def parse_json(content: bytes | str) -> dict[str, Any]:
-    """The object that a JSON text holds.
+    """The object in a JSON text.
 
     Raises:
         ValueError: it is not JSON, not an object, names a key twice or is nested too deeply to be read.
@@ -56,12 +56,12 @@ def parse_json(content: bytes | str) -> dict[str, Any]:
 
 
 def write_cache(path: Path, values: dict[str, Any]) -> None:
-    """Write what can be made again, with a checksum."""
+    """Write values that can be recomputed, with a checksum."""
     write_json(path, {"sha256": _digest(values), "values": values}, durable=False)
 
 
 def read_cache(path: Path) -> dict[str, Any]:
-    """What `write_cache` wrote; empty if there is none or it is damaged."""
+    """Read what `write_cache` wrote; empty if the file is missing or damaged."""
     kept = read_json(path)
     values = kept.get("values")
     return values if isinstance(values, dict) and _digest(values) == kept.get("sha256") else {}
@@ -72,7 +72,7 @@ def _digest(values: dict[str, Any]) -> str:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Python's parser would keep the last of two values of one key."""
+    """Refuse a repeated key, for which Python's parser would keep only the last value."""
     values = dict(pairs)
     if len(values) < len(pairs):
         raise ValueError("it names a key twice")

@@ -1,8 +1,8 @@
-"""The looks that findings have had, below the folder of all results: in whatever study, and never undone.
+"""The looks that findings have had, in any study, stored below the folder of all results and never removed.
 
-<output>/looks/<finding>-<scale>.jsonl  one line per look, added at its end
+<output>/looks/<finding>-<scale>.jsonl  one line per look, appended
 
-A study's folder may be deleted, or the finding run again in another study of the same output: what was seen stays seen.
+They remain if a study's folder is deleted, or if the finding is repeated in another study of the same output folder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NEEDED = {"n": int, "state": str, "reason": str, "rule": str, "looks": list}
 
 @dataclass(frozen=True)
 class LooksFile:
-    """Of a finding at a scale; it need not exist."""
+    """The file of a finding at a scale; it need not exist."""
 
     output: Path
     finding: str
@@ -33,10 +33,10 @@ class LooksFile:
         return self.output / "looks" / f"{self.finding}-{self.scale}.jsonl"
 
     def read(self) -> list[dict[str, Any]]:
-        """All looks in their order; none if there is no file.
+        """All looks in order; none if there is no file.
 
         Raises:
-            InputError: a line is damaged, so that what was seen is not known.
+            InputError: a line is damaged, so earlier looks are unknown.
         """
         if not self.path.exists():
             return []
@@ -48,14 +48,14 @@ class LooksFile:
                 look = {}
             if any(type(look.get(name)) is not kind for name, kind in _NEEDED.items()):
                 raise InputError(
-                    f"{self.path}: line {number} is damaged, so that the looks of {self.finding} are not known. "
+                    f"{self.path}: line {number} is damaged, so the earlier looks of {self.finding} are unknown. "
                     "Restore the file, or start again with another output=..."
                 )
             found.append(look)
         return found
 
     def add(self, look: dict[str, Any]) -> None:
-        """One more; it is on the disk when this returns."""
+        """Append a look; it is on the disk when this returns."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(look) + "\n")

@@ -1,4 +1,4 @@
-"""The folder of a run that this process works on."""
+"""The folder of the run that this process works on."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from normlab.folder.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class Place(RunFolder):
-    """The folder of a run that this process works on.
+    """The folder of the run that this process works on.
 
     id       the run's identity; also the folder's name
     attempt  counts from 1; a repeated run is a new attempt, a resumed one is not
-    resume   where an interrupted run resumes; None: it starts from the beginning
+    resume   the point from which an interrupted run resumes; None: it starts from the beginning
     """
 
     id: str

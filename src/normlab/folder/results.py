@@ -12,7 +12,7 @@ from normlab.folder.run_folder import RunFolder, runs_folder
 
 
 def run_folders(output: Path) -> Iterator[RunFolder]:
-    """Every run below the folder of all results, by name, with those that were set aside."""
+    """Every run below the folder of all results, by name, including those set aside."""
     try:
         with os.scandir(runs_folder(output)) as entries:
             names = sorted(entry.name for entry in entries if _is_folder(entry) and not entry.name.startswith("."))
@@ -27,12 +27,12 @@ def run_folders(output: Path) -> Iterator[RunFolder]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a link to itself
         return False
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder with all that is in it; of a link to one, only the link."""
+    """Remove a folder with its content; if it is a link to one, only the link."""
     if folder.is_symlink():
         folder.unlink()
     else:

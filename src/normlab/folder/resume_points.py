@@ -1,8 +1,8 @@
-"""Where an interrupted run can resume. Imports no torch.
+"""The points from which an interrupted run can resume. Imports no torch.
 
-A resume point is a checkpoint between two training steps, with the rows that the run had logged then and the best
-checkpoint that it had: what an interrupted run does later may come out otherwise when it is repeated, as on another
-processor. The last two points are kept, so that a damaged one costs the time between them and not the run.
+A resume point is a checkpoint between two training steps, with the rows that the run had logged and its best checkpoint
+at that time, because the later part of the run may differ when it is repeated, for example on another processor. The
+last two points are kept, so that a damaged one costs only the time between them.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """One of them.
+    """A resume point.
 
     file      the checkpoint, in the run's folder of checkpoints
     step      optimiser steps done
     rows      rows logged by then
-    has_best  there was a best checkpoint by then
+    has_best  whether there was a best checkpoint by then
     rows_sha  SHA-256 of those rows
     """
 
@@ -40,7 +40,7 @@ class ResumePoint:
     rows_sha: str = ""
 
     def checkpoint(self, run: RunFolder) -> Path:
-        """Its file; whatever the record says, it lies in the run's own folder."""
+        """Its file, which is always in the run's own folder, whatever the record says."""
         return run.checkpoints / Path(self.file).name
 
     def best(self, run: RunFolder) -> Path:
@@ -84,7 +84,7 @@ def return_to(folder: Path, point: ResumePoint) -> None:
 
 
 def forget_points(folder: Path) -> None:
-    """A finished run needs none."""
+    """Remove all resume points, which a finished run doesn't need."""
     RunFolder(folder).resume_file.unlink(missing_ok=True)
     _remove_checkpoints(folder, set())
 
@@ -95,7 +95,7 @@ def newest_intact(folder: Path) -> ResumePoint | None:
 
 
 def damage(folder: Path, point: ResumePoint) -> str:
-    """What keeps a run from resuming at a point, in words; empty if nothing does."""
+    """Why the run can't resume from a point, in words; empty if it can."""
     run = RunFolder(folder)
     if not is_whole(point.checkpoint(run)):
         return f"{point.file} is damaged or missing"
@@ -107,13 +107,13 @@ def damage(folder: Path, point: ResumePoint) -> str:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where the file system can't; files are replaced and never changed."""
+    """Hard-link a file, or copy it if the file system can't; files are replaced and never changed."""
     part = target.with_name(f".{target.name}.part")
     part.unlink(missing_ok=True)
     try:
         os.link(source, part)
     except FileNotFoundError:
-        return  # removed by hand; without it the point doesn't count as intact
+        return  # removed by hand; without it, the point isn't intact
     except OSError:
         shutil.copyfile(source, part)
     part.replace(target)

@@ -1,4 +1,4 @@
-"""The folder of a run: the names and formats of its files, which nothing else knows. Imports no torch.
+"""The folder of a run: the only place that knows the names and formats of its files. Imports no torch.
 
 <output>/runs/<id>/
     owner            while a process works on the run: which one; it holds a lock on the file
@@ -14,8 +14,8 @@
     checkpoints/     best.ckpt, last.ckpt; until it has finished resume-<step>.ckpt
     wandb/           what W&B's client writes
 
-Files are replaced at once, so that a reader sees the old one or the new one. What is missing or damaged reads as
-empty, unless a method says otherwise.
+Files are replaced atomically, so that a reader sees the old or the new content. Missing or damaged files read as empty,
+unless a method says otherwise.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from normlab.folder.typed import Progress, Status, parse_config, typed
 class Rows(NamedTuple):
     """The logged rows of a run.
 
-    rows     in their order, without those that can't be read
-    problem  the first of those, in words; empty if there is none
+    rows     in order, without those that can't be read
+    problem  the first row that can't be read, in words; empty if there is none
     """
 
     rows: list[dict[str, Any]]
@@ -51,7 +51,7 @@ class RunFolder:
 
     @classmethod
     def at(cls, output: Path, run_id: str) -> RunFolder:
-        """A run's below the folder of all results."""
+        """The folder of a run below the folder of all results."""
         return cls(runs_folder(output) / run_id)
 
     @property
@@ -59,7 +59,7 @@ class RunFolder:
         """The folder of all results."""
         return self.folder.parent.parent
 
-    # what was asked for
+    # its config
 
     @property
     def config_file(self) -> Path:
@@ -67,18 +67,18 @@ class RunFolder:
         return self.folder / "config.json"
 
     def read_config(self) -> dict[str, Any]:
-        """The config, in which what all versions have in common has its type."""
+        """The config, after a check of the entries that all versions have in common."""
         return parse_config(self.config_content())
 
     def config_content(self) -> bytes:
-        """The same, not yet parsed."""
+        """The content of the config file."""
         try:
             return read_regular(self.config_file)
         except OSError:
             return b""
 
     def write_config(self, values: dict[str, Any]) -> str:
-        """Record the whole config; its SHA-256, which the status keeps."""
+        """Record the whole config; returns its SHA-256, for the status."""
         write_json(self.config_file, values)
         return hashlib.sha256(self.config_content()).hexdigest()
 
@@ -105,15 +105,15 @@ class RunFolder:
         return self.folder / "progress.json"
 
     def read_progress(self) -> dict[str, Any]:
-        """`step` and `steps` of a run that trains."""
+        """`step` and `steps` of a running training."""
         return typed(read_json(self._progress), Progress)
 
     def write_progress(self, step: int, steps: int) -> None:
-        """Record how far the training is; at most once a second, please."""
+        """Record the progress of the training; call it at most once a second."""
         write_json(self._progress, {"step": step, "steps": steps}, durable=False)
 
     def forget_progress(self) -> None:
-        """The run has ended."""
+        """Remove the progress of a run that has ended."""
         self._progress.unlink(missing_ok=True)
 
     # who works on it
@@ -128,21 +128,21 @@ class RunFolder:
         return read_json(self.owner_file)
 
     def hold_owner(self, values: dict[str, Any]) -> Hold:
-        """Record the process that works on the run, which is this one, and hold the record."""
+        """Record this process as the one that works on the run, and lock the record."""
         return Hold(self.owner_file, values)
 
     def forget_owner(self) -> None:
-        """No process works on the run any more."""
+        """Remove the record: no process works on the run any more."""
         self.owner_file.unlink(missing_ok=True)
 
-    # what came of it
+    # its result
 
     @property
     def _summary(self) -> Path:
         return self.folder / "summary.json"
 
     def read_summary(self) -> dict[str, Any]:
-        """The flat result, if it is what the run wrote."""
+        """The flat result, if it matches what the run wrote."""
         return self.checked_summary(self.read_status().get("summary"))[0]
 
     def has_summary(self) -> bool:
@@ -150,12 +150,12 @@ class RunFolder:
         return self._summary.exists()
 
     def write_summary(self, values: dict[str, Any]) -> str:
-        """Record the result; its SHA-256, which the status keeps."""
+        """Record the result; returns its SHA-256, for the status."""
         write_json(self._summary, values)
         return hashlib.sha256(self._summary.read_bytes()).hexdigest()
 
     def checked_summary(self, digest: object) -> tuple[dict[str, Any], str]:
-        """The result, compared with the SHA-256 that the status has of it, and what is wrong with it, if anything."""
+        """The result, checked against its SHA-256 in the status, and what is wrong with it, if anything."""
         name = self._summary.name
         try:
             content = read_regular(self._summary)
@@ -171,7 +171,7 @@ class RunFolder:
             return {}, f"{name} can't be read: {error}"
 
     def changed(self, status: dict[str, Any]) -> str:
-        """Which other file of a finished run is not what the status has the SHA-256 of, if it has; empty if none."""
+        """Which other file of a finished run doesn't match its SHA-256 in the status, in words; empty if none."""
         if "config" in status and hashlib.sha256(self.config_content()).hexdigest() != status["config"]:
             return f"{self.config_file.name} is not what the run wrote"
         if "rows" in status and self.hash_rows() != status["rows"]:
@@ -218,7 +218,7 @@ class RunFolder:
 
     def keep_rows(self, count: int) -> None:
         """Drop all rows after the first `count`: a resumed run repeats those that were logged later."""
-        if self._metrics.is_symlink():  # what it leads to is no file of the run
+        if self._metrics.is_symlink():  # the target of a link is not a file of the run
             self._metrics.unlink()
         if self._metrics.exists():
             with self._metrics.open("rb+") as file:
@@ -227,7 +227,7 @@ class RunFolder:
                 file.truncate()
 
     def hash_rows(self, count: int | None = None) -> str:
-        """SHA-256 of the first `count` rows, as they were logged; None: of all."""
+        """SHA-256 of the first `count` rows as logged; None: of all rows."""
         return hashlib.sha256(b"".join(self._lines()[:count])).hexdigest()
 
     def _lines(self) -> list[bytes]:
@@ -250,7 +250,7 @@ class RunFolder:
 
     @property
     def last(self) -> Path:
-        """The checkpoint at the end of the training."""
+        """The checkpoint at the end of training."""
         return self.checkpoints / "last.ckpt"
 
     @property
@@ -270,7 +270,7 @@ class RunFolder:
         return self.folder / "links.json"
 
     def read_address(self) -> str:
-        """The run's address on W&B; `offline` where it waits for its upload; empty where it was not logged there."""
+        """The run's address on W&B; `offline` if it waits for its upload; empty if it was not logged there."""
         address = str(read_json(self._links).get("wandb", ""))
         if address.startswith(("https://", "http://")):
             return address
@@ -281,7 +281,7 @@ class RunFolder:
         """Record the run's address on W&B."""
         write_json(self._links, {"wandb": url}, durable=False)
 
-    # what a killed process leaves
+    # parts left by killed processes
 
     def remove_parts(self) -> None:
         """Remove what a process was writing when it was killed."""

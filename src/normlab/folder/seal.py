@@ -1,8 +1,7 @@
-"""A checksum inside a checkpoint, which goes where the file goes. Imports no torch.
+"""A checksum stored inside the checkpoint file. Imports no torch.
 
-A checkpoint is a zip archive. The CRCs in it cover its members but not its directory, in which a flipped bit can lead
-a reader to other bytes. The archive's comment, which every reader skips, therefore holds the SHA-256 of all bytes
-before it.
+A checkpoint is a zip archive. Its CRCs cover the members but not the directory, where a flipped bit can point a reader
+to other bytes. So the archive's comment, which every reader skips, stores the SHA-256 of all bytes before it.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ _TAG = b"normlab sha256 "
 _DIGITS = 64
 _END = b"PK\5\6"  # begins the archive's last record, of 22 bytes and the comment
 
-# whole     as it was sealed
-# damaged   not as it was sealed
-# unsealed  it never was: made by another program or an earlier version, or no archive at all
+# whole     matches its checksum
+# # damaged   doesn't match its checksum
+# # unsealed  has no checksum: made by another program or an earlier version, or not an archive
 State = Literal["whole", "damaged", "unsealed"]
 
 
@@ -32,7 +31,7 @@ def seal(archive: io.BytesIO) -> None:
 
 
 def state_of(content: bytes) -> State:
-    """Is the content of a checkpoint what was sealed?"""
+    """Does the content of a checkpoint match its checksum?"""
     if content[:-_DIGITS].endswith(_TAG):
         same = hashlib.sha256(memoryview(content)[:-_DIGITS]).hexdigest().encode() == content[-_DIGITS:]
         return "whole" if same else "damaged"
@@ -42,7 +41,7 @@ def state_of(content: bytes) -> State:
 
 
 def is_whole(path: Path) -> bool:
-    """Is the file there, and as it was sealed?"""
+    """Does the file exist and match its checksum?"""
     try:
         return state_of(read_regular(path)) == "whole"
     except OSError:

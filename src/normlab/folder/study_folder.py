@@ -1,9 +1,9 @@
-"""The folder of a study: the names and formats of its files, which nothing else knows. Imports no torch.
+"""The folder of a study: the only place that knows the names and formats of its files. Imports no torch.
 
 <output>/studies/<name>-<scale>/
     runs.csv       one row per finding and run: tuning and reporting; see `study_table`
     curves.csv     every validation of the reporting runs
-    verdicts.json  each finding's verdict, and the looks that it had before
+    verdicts.json  each finding's verdict, and its earlier looks
     plan.json      the findings as they were planned, and their runs; see `study.planned`
     manifest.json  command, commit, machine, versions
     wandb.json     what W&B shows of the study
@@ -26,7 +26,7 @@ from normlab.folder.typed import Looks, Shown, typed
 class Curves(NamedTuple):
     """The validations of a study's runs.
 
-    rows     in their order, without those that are damaged
+    rows     in order, without the damaged ones
     problem  what was left out, in words; empty if nothing was
     """
 
@@ -51,7 +51,7 @@ class StudyFolder:
         return self.folder.absolute().parents[1]
 
     def holds_study(self) -> bool:
-        """Is there anything of a study in it?"""
+        """Does it contain any file of a study?"""
         return any(path.exists() for path in (self.runs_file, self.verdicts_file, self.plan_file))
 
     @property
@@ -74,7 +74,7 @@ class StudyFolder:
 
     @property
     def tuning_file(self) -> Path:
-        """Of the committed reference: the table of tuning runs."""
+        """The table of tuning runs, which only the committed reference has."""
         return self.folder / "tuning.csv"
 
     def read_tuning(self) -> list[dict[str, Any]]:
@@ -133,13 +133,13 @@ class StudyFolder:
         return read_json(self.verdicts_file)
 
     def read_verdicts(self) -> list[dict[str, Any]]:
-        """Each finding's verdict, unchecked but for the finding's name."""
+        """Each finding's verdict, unchecked except for the finding's name."""
         verdicts = self.read_judged().get("verdicts", [])
         known = verdicts if isinstance(verdicts, list) else []
         return [verdict for verdict in known if isinstance(verdict, dict) and isinstance(verdict.get("finding"), str)]
 
     def read_looks(self) -> dict[str, list[dict[str, Any]]]:
-        """The looks that each finding had before; empty if one of them is damaged."""
+        """Each finding's earlier looks; empty if one of them is damaged."""
         looks: dict[str, list[dict[str, Any]]] = typed(self.read_judged(), Looks).get("looks", {})
         return looks
 
@@ -164,15 +164,15 @@ class StudyFolder:
 
     @property
     def manifest_file(self) -> Path:
-        """What the tables were made with, as JSON."""
+        """How the tables were made, as JSON."""
         return self.folder / "manifest.json"
 
     def read_manifest(self) -> dict[str, Any]:
-        """What the tables were made with."""
+        """How the tables were made."""
         return read_json(self.manifest_file)
 
     def write_manifest(self, values: dict[str, Any]) -> None:
-        """Record what the tables were made with."""
+        """Record how the tables were made."""
         write_json(self.manifest_file, values)
 
     @property

@@ -1,4 +1,4 @@
-"""The table of a study: a row a run and finding, as CSV, and what is read back from it."""
+"""The table of a study, as CSV: one row per run and finding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEYS = ["finding", "stage", "arm", "condition", "cell", "point", "seed", "id", "
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write the table, whole or not at all."""
+    """Write the table, completely or not at all."""
     import pandas
 
     names = [*KEYS, *sorted({name for row in rows for name in row} - set(KEYS))]
@@ -26,7 +26,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """Its rows, without the entries that a run doesn't have.
 
     Raises:
-        InputError: it is no such table; a damaged row is named by its line.
+        InputError: it is not such a table, or a row is damaged; the message has its line.
     """
     import pandas
 
@@ -78,7 +78,7 @@ def _point(value: Any, where: str) -> float:
 
 
 def _flag(value: Any, where: str) -> bool:
-    """Also of a column that holds texts, as it does where one of its entries is damaged."""
+    """A truth value; also from a column of texts, to which one damaged entry turns it."""
     known = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
     if (text := str(value).lower()) in known:
         return known[text]

@@ -1,4 +1,4 @@
-"""Types of what a run's JSON files hold, which a damaged or hand-made file may lack. Imports no torch."""
+"""Types of the values in a run's JSON files, which may be wrong in a damaged or edited file. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Stored(BaseModel):
 
 
 class Status(Stored):
-    """What a status holds; an attempt counts from 1."""
+    """The values of a status; attempts count from 1."""
 
     state: str | None = None
     attempt: int = Field(default=1, ge=1)
@@ -43,7 +43,7 @@ class Named(Stored):
 
 
 class Mirror(Stored):
-    """Where W&B shows a run or a study."""
+    """The W&B project of a run or a study."""
 
     project: str
     entity: str | None = None
@@ -56,7 +56,7 @@ class Loggers(Stored):
 
 
 class Config(Stored):
-    """What the config of any version holds."""
+    """What configs of all versions have in common."""
 
     norm: Component
     model: Component
@@ -85,20 +85,20 @@ class Look(Stored):
 
 
 class Looks(Stored):
-    """All of them, by finding."""
+    """Earlier verdicts, by finding."""
 
     looks: dict[str, list[Look]] = Field(default_factory=dict)
 
 
 class Progress(Stored):
-    """Steps done, and steps in all."""
+    """Steps done, and the total."""
 
     step: int = Field(ge=0)
     steps: int = Field(ge=0)
 
 
 def typed(values: dict[str, Any], kind: type[Stored]) -> dict[str, Any]:
-    """The values if each has its type; otherwise they are damaged, and none is given."""
+    """The values if each has its type; otherwise they are damaged, and the result is empty."""
     try:
         kind.model_validate(values)
     except (ValidationError, RecursionError):

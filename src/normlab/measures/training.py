@@ -1,4 +1,4 @@
-"""Train, validate, keep the best and the last checkpoint; the test split only if asked for."""
+"""Train, validate, keep the best and the last checkpoint; use the test split only if requested."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ GAP_BATCHES = 32  # at most, of the training split
 
 
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:
-    """Train one network, from the beginning or from where an interrupted run can resume.
+    """Train one network, from the beginning or from the resume point of an interrupted run.
 
     Returns:
         A flat summary. `validation/…` are the metrics of the best checkpoint by the task's metric, with its step,
-        examples and training seconds as `best_…`; `last/…` those of the last validation. If asked for, `test/…` and
-        `last_test/…` are those of the two checkpoints on the test split, read once for both. `area/…` is what the
-        validation curve is on average, over steps. With `measure.inside`, `inside/…` is what `Inside` saw last, and
+        examples and training seconds as `best_…`; `last/…` those of the last validation. If requested, `test/…` and
+        `last_test/…` are those of the two checkpoints on the test split, read once for both. `area/…` is the mean of
+        the validation curve over steps. With `measure.inside`, `inside/…` is the last measurement of `Inside`, and
         `gap/…` is the `mode_gap` of the last weights. A run that diverges has `diverged: true`, the best metrics before
-        it did, if any, and null areas. `resumed` says which conditions changed where it was resumed, if any did.
+        that, if any, and null areas. `resumed` lists the conditions that changed when the run was resumed, if any did.
     """
     session = Session(config, place)
     return session.finish(train(session))
 
 
 def train(session: Session) -> dict[str, Any]:
-    """What `measure` does, for a measure that continues from there: its summary, with the loggers still open."""
+    """Train, for `measure` or another measure that continues from there: the summary, with the loggers still open."""
     model = session.model()
     task = build_task(session.config, model, session.data)
     inside = _inside(session, model)
@@ -71,7 +71,7 @@ def train(session: Session) -> dict[str, Any]:
 
 
 def validated(curve: ValidationCurve, task: Task) -> dict[str, Any]:
-    """What a summary says of the validations: the best, the last, and the areas under the curve."""
+    """The summary's entries about validations: the best, the last, and the areas under the curve."""
     best = curve.best(task) or {}
     found: dict[str, Any] = {name if "/" in name else f"best_{name}": value for name, value in best.items()}
     if curve.rows:
@@ -83,7 +83,7 @@ def validated(curve: ValidationCurve, task: Task) -> dict[str, Any]:
 
 
 def _inside(session: Session, model: Model) -> Inside | None:
-    """What looks into the network, if asked for; its batches are composed as in training, from another seed."""
+    """The probe of `measure.inside`, if requested; its batches are composed as in training, with another seed."""
     if not (isinstance(session.config.measure, Training) and session.config.measure.inside):
         return None
     seed = session.seed("inside")
@@ -95,13 +95,13 @@ def _few(config: RunConfig, inside: Inside) -> Any:
 
 
 def _nbs(config: RunConfig) -> int:
-    """Examples whose statistics batch norm pools in training: a rank's share unless it synchronises."""
+    """Number of examples whose statistics batch norm pools in training: a rank's share, unless it synchronises."""
     world = 1 if config.norm.get("sync") else config.trainer.devices * config.trainer.nodes
     return int(config.norm.get("nbs") or config.task.batch_size // world)
 
 
 def _show(fit: Fit) -> None:
-    """What the best weights predict, as tables, where a mirror shows some."""
+    """Log tables of the best weights' predictions, if a mirror shows them."""
     mirrors = fit.session.loggers.mirrors
     if shows_predictions(mirrors) and fit.curve.best(fit.task) is not None and fit.trainer.is_global_zero:
         fit.load_best()

@@ -1,1 +1,1 @@
-"""A run set up and driven: device, data, model, batches, task, trainer, callbacks, resuming, loggers."""
+"""Sets up and drives a run: device, data, model, batches, task, trainer, callbacks, resuming, loggers."""

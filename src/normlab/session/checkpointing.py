@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, and which of them is the best."""
+"""Checkpoints, written completely or not at all, and which of them is the best."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
             content = io.BytesIO()
-            torch.save(checkpoint, content)  # into a file, it hides why it could not write
+            torch.save(checkpoint, content)  # writing to a file itself, torch.save would hide why it failed
             seal(content)
-            with part.open("wb") as file:  # Lightning's way begins in the system's temporary folder
+            with part.open("wb") as file:  # Lightning's own method writes to the system's temporary folder first
                 file.write(content.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
@@ -47,15 +47,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             part.unlink(missing_ok=True)
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            kept = f"the previous {final.name} is intact" if final.exists() else "there is no earlier one"
+            kept = f"the previous {final.name} is intact" if final.exists() else "there is no previous one"
             raise InputError(f"the disk is full: {final} could not be written; {kept}") from error
 
 
 class KeepBest(pl.callbacks.Checkpoint):
     """Keeps the checkpoint of the best validation.
 
-    Which one that is, the curve of the run's own validations says. Lightning's ModelCheckpoint remembers it together
-    with the absolute path of its folder, and forgets it where the folder has been moved.
+    The best validation is found in the run's own validation curve. Lightning's ModelCheckpoint would store it with the
+    absolute path of its folder, and forget it if the folder is moved.
     """
 
     def __init__(self, folder: RunFolder, curve: ValidationCurve) -> None:
@@ -70,15 +70,15 @@ class KeepBest(pl.callbacks.Checkpoint):
 
 
 def load_best(folder: RunFolder, curve: ValidationCurve, task: Task) -> None:
-    """Give the task the weights of its best validation.
+    """Load the weights of the best validation into the task.
 
     Raises:
-        InputError: the checkpoint is missing or damaged, or of another step.
+        InputError: the checkpoint is missing, damaged, or from another step.
     """
     best, checkpoint = curve.best(task), read_checkpoint(folder.best)
     if best is None or checkpoint.get("global_step") != best["step"]:
         raise InputError(
-            f"{folder.best} is of step {checkpoint.get('global_step')}, but the best validation was at step "
+            f"{folder.best} is from step {checkpoint.get('global_step')}, but the best validation was at step "
             f"{best['step'] if best else 'none'}: repeat the run with rerun=true"
         )
     put_weights(task, state_of_task(checkpoint, folder.best), folder.best)

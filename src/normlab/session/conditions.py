@@ -1,6 +1,6 @@
-"""What changes the bits of a result and no option says: the kernel that `auto` found, the processor's vectors, the GPU.
+"""What changes the bits of a result without being an option: the kernel that `auto` chose, the CPU's vectors, the GPU.
 
-The number of threads is an option, which is part of a run's identity and always set.
+The number of threads isn't among them: it is an option, always set, and part of a run's identity.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from normlab.models.base import Model
 
 
 def conditions(model: Model, device: torch.device) -> dict[str, str]:
-    """The conditions under which a model computes now."""
+    """The conditions under which the model computes now."""
     found = {"vectors": torch.backends.cpu.get_cpu_capability(), "threads": str(torch.get_num_threads())}
     if device.type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(device)
@@ -19,6 +19,6 @@ def conditions(model: Model, device: torch.device) -> dict[str, str]:
 
 
 def change(before: dict[str, str], now: dict[str, str]) -> str:
-    """What is other than before: `kernel fused → plain`; empty if nothing is."""
+    """What differs from before, such as `kernel fused → plain`; empty if nothing does."""
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     return ", ".join(f"{name} {before.get(name, 'none')} → {now.get(name, 'none')}" for name in names)

@@ -1,4 +1,4 @@
-"""Threads, devices and compilers: whether the machine has what a run asks for, and setting torch up for it."""
+"""Threads, devices and compilers: check that the machine has what a run needs, and set torch up for it."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def set_up(config: RunConfig) -> None:
     check_devices(config.trainer)
     if config.trainer.compile:
         check_compiler()
-    torch.set_num_threads(config.threads)  # which OMP_NUM_THREADS would otherwise decide, and with it the result's bits
+    torch.set_num_threads(config.threads)  # OMP_NUM_THREADS would otherwise decide it, and with it the result's bits
 
 
 def device_of(trainer: TrainerConfig) -> torch.device:
-    """Where a run of one process computes."""
+    """The device of a run with one process."""
     return torch.device("cuda" if trainer.accelerator == "gpu" else "cpu")
 
 
 def check_devices(trainer: TrainerConfig) -> None:
-    """Are there as many GPUs as asked for?
+    """Check that there are as many GPUs as requested.
 
     Raises:
-        InputError: no.
+        InputError: there are fewer.
     """
     if trainer.accelerator != "gpu":
         return
@@ -47,10 +47,10 @@ def check_devices(trainer: TrainerConfig) -> None:
 
 
 def check_compiler() -> None:
-    """Is there the C++ compiler that torch.compile calls, CXX or g++?
+    """Check that the C++ compiler that torch.compile calls exists: CXX or g++.
 
     Raises:
-        InputError: no.
+        InputError: it doesn't.
     """
     command = (shlex.split(os.environ.get("CXX", "")) or ["g++"])[0]
     if shutil.which(command) is None:
@@ -61,7 +61,7 @@ def check_compiler() -> None:
 
 
 def quiet() -> None:
-    """Hide Lightning's hints that don't concern the user; what matters the run reports itself."""
+    """Hide Lightning's hints that don't concern the user; the run itself reports what matters."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for hint in (
@@ -69,8 +69,8 @@ def quiet() -> None:
         ".*number of training batches.*",
         ".*already configured.*",
         ".*LeafSpec.*",
-        ".*your dataloader is not resumable.*",  # its sampler is
-        ".*exists and is not empty.*",  # the checkpoints of a resumed run
+        ".*your dataloader is not resumable.*",  # it is, through its sampler
+        ".*exists and is not empty.*",  # a resumed run's checkpoints are there
         ".*`srun` command is available.*",
     ):
         warnings.filterwarnings("ignore", hint)

@@ -1,4 +1,4 @@
-"""A task trained by Lightning: validated, resumed where it was interrupted, its best and last weights kept."""
+"""Trains a task with Lightning: validates, resumes an interrupted run, keeps the best and last weights."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class Fit:
 
     Args:
         session: of the run.
-        task: as initialised.
+        task: with an untrained model.
         probes: callbacks of the measure.
 
     Attributes:
-        log, curve: what training and validations have logged.
-        callbacks: of all kinds.
+        log, curve: values logged in training and in validation.
+        callbacks: all callbacks.
         trainer: Lightning's.
-        resumption: saves it, and knows which conditions changed where it was resumed.
-        seconds: that `run` has taken.
+        resumption: saves resume points, and knows which conditions changed when the run was resumed.
+        seconds: duration of `run`.
 
     Raises:
-        InputError: an epoch has fewer batches than the validations asked for; the task's own default may be more.
+        InputError: an epoch has fewer batches than validations, by request or by the task's default.
     """
 
     def __init__(self, session: Session, task: Task, probes: Sequence[pl.Callback] = ()) -> None:
@@ -51,8 +51,8 @@ class Fit:
         self.seconds = 0.0
         world_size = options.devices * options.nodes
         batches = session.batches("train", session.device, seed=session.seed("order"), world_size=world_size)
-        if options.validations != session.config.task.validations:  # which the user has chosen
-            check_validations(options.validations, self._epoch(len(batches)))  # before a logger begins
+        if options.validations != session.config.task.validations:  # the user has chosen this number
+            check_validations(options.validations, self._epoch(len(batches)))  # before a logger starts
         if options.compile:
             task.run_compiled()
         self.resumption = Resumption(session.place, session.loggers.record, options, self.curve)
@@ -63,13 +63,13 @@ class Fit:
         """Train, from the beginning or from where an interrupted run can resume.
 
         Raises:
-            Stopped: the run was asked to stop, and has been saved. The loggers are closed, as the process may end.
+            Stopped: the run was asked to stop, and has been saved. The loggers are closed because the process may end.
         """
         started = time.perf_counter()
         batches = batches_of(self.session, self.trainer, "train", self.session.seed("order"))
         validation = batches_of(self.session, self.trainer, "validation")
         if (epoch := self._epoch(len(batches))) < len(batches):
-            # the epoch ends with the run, so that its validations spread over what is trained
+            # the epoch ends with the run, so that its validations are spread over the steps that are trained
             self.trainer.limit_train_batches = epoch
         place = self.session.place
         if place.resume is not None:
@@ -84,11 +84,11 @@ class Fit:
         self.seconds = time.perf_counter() - started
 
     def load_best(self) -> None:
-        """Take the weights of the best validation, of which there must be one."""
+        """Load the weights of the best validation; there must be one."""
         load_best(self.session.place, self.curve, self.task)
 
     def test(self) -> dict[str, float]:
-        """Test metrics of the last weights (unless they have diverged) and of the best ones, if there are any."""
+        """Test metrics of the last weights, unless the run diverged, and of the best ones, if there are any."""
         best, found = self.curve.best(self.task), {}
         if not self.task.diverged:
             both = best is self.curve.rows[-1]
@@ -106,18 +106,18 @@ class Fit:
         return {key: value for key, value in found.items() if "/" in key}
 
     def _epoch(self, batches: int) -> int:
-        """Batches of an epoch, of so many that there are."""
+        """Number of batches used per epoch, when there are so many."""
         options = self.session.config.trainer
         return min(batches, *(limit for limit in (options.batches, options.steps, batches) if limit is not None))
 
     def _validate_at_end(self, validation: Any) -> None:
-        """Validate and keep a run that `trainer.steps` or `trainer.minutes` ended between two validations."""
+        """Validate and save a run that `trainer.steps` or `trainer.minutes` ended between two validations."""
         self.trainer.validate(self.task, validation, verbose=False)
         if self.curve.best(self.task) is self.curve.rows[-1]:
             self.trainer.save_checkpoint(self.session.place.best)
 
     def _keepers(self) -> list[pl.Callback]:
-        """Keeps the best checkpoint, and stops when there has been no better one for long."""
+        """The callbacks that keep the best checkpoint, and stop when there has been no better one for long."""
         monitor, patience = f"validation/{self.task.metric}", self.session.config.trainer.patience
         keep = KeepBest(self.session.place, self.curve)
         if patience is None:
@@ -125,7 +125,7 @@ class Fit:
         return [keep, EarlyStopping(monitor, mode=self.task.direction, patience=patience, check_finite=False)]
 
     def _drivers(self) -> list[pl.Callback]:
-        """What makes a run resumable, places its validations and shows how far it is."""
+        """The callbacks that make a run resumable, schedule its validations and show its progress."""
         config, place = self.session.config, self.session.place
         drivers: list[pl.Callback] = [
             Validations(config.trainer.validations),
@@ -137,7 +137,7 @@ class Fit:
 
     @contextmanager
     def _restored(self) -> Iterator[None]:
-        """What goes wrong before the first step that was resumed, the resume point is to blame for."""
+        """Report an error before the first resumed step as an error of the resume point."""
         try:
             yield
         except InputError:

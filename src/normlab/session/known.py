@@ -1,4 +1,4 @@
-"""What a checkpoint knows of the data that it was trained with."""
+"""What a checkpoint records of the data that it was trained with."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from normlab.models.checkpoint import read_checkpoint, recorded, recorded_data
 
 
 def known_data(config: RunConfig) -> tuple[dict[str, Any], Fitted]:
-    """What the checkpoint of an evaluation records of its data, and what was fitted on them.
+    """What the evaluated checkpoint records of its training data, and what was fitted to them.
 
     Raises:
-        InputError: it records none, or it contradicts itself.
+        InputError: it records nothing, or its records contradict each other.
     """
     assert config.ckpt is not None
     checkpoint = read_checkpoint(config.ckpt)

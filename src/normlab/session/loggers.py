@@ -1,4 +1,4 @@
-"""All loggers of a run: opened, logged to and closed together."""
+"""All loggers of a run, opened, used and closed together."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Loggers:
 
     @property
     def all(self) -> list[Logger]:
-        """The record first: what mirrors it counts its rows."""
+        """The record comes first because the mirrors count its rows."""
         return [self.record, *self.mirrors]
 
     def log(self, values: dict[str, Any], step: int) -> None:
@@ -34,7 +34,7 @@ class Loggers:
             logger.log_metrics(values, step=step)
 
     def close(self, summary: dict[str, Any]) -> dict[str, Any]:
-        """Close all of them with the run's summary, empty if it was stopped.
+        """Close all loggers with the run's summary, which is empty if the run was stopped.
 
         Returns:
             The summary as it is recorded, with null for each number that is not finite.

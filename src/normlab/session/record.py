@@ -1,4 +1,4 @@
-"""The run's own record of every logged value, whatever else shows it."""
+"""The run's own record of every logged value, independent of other loggers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from normlab.folder.run_folder import RunFolder
 
 
 class RunRecord(Logger):
-    """Every logged value, as a row in the run's own folder.
+    """Writes every logged value to the run's folder, one row per call.
 
     Args:
         folder: of the run.
-        rows: lines to keep of what is there; a resumed run repeats those that an interrupted one logged later.
+        rows: how many existing rows to keep; a resumed run logs the later ones again.
     """
 
     def __init__(self, folder: RunFolder, rows: int = 0) -> None:
@@ -33,17 +33,17 @@ class RunRecord(Logger):
         self.folder.keep_rows(self.rows)
 
     def kept(self) -> list[dict[str, Any]]:
-        """The rows that a resumed run begins with."""
+        """The existing rows that a resumed run keeps."""
         return self.folder.read_rows().rows[: self.rows] if self.rows else []
 
     @property
     def name(self) -> str:
-        """The folder of checkpoints is chosen elsewhere."""
+        """Required by Lightning; the folder of checkpoints is chosen elsewhere."""
         return "record"
 
     @property
     def version(self) -> str:
-        """A run folder holds one record."""
+        """Required by Lightning; a run folder has only one record."""
         return ""
 
     @rank_zero_only
@@ -54,11 +54,11 @@ class RunRecord(Logger):
         self.rows += 1
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """The config has a file of its own."""
+        """Do nothing: the config has its own file."""
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with null for every number that is not finite: JSON has no NaN."""
+    """The same values with null for every number that is not finite, because JSON has no NaN."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
     }

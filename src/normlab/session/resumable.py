@@ -1,4 +1,4 @@
-"""Whether a resume point is one of the run that resumes there, before its state is put to use."""
+"""Checks that a resume point belongs to the run that resumes from it, before its state is used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PARTS = {"loops": dict, "callbacks": dict, "optimizer_states": list, "lr_schedu
 
 
 def check_point(place: Place, config: RunConfig, task: Task, callbacks: Sequence[pl.Callback]) -> None:
-    """The classes are those of the command, which the user has chosen; the resume point must say the same.
+    """Check that the resume point has the same config and kinds of state as this run.
 
     Raises:
         InputError: it belongs to another run, or is damaged.
@@ -30,7 +30,7 @@ def check_point(place: Place, config: RunConfig, task: Task, callbacks: Sequence
     now = config.model_dump(mode="json")
     if not isinstance(was, dict) or (changed := [key for key in _DECIDE if _science(was, key) != _science(now, key)]):
         what = f"its {changed[0]} is not that of the command" if isinstance(was, dict) else "it records no config"
-        raise InputError(f"{path} is no resume point of this run: {what}; rerun=true starts from the beginning")
+        raise InputError(f"{path} is not a resume point of this run: {what}; rerun=true starts from the beginning")
     check_fit(task, state_of_task(checkpoint, path), path)
     wrong = [name for name, kind in _PARTS.items() if not isinstance(checkpoint.get(name), kind)]
     if not wrong and checkpoint.get("global_step") != place.resume.step:
@@ -42,7 +42,7 @@ def check_point(place: Place, config: RunConfig, task: Task, callbacks: Sequence
 
 
 def unusable(place: Place, why: str) -> InputError:
-    """The error that says so."""
+    """The error for a damaged resume point."""
     return InputError(f"{place.resume_checkpoint} is damaged: {why}; rerun=true starts from the beginning")
 
 

@@ -1,9 +1,9 @@
-"""Saving an unfinished run so that, resumed, it gives the same bits as one that was never interrupted.
+"""Saves an unfinished run so that, once resumed, it gives the same bits as an uninterrupted run.
 
-What a step computes is a function of the weights, the optimiser, the batch and the noise. A resume point holds the
-first two; the order of examples and the noise are pure functions of (seed, epoch) and (seed, process, step), so the
-position says the rest. Points lie at the beginning of a training batch, when the step before, its validation
-and its logging are all done: Lightning's loops know several half-done states, which this never saves.
+A step is a function of the weights, the optimiser, the batch and the noise. A resume point stores the first two; the
+order of examples and the noise are pure functions of (seed, epoch) and (seed, process, step), so they follow from
+the position. Resume points are saved only at the beginning of a training batch, when the previous step, its validation
+and its logging are complete, and never in one of the partial states of Lightning's loops.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from normlab.tasks.task import Task
 
 
 class Resumption(pl.Callback):
-    """Saves resume points by step and by wall-clock, and when the run is asked to stop."""
+    """Saves resume points at intervals of steps or wall-clock time, and when the run is asked to stop."""
 
     def __init__(self, place: Place, record: RunRecord, options: TrainerConfig, curve: ValidationCurve) -> None:
         self.place = place
@@ -39,13 +39,13 @@ class Resumption(pl.Callback):
         self.request = stop_request()
         self._saved_step = place.resume.step if place.resume else 0
         self._saved_at = time.monotonic()
-        self._batch = 0  # of the epoch: those before it are done
+        self._batch = 0  # batches done in this epoch
         self._conditions: dict[str, str] = {}
-        self.changes: list[str] = []  # of what the bits depend on, at the steps where the run was resumed
-        self.trains = False  # a step has been done since the training started or was resumed
+        self.changes: list[str] = []  # of conditions that the bits depend on, each with its step
+        self.trains = False  # a step has been done since training started or resumed
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Resume with the next batch; from here on a request to stop waits until it can be saved."""
+        """Resume with the next batch; from here on, a request to stop waits until the run can be saved."""
         self._compare(trainer, task)
         loader = trainer.train_dataloader
         assert loader is not None
@@ -59,7 +59,7 @@ class Resumption(pl.Callback):
         """Save if it is time, stop if asked to."""
         self._batch = batch_idx
         stop, late = self.request.signum is not None, self._is_late()
-        if trainer.world_size > 1:  # a decision of all processes, which costs a message
+        if trainer.world_size > 1:  # all processes decide together, which costs a message
             asked = trainer.global_step % self.options.log_every == 0
             stop = asked and trainer.strategy.reduce_boolean_decision(stop, all=False)
             late = asked and trainer.strategy.reduce_boolean_decision(late, all=False)
@@ -71,11 +71,11 @@ class Resumption(pl.Callback):
             self.request.obey()
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """What was restored has served for a step."""
+        """Note that a step with the restored state has worked."""
         self.trains = True
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the epoch, and under which conditions the run has come so far."""
+        """The position in the epoch, and the conditions of the run so far."""
         return {"batch": self._batch, "conditions": self._conditions, "changes": self.changes}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -83,9 +83,9 @@ class Resumption(pl.Callback):
         self._batch, self._conditions, self.changes = state["batch"], state["conditions"], list(state["changes"])
 
     def _compare(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Say so where a resumed run won't give the bits of one that was never interrupted, and keep it for the record.
+        """Warn and record if the resumed run won't give the same bits as an uninterrupted run.
 
-        The work done so far is worth more than the last bits, and a cluster resumes on whichever machine is free.
+        It resumes all the same: the work done is worth more than the last bits, and a cluster resumes on any machine.
         """
         assert isinstance(task, Task)
         assert isinstance(task.model, Model)
@@ -117,13 +117,13 @@ class Resumption(pl.Callback):
 
 
 class Noise(pl.Callback):
-    """Dropout and other noise are a pure function of (seed, process, step)."""
+    """Makes dropout and other noise a pure function of (seed, process, step)."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def on_train_batch_start(self, trainer: pl.Trainer, task: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        """Seed the device's generator; torch.manual_seed would look for every kind of device each time."""
+        """Seed the device's generator only, because torch.manual_seed looks for every kind of device each time."""
         seed = derive(self.seed, "noise", trainer.global_rank, trainer.global_step)
         torch.default_generator.manual_seed(seed)
         if task.device.type == "cuda":

@@ -1,4 +1,4 @@
-"""A run set up: torch, data, the untrained model, batches and loggers. Imports Lightning only to log."""
+"""What every run needs: torch set up, data, the untrained model, batches and loggers. Imports Lightning only to log."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Session:
         known: for an evaluation, what was fitted on the training data of its checkpoint.
 
     Attributes:
-        device: where a run of one process computes.
+        device: of a run with one process.
         data: of the task, on the CPU.
 
     Raises:
@@ -53,7 +53,7 @@ class Session:
         return derive(self.config.seed, *purpose)
 
     def model(self, norm: dict[str, Any] | None = None) -> Model:
-        """The untrained model on the CPU, with the config's norm or another one; what both share starts equal."""
+        """The untrained model on the CPU, with the config's norm or another; tensors that both share start equal."""
         torch.manual_seed(self.seed("init"))
         return build_model(norm or self.config.norm, self.config.model, self.data.sizes)
 
@@ -61,7 +61,7 @@ class Session:
         """Random examples of the training split, on the CPU.
 
         Raises:
-            InputError: it has fewer; `option` is named as the one that asks for so many.
+            InputError: it has fewer; the message names `option` as the one that requests so many.
         """
         split = self.data.split("train")
         index = split.shuffled(torch.Generator().manual_seed(self.seed("inputs")))[:count]
@@ -72,10 +72,10 @@ class Session:
     def batches(
         self, split: str, device: torch.device, *, seed: int | None = None, rank: int = 0, world_size: int = 1
     ) -> Any:
-        """A loader of one split, gathered on `device`: this process's share of each batch.
+        """A loader of one split, with tensors on `device`: this process's share of each batch.
 
         Args:
-            seed: of the order and composition of training batches; None: in order, in batches for evaluation.
+            seed: for the order and composition of training batches; None: in order, in batches for evaluation.
         """
         task, examples = self.config.task, self.data.split(split).to(device)
         if seed is None:
@@ -92,7 +92,7 @@ class Session:
         )
 
     def training_batches(self) -> Iterator[Batch]:
-        """Training batches without end, on the device, in the order in which measure=training takes them."""
+        """Endless training batches on the device, in the order of measure=training."""
         batches = self.batches("train", self.device, seed=self.seed("order"))
         for epoch in itertools.count():
             batches.batch_sampler.sampler.set_epoch(epoch)
@@ -100,7 +100,7 @@ class Session:
 
     @cached_property
     def loggers(self) -> Loggers:
-        """The run's record and its mirrors, opened when they are first needed."""
+        """The run's record and its mirrors, opened when first needed."""
         from normlab.session.loggers import Loggers
 
         return Loggers(self.config, self.place)
@@ -110,5 +110,5 @@ class Session:
         self.loggers.log(values, step)
 
     def finish(self, summary: dict[str, Any]) -> dict[str, Any]:
-        """Close the loggers; the summary as it is recorded, with null for each number that is not finite."""
+        """Close the loggers; returns the summary as recorded, with null for each number that is not finite."""
         return self.loggers.close(summary)

@@ -1,4 +1,4 @@
-"""One training step in a plain loop, for measures that need a few and neither validations nor checkpoints."""
+"""One training step in a plain loop, for measures that need a few steps but no validations or checkpoints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from normlab.tasks.task import Task
 
 
 def step(task: Task, optimiser: Optimizer, batch: Batch) -> float:
-    """One optimiser step; the mean loss before it. There is no step if that is not finite."""
+    """Do one optimiser step; returns the mean loss before it. If that is not finite, no step is done."""
     loss = task.losses(task.model(batch.inputs, batch.mask), batch) / batch.total
     if loss.isfinite():
         optimiser.zero_grad()

@@ -1,4 +1,4 @@
-"""The task that a config names, with a model and data."""
+"""Builds the task of a config from a model and data."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from normlab.tasks.task import Task
 
 
 def build_task(config: RunConfig, model: Model, data: Data) -> Task:
-    """The LightningModule for the config's goal.
+    """The LightningModule for the config's kind of task.
 
     Raises:
-        InputError: in training, a batch would leave a norm a single value.
+        InputError: in training, a batch would give a norm only a single value to normalise.
     """
     if not config.measure.reads_checkpoint:
         check_statistics(model, data.sizes, _examples_a_batch(config, data))
@@ -38,6 +38,6 @@ def build_task(config: RunConfig, model: Model, data: Data) -> Task:
 
 
 def _examples_a_batch(config: RunConfig, data: Data) -> int:
-    """Training examples whose statistics one process can pool."""
+    """The number of training examples per batch of one process, whose statistics it can pool."""
     world = 1 if config.norm.get("sync") else config.trainer.devices * config.trainer.nodes
     return max(1, min(config.task.batch_size, len(data.split("train"))) // world)

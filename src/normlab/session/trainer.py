@@ -17,14 +17,14 @@ from normlab.session.session import Session
 
 
 def build_trainer(config: RunConfig, place: Place, loggers: list[Logger], callbacks: list[pl.Callback]) -> pl.Trainer:
-    """Lightning's trainer, without its own sharding and reporting: our loaders and callbacks do both."""
+    """Lightning's trainer without its own sharding and reporting, because our loaders and callbacks do both."""
     options = config.trainer
     if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     several = options.devices * options.nodes > 1
     plugins: list[Any] = [AtomicCheckpointIO()]
     if SLURMEnvironment.detect():
-        alone = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) == 1  # a command that starts its own processes
+        alone = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) == 1  # for a command that starts its own processes
         # submitit requeues, after the run has saved
         plugins.append(LightningEnvironment() if several and alone else SLURMEnvironment(auto_requeue=False))
     trainer = pl.Trainer(
@@ -51,12 +51,12 @@ def build_trainer(config: RunConfig, place: Place, loggers: list[Logger], callba
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    # Lightning's own handlers would end a test at SIGTERM with status 0, and have processes talk inside a handler
+    # at SIGTERM, Lightning's own handlers would end a test with status 0, and communicate inside a handler
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     return trainer
 
 
 def batches_of(session: Session, trainer: pl.Trainer, split: str, seed: int | None = None) -> Any:
-    """This process's batches of a split, on its device: of evaluation, or in the order of that seed of training."""
+    """This process's batches of a split, on its device: for evaluation or, with a seed, in that order for training."""
     device, rank, world_size = trainer.strategy.root_device, trainer.global_rank, trainer.world_size
     return session.batches(split, device, seed=seed, rank=rank, world_size=world_size)

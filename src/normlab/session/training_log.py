@@ -1,4 +1,4 @@
-"""What training logs at intervals: loss, learning rate, examples and seconds. A step costs one list append."""
+"""Logs loss, learning rate, examples and seconds of training at intervals. Each step costs one list append."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from normlab.tasks.task import Task
 class TrainingLog(pl.Callback):
     """Logs training loss, learning rate, examples and seconds every so many steps; notices divergence.
 
-    The losses between two reports stay on the device as tensors. A loss that is not finite ends the run,
-    which is an outcome (`task.diverged`) and no error.
+    The losses between two reports stay on the device as tensors. A loss that is not finite ends the run, which is an
+    outcome (`task.diverged`), not an error.
     """
 
     def __init__(self, every: int) -> None:
         self.every = every
         self.examples = 0  # seen by all processes
-        self.seconds = 0.0  # training time, validation left out
+        self.seconds = 0.0  # training time without validation
         self._own_examples = 0  # seen by this process
         self._losses: list[Tensor] = []
         self._since = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Start the clock; a resumed epoch has no start of its own."""
+        """Start the clock, because Lightning doesn't report the start of a resumed epoch."""
         self._since = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
@@ -42,32 +42,32 @@ class TrainingLog(pl.Callback):
         self._tick()
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Log what the validation metrics cost along with them, so that they can be plotted against it."""
+        """Log examples and seconds with the validation metrics, so that the metrics can be plotted against them."""
         self._count(trainer, task)
         values = {"train/examples": self.examples, "train/seconds": self.seconds}
-        # float32 counts to 16 million only
+        # float32 counts only to 16 million
         exact = torch.tensor(list(values.values()), dtype=torch.float64, device=task.device)
         task.log_dict(dict(zip(values, exact, strict=True)))
 
     def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Start it again."""
+        """Restart the clock."""
         self._since = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, task: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Keep the loss; report when it is time."""
+        """Keep the loss; report every so many steps."""
         self._losses.append(outputs["loss"].detach())
         self._own_examples += len(batch.inputs)
         if trainer.global_step % self.every == 0:
             self._report(trainer, task)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Report what is left of the epoch, so that a short one is seen too."""
+        """Report the rest of the epoch, so that a short one is logged too."""
         self._report(trainer, task)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, task: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep what has been counted since the last report, of every process."""
+        """Save what every process has counted since the last report."""
         pending = torch.stack(self._losses) if self._losses else torch.zeros(0, device=task.device)
         own = torch.tensor([self._own_examples], device=task.device)
         checkpoint["training_log"] = {

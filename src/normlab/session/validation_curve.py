@@ -14,9 +14,9 @@ from normlab.tasks.task import Task
 
 
 class ValidationCurve(pl.Callback):
-    """The validation metrics of every validation, in order, with the step, examples and training seconds until then.
+    """The metrics of every validation, in order, with the step, examples and training seconds until then.
 
-    The best one's row is the run's result, along with the confusion matrix of that validation where the task has one.
+    The best validation's row is the run's result, with its confusion matrix if the task has one.
     """
 
     def __init__(self) -> None:
@@ -40,10 +40,10 @@ class ValidationCurve(pl.Callback):
         return {"rows": self.rows, "confusion": self.confusion}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Append to them."""
+        """Restore them; later validations are appended."""
         self.rows, self.confusion = list(state["rows"]), state["confusion"]
         if not all(isinstance(value, int | float) for row in self.rows for value in row.values()):
-            raise ValueError("its validations are no numbers")
+            raise ValueError("its validations are not numbers")
 
     @property
     def last_step(self) -> int | None:
@@ -51,14 +51,14 @@ class ValidationCurve(pl.Callback):
         return int(self.rows[-1]["step"]) if self.rows else None
 
     def best(self, task: Task) -> dict[str, float] | None:
-        """The row with the best value of the task's metric; None if every one diverged."""
+        """The row with the best value of the task's metric; None if every loss is not finite."""
         name = f"validation/{task.metric}"
         rows = [row for row in self.rows if math.isfinite(row["validation/loss"])]
         pick = max if task.direction == "max" else min
         return pick(rows, key=lambda row: row[name]) if rows else None
 
     def area(self, metric: str) -> float | None:
-        """Area under the curve of a validation metric over steps, divided by the steps it spans (trapezoids).
+        """Area under the curve of a validation metric over steps (trapezoids), divided by the number of steps it spans.
 
         From the first validation to the last; None with fewer than two.
         """

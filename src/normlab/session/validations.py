@@ -1,4 +1,4 @@
-"""When a run validates: as often an epoch as asked for, evenly spaced, whatever the number of batches."""
+"""When a run validates: the requested number of times per epoch, evenly spaced, for any number of batches."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from normlab.config.schema import InputError
 class Validations(pl.Callback):
     """Validates after batches round(k · batches / count) of an epoch, k = 1 … count.
 
-    Lightning takes an interval alone, a whole number of batches: of 98 batches it makes 98 validations when 49 % of
-    the batches' number are asked for.
+    Lightning accepts only an interval of whole batches: with 98 batches, 60 validations need an interval of 1, and
+    that gives 98 validations.
 
     Args:
-        count: validations in an epoch.
+        count: validations per epoch.
     """
 
     def __init__(self, count: int) -> None:
@@ -29,15 +29,15 @@ class Validations(pl.Callback):
 
 
 def places(count: int, batches: int) -> set[int]:
-    """The batches of an epoch, counted from 1, after which it validates; halves are rounded up."""
+    """The batches of an epoch, counted from 1, after which the run validates; halves are rounded up."""
     return {(2 * k * batches + count) // (2 * count) for k in range(1, count + 1)}
 
 
 def check_validations(count: int, batches: int) -> None:
-    """Are there enough batches?
+    """Check that an epoch has enough batches.
 
     Raises:
-        InputError: no.
+        InputError: it has fewer batches than validations.
     """
     if count > batches:
         raise InputError(

@@ -19,12 +19,12 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def share_interval(count: int, n: int, alpha: float = 0.05) -> Interval:
-    """Wilson's (1927) interval of a share; it covers less than its level for rare events: see `rates.rate_interval`."""
+    """Wilson's (1927) interval of a share; for rare events it doesn't keep its level: see `rates.rate_interval`."""
     found = stats.binomtest(count, n).proportion_ci(1 - alpha, method="wilson")
     return Interval(float(found.low), float(found.high), 1 - alpha)
 
 
 def shares_differ(first: tuple[int, int], second: tuple[int, int]) -> float:
-    """Fisher's exact two-sided p that two shares, (count, n) each, are one."""
+    """Fisher's exact two-sided p of two shares being equal; each is (count, n)."""
     table = [[count, n - count] for count, n in (first, second)]
     return float(stats.fisher_exact(table).pvalue)

@@ -1,20 +1,21 @@
-"""A t interval of a mean that keeps its level where seeds are skewed.
+"""A t interval of a mean that keeps its level for skewed differences.
 
-Student's t misses too often where the differences are skewed: at eight seeds and a level of 99.2 %, 4.5 % of the time
-for exponential differences and 8.7 % for lognormal ones, instead of 0.8 %. Those samples hold none of the rare large
-values, so that both the mean and the spread come out too small. The guarded interval multiplies t on each side:
+Student's t interval misses the mean too often if the differences are skewed: with eight seeds and a level of 99.2 %, it
+misses 4.5 % of the time for exponential differences and 8.7 % for lognormal ones, instead of 0.8 %. Those samples lack
+the rare large values, so both their mean and their spread are too small. The guarded interval multiplies t on each
+side:
 
     low  = mean - t · w(-g) · s / √n,     high = mean + t · w(g) · s / √n,
     w(a) = base · exp(slope · max(0, a - start)),     g = m₃ / m₂^1.5, the sample's skewness.
 
-That both limits of t must be moved by the sample's skewness is Johnson (1978, JASA 73:536); as his and Hall's (1992)
-corrections are first order in 1/√n and do too little at eight seeds and one in a hundred, base, slope and start come
-from a table, calibrated by simulation for each n and alpha (scripts/simulate/guard_table.py) so that the chance of a
-miss, both sides together, is at most alpha for normal, exponential and lognormal (σ ≤ 1) differences in either
-direction, and where one in ten is shifted by 3 sd. It is proven for these and others in docs/verdicts/simulation.md.
+Johnson (1978, JASA 73:536) showed that both limits must be moved by the sample's skewness. His and Hall's (1992)
+corrections are first order in 1/√n and too small for eight seeds at an error of 1 %. So base, slope and start come
+from a table, calibrated by simulation for each n and alpha (scripts/simulate/guard_table.py): the chance of a miss,
+both sides together, is at most alpha for normal, exponential and lognormal (σ ≤ 1) differences in either direction, and
+for differences of which one in ten is shifted by 3 sd. docs/verdicts/simulation.md shows this for these and others.
 
-No interval can hold for every population (Bahadur and Savage 1956): a collapse that no seed has shown is invisible.
-Rates of collapse are an outcome of their own (`rates.py`).
+No interval keeps its level for every population (Bahadur and Savage 1956): it can't see a collapse that no seed has
+shown. Rates of collapse are a separate outcome (`rates.py`).
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from normlab.stats.paired import Interval
 Array = NDArray[np.float64]
 
 TABLE = Path(__file__).with_name("guarded.csv")
-LEAST = 8  # seeds: with fewer the table would have to be wider than anything useful
-SAME = 1e-9  # a spread this small against the values is rounding: equal differences
+LEAST = 8  # seeds; with fewer, intervals that keep their level would be too wide to be useful
+SAME = 1e-9  # a spread this small relative to the values is rounding: the differences are equal
 
 
 def standardised(values: Array) -> tuple[Array, Array]:
@@ -52,10 +53,10 @@ def standardised(values: Array) -> tuple[Array, Array]:
 def limits(values: ArrayLike, alpha: float) -> tuple[Array, Array]:
     """Low and high of each study's mean, [..., n] → [...].
 
-    Where all of a study's differences are equal the limits are infinite: no spread seen is no proof of none.
+    If all differences of a study are equal, the limits are infinite, because that doesn't prove a spread of 0.
 
     Raises:
-        ValueError: fewer than eight seeds, a value that is not a number, or an alpha that is no chance.
+        ValueError: fewer than eight seeds, a value that is not a number, or an alpha outside 0 to 1.
     """
     d = np.asarray(values, dtype=np.float64)
     n = d.shape[-1] if d.ndim else 0
@@ -75,20 +76,20 @@ def interval(differences: Sequence[float] | Array, alpha: float = 0.05) -> Inter
     """The guarded interval of one study, one difference per seed. Raises as `limits` does."""
     d = np.asarray(differences, dtype=np.float64)
     if d.ndim != 1:
-        raise ValueError(f"one study's differences are a row, not {d.shape}")
+        raise ValueError(f"one study's differences must have shape [seeds], not {d.shape}")
     low, high = limits(d, alpha)
     return Interval(float(low), float(high), 1 - alpha)
 
 
 def widening(skew: ArrayLike, n: int, alpha: float) -> Array:
-    """w(a): how many times t's reach the limit on the side of that skewness has.
+    """w(a): the factor by which the limit on the side of that skewness is farther from the mean than t's.
 
-    The table's n and alpha next below are taken, whose factors are larger. Below the smallest alpha the factor is
-    that of the smallest: far out, t's tail probability falls with the same power of t in every population with a
+    Between entries of the table, the next smaller n and alpha are used, whose factors are larger. Below the smallest
+    alpha, its factor is used: far out, t's tail probability falls with the same power of t in every population with a
     density (Hotelling 1961).
     """
     if not 0 < alpha < 1:
-        raise ValueError(f"alpha={alpha}: one minus a level lies between 0 and 1")
+        raise ValueError(f"alpha={alpha}: one minus the level must be between 0 and 1")
     base, slope, start = _row(n, alpha)
     return np.asarray(base * np.exp(slope * np.clip(np.asarray(skew) - start, 0, None)))
 

@@ -1,8 +1,7 @@
-"""Two arms compared on the same seeds. The unit is the seed; every function takes one difference per seed.
+"""Two arms compared on the same seeds. Every function takes one difference per seed.
 
-The paired t interval holds its level for normal differences; for skewed ones it does not, so that the interval that
-decides is the guarded one (`guarded.py`). Beside it, for reading: an exact test that assumes only symmetry, and the
-effect size.
+The paired t interval keeps its level for normal differences but not for skewed ones, so the guarded interval decides
+(`guarded.py`). An exact test that assumes only symmetry and the effect size are shown in addition.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 RESAMPLES = 9_999
-EXACT_UP_TO = 16  # seeds: 2^16 sign patterns are all looked at, of more a sample
+EXACT_UP_TO = 16  # seeds; up to here all 2^n sign patterns are tried, beyond it a sample of them
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Of a mean; `level` is its coverage, such as 0.95."""
+    """An interval of a mean; `level` is its coverage, such as 0.95."""
 
     low: float
     high: float
@@ -29,10 +28,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What n paired seeds say of a difference.
+    """What n paired seeds say about a difference.
 
     mean, sd     of the differences, in the metric's unit
-    interval     paired t; holds its level for normal differences
+    interval     paired t; keeps its level for normal differences
     p            two-sided paired t test of a mean of 0
     sign_flip_p  exact two-sided test that the differences are symmetric about 0; at least 2 / 2^n
     bootstrap    BCa interval of the mean; covers less than its level says, see `bootstrap_interval`
@@ -50,7 +49,7 @@ class Comparison:
 
 
 def compare(differences: Sequence[float] | NDArray[np.float64], alpha: float = 0.05) -> Comparison:
-    """Everything at once.
+    """Compute the whole comparison.
 
     Args:
         differences: one per seed, arm minus arm.
@@ -84,8 +83,8 @@ def t_interval(differences: Sequence[float] | NDArray[np.float64], alpha: float 
 def margin_p(differences: Sequence[float] | NDArray[np.float64], margin: float, *, within: bool = False) -> float:
     """One-sided p of a paired t test that the mean lies above `margin`.
 
-    `within`: that it lies inside ±margin, the larger of two one-sided tests (Schuirmann 1987). Equal differences have
-    no p between 0 and 1: 0 where they lie there, else 1.
+    `within`: that it lies inside ±margin, the larger of two one-sided tests (Schuirmann 1987). For equal differences, p
+    is 0 if they lie there, else 1.
     """
     d = _checked(differences)
     mean, error = float(d.mean()), float(d.std(ddof=1) / np.sqrt(len(d)))
@@ -112,10 +111,10 @@ def sign_flip_test(differences: Sequence[float] | NDArray[np.float64]) -> float:
 
 
 def bootstrap_interval(differences: Sequence[float] | NDArray[np.float64], alpha: float = 0.05) -> Interval:
-    """BCa interval of the mean (Efron 1987); equal differences have an interval of no width.
+    """BCa interval of the mean (Efron 1987); for equal differences it has no width.
 
-    It does not keep its level at few seeds, not even for normal differences (docs/verdicts/simulation.md): not to be
-    printed as an interval of that level.
+    With few seeds it doesn't keep its level, not even for normal differences (docs/verdicts/simulation.md): don't print
+    it as an interval of that level.
     """
     d = _checked(differences)
     if np.ptp(d) == 0:
@@ -133,7 +132,7 @@ def _hedges(n: int) -> float:
 def _checked(differences: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
     d = np.asarray(differences, dtype=np.float64)
     if d.ndim != 1 or len(d) < 2:
-        raise ValueError(f"a comparison needs at least two seeds in one row, not {d.shape}")
+        raise ValueError(f"a comparison needs differences of shape [seeds], of at least two seeds, not {d.shape}")
     if not np.isfinite(d).all():
         raise ValueError("a difference is not a number: give runs that diverged a value first")
     return d

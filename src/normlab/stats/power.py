@@ -1,4 +1,4 @@
-"""How many seeds a question needs, from the spread and the margin, never from the effect that was seen."""
+"""How many seeds a comparison needs, from the spread and the margin, never from the observed effect."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ MOST = 10_000
 def power(n: int, difference: float, sd: float, alpha: float = 0.05, wide: float = 1.0) -> float:
     """Chance that a two-sided paired t test at `alpha` finds a true difference, given the sd of differences.
 
-    `wide` is how many times t's reach the interval has (`guarded.widening`). By the quadrature of
-    `equivalence_power`: scipy's noncentral t is not a number where the difference is many sd.
+    `wide` is the factor by which the interval is wider than t's (`guarded.widening`). Computed by quadrature as in
+    `equivalence_power`, because scipy's noncentral t gives nan if the difference is many sd.
     """
     reach, error = wide * _half_widths(n, sd, alpha), sd / np.sqrt(n)
     beyond = stats.norm.sf((reach - difference) / error) + stats.norm.cdf((-reach - difference) / error)
@@ -33,24 +33,24 @@ def equivalence_power(n: int, margin: float, sd: float, alpha: float = 0.05, wid
 
 
 def _half_widths(n: int, sd: float, alpha: float) -> NDArray[np.float64]:
-    """The interval's half width at equally likely values of the spread that is seen."""
+    """The interval's half width at equally likely values of the observed spread."""
     quantiles = (np.arange(4000) + 0.5) / 4000
     s = sd * np.sqrt(stats.chi2.ppf(quantiles, n - 1) / (n - 1))
     return np.asarray(stats.t.ppf(1 - alpha / 2, n - 1) * s / np.sqrt(n))
 
 
 def seeds_needed(difference: float, sd: float, alpha: float = 0.05, wanted: float = 0.8) -> int:
-    """Fewest seeds with which a true difference is found with that chance."""
+    """The fewest seeds with which a true difference is found with that chance."""
     return fewest(lambda n: power(n, difference, sd, alpha), wanted)
 
 
 def seeds_for_equivalence(margin: float, sd: float, alpha: float = 0.05, wanted: float = 0.8) -> int:
-    """Fewest seeds with which two equal arms are shown to differ by less than the margin."""
+    """The fewest seeds with which two equal arms are shown to differ by less than the margin."""
     return fewest(lambda n: equivalence_power(n, margin, sd, alpha), wanted)
 
 
 def fewest(chance: Callable[[int], float], wanted: float) -> int:
-    """The first n from 2 at which a growing chance reaches what is wanted; `MOST` if none does."""
+    """The smallest n from 2 at which a growing chance reaches the wanted one; `MOST` if none does."""
     low, high = 2, 2
     while chance(high) < wanted:
         low, high = high + 1, 2 * high

@@ -1,8 +1,8 @@
-"""How often runs fail: rates of divergence or collapse, their difference, and what a verdict about scores rests on.
+"""How often runs fail: rates of divergence or collapse, their difference, and the condition of a verdict on scores.
 
-A run that diverges once in twenty is an outcome of its own. Averaged into the scores it spoils every interval of a
-mean: eight seeds that show none of it look perfectly normal (docs/verdicts/simulation.md). So failures are counted
-and tested here, exactly, and scores are compared on the seeds on which no run failed; `Failures.condition` says so in
+Divergence in one run of twenty is a separate outcome. Averaged into the scores, it breaks every interval of a mean,
+because eight seeds without a failure look perfectly normal (docs/verdicts/simulation.md). So failures are counted and
+tested here, exactly, and scores are compared on the seeds on which no run failed; `Failures.condition` says so in
 words.
 """
 
@@ -24,8 +24,8 @@ class RateDifference:
 
     counts    failures of each arm
     n         runs of each arm
-    interval  of the difference; covers with at least its level whatever the rates are
-    p         two-sided, exact, of equal rates: McNemar's test if paired, otherwise Fisher's
+    interval  of the difference; its coverage is at least its level, whatever the rates are
+    p         two-sided, exact, for equal rates: McNemar's test if paired, otherwise Fisher's
     """
 
     counts: tuple[int, int]
@@ -37,13 +37,13 @@ class RateDifference:
 
 
 def rate_interval(count: int, n: int, alpha: float = 0.05) -> Interval:
-    """Clopper and Pearson's (1934) exact interval: 0 of 8 is at most 37 %. Wilson's covers too little at few runs.
+    """Clopper and Pearson's (1934) exact interval: 0 of 8 is at most 37 %. Wilson's covers too little for few runs.
 
     Raises:
-        ValueError: a count that is not among 0 to n, or no runs.
+        ValueError: a count outside 0 to n, or no runs.
     """
     if n < 1 or not 0 <= count <= n:
-        raise ValueError(f"{count} of {n} runs is not a rate")
+        raise ValueError(f"{count} of {n} runs is not a rate: the count must be from 0 to the number of runs")
     found = stats.binomtest(count, n).proportion_ci(1 - alpha, method="exact")
     return Interval(float(found.low), float(found.high), 1 - alpha)
 
@@ -51,15 +51,15 @@ def rate_interval(count: int, n: int, alpha: float = 0.05) -> Interval:
 def paired_rates(first: Sequence[bool], second: Sequence[bool], alpha: float = 0.05) -> RateDifference:
     """Failures of two arms on the same seeds, entry by entry.
 
-    With b seeds on which only the first failed and c only the second, the difference of the rates is that of the
-    shares b / n and c / n. Each share's Clopper–Pearson interval has half of alpha (Bonferroni), and the difference's
-    reaches from one's low minus the other's high to the reverse. p is McNemar's exact (1947): b of b + c at one half.
+    If only the first failed on b seeds and only the second on c, the difference of the rates is b / n - c / n. Each
+    share's Clopper–Pearson interval has half of alpha (Bonferroni); the difference's interval goes from b's low minus
+    c's high to b's high minus c's low. p is McNemar's exact test (1947): b of b + c at one half.
 
     Raises:
         ValueError: arms of unequal length, or no seeds.
     """
     if len(first) != len(second):
-        raise ValueError(f"pairs need one run of each arm a seed, not {len(first)} and {len(second)}")
+        raise ValueError(f"pairs need one run of each arm per seed, not {len(first)} and {len(second)}")
     n = len(first)
     one, two = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     only_first, only_second = int((one & ~two).sum()), int((two & ~one).sum())
@@ -78,10 +78,10 @@ def paired_rates(first: Sequence[bool], second: Sequence[bool], alpha: float = 0
 def unpaired_rates(first: tuple[int, int], second: tuple[int, int], alpha: float = 0.05) -> RateDifference:
     """Failures of two independent arms, (count, n) each.
 
-    Each rate's Clopper–Pearson interval has the level √(1 - alpha), so that both hold with 1 - alpha.
+    Each rate's Clopper–Pearson interval has the level √(1 - alpha), so both together have the level 1 - alpha.
 
     Raises:
-        ValueError: a count that is not among 0 to n, or no runs.
+        ValueError: a count outside 0 to n, or no runs.
     """
     each = 1 - np.sqrt(1 - alpha)
     one, two = rate_interval(*first, each), rate_interval(*second, each)
@@ -104,28 +104,28 @@ class Failures:
 
     def __post_init__(self) -> None:
         if len(self.first) != len(self.second) or not self.first:
-            raise ValueError(f"pairs need one run of each arm a seed, not {len(self.first)} and {len(self.second)}")
+            raise ValueError(f"pairs need one run of each arm per seed, not {len(self.first)} and {len(self.second)}")
 
     @property
     def kept(self) -> list[int]:
-        """Places of the seeds on which neither arm failed; the scores are compared on these."""
+        """Indices of the seeds on which neither arm failed; the scores are compared on these."""
         return [i for i, failed in enumerate(zip(self.first, self.second, strict=True)) if not any(failed)]
 
     @property
     def both_failed(self) -> bool:
-        """More than half of each arm's runs failed: nothing is to be said of their scores."""
+        """Did more than half of each arm's runs fail, so that their scores can't be compared?"""
         return all(2 * sum(arm) > len(arm) for arm in (self.first, self.second))
 
     def difference(self, alpha: float = 0.05) -> RateDifference:
-        """Of the rates, first arm minus second."""
+        """The difference of the failure rates, first arm minus second."""
         return paired_rates(self.first, self.second, alpha)
 
     def condition(self, names: tuple[str, str]) -> str:
-        """What a verdict about scores is conditional on, in a sentence."""
+        """On which seeds a verdict about scores is conditional, in a sentence."""
         n = len(self.first)
         if len(self.kept) == n:
             high = rate_interval(0, n).high
-            return f"no run failed in {n} seeds; a rate of failure up to {high:.0%} an arm is not excluded (95 %)"
+            return f"no run failed in {n} seeds; a failure rate of up to {high:.0%} per arm is not excluded (95 %)"
         counts = " and ".join(
             f"{sum(arm)} of {name}" for arm, name in zip((self.first, self.second), names, strict=True)
         )

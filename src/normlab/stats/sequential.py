@@ -1,16 +1,14 @@
-"""Verdicts at looks fixed in advance: alpha is spent over the looks, and what is decided stops.
+"""Verdicts at looks fixed in advance: alpha is spent over the looks, and a finding stops once it is decided.
 
-A design names the numbers of seeds at which a finding may be judged, such as 8, 12, 18 and 24, and the error that all
-of them share. By the spending function of Kim and DeMets (1987, Biometrika 74:149), α*(t) = α · t^2 with t = n / cap,
-a look may spend what α* has grown by since the look before (Lan and DeMets 1983). The interval of each look has that
-increment as its own error, so that all of a design's intervals hold together with a chance of at least 1 - α:
-repeated confidence intervals (Jennison and Turnbull 1989). The looks' errors are added up instead of integrated over
-the joint distribution of their t: published boundaries assume normal seeds, the sum holds for whatever the interval
-holds for. At the last look of 8, 12, 18, 24 it costs normal seeds 4 % of the interval's width (t must reach 3.24
-instead of 3.10).
+A design lists the numbers of seeds at which a finding may be judged, such as 8, 12, 18 and 24, and the error that they
+share. By the spending function of Kim and DeMets (1987, Biometrika 74:149), α*(t) = α · t^2 with t = n / cap, a look
+may spend the increase of α* since the previous look (Lan and DeMets 1983). Each look's interval has that increment as
+its error, so all intervals of a design together cover with a chance of at least 1 - α: repeated confidence intervals
+(Jennison and Turnbull 1989). The looks' errors are added, not integrated over the joint distribution of their t:
+published boundaries assume normal differences, while the sum is valid wherever the interval is. For normal differences
+at the last look of 8, 12, 18, 24, this makes the interval 4 % wider (t must reach 3.24 instead of 3.10).
 
-Whoever stops only at a planned look, because the interval then decides, or continues because it does not, may do so by
-any rule.
+Any rule for stopping at a planned look, or for continuing to the next, keeps this guarantee.
 """
 
 from __future__ import annotations
@@ -28,18 +26,18 @@ from normlab.stats.paired import Interval
 from normlab.stats.power import equivalence_power, fewest, power
 
 GROWTH = 2.0  # of the spending function: 1 spends evenly, 3 is close to O'Brien and Fleming
-SPREAD_LEVEL = 0.95  # of the upper bound on the spread from which the seeds needed are told
+SPREAD_LEVEL = 0.95  # of the upper bound on the spread from which the needed seeds are computed
 
 
 @dataclass(frozen=True)
 class Design:
     """Looks and the error that they share.
 
-    looks  numbers of seeds, rising; the last is the cap
-    alpha  one minus the level at which all looks' intervals hold together; of a family of six at 0.05: 0.05 / 6
+    looks  numbers of seeds, ascending; the last is the cap
+    alpha  one minus the level of all looks' intervals together; for one of a family of six at 0.05: 0.05 / 6
 
     Raises:
-        ValueError: looks that don't rise, a first look below eight seeds, an alpha that is no chance.
+        ValueError: looks not in ascending order, a first look below eight seeds, or an alpha outside 0 to 1.
     """
 
     looks: tuple[int, ...]
@@ -53,24 +51,24 @@ class Design:
         if self.looks[0] < guarded.LEAST:
             raise ValueError(f"the first look needs at least {guarded.LEAST} seeds, not {self.looks[0]}")
         if not 0 < self.alpha < 1:
-            raise ValueError(f"alpha={self.alpha}: an error rate lies between 0 and 1")
+            raise ValueError(f"alpha={self.alpha}: an error rate must be between 0 and 1")
 
     @classmethod
     def capped(cls, looks: Sequence[int], cap: int, alpha: float) -> Design:
         """The looks up to a cap, which is the last of them.
 
         Raises:
-            ValueError: as the class, or the cap lies below the first look.
+            ValueError: as for the class, or the cap is below the first look.
         """
         if not looks or cap < looks[0]:
             raise ValueError(
-                f"a cap of {cap} seeds lies below the first look, {looks[0] if looks else 'which is missing'}"
+                f"a cap of {cap} seeds is below the first look, {looks[0] if looks else 'which is missing'}"
             )
         return cls((*(look for look in looks if look < cap), cap), alpha)
 
     @property
     def cap(self) -> int:
-        """The most seeds; an interval that decides nothing there leaves the finding undecided."""
+        """The largest number of seeds; a finding not decided there stays undecided."""
         return self.looks[-1]
 
     @property
@@ -79,7 +77,7 @@ class Design:
         return tuple(self.alpha * (look / self.cap) ** GROWTH for look in self.looks)
 
     def error(self, look: int) -> float:
-        """The error of that look's own interval: what is spent there.
+        """The error of that look's interval: the part of alpha spent there.
 
         Raises:
             ValueError: no look is planned at that number of seeds.
@@ -90,34 +88,34 @@ class Design:
         return self.spent[index] - (self.spent[index - 1] if index else 0.0)
 
     def limits(self, values: ArrayLike, look: int) -> tuple[Array, Array]:
-        """Low and high at a look of many studies at once, [..., seeds] → [...]: for simulations."""
+        """Limits at a look, of many studies at once, [..., seeds] → [...]: for simulations."""
         return guarded.limits(values, self.error(look))
 
     def interval(self, differences: Sequence[float], look: int, left_out: int = 0) -> Interval:
-        """The repeated confidence interval of a look; its level is that of all looks together.
+        """The repeated confidence interval at a look; its level is that of all looks together.
 
         Args:
             differences: one per seed, all seeds up to this look.
             look: the number of seeds planned.
-            left_out: of these, seeds without a difference, as a run of theirs failed; never by choice.
+            left_out: how many of these have no difference because a run failed; never leave out seeds by choice.
 
         Raises:
-            ValueError: no such look, another number of seeds than planned, or as `guarded.interval`.
+            ValueError: no such look, not the planned number of seeds, or as for `guarded.interval`.
         """
         self.error(look)
         if len(differences) + left_out != look:
             without = f" and {left_out} without a difference" if left_out else ""
             raise ValueError(
-                f"the look at {look} seeds has {len(differences)}{without}: judge all of them, and no others"
+                f"the look at {look} seeds has {len(differences)}{without}: judge exactly the planned seeds"
             )
         low, high = self.limits(differences, look)
         return Interval(float(low), float(high), 1 - self.alpha)
 
     def next_look(self, seen: Sequence[int]) -> int | None:
-        """The look after those seen; None after the cap.
+        """The look after those already taken; None after the cap.
 
         Raises:
-            ValueError: the looks seen are not the first ones of the design, each once.
+            ValueError: the looks taken are not the design's first ones, in order.
         """
         if tuple(seen) != self.looks[: len(seen)]:
             raise ValueError(f"looks were taken at {_row(seen)} seeds, but planned at {_row(self.looks)}")
@@ -135,13 +133,13 @@ def spread_bound(differences: Sequence[float], level: float = SPREAD_LEVEL) -> f
 def seeds_needed(
     differences: Sequence[float], margin: float, alpha: float, wanted: float = 0.8, equivalence: bool = False
 ) -> int:
-    """Seeds at which one look would distinguish 0 from the margin with that probability, by the spread's upper bound.
+    """Seeds with which one look would distinguish 0 from the margin with that probability, by the spread's upper bound.
 
-    Of `equivalence`: at which two equal arms would be shown to differ by less than the margin. The guarded
-    interval's reach at the skewness seen is counted in.
+    With `equivalence`: with which two equal arms would be shown to differ by less than the margin. The guarded
+    interval's width at the observed skewness is included.
 
     Raises:
-        ValueError: fewer than two seeds, or all differences equal, of which nothing follows.
+        ValueError: fewer than two seeds, or all differences are equal.
     """
     d = np.asarray(differences, dtype=np.float64)
     sd = spread_bound(differences)

@@ -1,16 +1,14 @@
-"""The error of seeds and that of the test's examples in one interval.
+"""One interval with the errors of both seeds and test examples.
 
-A difference of accuracies has two sources of error: other seeds would have trained other networks, other examples
-would have been other questions. With d[s, b] the arms' difference on seed s and block b of examples, crossed random
-effects are
+A difference of accuracies has two sources of error: other seeds train other networks, and other test examples give
+other scores. With d[s, b] the arms' difference on seed s and block b of examples, the crossed random effects are
 
     d[s, b] = μ + seed[s] + block[b] + rest[s, b]
 
-(Owen 2007, Ann. Appl. Stat. 1:386). Each way's mean has an interval of its own, over the seeds' means by the guarded
-interval and over the blocks' means by t, and both are put together by the method of variance estimates recovery
-(MOVER: Zou and Donner 2008, Stat. Med. 27:1693), low = mean - √((mean - low₁)² + (mean - low₂)²), high likewise. The
-rest's variance is counted in both ways, as in Owen's bootstrap, so that the interval is rather too wide than too
-narrow.
+(Owen 2007, Ann. Appl. Stat. 1:386). The seeds' means have a guarded interval and the blocks' means a t interval; both
+are combined by the method of variance estimates recovery (MOVER: Zou and Donner 2008, Stat. Med. 27:1693),
+low = mean - √((mean - low₁)² + (mean - low₂)²), high likewise. The variance of the rest is counted twice, as in Owen's
+bootstrap, so the interval is too wide rather than too narrow.
 """
 
 from __future__ import annotations
@@ -31,11 +29,11 @@ LEAST_BLOCKS = 10
 
 @dataclass(frozen=True)
 class TwoWay:
-    """A mean difference with both errors.
+    """A mean difference, with the errors of seeds and examples.
 
     seed_error, block_error  standard error of the mean over seeds, and over blocks
     interval                 of both together
-    seeds_alone              the guarded interval over seeds, as if the examples were all there are
+    seeds_alone              the guarded interval over seeds, for these test examples only
     """
 
     n_seeds: int
@@ -51,17 +49,17 @@ def two_way(differences: ArrayLike, sizes: Sequence[int] | None = None, alpha: f
     """The interval over seeds and blocks.
 
     Args:
-        differences: [seeds, blocks], a mean difference per example of each seed on each block; of counts that were
-            right: (first - second) / size.
+        differences: [seeds, blocks], the mean difference per example of each seed on each block; from counts of
+        correct examples: (first - second) / size.
         sizes: examples of each block; None if all are equal.
         alpha: one minus the level; at a look of a design, `Design.error`.
 
     Raises:
-        ValueError: fewer than eight seeds or ten blocks, another shape, or what is no number.
+        ValueError: fewer than eight seeds or ten blocks, another shape, or a value that is not a number.
     """
     d = np.asarray(differences, dtype=np.float64)
     if d.ndim != 2:
-        raise ValueError(f"differences are seeds by blocks, not of shape {d.shape}")
+        raise ValueError(f"differences must have shape [seeds, blocks], not {d.shape}")
     if d.shape[1] < LEAST_BLOCKS:
         raise ValueError(f"an interval over examples needs at least {LEAST_BLOCKS} blocks, not {d.shape[1]}")
     weights = _weights(d.shape[1], sizes)
@@ -79,7 +77,7 @@ def two_way(differences: ArrayLike, sizes: Sequence[int] | None = None, alpha: f
 
 
 def limits(d: Array, weights: Array, alpha: float) -> tuple[Array, Array]:
-    """Low and high of each study, [..., seeds, blocks] → [...]; weights [blocks] sum to 1."""
+    """Limits for each study, [..., seeds, blocks] → [...]; weights [blocks] sum to 1."""
     rows = d @ weights
     mean = rows.mean(axis=-1)
     low, high = guarded.limits(rows, alpha)
@@ -100,5 +98,5 @@ def _weights(blocks: int, sizes: Sequence[int] | None) -> Array:
         return np.full(blocks, 1 / blocks)
     weights = np.asarray(sizes, dtype=np.float64)
     if weights.shape != (blocks,) or not (weights > 0).all():
-        raise ValueError(f"sizes are the examples of each of {blocks} blocks, all above 0")
+        raise ValueError(f"sizes must be the number of examples of each of {blocks} blocks, all above 0")
     return weights / weights.sum()

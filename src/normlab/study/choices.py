@@ -1,4 +1,4 @@
-"""What a study is asked to do: its findings, the scale, and which choices of the command line its runs take."""
+"""What the user asks of a study: its findings, its scale, and the command-line options that its runs accept."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from normlab.findings.finding import Finding, read_findings
 from normlab.study.scale import Scale, Study, read_study, single
 from normlab.sweep.compose import own_folders
 
-# what a user may choose for a whole study; the rest its findings fix
+# the options that a user may set for a whole study; its findings fix all others
 _FREE = ("output", "cache", "logger", "launcher", "on_error", "accept_code", "rerun", "debug", "trainer", "hydra")
 _FREE_OF_TRAINER = ("accelerator", "devices", "nodes", "save_steps", "save_minutes")
 
 
 def chosen(cfg: DictConfig, conf: Path) -> tuple[Study, list[Finding]]:
-    """The study, or the finding as one; ours, or the user's."""
+    """The chosen study, or the chosen finding as a study of its own; shipped with normlab or the user's own."""
     if cfg.get("study") and cfg.get("finding"):
         raise InputError("choose study=... or finding=..., not both")
     if cfg.get("study"):
@@ -28,10 +28,10 @@ def chosen(cfg: DictConfig, conf: Path) -> tuple[Study, list[Finding]]:
 
 
 def users_choices(arguments: Iterable[str]) -> list[str]:
-    """What of the command line every run takes.
+    """The command-line options that are passed on to every run.
 
     Raises:
-        InputError: a choice would change what the findings have fixed.
+        InputError: an option would change what the findings fix.
     """
     kept = []
     for argument in arguments:
@@ -49,7 +49,7 @@ def users_choices(arguments: Iterable[str]) -> list[str]:
 
 
 def to_run(findings: Sequence[Finding], scale: Scale) -> tuple[list[Finding], list[Finding]]:
-    """Those that the scale runs, and those that it leaves out; one that is asked for alone is run if it can be."""
+    """The findings that run at this scale, and those that don't; a finding alone also runs if it isn't primary."""
     every = scale.findings == "all" or len(findings) == 1
     run = [f for f in findings if scale.name in f.scales and (f.primary or every)]
     return run, [f for f in findings if f not in run]

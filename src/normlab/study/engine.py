@@ -1,4 +1,4 @@
-"""A study: plan all of it, tune each cell, run the reporting seeds, give each verdict as soon as it can stand."""
+"""A study: plan everything, tune each cell, run the reporting seeds, and print each verdict as soon as it is known."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ from normlab.sweep.plan import Job, Outcome, planned
 def conduct(
     cfg: DictConfig, arguments: Sequence[str], composer: Compose, launch: Launch, conf: Path = CONF
 ) -> list[Verdict]:
-    """Do what is missing of a study and say what it shows.
+    """Run whatever is missing from a study, and print its verdicts.
 
     Args:
         cfg: the multirun's own config, which holds `study` or `finding`, and `scale`.
-        arguments: the command line's choices.
-        composer: from overrides to checked configs.
+        arguments: command-line overrides.
+        composer: turns overrides into checked configs.
         launch: Hydra's launcher.
         conf: folder that holds `finding` and `study`.
 
     Raises:
-        InputError: a finding, the scale or a choice can't be; nothing has begun.
+        InputError: a finding, the scale or an option is invalid; nothing has been run.
         SystemExit: a run failed (1), or the study was stopped (130, 143).
     """
     if cfg.dry:
@@ -85,7 +85,7 @@ def conduct(
 def _checked(
     cfg: DictConfig, arguments: Sequence[str], composer: Compose, launch: Launch, conf: Path
 ) -> tuple[Conductor, list[Finding], list[Finding]]:
-    """The conductor, the findings that it can carry out, and those that the scale leaves out."""
+    """The conductor, the findings that run at this scale, and those that don't."""
     study, findings = chosen(cfg, conf)
     scale = read_scale(cfg)
     conductor = Conductor(
@@ -104,11 +104,11 @@ def _checked(
 
 @dataclass
 class Conductor:
-    """Carries out findings one after the other.
+    """Runs and judges findings one after the other.
 
-    user     choices of the command line
+    user     command-line overrides
     failed   runs without a result so far
-    serving  which findings and arms each run is evidence for, as far as it is known
+    serving  which findings and arms each run is evidence for, as far as known
     """
 
     cfg: DictConfig
@@ -126,7 +126,7 @@ class Conductor:
         self.ledger = Ledger(folder, self.scale.name)
 
     def check(self, findings: Sequence[Finding]) -> None:
-        """Compose every cell and look for its metrics, before anything begins.
+        """Compose every cell and check that its metrics exist, before anything runs.
 
         Raises:
             InputError: a cell is invalid, a metric is logged by no run, no rate is known, or a rule has changed.
@@ -145,7 +145,7 @@ class Conductor:
                 reference_scores(finding, self.scale, REFERENCE)
 
     def dry(self, findings: Sequence[Finding]) -> None:
-        """Say what would be run, how long it would take and how large it would get; with tuning, an upper bound."""
+        """Print what would run, for how long, and how much it would store; with tuning, these are upper bounds."""
         trials: list[Trial] = []
         for finding in findings:
             if finding.tune is not None and self.scale.tuning == "own":
@@ -159,17 +159,17 @@ class Conductor:
         for line in looks_words(self.scale, findings):
             self.console.print(line, highlight=False)
         if self.scale.widen and self.scale.tuning == "own":
-            self.console.print("a grid whose end is best is widened, by two points at either end at most")
+            self.console.print("a grid whose best point is at an end is widened, by at most two points at each end")
         estimate(self.console, jobs, todo, side_by_side(self.cfg, jobs[0].config.trainer.threads))
 
     def foresee(self, findings: Sequence[Finding]) -> None:
-        """Note all runs that are known before any is done: a finding may share those of a later one."""
+        """Note all runs that are known in advance, because a finding may share runs with a later one."""
         for finding in findings:
             trials = self._foreseen(finding)
             self.serving.add(trials, self.composer([trial.choices for trial in trials], self._cache))
 
     def _foreseen(self, finding: Finding) -> list[Trial]:
-        """All that don't wait for the finding's own tuning."""
+        """The trials that don't depend on the finding's own tuning."""
         if finding.tune is None:
             return reporting_trials(finding, self.scale, dict.fromkeys(finding.cells), self.user)
         if self.scale.tuning == "own":
@@ -185,7 +185,7 @@ class Conductor:
         return {stage: len({tuple(sorted(t.choices)) for t in asked}) for stage, asked in trials.items()}
 
     def carry_out(self, finding: Finding, started: float) -> Verdict:
-        """Tune, run, judge, print; what keeps one finding from a verdict doesn't keep the others."""
+        """Tune, run, judge and print one finding; an error in it doesn't stop the other findings."""
         try:
             verdict = self._judged(finding)
         except InputError as error:
@@ -197,14 +197,14 @@ class Conductor:
         return verdict
 
     def show(self, findings: Sequence[Finding]) -> None:
-        """The study in W&B, if its runs are shown there."""
+        """Show the study in W&B, if its runs are logged there."""
         trial = self._foreseen(findings[0])[0]
         (config,) = self.composer([trial.choices], self._cache)
         if config.logger.wandb is not None:
             mirror(self.ledger.folder, findings, config.logger.wandb)
 
     def _judged(self, finding: Finding) -> Verdict:
-        """Both stages, and the rule, look by look until it decides.
+        """Run both stages, and apply the rule at each look until it decides.
 
         Raises:
             InputError: no tuning run of a cell has a result, or a run lacks the metric.
@@ -235,7 +235,7 @@ class Conductor:
         return verdict
 
     def _tuned(self, finding: Finding) -> tuple[dict[Cell, TuningScores], list[dict[str, Any]]]:
-        """The scores of every cell at every point, the grid widened for all where one is best at its end."""
+        """The scores of every cell at every point. If any cell is best at an end, the grid is widened for all cells."""
         assert finding.tune is not None
         points = list(self.scale.grid(finding))
         while True:
@@ -251,7 +251,7 @@ class Conductor:
             points = sorted([*points, *added])
 
     def _run(self, finding: Finding, stage: str, trials: Sequence[Trial]) -> tuple[list[Job], dict[int, Outcome]]:
-        """Run what is missing of the trials; their jobs in order."""
+        """Run the trials that have no result yet; returns their jobs in order."""
         jobs = self._jobs(trials)
         self.serving.add(trials, [job.config for job in jobs])
         jobs = [replace(job, serves=self.serving.of(job.config)) for job in jobs]

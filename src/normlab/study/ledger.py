@@ -1,4 +1,4 @@
-"""What a study leaves behind, in one folder that a report can be made of. It grows, and never shrinks."""
+"""The records of a study, in one folder from which a report can be made. Records grow and never shrink."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy"
 class Ledger:
     """The folder of a study at a scale.
 
-    What an earlier invocation recorded stays until this one has as much: a finding that is run again with fewer
+    Earlier records stay until this invocation has at least as many runs: a finding that is repeated with fewer
     seeds, or whose runs fail this time, keeps its earlier rows, curves and verdict.
 
-    kept_before  findings of which this invocation had less than is recorded
+    kept_before  findings whose earlier records have more runs than this invocation
     """
 
     def __init__(self, folder: Path, scale: str) -> None:
@@ -48,10 +48,10 @@ class Ledger:
         self._curves = self._read_curves()
 
     def check_rule(self, finding: Finding) -> None:
-        """A primary's rule is fixed before its first look at the data.
+        """Check that a primary finding's rule is the one of its first look at the data.
 
         Raises:
-            InputError: it has changed since, or the looks that it had can't be read.
+            InputError: the rule has changed since, or the recorded looks can't be read.
         """
         self._rules[finding.name] = finding.rule_hash
         before = self._seen(finding)
@@ -63,10 +63,10 @@ class Ledger:
             )
 
     def looked(self, finding: Finding, verdict: Verdict) -> Verdict:
-        """Take down the look, and give the verdict that stands after it.
+        """Record the look, and return the verdict that counts after it.
 
-        A primary's verdict stands if the look is the next of those planned at its first look, and none before has
-        decided. Otherwise what was said at the looks that were planned stands, whatever came after.
+        A primary finding's new verdict counts only if this look is the next one planned and no earlier look has
+        decided. Otherwise the verdict of the planned looks counts, whatever came after.
         """
         n = min((arm.n for arm in verdict.arms), default=0)
         if verdict.reason is Reason.INCOMPLETE or not verdict.arms:
@@ -76,7 +76,7 @@ class Ledger:
         if not finding.primary or finding.rule == "exact" or verdict.reason in NOT_JUDGED:
             self._add(finding, verdict, n)
             return replace(verdict, first=extended)
-        # one without planned looks was judged by an earlier version, whose interval did not hold
+        # a look without planned looks comes from an earlier version, whose interval did not keep its level
         counted = [look for look in seen if look["reason"] not in NOT_JUDGED and "looks" in look]
         at = next((look for look in counted if look["n"] == n), None)
         as_planned = not counted or counted[0]["looks"] == verdict.looks
@@ -105,14 +105,14 @@ class Ledger:
             self._file(finding).add(look)
 
     def _seen(self, finding: Finding) -> list[dict[str, Any]]:
-        """The looks of the finding at this scale, in whatever study; of an output without them, this study's own."""
+        """The finding's looks at this scale, in any study; without a file of looks, those of this study."""
         return self._file(finding).read() or self.looks.get(finding.name, [])
 
     def _file(self, finding: Finding) -> LooksFile:
         return LooksFile(self._files.output, finding.name, self.scale)
 
     def keep(self, finding: Finding, rows: Sequence[dict[str, Any]], curves: Sequence[dict[str, Any]]) -> None:
-        """Replace what is there of a finding, unless that is more by the same rule."""
+        """Replace a finding's records, unless they have more runs judged by the same rule."""
         before = [row for row in self._rows if row["finding"] == finding.name]
         if self._by_the_same_rule(finding) and _reported(rows) < _reported(before):
             self.kept_before.add(finding.name)
@@ -124,7 +124,7 @@ class Ledger:
         StudyFolder(self.folder).write_curves(self._curves)
 
     def save(self, finding: Finding, verdict: Verdict) -> None:
-        """Write a verdict beside the others that the study has, from now or from before."""
+        """Write a verdict next to the study's other verdicts, new and earlier."""
         if not verdict.arms and self._verdicts.get(finding.name, {}).get("arms") and self._by_the_same_rule(finding):
             self.kept_before.add(finding.name)
         if finding.name not in self.kept_before:
@@ -149,14 +149,14 @@ class Ledger:
         return self._recorded_rules.get(finding.name, finding.rule_hash) == finding.rule_hash
 
     def _begin(self) -> None:
-        """Before a file is written: the folder is there, and what was damaged stands aside."""
+        """Before the first write: create the folder, and set damaged files aside."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in self._damaged:
             path.replace(_free(path))
         self._damaged = []
 
     def _read_runs(self) -> list[dict[str, Any]]:
-        """The rows of an earlier invocation; a damaged table is set aside before another is begun."""
+        """The rows of an earlier invocation; a damaged table is set aside before a new one is started."""
         try:
             return self._files.read_runs()
         except InputError:
@@ -171,18 +171,18 @@ class Ledger:
 
 
 def _is_new(look: dict[str, Any], looks: Sequence[dict[str, Any]]) -> bool:
-    """Has none of as many seeds been taken down, of those that decide something or of those that don't?"""
+    """Is there no recorded look yet with as many seeds and of the same kind (judged or not judged)?"""
     kind = (look["n"], look["reason"] in NOT_JUDGED)
     return all((known["n"], known["reason"] in NOT_JUDGED) != kind for known in looks)
 
 
 def _reported(rows: Sequence[dict[str, Any]]) -> int:
-    """Runs of the second stage."""
+    """The number of reporting runs."""
     return sum(row["stage"] == "report" for row in rows)
 
 
 def _free(path: Path) -> Path:
-    """A name for a damaged file beside it."""
+    """A free name next to a damaged file, to move it to."""
     number = 1
     while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1

@@ -1,8 +1,8 @@
-"""How far a study has come, read from its folder while it runs or after it was stopped. Imports no torch.
+"""A study's progress, read from its folder while it runs or after it was stopped. Imports no torch.
 
 The plan, which the study writes before its first run:
-    findings  name → the finding as it was planned; a user's own has its file elsewhere
-    runs      name → stage → how many runs, and id → code of those that are known by now
+    findings  name → the finding as it was planned; the file of a user's own finding is elsewhere
+    runs      name → stage → number of runs, and id → code hash of those known so far
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from normlab.sweep.plan import Job
 
 @dataclass(frozen=True)
 class Stage:
-    """Of the runs of a finding's stage, how many are done.
+    """How many runs of a finding's stage are done.
 
     name     tune or report
-    planned  as far as is known: a grid may be widened
+    planned  as far as known: a grid may be widened
     """
 
     name: str
@@ -53,7 +53,7 @@ class PlanRecord:
         self._runs: dict[str, Any] = dict(_mapping(recorded.get("runs")))
 
     def plan(self, findings: Sequence[Finding], sizes: Mapping[str, Mapping[str, int]]) -> None:
-        """Record what will be done; runs that an earlier plan knows of stay.
+        """Record what will be run; runs of an earlier plan stay in it.
 
         Args:
             sizes: finding → stage → number of runs.
@@ -70,7 +70,7 @@ class PlanRecord:
         return {"planned": count, "ids": dict(ids) if len(ids) <= count else {}}
 
     def begin(self, finding: Finding, stage: str, jobs: Sequence[Job]) -> None:
-        """Take down which runs a stage has."""
+        """Record which runs a stage has."""
         ids = {job.id: job.code for job in jobs}
         self._runs.setdefault(finding.name, {})[stage] = {"planned": len(ids), "ids": ids}
         self._write()
@@ -80,7 +80,7 @@ class PlanRecord:
 
 
 def read_progress(folder: Path) -> dict[str, list[Stage]]:
-    """Of each finding that a study has planned, how far its stages are.
+    """The progress of every stage, for each finding that a study has planned.
 
     Args:
         folder: of the study, `<output>/studies/<name>`.
@@ -93,7 +93,7 @@ def read_progress(folder: Path) -> dict[str, list[Stage]]:
 
 
 def planned_findings(folder: Path, problems: list[str] | None = None) -> dict[str, Finding]:
-    """The findings that a study has planned, as they were; what can't be read is left out, and named in `problems`."""
+    """A study's findings as they were planned; those that can't be read are left out, and named in `problems`."""
     found = {}
     for name, values in _mapping(StudyFolder(folder).read_plan().get("findings")).items():
         try:
@@ -112,7 +112,7 @@ def planned_findings(folder: Path, problems: list[str] | None = None) -> dict[st
 
 
 def finding_of(folder: Path, name: str, conf: Path) -> Finding:
-    """A finding of a study: its file in `conf`, or where there is none, as the study has planned it.
+    """A finding of a study: its file in `conf` or, if there is none, the finding as the study planned it.
 
     Raises:
         InputError: neither can be read.
@@ -126,7 +126,7 @@ def _stage(output: Path, name: str, values: Mapping[str, Any]) -> Stage:
     planned = values.get("planned", 0)
     states = []
     for run, code in _mapping(values.get("ids")).items():
-        if slug(run, len(run)) != run:  # no id of a run: it could lead elsewhere
+        if slug(run, len(run)) != run:  # not a run's id, and as a path it could lead outside the folder
             continue
         found = look(folder_of(output, run), str(code))
         ended = found.status.get("state")

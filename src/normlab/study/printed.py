@@ -1,4 +1,4 @@
-"""Verdicts as a person reads them on a terminal."""
+"""Verdicts printed on a terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?", "estimate
 
 
 def print_finding(console: Console, verdict: Verdict, finding: Finding, since: float) -> None:
-    """A verdict with its numbers, as soon as it stands, and what others have published of its cells."""
+    """Print a verdict with its numbers, and the published numbers for its cells."""
     claim = f"claim {verdict.claim} · " if verdict.claim else ""
     words = reason_words(verdict)
     reason = f" ({words})" if words else ""
@@ -37,14 +37,14 @@ def print_finding(console: Console, verdict: Verdict, finding: Finding, since: f
 
 
 def details(verdict: Verdict, finding: Finding) -> list[str]:
-    """What each contrast, bound and arm gave, a line each."""
+    """One line for each contrast, bound and arm."""
     lines = list(numbers_of(verdict, finding))
     lines += [arm_line(arm) for arm in verdict.arms if arm.mean is not None]
     lines += [f"{e.name}: {estimate_words(e, 4)}" for e in verdict.also]
     seeds = min((arm.n for arm in verdict.arms), default=0)
     if verdict.state == "undecided" and verdict.needed:
         if verdict.needed > seeds:
-            lines.append(f"by an upper bound on the spread, {verdict.needed} seeds would distinguish margin and zero")
+            lines.append(f"by an upper bound on the spread, {verdict.needed} seeds would distinguish 0 from the margin")
         else:
             lines.append(
                 "the seeds can distinguish the margin from zero; the difference seems to be close to the margin"
@@ -58,7 +58,7 @@ def details(verdict: Verdict, finding: Finding) -> list[str]:
 
 
 def looks_words(scale: Scale, findings: Sequence[Finding]) -> list[str]:
-    """What a study that looks more than once may cost, for findings of each unit; empty if it looks once."""
+    """The seeds to expect of a study with several looks, for findings of each unit; empty if it has one look."""
     every = dict.fromkeys(scale.looks_of(finding) for finding in findings if finding.rule != "exact")
     return [
         f"the runs are an upper bound: a primary is judged after {', '.join(map(str, looks))} seeds and ends when it "
@@ -78,7 +78,7 @@ def arm_line(arm: ArmSummary) -> str:
 
 
 def print_study(console: Console, verdicts: Sequence[Verdict], scale: str, seconds: float) -> None:
-    """A line a claim, then what was only estimated."""
+    """Print one line per claim, then the number of estimates."""
     primaries = sorted((v for v in verdicts if v.primary), key=lambda v: v.claim or 0)
     console.print()
     for verdict in primaries:
@@ -98,7 +98,7 @@ def print_study(console: Console, verdicts: Sequence[Verdict], scale: str, secon
 def print_unrun(
     console: Console, findings: Sequence[Finding], scale: str, known: Mapping[str, tuple[str, Estimate]]
 ) -> None:
-    """What this scale leaves out, with the reference's scale and first estimate where there is one."""
+    """Print the findings that don't run at this scale, each with its reference estimate, if there is one."""
     for finding in findings:
         beside = ""
         if finding.name in known:

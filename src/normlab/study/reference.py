@@ -15,10 +15,10 @@ from normlab.study.stages import key_of, rates_of, scores_of, tuned_cells
 
 
 def reference_scores(finding: Finding, scale: Scale, reference: Path) -> dict[Cell, TuningScores]:
-    """The rates that the committed table has for the finding's cells.
+    """The learning rates in the committed table for the finding's cells.
 
     Raises:
-        InputError: it has none, as after a change of the finding.
+        InputError: it has none, for example because the finding has changed.
     """
     rows = StudyFolder(reference).read_tuning()
     found = {}
@@ -34,7 +34,7 @@ def reference_scores(finding: Finding, scale: Scale, reference: Path) -> dict[Ce
 
 
 def reference_estimates(reference: Path) -> dict[str, tuple[str, Estimate]]:
-    """Of each committed finding with contrasts: the scale and the first of them."""
+    """For each committed finding with contrasts: its scale and its first contrast."""
     found = {}
     for study in map(StudyFolder, sorted(reference.glob("*"))):
         for verdict in read_verdicts(study.read_judged(), study.verdicts_file, []).values():

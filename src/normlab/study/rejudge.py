@@ -1,4 +1,4 @@
-"""The verdicts of a study again, from its table and the findings' files alone."""
+"""Recompute the verdicts of a study from its table and the findings' files alone."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ HISTORY = ("first",)  # of a verdict, which the table doesn't know
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a finding is judged by.
+    """What a finding's verdict is based on.
 
     rows     of its reporting runs
-    planned  seeds that any of its cells has
-    recorded the verdict that the folder has, which says what looks were planned
+    planned  number of seeds that occur in any of its cells
+    recorded the verdict stored in the folder, which says which looks were planned
     edges    cells whose tuned option was best at an end of the points
     """
 
@@ -40,7 +40,7 @@ class Evidence:
     recorded: Mapping[str, Any] = field(default_factory=dict)
 
     def judged(self, scale: str) -> Verdict:
-        """The verdict by the finding's file; where an earlier one stands whatever came after, that one."""
+        """The verdict by the finding's file; if the planned looks were used up earlier, the verdict of then."""
         verdict = judge(self.finding, self.rows, self.planned, scale, self.edges, self._looks)
         first = self.recorded.get("first")
         kept = self.recorded.get("reason") == Reason.KEPT and isinstance(first, dict)
@@ -57,12 +57,12 @@ def read_evidence(folder: Path, conf: Path = CONF, reference: Path = REFERENCE) 
 
     Args:
         folder: with runs.csv.
-        conf: folder that holds `finding`; one that it lacks is the user's, and taken as it was planned.
+        conf: folder that holds `finding`; a finding that isn't there is the user's own, and read from the study's plan.
         reference: folder with tuning.csv, for findings that took their rates from there.
 
     Raises:
-        InputError: there is no such table, it names a finding or cell that there is not, or nothing tells how a cell
-            was tuned.
+        InputError: the table is missing, it names an unknown finding or cell, or there is no record of how a cell
+        was tuned.
     """
     study = StudyFolder(folder)
     if not study.runs_file.exists():
@@ -77,13 +77,13 @@ def read_evidence(folder: Path, conf: Path = CONF, reference: Path = REFERENCE) 
 
 
 def rejudge(folder: Path, conf: Path = CONF, reference: Path = REFERENCE) -> list[Verdict]:
-    """Every verdict of a study's folder, made anew. For arguments and `Raises` see `read_evidence`."""
+    """Recompute every verdict of a study's folder. For arguments and `Raises` see `read_evidence`."""
     scales = {v["finding"]: v["scale"] for v in _recorded(folder)}
     return [e.judged(scales.get(e.finding.name, "")) for e in read_evidence(folder, conf, reference)]
 
 
 def differences(folder: Path, verdicts: Sequence[Verdict]) -> list[str]:
-    """Where a study's verdicts.json says something else, in words; empty if nowhere."""
+    """How a study's verdicts.json differs from these verdicts, in words; empty if it doesn't."""
     now = {v.finding: _flat(json.loads(json.dumps(_kept(stored(v))))) for v in verdicts}
     was = {v["finding"]: _flat(_kept(v)) for v in _recorded(folder)}
     lines = [f"{name}: has no verdict in verdicts.json" for name in now if name not in was]
@@ -114,14 +114,14 @@ def _evidence(
 def _edge(
     folder: Path, finding: Finding, cell: Cell, own: Sequence[Row], tuned: Sequence[Row], committed: Sequence[Row]
 ) -> bool:
-    """Was the cell's best point at an end, by the study's own tuning or else by the committed one?"""
+    """Was the cell's best point at an end of the grid, in the study's own tuning or else in the committed one?"""
     here = [row for row in tuned if row["finding"] == finding.name and _is(row, cell)]
     if not here:
         here = [row for key in {r["cell"] for r in own if _is(r, cell)} for row in rates_of(committed, finding, key)]
     if here:
         return scores_of(finding, here).edge != 0
     if not any(_is(row, cell) for row in own):
-        return False  # it has no run at all, which is what its verdict says
+        return False  # no run at all, as its verdict will say
     raise InputError(
         f"neither {folder}/runs.csv nor the reference's tuning.csv says how {cell} of {finding.name} was tuned"
     )

@@ -1,4 +1,4 @@
-"""What a study is: which findings, and how much is spent on each."""
+"""What a study is: its findings, and the seeds and steps spent on each."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Scale(Strict):
     findings: Literal["primary", "all"]
     tuning: Literal["reference", "own"]  # rates from the committed table, or tuned first
     tuning_seeds: PositiveInt
-    points: PositiveInt | None  # of the tuning grid, its middle ones; null: all
-    widen: bool  # go on tuning beyond an end of the grid that is best
-    seeds: dict[Unit, Annotated[int, Field(ge=2)]]  # the most reporting seeds, by what a seed stands for
+    points: PositiveInt | None  # how many points of the tuning grid, from its middle; null: all
+    widen: bool  # add points where the best one is at an end of the grid
+    seeds: dict[Unit, Annotated[int, Field(ge=2)]]  # the most reporting seeds, by what a seed changes
     looks: dict[Unit, list[int] | None] = Field(default_factory=dict)  # null: one look
-    alone: bool  # runs that take times are alone on the machine
+    alone: bool  # runs that measure times are alone on the machine
     overrides: list[str]  # choices of every run
 
     @model_validator(mode="after")
@@ -73,7 +73,7 @@ class Scale(Strict):
         return list(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + self.tuning_seeds))
 
     def grid(self, finding: Finding) -> list[float]:
-        """The points that tuning begins with."""
+        """The points that tuning starts with."""
         assert finding.tune is not None
         points = finding.tune.points
         count = min(self.points or len(points), len(points))
@@ -94,7 +94,7 @@ def read_scale(cfg: DictConfig) -> Scale:
     """The chosen scale.
 
     Raises:
-        InputError: one of its values can't be.
+        InputError: one of its values is invalid.
     """
     return _validated(Scale, "scale", OmegaConf.to_container(cfg.scale, resolve=True))
 
@@ -103,7 +103,7 @@ def read_study(conf: Path, name: str, own: Sequence[Path] = ()) -> tuple[Study, 
     """A study and its findings, in our folder `conf` or in the user's own.
 
     Raises:
-        InputError: there is no such study or finding, or a family is not of one primary a claim.
+        InputError: there is no such study or finding, or a family doesn't have one primary finding per claim.
     """
     file = find_file("study", name, conf, own)
     study = _validated(Study, f"conf/study/{name}.yaml: study", read_node(file, "study"))

@@ -1,4 +1,4 @@
-"""Which findings and arms a run is evidence for: what several ask for is done once, and serves them all."""
+"""Which findings and arms a run is evidence for: a run that several findings need is done once, for all of them."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from normlab.folder.study_folder import studies_below
 from normlab.runs.identity import run_id
 from normlab.study.stages import Trial
 
-LONGEST = 64  # characters that W&B takes in a tag
+LONGEST = 64  # the longest tag that W&B accepts
 
 
 class Serving:
-    """The trials that are known so far, by the run that they ask for."""
+    """The trials known so far, by the run that they need."""
 
     def __init__(self) -> None:
         self._tags: dict[str, list[str]] = {}
 
     def add(self, trials: Sequence[Trial], configs: Iterable[RunConfig]) -> None:
-        """Note what trials with these configs ask for."""
+        """Note the runs that trials with these configs need."""
         for trial, config in zip(trials, configs, strict=True):
             _extend(self._tags.setdefault(_run(config), []), tags_of([trial.finding], [trial.cell.arm]))
 
     def of(self, config: RunConfig) -> list[str]:
-        """`finding:…` and `arm:…` of all that this run serves."""
+        """The tags `finding:…` and `arm:…` for all findings and arms that this run serves."""
         return list(self._tags.get(_run(config), []))
 
 
@@ -36,7 +36,7 @@ def read_serving(output: Path) -> dict[str, list[str]]:
         try:
             rows = study.read_runs()
         except InputError:
-            continue  # a damaged table is begun anew by its study
+            continue  # its study will replace a damaged table
         for row in rows:
             if "id" in row:
                 _extend(tags.setdefault(row["id"], []), tags_of([row["finding"]], [row["arm"]]))
@@ -44,7 +44,7 @@ def read_serving(output: Path) -> dict[str, list[str]]:
 
 
 def tags_of(findings: Iterable[str], arms: Iterable[str] = ()) -> list[str]:
-    """As W&B takes them."""
+    """As W&B tags."""
     return [tag[:LONGEST] for tag in (*(f"finding:{name}" for name in findings), *(f"arm:{name}" for name in arms))]
 
 
@@ -53,5 +53,5 @@ def _extend(tags: list[str], more: Iterable[str]) -> None:
 
 
 def _run(config: RunConfig) -> str:
-    """What equal runs have in common; without their data, which need not be read for it: equal choices share them."""
+    """A key that equal runs share. It leaves out the data, which needn't be read: equal options have equal data."""
     return run_id(config, "")

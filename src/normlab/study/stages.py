@@ -15,15 +15,15 @@ from normlab.folder.run_folder import RunFolder
 from normlab.study.scale import Scale
 from normlab.sweep.plan import Job, Outcome
 
-_AXES = ("step", "train/examples", "train/seconds")  # what a curve can be drawn against
+_AXES = ("step", "train/examples", "train/seconds")  # possible horizontal axes of a curve
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A run that a stage asks for.
+    """A run that a stage needs.
 
     choices  all overrides, the seed included
-    key      the cell in words that don't depend on the finding: its choices without point and seed
+    key      names the cell independently of the finding: its overrides without point and seed
     """
 
     finding: str
@@ -36,7 +36,7 @@ class Trial:
 
 
 def tuning_trials(finding: Finding, scale: Scale, points: Sequence[float], user: Sequence[str]) -> list[Trial]:
-    """Every cell that is tuned at every point with every tuning seed; cells of equal choices are one run."""
+    """Every tuned cell at every point with every tuning seed; cells with equal overrides share a run."""
     assert finding.tune is not None
     return [
         _trial(finding, scale, cell, stage="tune", point=point, seed=seed, user=user)
@@ -59,7 +59,7 @@ def reporting_trials(
     *,
     look: int | None = None,
 ) -> list[Trial]:
-    """Every cell at its point with every reporting seed, seed after seed, so that a study stopped early has pairs.
+    """Every cell at its point with every reporting seed, ordered by seed, so that a study stopped early has pairs.
 
     `look`: with that many seeds; None: up to the last look.
     """
@@ -71,12 +71,12 @@ def reporting_trials(
 
 
 def key_of(finding: Finding, cell: Cell, scale: Scale) -> str:
-    """What the committed table of rates knows a cell by."""
+    """The key of a cell in the committed table of learning rates."""
     return " ".join(sorted(merged(finding.choices(cell, scale.name))))
 
 
 def merged(*groups: Sequence[str]) -> list[str]:
-    """All choices; of one option the last."""
+    """All overrides; if an option is set twice, the last one counts."""
     last = {choice.partition("=")[0].lstrip("+"): choice for group in groups for choice in group}
     return list(last.values())
 
@@ -101,11 +101,11 @@ def _trial(
 def rows_of(
     trials: Sequence[Trial], jobs: Sequence[Job], outcomes: Mapping[int, Outcome], keep: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
-    """A row for each trial that has a result.
+    """One row for each trial that has a result.
 
     Args:
         jobs: of the trials, in their order.
-        keep: columns of the summary; None: all that are numbers.
+        keep: columns of the summary; None: all numeric ones.
     """
     rows = []
     for trial, job in zip(trials, jobs, strict=True):
@@ -135,7 +135,7 @@ def rows_of(
 
 
 def rates_of(rows: Sequence[Row], finding: Finding, key: str) -> list[Row]:
-    """A cell's rows in a table of tuning runs: the finding's own, or those of another that has the same cell."""
+    """A cell's rows in a table of tuning runs: the finding's own, or those of another finding with the same cell."""
     same = [row for row in rows if row["cell"] == key]
     return [row for row in same if row["finding"] == finding.name] or same
 
@@ -153,7 +153,7 @@ def training_curves(trials: Sequence[Trial], jobs: Sequence[Job]) -> list[dict[s
 
 
 def scores_of(finding: Finding, rows: Sequence[Row]) -> TuningScores:
-    """A cell's scores at each point; a run that diverged counts as bad as can be."""
+    """A cell's scores at each point; a run that diverged gets the worst possible score."""
     assert finding.tune is not None
     scores: dict[float, list[float]] = {}
     worst = -math.inf if finding.tune.best == "max" else math.inf

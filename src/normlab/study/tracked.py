@@ -1,4 +1,4 @@
-"""A study as W&B shows it beside its runs: its verdicts, and on each run which findings it serves."""
+"""A study in W&B: a table of its verdicts, and tags on each run for the findings that it serves."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from normlab.study.serving import read_serving, tags_of
 
 @dataclass(frozen=True)
 class Told:
-    """One finding as it is told.
+    """One finding as W&B shows it.
 
     verdict  supported, contradicted, …; None: it has not been run
-    numbers  a line each
+    numbers  one line each
     runs     names of its runs
     """
 
@@ -40,7 +40,7 @@ class Told:
 
 
 def mirror(folder: Path, findings: Iterable[Finding], options: WandbConfig) -> None:
-    """Show a study that has ended, and tag the runs that it shares with earlier ones. W&B that fails is a line."""
+    """Show a finished study, and tag the runs that it shares with earlier ones. If W&B fails, a warning is printed."""
     output = folder.parents[1]
     if show_study(options, folder, table_of(folder, tell(findings, folder))):
         try:
@@ -50,7 +50,7 @@ def mirror(folder: Path, findings: Iterable[Finding], options: WandbConfig) -> N
 
 
 def tell(findings: Iterable[Finding], folder: Path | None) -> list[Told]:
-    """The findings, primaries first, with what a study's folder has of them; None: no study."""
+    """The findings, primary ones first, with their results from a study's folder; None: no study."""
     study = StudyFolder(folder) if folder else None
     verdicts = read_verdicts(study.read_judged(), study.verdicts_file, []) if study else {}
     rows = study.read_runs() if study else []

@@ -12,7 +12,7 @@ from normlab.config.measures.base import Measure
 
 
 def _declared() -> list[type[Measure]]:
-    """Every measure that can be chosen; a class without a name of its own, such as Timing, is what some share."""
+    """Every measure that can be chosen; a class without a name, such as Timing, is only a base of some."""
     modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
     found = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
     measures = [

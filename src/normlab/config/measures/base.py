@@ -10,24 +10,24 @@ if TYPE_CHECKING:
     from normlab.config.schema import RunConfig
     from normlab.config.signature import Signature
 
-MOST = 1_000_000  # examples, steps or blocks; more is a slip, and what it asks for would never end
+MOST = 1_000_000  # examples, steps or blocks; a larger number is a typing error, and would run forever
 
 Summary = dict[str, Any]
 Rows = list[tuple[str, str]]
 
 
 class Measure(Strict):
-    """What a run measures: its options, as fields, and what the rest of normlab must know of it, as class variables.
+    """What a run measures: its options as fields, and what the rest of normlab must know about it as class variables.
 
     name              of measures/NAME.py, which measures it, and of conf/measure/NAME.yaml
     processes         any: a run may have several; one: several are refused
-    reads_test        may it read the test split, when test=true asks for it?
+    reads_test        may it read the test split, if test=true?
     reads_checkpoint  it takes norm, model, task and seed from ckpt=..., instead of from the command line
     trains            does it take as long as the trainer's options say?
-    scores            does its summary hold the task's metrics on its splits?
-    exclusive         it takes times: it runs alone, in a process of its own, on one thread
+    scores            does its summary have the task's metrics on its splits?
+    exclusive         it measures times: it runs alone, in its own process, on one thread
     summary           patterns of its summary's columns, other than the task's metrics
-    headline          its result in one number: the first of these columns that a summary has; empty: the task's metric
+    headline          its main result: the first of these columns that a summary has; empty: the task's metric
     """
 
     name: str
@@ -42,23 +42,23 @@ class Measure(Strict):
     exclusive: ClassVar[bool] = False
 
     def check(self, config: RunConfig, model: Signature) -> None:
-        """Does the rest of the config suit this measure?
+        """Does the rest of the config fit this measure?
 
         Raises:
             InputError: it does not.
         """
 
     def rows(self, config: RunConfig, summary: Summary) -> Rows:
-        """What the end of a run shows of its summary, besides the task's metrics: labels and texts."""
+        """What is printed of the summary at the end of a run, besides the task's metrics: labels and texts."""
         found = self.main_value(summary)
         return [(found[0].replace("_", " "), number(found[1]))] if found else []
 
     def main_value(self, summary: Summary) -> tuple[str, float] | None:
-        """Name and value of the headline; None where the summary has none."""
+        """Name and value of the headline; None if the summary has none."""
         named = ((name, summary.get(name)) for name in self.headline)
         return next(((name, float(value)) for name, value in named if isinstance(value, int | float)), None)
 
 
 def number(value: float | None, form: str = ".4f") -> str:
-    """A value of a summary, where None stands for what is not finite."""
+    """A value of a summary as text; None means that it was not finite."""
     return "not finite" if value is None else format(value, form)

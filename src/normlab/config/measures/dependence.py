@@ -1,4 +1,4 @@
-"""Measures of what depends on what: on which examples, positions, features and processes. Imports no torch."""
+"""Measures of dependence between examples, positions, features and processes. Imports no torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SampleCoupling(Measure):
 
     name: Literal["sample_coupling"]
     examples: Annotated[int, Field(ge=2, le=MOST)]
-    positions: Annotated[int, Field(ge=2, le=MOST)]  # of a language model's window, time steps
+    positions: Annotated[int, Field(ge=2, le=MOST)]  # time steps, of a language model's window
 
     def rows(self, config: RunConfig, summary: Summary) -> Rows:
         """The model's coupling and the norm's axes in both modes, and whether the norm declares it."""
@@ -47,7 +47,7 @@ class SampleCoupling(Measure):
 
 
 class Axes(Measure):
-    """Over which axes a norm takes its statistics."""
+    """Over which axes a norm computes its statistics."""
 
     processes = "one"
     reads_test = False
@@ -63,7 +63,7 @@ class Axes(Measure):
 
 
 class Leakage(Measure):
-    """Whether a network can learn what only another example of its batch shows."""
+    """Whether a network can learn from information in other examples of its batch."""
 
     processes = "one"
     reads_test = False
@@ -86,9 +86,9 @@ class Leakage(Measure):
 
 
 class SyncEquivalence(Measure):
-    """Whether two processes that synchronise batch norm compute what one would."""
+    """Whether two processes that synchronise batch norm compute the same as one process."""
 
-    processes = "one"  # it starts its second one itself
+    processes = "one"  # it starts the second process itself
     reads_test = False
     trains = False
     scores = False
@@ -96,10 +96,10 @@ class SyncEquivalence(Measure):
     summary: ClassVar[tuple[str, ...]] = ("*_difference", "*_difference_unsynced")
 
     name: Literal["sync_equivalence"]
-    examples: Annotated[int, Field(ge=8, le=MOST)]  # of both processes together
+    examples: Annotated[int, Field(ge=8, le=MOST)]  # examples of both processes together
 
     def check(self, config: RunConfig, model: Signature) -> None:
-        """Only batch norm over the whole batch has something to synchronise."""
+        """Only batch norm over the whole batch has anything to synchronise."""
         if config.norm_name != "batch":
             raise InputError(f"norm={config.norm_name} has no statistics to synchronise: use norm=batch")
         if config.norm.get("nbs") is not None:

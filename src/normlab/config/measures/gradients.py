@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class GradientGrowth(Measure):
-    """How gradients grow a layer on their way back through an untrained network."""
+    """How much gradients grow per layer on their way back through an untrained network."""
 
     processes = "one"
     reads_test = False
@@ -32,8 +32,8 @@ class GradientGrowth(Measure):
     name: Literal["gradient_growth"]
     batch_size: Annotated[int, Field(ge=2, le=MOST)]  # examples
     inputs: Literal["gaussian", "data"]
-    skip: Annotated[float, Field(ge=0, lt=0.5)]  # share of the layers, at either end, that is not fitted
-    steps: Literal[0, 1]  # optimiser steps before
+    skip: Annotated[float, Field(ge=0, lt=0.5)]  # share of the layers at each end that is left out of the fit
+    steps: Literal[0, 1]  # optimiser steps before measuring
 
     def check(self, config: RunConfig, model: Signature) -> None:
         """The model needs layers to compare."""
@@ -59,7 +59,7 @@ class GradientGrowth(Measure):
 
 
 def _check_depth(config: RunConfig, model: Signature) -> None:
-    """Has the model two hidden layers whose gradients can be compared?"""
+    """Does the model have at least two hidden layers whose gradients can be compared?"""
     if model.constants["recurrent"]:
         raise InputError(
             f"measure=gradient_growth compares layers, but the depth of model={config.model_name} is time: "
@@ -88,14 +88,14 @@ class LearningRateCeiling(Measure):
 
     name: Literal["learning_rate_ceiling"]
     lowest: PositiveFloat
-    factor: Annotated[float, Field(gt=1)]  # from rung to rung
+    factor: Annotated[float, Field(gt=1)]  # between consecutive rungs
     rungs: Annotated[int, Field(ge=2, le=MOST)]
-    steps: Annotated[int, Field(ge=5, le=MOST)]  # optimiser steps a rung
-    share: Annotated[float, Field(gt=0, le=1)]  # of the targets' entropy, that the loss must come below
+    steps: Annotated[int, Field(ge=5, le=MOST)]  # optimiser steps per rung
+    share: Annotated[float, Field(gt=0, le=1)]  # share of the targets' entropy below which the loss must fall
 
     def check(self, config: RunConfig, model: Signature) -> None:
-        """Its highest rung must be a number that float32 holds."""
-        # by logarithms, as a power overflows
+        """Its highest rung must be a learning rate that float32 can represent."""
+        # by logarithms, because the power would overflow
         if math.log10(self.lowest) + (self.rungs - 1) * math.log10(self.factor) > _LARGEST_RATE:
             raise InputError(
                 f"measure.rungs={self.rungs}: the highest rung would be a learning rate beyond "

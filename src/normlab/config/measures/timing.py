@@ -1,4 +1,4 @@
-"""Measures that take times. Imports no torch."""
+"""Measures of times. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Timing(Measure):
     """Times of the run's norm and of a second one: many short blocks of each, alternating.
 
-    timed   what, as the end of a run calls it
+    timed   what is timed, as printed at the end of a run
     column  of the summary, without the unit
     trained  is it timed in training mode, where batch norm needs more than one example?
     """
@@ -33,12 +33,12 @@ class Timing(Measure):
     trained: ClassVar[bool] = True
 
     batch_size: Annotated[int, Field(gt=0, le=MOST)]  # examples
-    steps: Annotated[int, Field(gt=0, le=MOST)]  # of a block
-    blocks: Annotated[int, Field(ge=3, le=MOST)]  # of each norm
+    steps: Annotated[int, Field(gt=0, le=MOST)]  # steps of a block
+    blocks: Annotated[int, Field(ge=3, le=MOST)]  # blocks of each norm
     against: dict[str, Any] | None = None  # the second norm, a Hydra partial like RunConfig.norm; None: there is none
 
     def check(self, config: RunConfig, model: Signature) -> None:
-        """Can both norms be timed in the model, as the config asks for it?"""
+        """Can both norms be timed in the model with this config?"""
         if config.trainer.precision == "16-mixed":
             raise InputError(
                 f"measure={self.name} does not scale losses, as 16-mixed requires: use bf16-mixed or 32-true"
@@ -92,7 +92,7 @@ class InferenceTime(Timing):
 
 
 class SiteTime(Timing):
-    """How long a model's norms alone take, and what keeping running statistics is of batch norm's."""
+    """How long a model's norms alone take, and which share of batch norm's time running statistics take."""
 
     timed = "norms, forward and backward"
     column = "site"
@@ -102,7 +102,7 @@ class SiteTime(Timing):
     name: Literal["site_time"]
 
     def check(self, config: RunConfig, model: Signature) -> None:
-        """Norms that stand alone can be timed alone."""
+        """Only norms outside a recurrence can be timed alone."""
         if model.constants["recurrent"]:
             raise InputError(
                 f"measure=site_time times norms alone, but in model={config.model_name} they are inside the loop over "
@@ -115,7 +115,7 @@ class SiteTime(Timing):
         super().check(config, model)
 
     def rows(self, config: RunConfig, summary: Summary) -> Rows:
-        """As of every time, and what running statistics cost."""
+        """The times of both norms, and the cost of running statistics."""
         rows = super().rows(config, summary)
         if "update_share" in summary:
             share = 100 * summary["update_share"]
@@ -124,7 +124,7 @@ class SiteTime(Timing):
 
 
 def _kept(summary: Summary, suffix: str) -> str:
-    """What else there is to say of a time."""
+    """Further facts about a time, if there are any."""
     if f"saved_bytes{suffix}" in summary:
         return f" and {summary[f'saved_bytes{suffix}'] / 1e6:.3f} MB for the backward pass"
     return " (folded)" if summary.get(f"folded{suffix}") else ""
