@@ -62,13 +62,10 @@ def tolerate_failing_output() -> None:
 
 
 def _tolerant(stream: Any, descriptor: int) -> TextIO:
-    """The same stream with the same options; None: the stream was closed when Python started."""
-    encoding, errors, lines, through = "utf-8", "replace", True, False
+    """The same stream, which writes what it can't encode as an escape; None: it was closed when Python started."""
+    encoding, lines, through = "utf-8", True, False
     if stream is not None:
         stream.flush()
         encoding, lines, through = stream.encoding, stream.line_buffering, stream.write_through
-        errors = (
-            stream.errors if stream.errors == "backslashreplace" else "replace"
-        )  # other error handlers raise for some text
     buffer = io.BufferedWriter(Outlet(descriptor))
-    return io.TextIOWrapper(buffer, encoding, errors, line_buffering=lines, write_through=through)
+    return io.TextIOWrapper(buffer, encoding, "backslashreplace", line_buffering=lines, write_through=through)

@@ -59,8 +59,7 @@ class StopRequest:
         self._heard_at = 0.0
 
     def install(self) -> bool:
-        """Start to handle signals, except those ignored, as by nohup; returns whether it wasn't handling them
-        before."""
+        """Start to handle signals, except ignored ones (nohup); returns whether it didn't handle them before."""
         if self._replaced or threading.current_thread() is not threading.main_thread():
             return False
         heard = [number for number in STOPS if signal.getsignal(number) != signal.SIG_IGN]
