@@ -237,7 +237,9 @@ def test_a_terminal_without_utf8_ends_nothing(named, tmp_path):
     """Nor does a lone surrogate, as file names that are not UTF-8 hold."""
     code = (
         "from normlab.command_line.guard import guard\n"
+        "from normlab.stopping.program import begin\n"
         "from rich.console import Console\n"
+        "begin(__name__)\n"
         "with guard():\n"
         "    print('norm · model … \\ud800'); Console().print('█ ü [b]', markup=False)\n"
         "    raise ValueError('a defect · shown')\n"

@@ -196,13 +196,13 @@ CHECKPOINTS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "unknown kind": (at(*sizes_key, "kind", to="video"), "sizes.kind"),
     "shape is text": (at(*sizes_key, "shape", to="188"), "sizes.shape"),
     "shape is short": (at(*sizes_key, "shape", to=[]), "damaged|does not fit"),
-    "other sizes": (at(*sizes_key, "outputs", to=3), "does not fit the model of its record: head.* is .2"),
-    "no weights": (at("state_dict", to=DROP), "it holds no weights"),
-    "weights are a list": (at("state_dict", to=[1]), "it holds no weights"),
-    "weights are texts": (at("state_dict", to={"model.a": "b"}), "it holds no weights"),
+    "other sizes": (at(*sizes_key, "outputs", to=3), "doesn't fit the model of its record: head.* is .2"),
+    "no weights": (at("state_dict", to=DROP), "it has no weights"),
+    "weights are a list": (at("state_dict", to=[1]), "it has no weights"),
+    "weights are texts": (at("state_dict", to={"model.a": "b"}), "it has no weights"),
     "weights are missing": (at("state_dict", to={}), "it lacks "),
-    "other weights": (at("state_dict", "model.hook", to=torch.ones(1)), "it has hook, which the model has not"),
-    "number weights": (at("state_dict", 3, to=torch.ones(1)), "it holds no weights"),
+    "other weights": (at("state_dict", "model.hook", to=torch.ones(1)), "it has hook, which the model doesn't have"),
+    "number weights": (at("state_dict", 3, to=torch.ones(1)), "it has no weights"),
 }
 
 

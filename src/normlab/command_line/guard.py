@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import re
 import sys
@@ -28,7 +27,6 @@ def guard() -> Iterator[None]:
     It is used around Hydra, which finds mistakes in the options, and again inside it around the run, because Hydra
     would report an error of the run as a failed job.
     """
-    print_anything()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its exceptions instead of printing them
     try:
         yield
@@ -43,13 +41,6 @@ def guard() -> Iterator[None]:
             raise
         print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
-
-
-def print_anything() -> None:
-    """What a terminal or a file can't show is written as an escape, so that no printed line ends a run."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def print_help() -> None:

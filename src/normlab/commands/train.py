@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from normlab.command_line.arguments import for_hydra
-from normlab.command_line.guard import guard, print_anything, print_help
+from normlab.command_line.guard import guard, print_help
 from normlab.config.errors import InputError
 from normlab.config.process import process_name
 from normlab.config.shipped import CONF
@@ -35,7 +35,6 @@ def main(cfg: DictConfig) -> Any:
     chosen = HydraConfig.get()
     launcher = launcher_of(chosen) if chosen.mode == RunMode.MULTIRUN else None
     compose = partial(checked, cfg, chosen.overrides.task, launcher)
-    print_anything()
     if cfg.plan is not None:
         with guard():
             check_plan(str(cfg.plan))

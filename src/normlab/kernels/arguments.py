@@ -1,4 +1,4 @@
-"""What a recurrence is given and gives, and whether it fits."""
+"""The arguments and results of a recurrence, and checks of their shapes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEVICES = ("cpu", "cuda")
 
 
 class Sequences(NamedTuple):
-    """What a recurrence reads.
+    """The inputs of a recurrence.
 
     x     float32 or float64 [B, T, I]
     h     state before the first step, [B, H]; None: 0
@@ -34,7 +34,7 @@ class Weights(NamedTuple):
 
     x     [4H, I]
     h     [4H, H]
-    bias  [4H], or [T, 4H] where each step has its own
+    bias  [4H], or [T, 4H] if each step has its own
     """
 
     x: Tensor
@@ -46,8 +46,8 @@ class CellNorm(NamedTuple):
     """A norm inside the cell, which computes gain · x̂ + bias.
 
     norm  what x̂ is: x itself (`none`), or x normalised by `rms`, `layer` or the statistics of a `batch`
-    gain  [C], or [T, C] where each step has its own; None: 1
-    bias  the same; None: 0. Only for c: the gates' bias is the cell's
+    gain  [C], or [T, C] if each step has its own; None: 1
+    bias  the same; None: 0. Only for c: the gates have the cell's bias
     """
 
     norm: str = "none"
@@ -70,10 +70,10 @@ OfSites = tuple[StepStatistics | None, StepStatistics | None, StepStatistics | N
 
 
 class Pool(NamedTuple):
-    """How sites with `batch` pool.
+    """How sites with `batch` pool examples.
 
     examples  consecutive examples that share statistics; the last chunk may have fewer
-    running   each absent if not `batch`: what sets of fewer than two real examples take
+    running   statistics for sets with fewer than two real examples; each is absent if not `batch`
     """
 
     examples: int
@@ -87,7 +87,7 @@ class CellNorms(NamedTuple):
     c      over H
     parts  1, or 4 for `rms` and `layer` over each gate's H alone
     eps    added to the variance or mean square
-    pool   for `batch`, which is all sites' norm or none's
+    pool   for `batch`, which is the norm of all sites or of none
     """
 
     x: CellNorm = CellNorm()
@@ -99,16 +99,16 @@ class CellNorms(NamedTuple):
 
     @property
     def sites(self) -> tuple[CellNorm, CellNorm, CellNorm]:
-        """Those of x, h and c."""
+        """The norms of x, h and c."""
         return self.x, self.h, self.c
 
 
 class States(NamedTuple):
-    """What a recurrence gives.
+    """The results of a recurrence.
 
     h           after each step, [B, T, H]
     c           after the last step, [B, H]
-    statistics  that `batch` sites took, [K, T, C]; without gradient
+    statistics  used by `batch` sites, [K, T, C]; without gradient
     """
 
     h: Tensor
@@ -117,13 +117,13 @@ class States(NamedTuple):
 
 
 def flat(sequences: Sequences, weights: Weights, norms: CellNorms) -> tuple[Tensor | None, ...]:
-    """The tensors that a loop is differentiated by, in the order of `ARGUMENTS`."""
+    """The tensors with respect to which a loop is differentiated, in the order of `ARGUMENTS`."""
     gains = (site.gain for site in norms.sites)
     return (sequences.x, sequences.h, sequences.c, *weights, *gains, norms.c.bias)
 
 
 def check(sequences: Sequences, weights: Weights, norms: CellNorms) -> None:
-    """Raise InputError unless the arguments fit one another: the kernels trust them."""
+    """Raise InputError unless the arguments fit together, because the kernels don't check them."""
     x, mask, parts, pool = sequences.x, sequences.mask, norms.parts, norms.pool
     if x.device.type not in DEVICES:
         raise InputError(f"x is on {x.device}, but the fused LSTM runs only on the CPU or a GPU")
@@ -169,6 +169,6 @@ def check(sequences: Sequences, weights: Weights, norms: CellNorms) -> None:
 
 
 def refuse_second_derivative() -> None:
-    """Raise InputError in a backward pass that should itself be differentiable (create_graph=True)."""
+    """Raise InputError in a backward pass that would have to be differentiable (create_graph=True)."""
     if torch.is_grad_enabled():
         raise InputError("the fused LSTM has no second derivative; model.kernel=plain has one")

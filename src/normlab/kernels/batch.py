@@ -17,9 +17,9 @@ Norms = tuple[Norm | None, Norm | None, Norm | None]  # N_x, N_h and N_c
 def run(sequences: Sequences, weights: Weights, norms: Norms) -> Tensor:
     """The hidden state after each step, [B, T, H].
 
-    In training the first steps take the batch's statistics, and move the running ones; those beyond the sites'
-    last position take the last running ones as they then are. Evaluation takes running statistics at all steps,
-    unless norm.evaluation=batch.
+    In training, steps up to the sites' last position use the batch's statistics, and update the running ones; later
+    steps use the last position's updated running ones. Evaluation uses running statistics at all steps, unless
+    norm.evaluation=batch.
     """
     first, steps = _batch_norm(norms), sequences.x.shape[1]
     if not (first.training or first.evaluation == "batch"):
@@ -59,7 +59,7 @@ def _with_batch(sequences: Sequences, weights: Weights, norms: Norms) -> States:
 
 
 def _with_running(sequences: Sequences, weights: Weights, norms: Norms, start: int) -> States:
-    """Fixed statistics make a norm a scale and a shift a step: the gates' shifts join the bias."""
+    """With fixed statistics, a norm is a scale and a shift per step; the gates' shifts are added to the bias."""
     steps = sequences.x.shape[1]
 
     def site(norm: Norm | None) -> CellNorm:

@@ -1,9 +1,9 @@
-"""Compiles this room's C++ once and loads it: python -m normlab.kernels.build. Imports no torch by itself.
+"""Compiles this package's C++ once and loads it: python -m normlab.kernels.build. Imports no torch by itself.
 
 The library is stored in the user's cache folder under a hash of its source, flags, compiler, CPU and torch version, so
-that a change of any of them rebuilds it. Its checksum is stored too, and a damaged library is rebuilt. Loading it runs
-its code, so it is stored in a folder that only the user can write to. Processes that start at once build it once: the
-others wait.
+a change of any of them rebuilds it. Its checksum is stored too, and a damaged library is rebuilt. Loading it runs its
+code, so it is stored in a folder that only the user can write to. If several processes start at once, one builds it
+and the others wait.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ FLAGS = ("-O3", "-std=c++17", "-fno-math-errno", "-ffp-contract=fast", "-fPIC", 
 
 
 class BuildError(RuntimeError):
-    """No library; the message says why, in one line."""
+    """The library can't be built; the message says why, in one line."""
 
 
 def load() -> ctypes.CDLL:
-    """The library, compiled now if it is not in the cache, with a line on stderr that says so.
+    """The library; if it is not in the cache, it is compiled now, with a line on stderr.
 
     Raises:
         BuildError: no compiler, a compiler that fails, or a cache folder that can't be written.
@@ -47,7 +47,7 @@ def load() -> ctypes.CDLL:
 
 @cache
 def _load() -> ctypes.CDLL | BuildError:
-    """Tried once per process, whether or not it succeeds."""
+    """Try to load it, once per process, even if that fails."""
     import torch  # noqa: F401  its OpenMP runtime must be in the process first, so that both share one set of threads
 
     try:
@@ -66,7 +66,7 @@ def _load() -> ctypes.CDLL | BuildError:
 
 
 def status() -> str:
-    """One line for a person: whether the library is there, by which compiler, or why not. Builds it if it can."""
+    """One line for the user: which compiler built the library, or why there is none. Builds it if possible."""
     found = _load()
     if isinstance(found, BuildError):
         return f"fused LSTM: not available, so LSTMs use the plain cell, which is slower: {found}"
@@ -82,7 +82,7 @@ def _compiler() -> list[str]:
 
 
 def _flags() -> list[str]:
-    """Those of every machine, then its own instruction set, then what CXXFLAGS adds."""
+    """The flags for all machines, for this machine's instruction set, and from CXXFLAGS, in this order."""
     native = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
     return [*FLAGS, native, *shlex.split(os.environ.get("CXXFLAGS", ""))]
 
@@ -98,7 +98,7 @@ def _path(compiler: list[str]) -> Path:
 
 
 def _make_private(folder: Path) -> None:
-    """A folder that only the user can write to; what others may have left there goes.
+    """Create a folder that only the user can write to; anything that others may have put there is removed.
 
     Raises:
         BuildError: it belongs to somebody else.
@@ -116,7 +116,7 @@ def _make_private(folder: Path) -> None:
 
 
 def _cpu() -> str:
-    """What -march=native depends on."""
+    """The CPU, on which -march=native depends."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -141,12 +141,12 @@ def _compile(compiler: list[str], path: Path) -> None:
             raise BuildError(f"{shlex.join(compiler)} failed: {reason.strip()}")
         checksum = built.with_suffix(".sha256")
         checksum.write_text(_sha256(built), encoding="utf-8")
-        built.replace(path)  # at once, so that nobody loads half a file
+        built.replace(path)  # atomically, so that nobody loads half a file
         checksum.replace(path.with_suffix(".sha256"))
 
 
 def _is_whole(path: Path) -> bool:
-    """Is the library there, and as it was built? Calling into a damaged one would kill the process."""
+    """Is the library intact? Calling a damaged one would kill the process."""
     try:
         return path.with_suffix(".sha256").read_text(encoding="utf-8") == _sha256(path)
     except (OSError, UnicodeDecodeError):
@@ -158,7 +158,7 @@ def _sha256(path: Path) -> str:
 
 
 def main() -> None:
-    """Build and say how it went, never failing: without the library the plain cell does the same."""
+    """Build and print the result. It never fails, because the plain cell works without the library."""
     print(status())
 
 

@@ -1,4 +1,4 @@
-"""Which cells the fused recurrence can serve, and how a cell's norms become its sites."""
+"""Which cells can use the fused recurrence, and how a cell's norms become its arguments."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _KNOWN = {NoNorm: "none", RMSNorm: "rms", LayerNorm: "layer", BatchNorm: "batch"
 
 
 def choose(kernel: Kernel, norms: Norms) -> Literal["plain", "fused"]:
-    """What a cell with these norms uses: `auto` takes the fused recurrence wherever it can serve.
+    """The kernel of a cell with these norms: `auto` uses the fused recurrence if it supports them.
 
-    On a GPU `auto` keeps to the plain cell (`serves`): the Triton kernel was never timed on one. kernel=fused takes it,
-    but not for batch norm, whose statistics of each step it doesn't have.
+    On a GPU, `auto` uses the plain cell (`serves`), because the Triton kernel was never timed on one. kernel=fused uses
+    the Triton kernel, except for batch norm, whose statistics per step it doesn't support.
 
-    A library that can't be built is said once, on stderr; norms that it does not know need no word.
+    If the library can't be built, a line on stderr says so once; norms that it doesn't support need no message.
 
     Raises:
-        InputError: kernel=fused where it can't serve.
+        InputError: kernel=fused, but the fused recurrence can't be used.
     """
     if kernel == "plain":
         return "plain"
@@ -54,13 +54,13 @@ def choose(kernel: Kernel, norms: Norms) -> Literal["plain", "fused"]:
 
 
 def serves(x: Tensor) -> bool:
-    """Whether kernel=auto takes the fused recurrence for inputs like these, now."""
+    """Does kernel=auto use the fused recurrence for inputs like these now?"""
     raised = torch.is_autocast_enabled("cpu") or x.dtype in (torch.float32, torch.float64)
     return x.device.type == "cpu" and raised
 
 
 def collecting(norms: Norms) -> bool:
-    """Whether batch norms pool exact moments (`refresh_statistics`), which only the plain cell does."""
+    """Are batch norms pooling exact moments (`refresh_statistics`), which only the plain cell supports?"""
     return any(isinstance(norm, BatchNorm) and norm.collected is not None for norm in norms)
 
 

@@ -1,4 +1,4 @@
-"""The C++ side as Python sees it: the structures of cpu/problem.h, and calls with tensors in their places."""
+"""The interface to the C++: the structures of cpu/problem.h, and calls that fill in the tensors."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ class _Gradients(ctypes.Structure):
 
 
 def saved_size(options: LoopOptions, dtype: torch.dtype) -> int:
-    """Numbers that the backward pass needs of the forward pass."""
+    """How many numbers the backward pass needs from the forward pass."""
     return _size("saved_size", dtype, ctypes.byref(options))
 
 
 def statistics_size(options: LoopOptions, dtype: torch.dtype) -> int:
-    """Numbers of per-step statistics; 0 where no site pools over examples."""
+    """How many numbers the per-step statistics have; 0 if no site pools over examples."""
     return _size("statistics_size", dtype, ctypes.byref(options))
 
 
 def lanes(dtype: torch.dtype) -> int:
-    """Numbers in a vector register, to whose multiples rows are padded."""
+    """Numbers per vector register; rows are padded to multiples of it."""
     return _size("lanes", dtype)
 
 
 def forward(options: LoopOptions, tensors: Tensors, dtype: torch.dtype) -> None:
-    """Fill `y` and `c_last`, and where there are any `saved` and `statistics`."""
+    """Fill `y` and `c_last` and, if there are any, `saved` and `statistics`."""
     _function("forward", dtype)(ctypes.byref(options), ctypes.byref(_Inputs(**_pointers(tensors))))
 
 

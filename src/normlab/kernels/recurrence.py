@@ -37,12 +37,12 @@ def recurrence(sequences: Sequences, weights: Weights, norms: CellNorms = CellNo
     Padded steps leave h and c as they are. Equal to `normlab.models.lstm.LSTMCell` up to rounding; the same bits for
     the same number of threads. Under autocast x is raised to float32. Differentiable once.
 
-    On CPUs C++, compiled for this one; on GPUs Triton, for all but `batch` and rows for each step. All tensors have
-    one dtype and be on one device.
+    Runs C++ compiled for this CPU or, on a GPU, Triton (but not `batch`, or gains and biases per step). All tensors
+    must have one dtype and be on one device.
 
     Raises:
-        InputError: shapes, dtypes or devices that don't fit; on a GPU also what it doesn't do, or no Triton.
-        BuildError: the C++ can't be built.
+        InputError: shapes, dtypes or devices don't fit; on a GPU, also if it doesn't support the norm, or without
+        Triton. BuildError: the C++ can't be built.
     """
     x, h, c, mask = sequences
     if x.device.type in DEVICES and torch.is_autocast_enabled(x.device.type):
@@ -57,7 +57,7 @@ def _on_gpu(sequences: Sequences, weights: Weights, norms: CellNorms) -> States:
     if norms.pool is not None or weights.bias.ndim == 2:
         raise InputError("the fused LSTM supports batch norm only on CPUs; use model.kernel=plain on a GPU")
     try:
-        from normlab.kernels.gpu import loop  # here, because most machines have no Triton and need none
+        from normlab.kernels.gpu import loop  # imported here, because most machines have no Triton and don't need it
     except ModuleNotFoundError as error:
         raise InputError(
             f"the fused LSTM needs Triton on a GPU ({error}): pip install triton, or use model.kernel=plain"
@@ -86,12 +86,12 @@ def _raised(x: Tensor | None) -> Tensor | None:
 
 
 def _may_run_short(options: LoopOptions, mask: Tensor | None) -> bool:
-    """Whether a set may have fewer than two real examples."""
+    """Can a set have fewer than two real examples?"""
     return mask is not None or options.chunk == 1 or options.examples % options.chunk == 1
 
 
 def _rows(statistics: StepStatistics | None, blocks: int, options: LoopOptions) -> Tensor:
-    """[2 · T · C] as C++ reads it; an absent site keeps its place."""
+    """[2 · T · C] in the layout of C++; an absent site is padded."""
     if statistics is None:
         return torch.zeros(2 * options.steps * blocks * options.units)
     return torch.cat([statistics.mean.flatten(), statistics.var.flatten()])

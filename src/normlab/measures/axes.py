@@ -1,4 +1,4 @@
-"""Over which axes a norm takes its statistics, seen from its output alone."""
+"""Over which axes a norm computes its statistics, determined from its output alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from normlab.measures.sample_coupling import SITES, norm_sites
 from normlab.norms.base import Norm
 from normlab.session.session import Session
 
-LENGTHS = {"T": STEPS["T"], "H": 4, "W": 3}  # no step beyond those that a norm keeps statistics of
+LENGTHS = {"T": STEPS["T"], "H": 4, "W": 3}  # no step beyond those for which a norm keeps statistics
 # claim → kind of site → the axes that one set of statistics pools, if the claim is true; recurrent: one set a step
 OVER = {
     "batch": {"BC": "B", "BCHW": "BHW", "BTC": "BT", "recurrent": "B"},
@@ -25,16 +25,16 @@ OVER = {
 
 
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:
-    """Moments of a norm's output over both sets of axes, and what moves it, in training and in eval mode.
+    """Moments of a norm's output over both sets of axes, and what changes it, in training and in eval mode.
 
     Everything is float64 on the CPU, of the norm alone at each kind of site (see `sample_coupling`), with gain 1 and
     bias 0, at a random input whose mean and spread differ from example to example and from feature to feature.
 
-        train/site/BC/mean_over_batch         of the means of y over B (BHW, BT), one a feature, the furthest from 0
+        train/site/BC/mean_over_batch         of the means of y over B (BHW, BT), one per feature, the furthest from 0
         train/site/BC/variance_over_batch     of its biased variances there, the furthest from 1; it is not exactly 1
                                               where the norm's own is: that has σ² / (σ² + eps)
         train/site/BC/square_over_batch       likewise the mean squares, which are 1 where a norm does not centre
-        train/site/BC/mean_over_features      the same over C (CHW), one mean an example and time step; and so on
+        train/site/BC/mean_over_features      the same over C (CHW), one mean per example and time step; and so on
         train/site/BC/moved_by/B              greatest change of y at index 0 of axis B when all that lies at the
                                               other indices of that axis is replaced; exactly 0.0 if nothing of it
                                               counts there
@@ -68,7 +68,7 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
 
 @torch.no_grad()
 def site_axes(norm: Norm, kind: str, examples: int, seed: int) -> dict[str, float]:
-    """All that `measure` reports of one site. Running statistics move."""
+    """Everything that `measure` reports for one site. Running statistics are updated."""
     axes, lengths = SITES[kind][1], {"B": examples, "C": norm.num_features, **LENGTHS}
     x, other = (site_input(axes, lengths, derive(seed, name)) for name in ("one", "other"))
     outputs = {"train": norm.train()(x), "eval": norm.eval()(x)}
@@ -85,7 +85,7 @@ def site_axes(norm: Norm, kind: str, examples: int, seed: int) -> dict[str, floa
 
 
 def over_all(found: dict[str, float]) -> dict[str, float]:
-    """The greatest of every site's errors, movements and differences."""
+    """The greatest errors, movements and differences over all sites."""
     training = {name: value for name, value in found.items() if name.startswith("train/")}
 
     def greatest(values: dict[str, float], ending: str, right: float = 0.0) -> float:
@@ -105,7 +105,7 @@ def over_all(found: dict[str, float]) -> dict[str, float]:
 
 
 def site_input(axes: str, lengths: dict[str, int], seed: int) -> Tensor:
-    """Random float64, with a mean from N(0, 1) and a scale between 1/2 and 2 of its own for each index of each axis."""
+    """Random float64; each index of each axis has its own mean from N(0, 1) and scale between 1/2 and 2."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn([lengths[axis] for axis in axes], generator=generator, dtype=torch.float64)
     for i, axis in enumerate(axes):
@@ -117,7 +117,7 @@ def site_input(axes: str, lengths: dict[str, int], seed: int) -> Tensor:
 
 
 def furthest_moments(y: Tensor, over: list[int]) -> dict[str, float]:
-    """Of the means of y over some axes the furthest from 0, of the variances and the mean squares that from 1."""
+    """Over some axes of y: the mean furthest from 0, and the variance and the mean square furthest from 1."""
     means = y.mean(over).flatten()
     variances = y.var(over, correction=0).flatten()
     squares = y.square().mean(over).flatten()

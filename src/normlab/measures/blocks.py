@@ -1,4 +1,4 @@
-"""Times to be compared: short blocks of each arm, alternating, in one process. Imports no torch."""
+"""Compares times: short blocks of each arm, alternating, in one process. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import median
 
-AGAINST = "_against"  # suffix of what belongs to the second norm
-WARM_UP = 2  # blocks of each that are not kept: caches, memory pools, compilation
+AGAINST = "_against"  # suffix for the second norm's values
+WARM_UP = 2  # first blocks of each arm that are dropped: caches, memory pools, compilation
 
-Part = Callable[[int], None]  # the i-th of a block's steps, or a part of it
-Times = list[list[float]]  # of each block: seconds a step, of each part
+Part = Callable[[int], None]  # does the i-th step of a block, or a part of it
+Times = list[list[float]]  # for each block: seconds per step of each part
 
 
 def interleaved(
@@ -25,9 +25,9 @@ def interleaved(
     clock: Callable[[], float] = time.perf_counter,
     settle: Callable[[], None] = lambda: None,
 ) -> dict[str, Times]:
-    """Times of all arms: rounds of a block of each, whose order is drawn again for each round.
+    """Times of all arms, in rounds of one block per arm, in a new random order each round.
 
-    What disturbs a machine for longer than a block so disturbs all arms alike, and none always runs first.
+    So a disturbance that is longer than a block affects all arms equally, and no arm always runs first.
 
     Args:
         arms: the parts of a step, by the arm's name.
@@ -35,7 +35,7 @@ def interleaved(
         blocks: blocks of each arm that are kept.
         seed: of the order.
         clock: seconds.
-        settle: returns when everything that was asked for has been done, as on a GPU.
+        settle: waits until all requested work is done, as on a GPU.
     """
     order, draw = list(arms), random.Random(seed)
     times: dict[str, Times] = {name: [] for name in arms}
@@ -64,7 +64,7 @@ def _block(parts: Sequence[Part], steps: int, clock: Callable[[], float], settle
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Python's collector of garbage waits: it would strike single blocks."""
+    """Pause Python's garbage collector, which would slow down single blocks."""
     on = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -76,16 +76,16 @@ def _no_collection() -> Iterator[None]:
 
 
 def totals(blocks: Times) -> list[float]:
-    """Milliseconds a step of each block, all parts together."""
+    """Milliseconds per step of each block, all parts together."""
     return [1000 * sum(parts) for parts in blocks]
 
 
 def compared(times: Mapping[str, Times], what: str) -> dict[str, float]:
-    """What a summary says of the times of a norm, `""`, and where there is one of a second, `"_against"`.
+    """The summary's entries for the times of a norm, `""`, and of a second one, `"_against"`, if there is one.
 
     `<what>_ms`, `<what>_ms_against` are medians over the blocks, `…_ms_min…` minima. `<what>_ratio` is the median over
-    the rounds of norm / against, each of two blocks that ran one after the other: what slows a machine down for
-    longer than a round leaves it alone, and what strikes single blocks does not move a median.
+    the rounds of norm / against, each from two consecutive blocks: it is unaffected by a slow-down that is longer
+    than a round, and as a median also by those of single blocks.
     """
     values = {suffix: totals(blocks) for suffix, blocks in times.items()}
     summary = {f"{what}_ms{suffix}": median(found) for suffix, found in values.items()}
@@ -96,7 +96,7 @@ def compared(times: Mapping[str, Times], what: str) -> dict[str, float]:
 
 
 def ratio(times: Times, against: Times) -> float:
-    """The median over the rounds of the ratio within a round."""
+    """The median over the rounds of the ratio within each round."""
     return median(one / other for one, other in zip(totals(times), totals(against), strict=True))
 
 

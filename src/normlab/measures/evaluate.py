@@ -1,7 +1,7 @@
 """Test a checkpoint: python train.py measure=evaluate ckpt=PATH [task.path=DATA].
 
-The data are read with what was fitted on the training data (classes, vocabulary, statistics of pixels), which the
-checkpoint holds. So they may have moved, or be others than at training; a split that changed since is reported.
+The data are read with what was fitted to the training data (classes, vocabulary, statistics of pixels) and stored in
+the checkpoint. So the data may have moved, or be new data; a split that changed since training is reported.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SPLITS = ("validation", "test")
 
 
 def recall(config: RunConfig) -> RunConfig:
-    """`config` with the norm, model, task, optimiser and seed that the checkpoint was made with."""
+    """`config` with the norm, model, task, optimiser and seed of the checkpoint."""
     assert config.ckpt is not None
     made, _ = recorded(read_checkpoint(config.ckpt), config.ckpt, config.trust)
     moved = {"path": config.task.path, "source": "path"} if config.task.path else {}
@@ -39,7 +39,7 @@ def recall(config: RunConfig) -> RunConfig:
 
 
 def data_of(config: RunConfig) -> Prepared:
-    """Validation and test data as the checkpoint sees them, and notes on what is not as it was at training.
+    """Validation and test data, converted as for the checkpoint, and notes on what has changed since training.
 
     Raises:
         InputError: the checkpoint or its data are gone, or the data don't fit it.
@@ -55,7 +55,7 @@ def data_of(config: RunConfig) -> Prepared:
 
 
 def _changes(prepared: Prepared, known: dict[str, Any]) -> list[str]:
-    """How the splits differ from those that the checkpoint was trained with, a line each."""
+    """How the splits differ from those that the checkpoint was trained with, one line each."""
     notes, counts = [], prepared.material.counts()
     for split in SPLITS:
         now, then = prepared.prints.get(split), known["prints"].get(split)
@@ -81,7 +81,7 @@ def _sizes(split: str, counts: dict[str, int], known: dict[str, Any]) -> str:
 
 
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:
-    """Validation and test metrics of the checkpoint's weights. `config` holds the checkpoint's own choices."""
+    """Validation and test metrics of the checkpoint's weights. `config` has the checkpoint's own options."""
     assert config.ckpt is not None
     session = Session(config, place, known_data(config)[1])
     model = load_checkpoint(config.ckpt, config.trust)

@@ -1,4 +1,4 @@
-"""A measure in a fresh process, where nothing has run before: for times, whose unit is the process."""
+"""Runs a measure in a fresh process, where nothing has run before: for times, whose unit is the process."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from normlab.folder.place import Place
 from normlab.session.session import Session
 from normlab.stopping.output import tolerate_failing_output
 
-Found = tuple[dict[str, Any], list[dict[str, float]]]  # the summary, and the rows of the run's metrics
+Found = tuple[dict[str, Any], list[dict[str, float]]]  # the summary, and rows for the run's metrics
 
 
 def measure_fresh(find: Callable[[Session], Found], config: RunConfig, place: Place) -> dict[str, Any]:
     """What `find` returns in a fresh process; its rows go to the loggers.
 
     Raises:
-        RuntimeError: the process has died without an answer.
-        Exception: whatever `find` has raised.
+        RuntimeError: the process died without an answer.
+        Exception: any error of `find`.
     """
     summary, rows = _in_fresh_process(find, config, place)
-    # imports Lightning, which takes as long as the times themselves: here at least it does so once in a multirun
+    # imports Lightning, which takes as long as the times themselves; done here, it happens only once in a multirun
     from normlab.session.loggers import Loggers
 
     loggers = Loggers(config, place)
@@ -37,9 +37,9 @@ def measure_fresh(find: Callable[[Session], Found], config: RunConfig, place: Pl
 
 
 def _in_fresh_process(find: Callable[[Session], Found], config: RunConfig, place: Place) -> Found:
-    # not multiprocessing's own way: joblib's workers can't start a process by it
+    # not multiprocessing, with which joblib's workers can't start a process
     command = [sys.executable, "-m", "normlab.measures.fresh"]
-    # in a group of its own, Ctrl-C reaches only the process that waits, which ends this one
+    # in its own group, so that Ctrl-C reaches only the process that waits, which ends this one
     ended = subprocess.run(
         command, input=pickle.dumps((find, config, place)), stdout=subprocess.PIPE, check=False, process_group=0
     )
@@ -54,16 +54,16 @@ def _in_fresh_process(find: Callable[[Session], Found], config: RunConfig, place
 
 
 def main() -> None:
-    """What the fresh process does: read what to find in which session, write what was found or went wrong."""
-    with suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as out:  # where nobody waits for it any more
-        os.dup2(2, 1)  # whatever is printed meanwhile is no part of the answer
+    """The fresh process: read the function and the session, write the result or the error."""
+    with suppress(BrokenPipeError), os.fdopen(os.dup(1), "wb") as out:  # if nobody waits for it any more
+        os.dup2(2, 1)  # what is printed meanwhile is not part of the answer
         tolerate_failing_output()
         answer: Found | Exception
         try:
             find, config, place = pickle.load(sys.stdin.buffer)
             answer = find(Session(config, place))
         except Exception as error:
-            error.add_note(traceback.format_exc())  # the other process would not see where
+            error.add_note(traceback.format_exc())  # the other process wouldn't see the place of the error
             answer = error
         out.write(pickle.dumps(answer))
 

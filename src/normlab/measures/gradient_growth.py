@@ -1,4 +1,4 @@
-"""How gradients grow, layer by layer, on their way back through a network that has not been trained."""
+"""How gradients grow, layer by layer, on their way back through an untrained network."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from normlab.tasks.task import Task
 
 
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:
-    """Growth a layer of the gradients of E = Σ v · x_L, with v ~ N(0, 1) for every entry of x_L.
+    """Growth per layer of the gradients of E = Σ v · x_L, with v ~ N(0, 1) for every entry of x_L.
 
-    x_l [B, …] is what hidden layer l of L gives: act(norm(W x + b)), with its shortcut, in an mlp; a block's
-    output in a cnn or a transformer. E stands for any loss: it is where mean field theory starts, and which v
-    it is changes no slope as long as v is independent of the layers. With g_l the root mean square of ∂E/∂x_l
-    over all its entries,
+    x_l [B, …] is the output of hidden layer l of L: act(norm(W x + b)), with its shortcut, in an mlp; a block's
+    output in a cnn or a transformer. E represents any loss, as in mean field theory; the choice of v changes no
+    slope as long as v is independent of the layers. With g_l the root mean square of ∂E/∂x_l over all its
+    entries,
 
         log gradient_growth = -slope of log g_l over l,    log activation_growth = slope of log RMS(x_l) over l,
 
-    fitted to the inner layers (`skip` is left out at either end, where the signals still settle). Above 1
-    gradients explode on their way back, below 1 they vanish. Norms are in training mode and everything is
-    float64, whatever `trainer.precision` says. Between two layers the gradient is scaled back to 1, so that no
-    depth under- or overflows.
+    fitted to the inner layers (the share `skip` is left out at each end, where the signals still settle). Above 1,
+    gradients explode on their way back; below 1, they vanish. Norms are in training mode and everything is
+    float64, whatever `trainer.precision` is. Between layers the gradient is rescaled to 1, so that it neither
+    under- nor overflows at any depth.
 
     In a plain mlp of infinite width the growth is known. With z ~ N(0, 1), φ the activation, gain² / width the
     variance of a weight and q that of W x:
@@ -44,14 +44,14 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
         batch        √(E[φ'(z)²] / Var[φ(z)])     √(π / (π - 1)) = 1.211   1.085   1.017
 
     The last is for a large batch: Yang et al. 2019, A Mean Field Theory of Batch Normalization, arXiv:1902.08129;
-    by Poincaré's inequality it is 1 at least, whatever the activation. The gain of the weights cancels in all but
-    the first. At a batch of 256 and 40 layers of 512 units, batch norm comes within 0.006 of it: fewer examples
-    raise it, fewer units a layer lower it with depth.
+    by Poincaré's inequality it is at least 1, for any activation. The gain of the weights cancels in all but the
+    first. At a batch of 256 and 40 layers of 512 units, batch norm is within 0.006 of it: fewer examples raise it,
+    and with fewer units per layer it falls with depth.
 
     Returns:
         A flat summary: `gradient_growth` and `activation_growth`; `gradient_log10_first` and `…_last`, log10 of g_1
-        and g_L; `output_cosine`, the mean cosine between the x_L of two examples. null: not finite, as where every
-        gradient is 0. The run's metrics hold a row `layer/…` for each layer, with the layer as the step.
+        and g_L; `output_cosine`, the mean cosine between the x_L of two examples. null: not finite, for example because
+        every gradient is 0. The run's metrics have a row `layer/…` for each layer, with the layer as the step.
 
     Raises:
         InputError: the training split has fewer examples than the batch.
@@ -87,7 +87,7 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
 
 
 def hidden(model: Model, inputs: Tensor) -> list[Tensor]:
-    """x_1 … x_L of one forward pass, as parts of its graph."""
+    """x_1 … x_L of one forward pass, as nodes of its graph."""
     with outputs_of(model.hidden_layers()) as kept:
         model(inputs)
     if len(kept) < 2:
@@ -99,7 +99,7 @@ def hidden(model: Model, inputs: Tensor) -> list[Tensor]:
 
 
 def gradient_logs(layers: list[Tensor], cotangent: Tensor) -> list[float]:
-    """log10 g_l for each layer; each depends on the earlier ones through the one before it alone."""
+    """log10 g_l for each layer; a layer depends on earlier ones only through the one before it."""
     logs, total, gradient = [], 0.0, cotangent
     for i in reversed(range(len(layers))):
         size = rms(gradient)
@@ -111,7 +111,7 @@ def gradient_logs(layers: list[Tensor], cotangent: Tensor) -> list[float]:
 
 
 def inner_layers(count: int, skip: float) -> range:
-    """The layers (from 1) that are fitted: without the share `skip` at either end, but two at least."""
+    """The layers (from 1) that are fitted: without the share `skip` at each end, but at least two."""
     left_out = min(int(skip * count), (count - 2) // 2)
     return range(1 + left_out, count - left_out + 1)
 
@@ -125,7 +125,7 @@ def growth(logs: list[float], layers: range) -> float | None:
 
 
 def _inputs(session: Session, options: GradientGrowth) -> Tensor:
-    """A batch [B, …]: Gaussian, or of the training split, where sequences end with the shortest of the batch."""
+    """A batch [B, …]: Gaussian, or from the training split, with sequences cut to the shortest of the batch."""
     if options.inputs == "gaussian":
         return _gaussian((options.batch_size, *session.data.sizes.shape), session.seed("inputs"))
     batch = session.sample(options.batch_size, "measure.batch_size")

@@ -18,28 +18,28 @@ from normlab.models.base import Model
 from normlab.models.fold import fold
 from normlab.session.session import Session
 
-REHEARSALS = 10  # training batches that give running statistics something to hold
+REHEARSALS = 10  # training batches from which running statistics are computed
 
 
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     """Milliseconds of a forward pass with the config's norm and with `measure.against`, in a fresh process.
 
     Both networks are in eval mode, without gradients, on the same real batches of the training split; short blocks of
-    the two alternate in random order. Where `measure.fold` is true and it is exact, the norms are folded into the
-    layers before them (see `fold`). Their weights are initial ones, their running statistics those of training batches.
+    the two alternate in random order. If `measure.fold` is true and folding is exact, the norms are folded into the
+    layers before them (see `fold`). Weights are untrained; running statistics come from training batches.
 
     Returns:
         A flat summary: `inference_ms`, `inference_ms_min`, `inference_ratio` (see `compared`: norm / against);
-        `folded`, whether the norms were; `fold_error`, where they were: the greatest difference of an output from
-        that of the network as it was, relative to the greatest output. A second norm's have the suffix `_against`.
-        The run's metrics hold the time of every block.
+        `folded`, whether the norms were folded; `fold_error`, if so: the greatest difference of an output from that of
+        the unfolded network, relative to the greatest output. A second norm's have the suffix `_against`. The run's
+        metrics have the time of every block.
     """
     return measure_fresh(find, config, place)
 
 
 @torch.inference_mode()
 def find(session: Session) -> Found:
-    """The summary and the rows, in this process."""
+    """Measure in this process: the summary and the rows."""
     bench = Bench(session)
     options, models = bench.options, bench.models()
     assert isinstance(options, InferenceTime)
@@ -61,7 +61,7 @@ def find(session: Session) -> Found:
 
 
 def folded(model: Model) -> Model | None:
-    """The model with its norms folded away; None where that is not exact."""
+    """The model with its norms folded away; None if that is not exact."""
     try:
         return fold(model)
     except InputError:

@@ -1,4 +1,4 @@
-"""Whether a network can learn what only another example of its batch shows."""
+"""Whether a network can learn from information in other examples of its batch."""
 
 from __future__ import annotations
 
@@ -22,24 +22,23 @@ from normlab.tasks.optimiser import build_optimiser, build_schedule
 
 
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:
-    """Train on a task that can only be solved by cheating: each example is to be given its partner's class.
+    """Train on a task that can only be solved by leakage: the target of each example is its partner's class.
 
-    Each epoch cuts batches into new pairs of neighbours. The network reads every example alone, so one whose
-    examples don't depend on each other can do no better than chance. Statistics that a pair shares (norm.nbs=2) tell
-    each what the other is, and so leak in training what no evaluation has: with running statistics the network is
-    back at chance. Contrastive learning met this as a shortcut (He et al. 2020, arXiv:1911.05722, section 3.3, which
-    shuffles batch norm's batches against it).
+    Each epoch forms new pairs of neighbours in its batches. If examples don't depend on each other, the network can do
+    no better than chance. Statistics that a pair shares (norm.nbs=2) contain information about the partner, but only in
+    training: with running statistics, the network is back at chance. Contrastive learning has the same shortcut (He et
+    al. 2020, arXiv:1911.05722, section 3.3, which shuffles batch norm's batches against it).
 
-    `steps` optimiser steps with the config's optimiser and schedule, then one look at all of validation, in random
-    pairs and batches of task.batch_size (an odd or incomplete rest is left out):
+    `steps` optimiser steps with the config's optimiser and schedule, then one evaluation on the validation split, in
+    random pairs and batches of task.batch_size (an odd or incomplete rest is left out):
 
         leak/train_mode_accuracy   with batch statistics
         leak/eval_mode_accuracy    with running statistics
         leak/chance                the share of the most frequent class
         leak/train_loss            mean training loss of the last fifth of the steps, nats
-        diverged                   that loss is not finite; the others are null then
+        diverged                   whether that loss is not finite; if so, the others are null
 
-    The run's metrics hold every step's `train/loss`.
+    The run's metrics have every step's `train/loss`.
     """
     options = config.measure
     assert isinstance(options, Leakage)
@@ -62,7 +61,7 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
         "leak/chance": _chance(session.data),
         "parameters": sum(p.numel() for p in model.parameters()),
     }
-    for mode in ("eval", "train"):  # in training mode running statistics move
+    for mode in ("eval", "train"):  # training mode updates running statistics
         model.train(mode == "train")
         hits = accuracy(model, _pairs(session))
         summary[f"leak/{mode}_mode_accuracy"] = None if summary["diverged"] else hits
@@ -70,7 +69,7 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
 
 
 def of_partner(batch: Batch) -> Batch:
-    """The same batch with each example's target that of its partner: 0 and 1, 2 and 3, …; of an odd one its own."""
+    """The same batch with the target of each example's partner (0 and 1, 2 and 3, …); an odd one keeps its own."""
     index = torch.arange(len(batch.targets), device=batch.targets.device)
     partner = (index ^ 1).clamp(max=len(index) - 1)
     return replace(batch, targets=batch.targets[partner])
@@ -78,13 +77,13 @@ def of_partner(batch: Batch) -> Batch:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, batches: Iterator[Batch]) -> float:
-    """Share of the targets that the model names."""
+    """Share of the targets that the model predicts."""
     hits = torch.cat([model(batch.inputs, batch.mask).argmax(1) == batch.targets for batch in batches])
     return float(hits.double().mean())
 
 
 def _pairs(session: Session) -> Iterator[Batch]:
-    """Validation in random pairs, always the same for a seed."""
+    """The validation split in random pairs, which depend only on the seed."""
     split = session.data.split("validation").to(session.device)
     index: Tensor = split.shuffled(torch.Generator().manual_seed(session.seed("pairs")))
     size = min(session.config.task.batch_size, len(index) // 2 * 2)

@@ -28,18 +28,18 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     """Try learning rates lowest · factor^k, k = rungs - 1 … 0, from the highest down, until one works.
 
     Each rung trains the same untrained network for `steps` optimiser steps on the same batches, at a constant rate
-    without warm-up; of `optim` all but lr, warmup and schedule counts. A rate works if every loss is finite and the
-    mean loss of the last fifth of the steps is below share · H, with H the entropy of the training targets in nats:
-    the least loss of a network that does not read its input. That the loss has merely come down would not do: a deep
-    network's first loss can lie above H, and one whose units have all died comes down to H.
+    without warm-up; `optim` applies except lr, warmup and schedule. A rate works if every loss is finite and the mean
+    loss of the last fifth of the steps is below share · H, with H the entropy of the training targets in nats: the
+    least loss of a network that ignores its input. A falling loss alone is not enough: a deep network's first loss can
+    be above H, and that of a network whose units have all died falls to H.
 
-    What is claimed of batch norm: training survives larger rates (Bjorck et al. 2018, arXiv:1806.02375).
+    The claim about batch norm: it allows larger learning rates (Bjorck et al. 2018, arXiv:1806.02375).
 
     Returns:
         A flat summary. `ceiling` is the rate, `log2_ceiling` its logarithm, null if no rung works; `rung` the number k;
-        `tried` how many rungs; `ceiling_censored`: the highest one works, so that the true ceiling is higher or none
-        exists; `ceiling_loss` the last fifth's mean loss there; `entropy` H. The run's metrics have one row per rung k:
-        `rung/lr` and `rung/loss`, null where that is not finite.
+        `tried` how many rungs; `ceiling_censored`: the highest one works, so the true ceiling is higher or doesn't
+        exist; `ceiling_loss` the last fifth's mean loss there; `entropy` H. The run's metrics have one row per rung k:
+        `rung/lr` and `rung/loss`, null if not finite.
     """
     options = config.measure
     assert isinstance(options, LearningRateCeiling)
@@ -72,7 +72,7 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
 
 
 def highest(loss_at: Callable[[int], float], rungs: int, bound: float) -> tuple[int, float] | None:
-    """The highest rung whose loss is below the bound, and that loss; NaN is below nothing."""
+    """The highest rung whose loss is below the bound, and that loss; NaN is never below it."""
     for rung in reversed(range(rungs)):
         loss = loss_at(rung)
         if loss < bound:

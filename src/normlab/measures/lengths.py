@@ -1,4 +1,4 @@
-"""Train a language model, then read longer windows than it was trained on."""
+"""Train a language model, then score it on longer windows than it was trained on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Scores:
 
     loss    nats of the scored tokens, float64 [L]
     count   scored tokens, [L]
-    rms     RMS over the units of the last layer's h_t, float64 [L]; 0 but for an LSTM
+    rms     RMS over the units of the last layer's h_t, float64 [L]; 0 except for an LSTM
     states  windows that have that step, [L]
     """
 
@@ -41,31 +41,31 @@ class Scores:
 
 
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:
-    """Train as measure=training does, then score the best checkpoint's weights on windows of other lengths.
+    """Train as with measure=training, then score the best checkpoint's weights on windows of other lengths.
 
-    Every window begins without a past: h = 0 in an LSTM, nothing to attend to in a Transformer. For windows of L
+    Every window starts without context: h = 0 in an LSTM, nothing to attend to in a Transformer. For windows of L
     tokens, of validation and (with test=true) of test, in bits per character:
 
         validation/bits_per_character@L       over adjacent windows: the same tokens for every L, each predicted once.
                                               At L = task.max_length, with tokens=null, it is that of training.
-                                              Longer windows have more context on average, as fewer tokens stand
-                                              near a beginning.
+                                              Longer windows have more context on average, because fewer
+                                              tokens are near the start.
         validation/late_bits_per_character@L  only the later half of each window, of windows that overlap by half: the
                                               same tokens for every L (all but the first few), each with a context of
                                               L/2 to L tokens. Beyond the trained length only steps that were never
                                               trained count, so that a model that fails there can't hide it.
 
-    Batch norm's statistics a step, where it keeps them, are those of the last trained step from there on (Cooijmans et
-    al. 2017, arXiv:1603.09025). Of an LSTM, with r_t the mean over the windows of RMS(h_t), h_t the last layer's:
+    If batch norm keeps statistics per step, later steps use those of the last trained step (Cooijmans et al. 2017,
+    arXiv:1603.09025). For an LSTM, with r_t the mean over the windows of RMS(h_t), h_t the last layer's:
 
         drift@L       standard deviation of r_t over t = 1 … L, divided by its mean: 0 is a state of steady size
-        late_drift@L  the same over the later half of the steps, without the beginning where h grows from 0
+        late_drift@L  the same over the later half of the steps, without the start where h grows from 0
         drift, late_drift   at the longest L
 
     The run's metrics have one row per step t of the longest window: `position/bits_per_character` and `state/rms`.
 
     Returns:
-        The summary of measure=training and the above; null where training diverged before its first validation.
+        The summary of measure=training and the above; null if training diverged before its first validation.
 
     Raises:
         InputError: a split is shorter than half of the longest window.
@@ -107,7 +107,7 @@ def first_scored(lengths: tuple[int, ...]) -> int:
 
 
 def _tokens(data: Data, name: str, options: Lengths) -> Tensor:
-    """The tokens that are read: one more than are predicted."""
+    """The tokens that are used: one more than are predicted."""
     split = data.split(name)
     assert isinstance(split, Windows)
     return split.tokens if options.tokens is None else split.tokens[: options.tokens + 1]
@@ -122,14 +122,14 @@ def _tokens_per_character(data: Data, name: str) -> float:
 
 def _both(model: Model, split: Windows, start: int, config: RunConfig) -> tuple[Scores, Scores]:
     """Of adjacent windows, and of later halves."""
-    # as many tokens a batch as training's validations have
+    # as many tokens per batch as in training's validations
     count = max(1, config.task.eval_batch_size * (config.task.max_length or split.length) // split.length)
     whole = score(model, split, split.in_order(), 0, count)
     return whole, score(model, split, late_windows(split, start), split.length - split.length // 2, count)
 
 
 def late_windows(split: Windows, start: int) -> Tensor:
-    """Beginnings of windows whose later halves hold every token from the one at `start` once."""
+    """Starts of windows whose later halves contain every token from the one at `start` on exactly once."""
     half = split.length // 2
     lead = split.length - half
     return torch.arange(start - lead, split.predicted - lead, half)
@@ -137,7 +137,7 @@ def late_windows(split: Windows, start: int) -> Tensor:
 
 @torch.no_grad()
 def score(model: Model, split: Windows, index: Tensor, skip: int, count: int) -> Scores:
-    """Scores of the windows that begin at `index`, but for their first `skip` tokens; `count` windows per batch."""
+    """Scores of the windows that start at `index`, except their first `skip` tokens; `count` windows per batch."""
     zeros = torch.zeros(split.length, dtype=torch.float64)
     loss, scored, rms, states = zeros.clone(), zeros.clone(), zeros.clone(), zeros.clone()
     with outputs_of(model.hidden_layers()[-1:] if model.recurrent else []) as kept:

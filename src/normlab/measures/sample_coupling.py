@@ -1,4 +1,4 @@
-"""Which examples and positions of a batch depend on each other, exactly: by the Jacobian."""
+"""Which examples and positions of a batch depend on each other, determined exactly from the Jacobian."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ LENGTHS = {"B": 3, "T": 4, "H": 2, "W": 2}
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     """Coupling of the model's outputs, and along each axis of a norm site, in training and in eval mode.
 
-    A coupling is the greatest |∂y_i/∂x_j| over pairs i ≠ j, divided by the greatest over i = j: how far another's
-    input moves an output, relative to its own. It is exactly 0.0 where there is none: a gradient that is not
-    connected, or only through products with 0, is no small number. Everything is float64 and runs on the CPU.
+    A coupling is the greatest |∂y_i/∂x_j| over pairs i ≠ j, divided by the greatest over i = j: how much another
+    input changes an output, relative to its own input. Without coupling it is exactly 0.0, because a gradient that is
+    not connected, or only through products with 0, is exactly 0. Everything is float64 and runs on the CPU.
 
         train/examples    y_i the output of example i, x_j the input of example j (tokens: their vectors)
         train/positions   of language models: output at t of the first example, its input at s ≠ t
-        train/future      likewise, s > t: more than 0 means that a model sees what it is to predict
+        train/future      likewise, s > t: more than 0 means that a model sees what it should predict
         train/site/BTC/T  of one norm at a `BTC` site: y and x differ along T alone. The axes above 0 are those of the
                           norm's statistics, as far as gradients see them (not those of detached_layer)
         eval/…            the same in eval mode
-        as_declared       a site's couplings in training are what the norm says: couples_examples, couples_positions
+        as_declared       a site's couplings in training are as the norm declares: couples_examples, couples_positions
 
-    The model is as initialised, on real examples. Of an output v · y is differentiated, with v ~ N(0, 1) for each
-    entry: 0 if and only if all of ∂y/∂x is 0, but for chance of measure 0. The sites have random inputs and the whole
-    Jacobian.
+    The model is untrained, on real examples. For each output, v · y is differentiated, with v ~ N(0, 1) for each entry:
+    this is 0 if and only if all of ∂y/∂x is 0, with probability 1. At the sites, the whole Jacobian is computed at
+    random inputs.
     """
     options = config.measure
     assert isinstance(options, SampleCoupling)
@@ -62,7 +62,7 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
 
 
 def model_couplings(model: Model, inputs: Tensor, mask: Tensor | None = None) -> dict[str, float | None]:
-    """`examples`, and of language models `positions` and `future`, of one forward pass."""
+    """`examples` and, for language models, `positions` and `future`, of one forward pass."""
     x, y = _forward(model, inputs, mask)
     v = torch.randn(y.shape, generator=torch.Generator().manual_seed(0), dtype=y.dtype)
     sizes = torch.stack([_sizes(y[i], x, v[i], 1) for i in range(len(y))])  # [i, j]
@@ -74,7 +74,7 @@ def model_couplings(model: Model, inputs: Tensor, mask: Tensor | None = None) ->
 
 
 def _forward(model: Model, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What the model reads, as a leaf of its graph, and its output. Of tokens that is their vectors."""
+    """The model's input as a leaf of the graph (for tokens, their vectors), and its output."""
     if inputs.is_floating_point():
         leaf = inputs.double().requires_grad_()
         return leaf, model(leaf, mask)
@@ -111,7 +111,7 @@ def norm_sites(node: dict[str, Any], gain_init: float | None = None) -> dict[str
         positions = LENGTHS["T"] if "T" in axes else None
         try:
             sites[kind] = factory(node)(channels, layout, positions=positions, gain_init=gain_init).double()
-        except InputError:  # it is refused there
+        except InputError:  # the norm is not valid there
             continue
     return sites
 
@@ -125,7 +125,7 @@ def site_couplings(norm: Norm, axes: str) -> dict[str, float | None]:
 
 
 def _along(jacobian: Tensor, axis: int) -> Tensor:
-    """Greatest |∂y_p/∂x_q| over p and q that differ along one axis alone, by their two places there: [n, n]."""
+    """Greatest |∂y_p/∂x_q| over p and q that differ along one axis alone, by their indices there: [n, n]."""
     rank = jacobian.ndim // 2
     moved = jacobian.abs().movedim((axis, rank + axis), (0, rank))
     length, rest = moved.shape[0], moved.shape[1:rank].numel()
@@ -138,6 +138,6 @@ def _as_declared(norm: Norm, kind: str, summary: dict[str, Any]) -> bool:
 
 
 def beginnings(batch: Batch, steps: int) -> Batch:
-    """The first time steps of every window."""
+    """The batch with only the first time steps of every window."""
     mask = None if batch.mask is None else batch.mask[:, :steps]
     return Batch(batch.inputs[:, :steps], batch.targets[:, :steps], mask, batch.total)

@@ -16,18 +16,18 @@ from normlab.folder.place import Place
 from normlab.models.base import Model
 from normlab.session.session import Session
 
-RATE = 1e-6  # of the step: so small that the change of the outputs is linear in it, and far above float64's rounding
+RATE = 1e-6  # size of the step: small enough for the outputs to change linearly, and far above float64's rounding
 
 
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     """Scale the weights w (and biases) of every layer that a norm follows by `factor` = k, in training mode, float64.
 
-    Where a norm takes the scale out, f(k w) = f(w), and so ∇f(k w) = ∇f(w) / k: a step of rate η from k w does what
-    one of rate η / k² does from w. Weight decay then acts through the rate alone (van Laarhoven 2017,
-    arXiv:1706.05350), and the effective rate of such a layer is η / |w|². Of real examples, with y the logits:
+    If a norm removes the scale, f(k w) = f(w), and so ∇f(k w) = ∇f(w) / k: a step of rate η from k w has the effect of
+    one of rate η / k² from w. Weight decay then acts only through the rate (van Laarhoven 2017, arXiv:1706.05350), and
+    the effective rate of such a layer is η / |w|². On real examples, with y the logits:
 
-        function_change        max |y(k w) - y(w)| / max |y(w)|: 0 for an invariant net, but for eps (about eps/2 σ²)
-        unit_function_change   the same when every unit is scaled by a factor of its own from 1 to k: batch norm and
+        function_change        max |y(k w) - y(w)| / max |y(w)|: 0 for an invariant net, except for eps (about eps/2 σ²)
+        unit_function_change   the same with a separate factor from 1 to k for every unit: batch norm and
                                instance norm are invariant to that too, layer norm is not (Ba et al. 2016,
                                arXiv:1607.06450, section 5.1)
         gradient_ratio         |∇ E(k w)| / |∇ E(w)| over those weights, E the loss: 1/k for an invariant net
@@ -53,7 +53,7 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
 
 
 def compare(model: Model, inputs: Tensor, targets: Tensor, factor: float, seed: int) -> dict[str, float | None]:
-    """What `measure` reports of a float64 model, which stays as it is."""
+    """What `measure` reports for a float64 model, which is not changed."""
     before = _response(model, inputs, targets)
     after = _response(scaled(model, factor), inputs, targets)
     generator = torch.Generator().manual_seed(seed)

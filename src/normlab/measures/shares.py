@@ -1,4 +1,4 @@
-"""One process of several that compute a batch's gradients together, each on its share."""
+"""One of several processes that compute a batch's gradients together, each on its share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SharedBatch:
     seed         of the initial values
     inputs       [B, …]
     mask         bool [B, T] or None
-    cotangent    v, of the outputs' shape: gradients are those of E = Σ v · y
+    cotangent    v, in the outputs' shape: gradients are those of E = Σ v · y
     """
 
     norm: dict[str, Any]
@@ -35,29 +35,29 @@ class SharedBatch:
     cotangent: Tensor | None = None
 
     def share(self, low: int, high: int) -> SharedBatch:
-        """The same for examples from `low` to before `high`."""
+        """The same for the examples low, …, high - 1."""
         mask, cotangent = (None if each is None else each[low:high] for each in (self.mask, self.cotangent))
         return replace(self, inputs=self.inputs[low:high], mask=mask, cotangent=cotangent)
 
 
 @dataclass(frozen=True)
 class Solution:
-    """What came of it: outputs, the gradient of each parameter, and all buffers (running statistics)."""
+    """The result: outputs, the gradient of each parameter, and all buffers (running statistics)."""
 
     outputs: Tensor
     gradients: dict[str, Tensor]
     buffers: dict[str, Tensor]
 
 
-torch.serialization.add_safe_globals([SharedBatch, Solution, Sizes])  # all that one process leaves for another
+torch.serialization.add_safe_globals([SharedBatch, Solution, Sizes])  # everything that one process writes for another
 
 
 def solve(problem: SharedBatch, sync: bool | None) -> Solution:
     """One forward and backward pass in training mode, float64.
 
     Args:
-        problem: where it has no v, that is 1 everywhere.
-        sync: batch norm's option; None: another norm's, which has none.
+        problem: if it has no v, v is 1 everywhere.
+        sync: batch norm's option; None: another norm, without this option.
     """
     torch.manual_seed(problem.seed)
     norm = problem.norm if sync is None else {**problem.norm, "sync": sync}
@@ -69,7 +69,7 @@ def solve(problem: SharedBatch, sync: bool | None) -> Solution:
 
 
 def work(rank: int, folder: str, seconds: int) -> None:
-    """Solve this process's share of every case in `folder` and leave the solutions there."""
+    """Solve this process's share of every case in `folder`, and write the solutions there."""
     torch.set_num_threads(1)
     place = Path(folder)
     dist.init_process_group(

@@ -1,4 +1,4 @@
-"""How long a model's norms alone take, and what keeping running statistics is of batch norm's time."""
+"""How long a model's norms alone take, and which share of batch norm's time running statistics take."""
 
 from __future__ import annotations
 
@@ -22,21 +22,20 @@ from normlab.session.session import Session
 
 
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:
-    """Milliseconds that all norms of a network take in a training step, forward and backward, in a fresh process.
+    """Milliseconds of all norms of a network in a training step, forward and backward, in a fresh process.
 
-    Each norm gets what stands before it when the network, as initialised, reads the first real batch, and a random
-    gradient; nothing else of the network runs. Short blocks of the norm and of `measure.against` alternate in random
-    order.
+    Each norm gets the input that it has when the untrained network reads the first real batch, and a random gradient;
+    nothing else of the network runs. Short blocks of the norm and of `measure.against` alternate in random order.
 
-    Where one of the two is batch norm, PyTorch's own batch norm is timed on the same inputs too, once keeping running
-    statistics and once not (padding, which it knows nothing of, included):
+    If one of the two is batch norm, PyTorch's batch norm is timed on the same inputs too, with and without keeping
+    running statistics (it knows no mask, so padding is included):
 
         update_share = 1 - median over the rounds of without / with
 
     Returns:
         A flat summary: `site_ms`, `site_ms_min`, `site_ratio` (see `compared`: norm / against), with the suffix
         `_against` for the second; `sites`, their number; with batch norm `torch_ms`, `torch_ms_without_update`
-        (medians) and `update_share`. The run's metrics hold the time of every block.
+        (medians) and `update_share`. The run's metrics have the time of every block.
     """
     return measure_fresh(find, config, place)
 
@@ -74,7 +73,7 @@ KEEPING, WITHOUT = "_torch", "_torch_without_update"
 class Call:
     """One call of a norm in a forward pass.
 
-    norm       what is called: the norm, or a module that replaces it
+    norm       the norm, or a module that replaces it
     arguments  of the call; the first is a leaf of the graph
     cotangent  the gradient at its output
     """
@@ -90,7 +89,7 @@ class Call:
 
 
 def site_calls(model: nn.Module, batch: Batch) -> list[Call]:
-    """Every call of a norm in a forward pass, as one that can be repeated."""
+    """Every call of a norm in a forward pass, so that it can be repeated."""
     calls: list[Call] = []
 
     def keep(norm: nn.Module, arguments: tuple[Any, ...], output: Tensor) -> None:
@@ -106,7 +105,7 @@ def site_calls(model: nn.Module, batch: Batch) -> list[Call]:
 
 
 class TorchBatchNorm(nn.Module):
-    """PyTorch's batch norm over the batch and all positions, with the gain and the bias of a norm of ours."""
+    """PyTorch's batch norm over the batch and all positions, with the gain and bias of one of our norms."""
 
     mean: Tensor | None
     var: Tensor | None
@@ -119,7 +118,7 @@ class TorchBatchNorm(nn.Module):
         self.register_buffer("var", torch.ones_like(norm.gain) if keep else None)
 
     def forward(self, x: Tensor, *_: Any) -> Tensor:
-        """x of the norm's layout."""
+        """Normalise x, in the norm's layout."""
         flat = x if self.layout == "BCHW" else x.flatten(0, -2)
         y = F.batch_norm(
             flat, self.mean, self.var, self.gain, self.bias, training=True, momentum=self.momentum, eps=self.eps
@@ -128,7 +127,7 @@ class TorchBatchNorm(nn.Module):
 
 
 def torch_call(call: Call, *, keep: bool) -> Call:
-    """The same call of PyTorch's batch norm."""
+    """The same call with PyTorch's batch norm."""
     assert isinstance(call.norm, BatchNorm)
     return Call(TorchBatchNorm(call.norm, keep), call.arguments, call.cotangent)
 

@@ -1,4 +1,4 @@
-"""How long a training step takes, and what it keeps for its backward pass, compared with a second norm."""
+"""How long a training step takes, and how much it saves for its backward pass, compared with a second norm."""
 
 from __future__ import annotations
 
@@ -28,16 +28,15 @@ PARTS = ("forward", "backward", "optimiser")
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     """Milliseconds of a training step with the config's norm and with `measure.against`, in a fresh process.
 
-    A step is what training does with a batch: forward pass and loss, backward pass, clipping and optimiser. Neither
-    Lightning's loop, nor the learning rate's course, nor gathering the batch is timed. Both networks begin with the
-    same values and take the same real batches, as many as a block has steps, again in every block; short blocks of
-    the two alternate in random order.
+    A step consists of forward pass and loss, backward pass, clipping and optimiser. Lightning's loop, the learning rate
+    schedule and gathering the batch are not timed. Both networks start with the same values and use the same real
+    batches, one for each step of a block, in every block; short blocks of the two alternate in random order.
 
     Returns:
         A flat summary: `step_ms`, `step_ms_min`, `step_ratio` (see `compared`: `ratio` is norm / against); on a CPU
         `forward_ms`, `backward_ms` and `optimiser_ms`, medians as well; `saved_bytes`, what the forward pass of the
-        first batch keeps for the backward pass, each storage once, without the parameters, the buffers and the batch. A
-        second norm's have the suffix `_against`. The run's metrics hold the time of every block.
+        first batch saves for the backward pass, each storage once, without the parameters, the buffers and the batch. A
+        second norm's have the suffix `_against`. The run's metrics have the time of every block.
     """
     return measure_fresh(find, config, place)
 
@@ -68,7 +67,7 @@ class Step:
     Args:
         bench: where it is timed.
         model: in training mode.
-        batches: that of each step of a block.
+        batches: one for each step of a block.
     """
 
     def __init__(self, bench: Bench, model: Model, batches: Sequence[Batch]) -> None:
@@ -81,7 +80,7 @@ class Step:
         self.loss = torch.zeros(())
 
     def parts(self) -> list[Part]:
-        """The three parts; on a GPU, which works on while the next is asked for, the whole."""
+        """The three parts; on a GPU, which works asynchronously, the whole step as one part."""
         parts = [self.forward, self.backward, self.update]
         return parts if self.bench.device.type == "cpu" else [self.whole]
 
@@ -96,7 +95,7 @@ class Step:
         self.loss.backward()
 
     def update(self, _i: int) -> None:
-        """Clip, step, and forget the gradients."""
+        """Clip, step, and clear the gradients."""
         if self.optim.clip is not None:
             clip_grad_norm_(self.model.parameters(), self.optim.clip)
         self.optimiser.step()
@@ -109,7 +108,7 @@ class Step:
         self.update(i)
 
     def saved_bytes(self) -> int:
-        """What the forward pass of the first batch keeps for the backward pass, each storage once."""
+        """Bytes that the forward pass of the first batch saves for the backward pass, each storage once."""
         batch = self.batches[0]
         kept: dict[int, int] = {}
 
@@ -125,7 +124,7 @@ class Step:
         here += [] if batch.mask is None else [batch.mask]
         for x in here:
             kept.pop(x.untyped_storage().data_ptr(), None)
-        self.loss = self.loss.detach()  # lets go of the graph
+        self.loss = self.loss.detach()  # frees the graph
         with torch.no_grad():
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(buffers[name])
@@ -133,6 +132,6 @@ class Step:
 
 
 def loss_of(logits: Tensor, batch: Batch) -> Tensor:
-    """Mean cross-entropy over the targets: as the tasks have it, whose modules import Lightning."""
+    """Mean cross-entropy over the targets, as in the tasks, whose modules import Lightning."""
     losses = F.cross_entropy(logits.flatten(0, -2).float(), batch.targets.flatten(), reduction="sum")
     return losses / batch.total

@@ -1,4 +1,4 @@
-"""Whether two processes that synchronise batch norm compute what one does with the whole batch."""
+"""Whether two processes that synchronise batch norm compute the same as one process with the whole batch."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from normlab.folder.place import Place
 from normlab.measures.shares import SharedBatch, Solution, solve
 from normlab.session.session import Session
 
-PATIENCE = 120  # seconds that the two processes may take, most of which is importing torch
+PATIENCE = 120  # seconds that the two processes may take, mostly for importing torch
 
 
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:
-    """One batch of training data, shared out among two processes on this machine, against the same batch in one.
+    """One batch of training data, split between two processes on this machine, compared with one process.
 
-    Of E = Σ v · y, with v ~ N(0, 1) for every output, in training mode, float64. The processes' gradients are added
-    up, as E is a sum over examples. The batch is cut in halves, and into a quarter and the rest; reported is the
-    greater difference of the two:
+    The loss is E = Σ v · y, with v ~ N(0, 1) for every output, in training mode, float64. The processes' gradients are
+    added because E is a sum over examples. The batch is split into halves, and into a quarter and the rest; the greater
+    difference of the two is reported:
 
         gradient_difference    max |g₂ - g₁| / max |g₁| over all parameters
-        output_difference      the same of the outputs
-        statistics_difference  the same of the running statistics, in either process
+        output_difference      the same for the outputs
+        statistics_difference  the same for the running statistics, in either process
         …_unsynced             the same with statistics of each process's share alone
 
-    Differences of rounding (1e-14) are none: with shares of unequal size only statistics that are weighted by their
-    counts come out equal.
+    Rounding gives differences of 1e-14. With shares of unequal size, only statistics weighted by their counts are
+    equal.
 
     Raises:
         InputError: the training split has fewer examples than the batch.
@@ -64,7 +64,7 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
 
 
 def differences(problem: SharedBatch) -> dict[str, float]:
-    """What `measure` reports."""
+    """The differences that `measure` reports."""
     count = len(problem.inputs)
     cases = {
         (ending, border): (border, sync)
@@ -80,7 +80,7 @@ def differences(problem: SharedBatch) -> dict[str, float]:
 
 
 def in_two_processes(problem: SharedBatch, cases: dict[Any, tuple[int, bool]]) -> tuple[dict[Any, Solution], ...]:
-    """Both processes' solutions of their shares, by case: where the batch is cut, and whether they synchronise.
+    """Both processes' solutions of their shares, by case: where the batch is split, and whether they synchronise.
 
     Raises:
         RuntimeError: a process failed or they took too long; none is left running.
@@ -89,12 +89,12 @@ def in_two_processes(problem: SharedBatch, cases: dict[Any, tuple[int, bool]]) -
         torch.save((problem, cases), Path(folder) / "problem.pt")
         # not multiprocessing's own way: joblib's workers can't start a process by it
         calls = [f"from normlab.measures.shares import work; work({rank}, {folder!r}, {PATIENCE})" for rank in range(2)]
-        # in groups of their own, Ctrl-C reaches only this process, which ends them
+        # in their own groups, so that Ctrl-C reaches only this process, which ends them
         processes = [subprocess.Popen([sys.executable, "-c", call], process_group=0) for call in calls]
         deadline = time.monotonic() + PATIENCE
         try:
             while time.monotonic() < deadline and any(process.poll() is None for process in processes):
-                if any(process.poll() for process in processes):  # the other would wait for it in vain
+                if any(process.poll() for process in processes):  # the other process would wait for it forever
                     break
                 time.sleep(0.05)
             if any(process.poll() != 0 for process in processes):

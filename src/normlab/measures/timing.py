@@ -1,4 +1,4 @@
-"""What the timing measures set up alike: the machine, real batches, and the same network with either norm."""
+"""Setup shared by the timing measures: the machine, real batches, and the same network with each norm."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ Clock = Literal["process", "wall"]
 
 
 class Bench:
-    """Where the config's norm and the one that it is compared with are timed.
+    """The setup in which the config's norm and the one that it is compared with are timed.
 
     Args:
         session: of a timing measure.
 
     Attributes:
-        norms: the config's norm, `""`, and the one that it is compared with, `"_against"`, where there is one.
+        norms: the config's norm, `""`, and the one that it is compared with, `"_against"`, if there is one.
         dtype: of the weights.
     """
 
     def __init__(self, session: Session) -> None:
         config = session.config
         assert isinstance(config.measure, Timing)
-        # use_deterministic_algorithms imports the compiler, half as long as all of torch
+        # use_deterministic_algorithms would import the compiler, which takes half as long as all of torch
         torch.set_deterministic_debug_mode("error" if config.trainer.deterministic else "default")
         self.session = session
         self.config = config
@@ -50,7 +50,7 @@ class Bench:
         self.dtype = torch.float64 if config.trainer.precision == "64-true" else torch.float32
 
     def models(self) -> dict[str, Model]:
-        """The network with either norm; what both share has the same initial values."""
+        """The network with each norm; tensors that both share have the same initial values."""
         return {suffix: self._model(norm) for suffix, norm in self.norms.items()}
 
     def _model(self, norm: dict[str, Any]) -> Model:
@@ -60,7 +60,7 @@ class Bench:
         return model.to(self.device, self.dtype)
 
     def batches(self, size: int, count: int) -> list[Batch]:
-        """The first batches that training would see with a batch of that many examples, on the device."""
+        """The first batches of training with a batch of that many examples, on the device."""
         split, task = self.session.data.split("train"), self.config.task
         if len(split) < size:
             raise InputError(f"a batch of {size}: the training split of task={task.name} has {len(split)} examples")
@@ -73,22 +73,22 @@ class Bench:
         return replace(batch, inputs=batch.inputs.to(self.dtype)) if real else batch
 
     def forward(self, model: Model) -> Callable[..., Tensor]:
-        """The model as it is called in training, compiled if asked for."""
+        """The model as called in training, compiled if requested."""
         return torch.compile(model) if self.config.trainer.compile else model
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Mixed precision where the config asks for it."""
+        """Mixed precision, if the config requests it."""
         if self.config.trainer.precision == "bf16-mixed":
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 
     @property
     def clock(self) -> Clock:
-        """Of the process where one CPU thread does all the work: what others take of its core does not count."""
+        """The process's CPU time if one thread does all the work, because it excludes other processes on its core."""
         return "process" if self.device.type == "cpu" and self.config.threads == 1 else "wall"
 
     def timed(self, arms: Mapping[str, Sequence[Part]]) -> dict[str, Times]:
-        """The times of all arms, in blocks as the config asks for them (see `interleaved`)."""
+        """The times of all arms, in blocks as configured (see `interleaved`)."""
         return interleaved(
             arms,
             steps=self.options.steps,
@@ -105,7 +105,7 @@ class Bench:
 
 
 def described(bench: Bench, models: dict[str, Model]) -> dict[str, Any]:
-    """What was timed, and how: `against` names the second norm; parameters and the models' own facts are of each."""
+    """What was timed, and how: `against` names the second norm; parameters and the models' facts are given for each."""
     summary: dict[str, Any] = {"threads": torch.get_num_threads(), "clock": bench.clock}
     if bench.options.against:
         summary["against"] = component_name(bench.options.against)

@@ -1,4 +1,4 @@
-"""What mirrors a run's record: W&B, CSV and TensorBoard, as the config asks for. Nothing here decides a result."""
+"""Mirrors of a run's record: W&B, CSV and TensorBoard, as configured. Nothing here decides a result."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from normlab.mirror.wandb_run import Rows, WandbRun
 
 
 def build_mirrors(config: RunConfig, place: Place, kept: Rows, count: Callable[[], int]) -> list[Logger]:
-    """The loggers that the config asks for.
+    """The loggers that the config requests.
 
     Args:
         config, place: of the run.
-        kept: rows of the record that a resumed run begins with.
-        count: how many rows the record holds, the one that is being logged included.
+        kept: existing rows of the record that a resumed run keeps.
+        count: how many rows the record has, including the one being logged.
     """
     mirrors: list[Logger] = []
     labels = labels_of(config, place)
@@ -46,7 +46,7 @@ def build_mirrors(config: RunConfig, place: Place, kept: Rows, count: Callable[[
 
 @rank_zero_only
 def close_mirrors(mirrors: list[Logger], summary: dict[str, Any]) -> None:
-    """Write what is still held back and hand the summary to W&B; without a summary the run counts as stopped."""
+    """Write buffered values and send the summary to W&B; without a summary the run counts as stopped."""
     for mirror in mirrors:
         if isinstance(mirror, WandbRun):
             mirror.close(summary)
@@ -55,12 +55,12 @@ def close_mirrors(mirrors: list[Logger], summary: dict[str, Any]) -> None:
 
 
 def shows_predictions(mirrors: list[Logger]) -> bool:
-    """Does one of them show what a trained network predicts?"""
+    """Does any of them show a trained network's predictions?"""
     return any(isinstance(mirror, WandbRun) for mirror in mirrors)
 
 
 def show_predictions(mirrors: list[Logger], model: nn.Module, data: Data, confusion: Tensor | None) -> None:
-    """Show what a model predicts of validation examples, and its confusion matrix where there is one."""
+    """Show a model's predictions for validation examples, and its confusion matrix if there is one."""
     samples = sample_predictions(model, data)
     for mirror in mirrors:
         if isinstance(mirror, WandbRun):
@@ -83,7 +83,7 @@ def _csv(place: Place, kept: Rows, labels: dict[str, Any]) -> Logger:
 def _tensorboard(place: Place, labels: dict[str, Any]) -> Logger:
     from pytorch_lightning.loggers import TensorBoardLogger
 
-    # of an interrupted run, TensorBoard forgets what came after the resume point
+    # TensorBoard drops what an interrupted run logged after the resume point
     purge = None if place.resume is None else place.resume.step + 1
     try:
         logger = TensorBoardLogger(
@@ -98,9 +98,11 @@ def _tensorboard(place: Place, labels: dict[str, Any]) -> Logger:
 
 def _wandb(wandb: WandbConfig, place: Place, count: Callable[[], int], labels: dict[str, Any]) -> WandbRun:
     name = f"{place.id}-{place.attempt}"
-    named = os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None  # by the agent of a W&B sweep
+    named = (
+        os.environ.get("WANDB_RUN_ID") if "WANDB_SWEEP_ID" in os.environ else None
+    )  # set by the agent of a W&B sweep
     facts = {"id": named or name, "name": place.id, **facts_of(wandb, labels)}
-    older = fragments(place.wandb, name) if place.resume else []  # a run that begins has none
+    older = fragments(place.wandb, name) if place.resume else []  # a new run has none
     run = rank_zero_only(begin)(wandb, is_online(wandb), place.folder, facts, older)
     return WandbRun(run, wandb, count, place)
 
@@ -127,7 +129,7 @@ def labels_of(config: RunConfig, place: Place) -> dict[str, Any]:
         "measure": measure.pop("name"),
         "measure_options": measure,
         "serves": config.serves,
-        "lr": config.optim.lr,  # also by itself, as charts in W&B reach no deeper
+        "lr": config.optim.lr,  # also on the top level, because charts in W&B can't read nested values
         "cell": f"{'-'.join(slug(name, 40) for name in names.values())}-{_digest(config)}",
         "run": place.id,
         "attempt": place.attempt,

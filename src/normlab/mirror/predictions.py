@@ -1,4 +1,4 @@
-"""What a trained network says about examples of the validation split, as a table to look at."""
+"""A trained network's predictions for examples of the validation split, as a table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TAIL = 60  # characters of a window's text before the token to predict
 class Samples:
     """A few examples.
 
-    rows    one each; under `image` an array [H, W] or [H, W, C] of uint8
+    rows    one per example; under `image` an array [H, W] or [H, W, C] of uint8
     """
 
     columns: list[str]
@@ -28,7 +28,7 @@ class Samples:
 
 
 def sample_predictions(model: nn.Module, data: Data) -> Samples:
-    """Let the model, as it is, predict the first examples of the validation split. It is left in eval mode."""
+    """Let the model predict the first examples of the validation split. It stays in eval mode."""
     model.eval()
     split = data.split("validation")
     batch = split.gather(split.in_order()[:SHOWN])
@@ -39,7 +39,7 @@ def sample_predictions(model: nn.Module, data: Data) -> Samples:
 
 
 def class_names(data: Data) -> list[str]:
-    """Of the outputs of a classification; their numbers where the data has no names."""
+    """Names of the outputs of a classification; their numbers if the data have no names."""
     return list(data.classes or map(str, range(data.sizes.outputs)))
 
 

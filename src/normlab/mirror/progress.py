@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, one line per validation in a pipe, a file for a study's board."""
+"""A run's progress: a bar on a terminal, one line per validation in a pipe, a file for a study's board."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Bar(pl.Callback):
     """Steps done, loss, validation metric and time left.
 
     Args:
-        console: where it is shown.
+        console: the terminal.
         metric: of the task, as in `validation/<metric>`.
     """
 
@@ -81,7 +81,7 @@ class Bar(pl.Callback):
 
 
 class Heartbeat(pl.Callback):
-    """Records how far the run is, at most once a second: a study's board shows it."""
+    """Records the run's progress at most once a second, for a study's board."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
@@ -90,7 +90,7 @@ class Heartbeat(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, task: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write where the run is, if a second has passed."""
+        """Write the progress, if a second has passed."""
         if time.monotonic() < self._next or not trainer.is_global_zero:
             return
         self._next = time.monotonic() + 1

@@ -1,9 +1,8 @@
-"""Brings to W&B what was logged offline or did not arrive: each run once, however often it is asked for.
+"""Uploads to W&B what was logged offline or was not fully uploaded: each run once, however often this is called.
 
-A run that the server does not know is uploaded whole by `wandb sync`. That would repeat the rows of a run that the
-server has a part of; such a run is completed from its record, of which W&B's client leaves out what is there already.
-A study's run is shown again from what is kept of it. What was uploaded gets the mark that `wandb sync` leaves,
-`<file>.wandb.synced`.
+A run that the server does not know is uploaded as a whole by `wandb sync`. For a partly uploaded run, that would repeat
+rows, so it is completed from its record; W&B's client skips the rows that the server has. A study's run is shown again
+from its folder. Uploaded files get the mark of `wandb sync`, `<file>.wandb.synced`.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ ASKED_AT_ONCE = 200  # runs
 
 @dataclass(frozen=True)
 class Fragment:
-    """What W&B's client has written of a run; the newest holds the whole run.
+    """A file that W&B's client has written for a run; the newest contains the whole run.
 
-    file   of the records
-    id     W&B's of the run
+    file   with the records
+    id     of the run at W&B
     project empty if the run's config can't be read, so that it can't be uploaded
     state  of the run; `study` if it is a study
-    tags   finding:… and arm:… that it was given
+    tags   finding:… and arm:… that the run has
     """
 
     file: Path
@@ -53,16 +52,16 @@ class Fragment:
 
     @property
     def mark(self) -> Path:
-        """Is there once it has been uploaded."""
+        """The file that marks it as uploaded."""
         return self.file.with_suffix(".wandb.synced")
 
 
 @dataclass(frozen=True)
 class Upload:
-    """What became of a run that was to be uploaded.
+    """The outcome of uploading a run.
 
-    how  uploaded, completed, there (it was there), failed
-    why  of a failure
+    how  uploaded, completed, there (already complete), failed
+    why  the reason of a failure
     """
 
     fragment: Fragment
@@ -71,7 +70,7 @@ class Upload:
 
 
 def find(output: Path) -> list[Fragment]:
-    """The newest fragment of every run below `output`, attempts that were set aside included, and of every study."""
+    """The newest fragment of every run below `output`, including attempts set aside, and of every study."""
     return [*_of_runs(run for run in run_folders(output) if run.wandb.exists()), *_of_studies(output)]
 
 
@@ -81,7 +80,7 @@ def _of_runs(runs: Iterable[RunFolder]) -> list[Fragment]:
         folder, config = run.folder, run.read_config()
         wandb = (config.get("logger") or {}).get("wandb")
         state = str(run.read_status().get("state"))
-        replaced = "." in folder.name and state != "finished"  # another attempt was made instead
+        replaced = "." in folder.name and state != "finished"  # replaced by another attempt
         if (wandb or not config) and not replaced:
             wandb, tags = wandb or {}, tuple(config.get("serves", []))
             found += [
@@ -117,7 +116,7 @@ def _newest(folder: Path) -> dict[str, Path]:
 
 
 def upload(fragments: Iterable[Fragment]) -> Iterator[Upload]:
-    """Upload what has no mark, run by run."""
+    """Upload the runs that have no mark, one by one."""
     waiting = [fragment for fragment in fragments if not fragment.mark.exists()]
     yield from (Upload(f, "failed", "config.json is damaged or from another version") for f in waiting if not f.project)
     runs = (fragment for fragment in waiting if fragment.state != "study" and fragment.project)
@@ -142,13 +141,13 @@ def upload(fragments: Iterable[Fragment]) -> Iterator[Upload]:
 
 
 def _note_addresses(project: str, entity: str | None, there: Mapping[str, Fragment]) -> None:
-    with suppress(InputError):  # they are there, whether we know where or not
+    with suppress(InputError):  # they are uploaded, whether we know the address or not
         for run in _known(project, entity, list(there)):
             note_address(RunFolder(there[run.id].folder), run.url)
 
 
 def lacking(output: Path, wanted: Mapping[str, Sequence[str]]) -> dict[Fragment, list[str]]:
-    """Which tags the runs below `output` were not given, as what wants them came later.
+    """The tags that runs below `output` lack because the studies that need them came later.
 
     Args:
         wanted: tags by the run's id.
@@ -159,10 +158,10 @@ def lacking(output: Path, wanted: Mapping[str, Sequence[str]]) -> dict[Fragment,
 
 
 def add_tags(missing: Mapping[Fragment, Sequence[str]]) -> int:
-    """Add tags to the runs that the server holds and that lack them; the number of such runs.
+    """Add missing tags to runs on the server; returns the number of such runs.
 
     Raises:
-        InputError: it does not let us in.
+        InputError: it refuses access.
     """
     changed = 0
     for (project, entity), group in _by_project(missing).items():
@@ -194,13 +193,13 @@ _HALF = "incomplete because its process was killed: run its command again to fin
 
 
 def _known(project: str, entity: str | None, ids: list[str], *, whole: bool = False) -> list[Any]:
-    """Those runs that the server knows.
+    """The runs that the server knows.
 
     Args:
-        whole: with config and summary, which a change sends back.
+        whole: with config and summary, which an update sends back.
 
     Raises:
-        InputError: it does not let us in.
+        InputError: it refuses access.
     """
     import wandb as client
 
@@ -212,7 +211,7 @@ def _known(project: str, entity: str | None, ids: list[str], *, whole: bool = Fa
             some = {"name": {"$in": ids[first : first + ASKED_AT_ONCE]}}
             found += api.runs(path, filters=some, per_page=ASKED_AT_ONCE, lazy=not whole)
     except Exception as error:  # the client raises errors of many kinds
-        if str(error).startswith("Could not find project"):  # it is made with its first run
+        if str(error).startswith("Could not find project"):  # a project is created with its first run
             return []
         refused = any(word in str(error) for word in ("401", "403", "permission", "API key"))
         why = "the API key is refused (`wandb login --relogin` sets another)" if refused else one_line(error)
@@ -221,7 +220,7 @@ def _known(project: str, entity: str | None, ids: list[str], *, whole: bool = Fa
 
 
 def _sync(fragments: list[Fragment]) -> None:
-    """Whole files, by W&B's own command. What it has uploaded it marks; one file that it can't read stops it."""
+    """Upload whole files by W&B's own command, which marks them; it stops at a file that it can't read."""
     there = [fragment for fragment in fragments if fragment.file.exists()]
     for first in range(0, len(there), ASKED_AT_ONCE):
         some = there[first : first + ASKED_AT_ONCE]
@@ -237,7 +236,7 @@ def _sync_files(fragments: list[Fragment]) -> None:
 
 
 def _complete(fragment: Fragment) -> Upload:
-    """Send what the server lacks, from the run's own record."""
+    """Send the rows that the server lacks, from the run's own record."""
     import wandb as client
 
     from normlab.mirror.loggers import facts_of, labels_of

@@ -1,4 +1,4 @@
-"""Who may talk to W&B's server, and whether it answers. Imports neither torch nor Lightning."""
+"""Access to W&B's server: is there a key, and does it answer? Imports neither torch nor Lightning."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PROBE = 5.0  # seconds in which a server that can be reached answers
 
 
 def is_online(wandb: WandbConfig) -> bool:
-    """Online where a key is configured, by environment or netrc, and offline is not asked for; W&B never prompts.
+    """Online if a key is configured, by environment or netrc, and offline is not requested; W&B never prompts.
 
     Raises:
-        InputError: online is asked for and there is no key.
+        InputError: online is requested, but there is no key.
     """
     if os.environ.get("WANDB_MODE") in OFFLINE:
         return False
@@ -39,12 +39,12 @@ def _has_netrc_key() -> bool:
 
 
 def server() -> str:
-    """The host that W&B's client talks to."""
+    """The host to which W&B's client connects."""
     return urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
 
 
 def unreachable(address: str, seconds: float) -> str:
-    """Why the server can't be talked to, in a few words; nothing if it answers. W&B's own client tries for minutes."""
+    """Why the server can't be reached, in a few words; empty if it answers. W&B's own client would try for minutes."""
     host = urlparse(address).netloc
     try:
         with urllib.request.urlopen(address, timeout=seconds):
@@ -52,14 +52,14 @@ def unreachable(address: str, seconds: float) -> str:
     except urllib.error.HTTPError as error:
         return f"{host} answers {error.code}" if error.code >= 500 else ""
     except urllib.error.URLError as error:
-        # certificates are the client's business, which may know others
+        # the client, which may know other certificates, checks them itself
         return "" if isinstance(error.reason, ssl.SSLError) else f"{host} can't be reached"
     except (OSError, http.client.HTTPException):
         return f"{host} does not answer"
 
 
 def check_access(options: WandbConfig) -> None:
-    """Is there a key, and does the server answer?
+    """Check that there is a key and that the server answers.
 
     Raises:
         InputError: no.
@@ -67,7 +67,7 @@ def check_access(options: WandbConfig) -> None:
     import wandb as client
 
     if os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun"):
-        del os.environ["WANDB_MODE"]  # how runs log does not say how they are uploaded
+        del os.environ["WANDB_MODE"]  # the mode of logging doesn't apply to uploads
     is_online(options)
     why = unreachable(str(client.setup().settings.base_url), PROBE)
     if why:

@@ -1,4 +1,4 @@
-"""How a run of W&B begins: online if that works, otherwise offline, and never at a cost to what is logged there.
+"""Starts a run of W&B: online if that works, otherwise offline. A failure never harms the run.
 
 Imports neither torch nor Lightning.
 """
@@ -18,16 +18,16 @@ from normlab.config.schema import WandbConfig
 from normlab.folder.run_folder import RunFolder
 from normlab.mirror.wandb_access import PROBE, unreachable
 
-TRIES = 3  # of beginning an offline run
+TRIES = 3  # tries to start an offline run
 
 
 def begin(options: WandbConfig, online: bool, folder: Path, facts: dict[str, Any], older: Iterable[Path] = ()) -> Any:
-    """W&B's run: online if that is asked for and works, otherwise offline.
+    """W&B's run: online if that is requested and works, otherwise offline.
 
     Args:
         folder: where W&B's client writes.
-        facts: what `wandb.init` gets to know about the run: id, name, group, …
-        older: fragments of the same run that this one takes the place of.
+        facts: arguments of `wandb.init` about the run: id, name, group, …
+        older: fragments of the same run that this one replaces.
     """
     import wandb as client
 
@@ -60,12 +60,12 @@ def begin(options: WandbConfig, online: bool, folder: Path, facts: dict[str, Any
 
 
 def fragments(folder: Path, name: str) -> list[Path]:
-    """What earlier processes have left of the run with that id, in the folder that W&B's client writes to."""
+    """The fragments that earlier processes wrote for the run with that id, in the folder of W&B's client."""
     return sorted(folder.glob(f"*run-*-{name}"))
 
 
 def note_address(folder: RunFolder, url: str | None) -> None:
-    """Take down where on the server a run can be seen; one that is offline has no address yet."""
+    """Record the run's address on the server; an offline run has none yet."""
     if url:
         folder.write_address(url)
 
@@ -78,7 +78,7 @@ def _online(client: Any, arguments: dict[str, Any], seconds: float) -> Any:
             return client.init(mode="online", **arguments)
     except Exception as error:  # its client and its service raise errors of many kinds
         why = _worded(error, arguments)
-        client.teardown()  # its service holds that the run's id is in use
+        client.teardown()  # its service believes that the run's id is in use
     for failed in RunFolder(arguments["dir"]).wandb.glob(f"run-*-{arguments['id']}"):
         shutil.rmtree(failed, ignore_errors=True)
     warn(f"{why}: logging continues offline, and `make sync` uploads it later")
@@ -95,7 +95,9 @@ def _offline(client: Any, arguments: dict[str, Any]) -> Any:
             if left == 0:
                 warn(f"can't log, not even offline ({one_line(error)}); the run continues without W&B")
             client.teardown()
-            time.sleep(1.0)  # on a busy machine its service ends, and forgets the run's id, after it said so
+            time.sleep(
+                1.0
+            )  # on a busy machine, its service ends and forgets the run's id only after reporting that it has
     return None
 
 
@@ -109,10 +111,10 @@ def _worded(error: BaseException, arguments: dict[str, Any]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says."""
+    """The message of an error."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def warn(text: str) -> None:
-    """One line for the user."""
+    """Print one line for the user."""
     print(f"W&B: {text}", file=sys.stderr, flush=True)

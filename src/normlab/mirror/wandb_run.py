@@ -1,8 +1,8 @@
-"""A run as W&B shows it. The run folder's own record is the truth and W&B a mirror of it, which may fail at any time.
+"""A run in W&B. The run folder has the authoritative record; W&B mirrors it, and may fail at any time.
 
-W&B numbers logged rows, and so does the record: row n of it is step n of the W&B run. A resumed run sends
-all rows that it keeps again. W&B's client leaves out those that the server has; offline, the new fragment holds the
-whole run and takes the place of the older ones, of which the client may have lost the end when its process was killed.
+Row n of the record is step n of the W&B run. A resumed run sends all rows that it keeps again. W&B's client skips those
+that the server has; offline, the new fragment contains the whole run and replaces the older ones, whose last rows the
+client may have lost when its process was killed.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from normlab.mirror.predictions import Samples
 from normlab.mirror.wandb_access import PROBE, unreachable
 from normlab.mirror.wandb_begin import note_address, one_line, warn
 
-STEP = "trainer/global_step"  # as Lightning calls it: optimiser steps, the x axis unless another is chosen
-# which value of a curve sums it up while the run is going on; at its end the run's own summary takes their place
+STEP = "trainer/global_step"  # Lightning's name for optimiser steps, the x axis unless another is chosen
+# which value of a curve is shown while the run trains; at its end, the run's own summary replaces them
 BEST = {"accuracy": "max", "f1": "max", "loss": "min", "perplexity": "min", "bits_per_character": "min"}
 
 Rows = list[dict[str, Any]]
 
 
 class WandbRun(WandbLogger):
-    """Lightning's logger for a run that has already started; a failure does no harm.
+    """Lightning's logger for a run that has already started; a failure doesn't harm the run.
 
     Args:
         run: W&B's; None in the processes that don't log.
-        count: rows that the record holds, the present one included.
+        count: rows that the record has, including the current one.
         place: of the run.
     """
 
@@ -50,28 +50,28 @@ class WandbRun(WandbLogger):
 
     @property
     def experiment(self) -> Any:
-        """The run; None where W&B could not begin one, which Lightning would otherwise try again."""
+        """The run; None if W&B could not start one, because Lightning would otherwise try again."""
         return self._experiment
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """One row."""
+        """Log one row."""
         values = {name: value for name, value in metrics.items() if name != "epoch"}
         self.do(lambda run: run.log({**values, STEP: step}, step=self._count() - 1, commit=True))
 
     @rank_zero_only
     def resend(self, rows: Rows) -> None:
-        """The rows that a resumed run keeps, as far as W&B does not have them."""
+        """Log the rows that a resumed run keeps and W&B doesn't have."""
         self.do(lambda run: replay(run, rows))
 
     @rank_zero_only
     def show_samples(self, samples: Samples) -> None:
-        """A table of a trained network's predictions, which is sent when the run ends."""
+        """Log a table of predictions, which is sent when the run ends."""
         self._extras.append(lambda run: _show_samples(run, samples))
 
     @rank_zero_only
     def show_confusion(self, counts: list[list[int]], names: list[str]) -> None:
-        """How often a class (row) was taken for another (column), which is sent when the run ends."""
+        """Log the confusion matrix (rows: actual, columns: predicted), which is sent when the run ends."""
         self._extras.append(lambda run: _show_confusion(run, counts, names))
 
     @rank_zero_only
@@ -81,10 +81,10 @@ class WandbRun(WandbLogger):
             self.do(lambda run: run.summary.update(summary))
             if self._options.artifacts:
                 self._extras.append(lambda run: _upload_checkpoints(run, self._place))
-            # these ask the server and wait for an answer, for minutes where there is none
+            # these wait for the server's answer, for minutes if there is none
             for extra in self._extras if self._is_heard() else []:
                 self.do(extra)
-        self._lost = False  # whatever was lost, the run should be closed
+        self._lost = False  # close the run even if something was lost
         self.do(lambda run: run.finish(exit_code=0 if summary else 1))
         self._lost = True
 
@@ -96,7 +96,7 @@ class WandbRun(WandbLogger):
         return not unreachable(str(run.settings.base_url), min(PROBE, self._options.timeout))
 
     def do(self, action: Callable[[Any], None]) -> None:
-        """Do something with W&B's run. Whatever goes wrong there ends the mirror, and not the run."""
+        """Call W&B's run. An error there ends the mirror, not the run."""
         if self._lost or self._experiment is None:
             return
         try:
@@ -139,7 +139,7 @@ def _show_samples(run: Any, samples: Samples) -> None:
 
 
 def _show_confusion(run: Any, counts: list[list[int]], names: list[str]) -> None:
-    """As `wandb.plot.confusion_matrix` draws it, which takes single predictions and no counts."""
+    """The chart of `wandb.plot.confusion_matrix`, which accepts single predictions but not counts."""
     import wandb as client
 
     columns: list[str | int] = ["Actual", "Predicted", "nPredictions"]
@@ -158,14 +158,14 @@ def _show_confusion(run: Any, counts: list[list[int]], names: list[str]) -> None
 
 
 def _save_files(run: Any, place: Place) -> None:
-    """The config and the provenance, as the run's folder holds them."""
+    """The config and the provenance, from the run's folder."""
     for path in (place.config_file, place.provenance_file):
         if path.exists():
             run.save(path, base_path=place.folder, policy="now")
 
 
 def _upload_checkpoints(run: Any, place: Place) -> None:
-    """`best` and `latest`, versions of one artifact; one version where they are the same."""
+    """`best` and `latest`, versions of one artifact; one version if they are the same."""
     import wandb as client
 
     score = json.loads(json.dumps({name: run.summary.get(name) for name in ("best_step", "steps")}))

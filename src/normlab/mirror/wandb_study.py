@@ -1,7 +1,7 @@
 """A study as a run of W&B: its verdicts as a table, and each in the summary.
 
-There is one such run per study, updated each time that the study ends. What it shows is kept in the study's folder, so
-that it can be shown again where it did not arrive. Imports neither torch nor Lightning.
+There is one such run per study, updated each time that the study ends. Its content is stored in the study's folder, so
+that it can be sent again if the upload failed. Imports neither torch nor Lightning.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from normlab.mirror.wandb_begin import begin, fragments, one_line, warn
 
 @dataclass(frozen=True)
 class StudyTable:
-    """What is shown of a study.
+    """The content of a study's run.
 
     rows     of the verdicts, one per finding
     summary  each verdict
@@ -36,13 +36,13 @@ class StudyTable:
 
 
 def show_study(options: WandbConfig, folder: Path, study: StudyTable) -> bool:
-    """Show it as far as W&B allows; whatever goes wrong there is one line.
+    """Show it in W&B; if that fails, one line is printed.
 
     Args:
         folder: where W&B's client writes.
 
     Returns:
-        Is all of it at the server?
+        Whether all of it was uploaded.
     """
     name = f"study-{study.name}"
     facts = {
@@ -74,12 +74,12 @@ def show_study(options: WandbConfig, folder: Path, study: StudyTable) -> bool:
 
 
 def show_again(folder: Path) -> bool:
-    """Show what is kept in a study's folder, online."""
+    """Show the content stored in a study's folder, online."""
     kept = StudyFolder(folder).read_shown()
     try:
         options = WandbConfig.model_validate(kept["logger"]["wandb"])
         study = TypeAdapter(StudyTable).validate_python(kept["study"])
     except (ValueError, LookupError, TypeError):
-        warn(f"what {folder} keeps of its study is damaged, and not shown")
+        warn(f"the record of what W&B shows of {folder} is damaged, so it is not uploaded")
         return False
     return show_study(options.model_copy(update={"mode": "online"}), folder, study)

@@ -16,7 +16,7 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def activation(name: str) -> nn.Module:
-    """The elementwise nonlinearity of that name."""
+    """The activation of that name."""
     return _ACTIVATIONS[name]()
 
 

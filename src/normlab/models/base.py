@@ -1,4 +1,4 @@
-"""The contract of a model: what the rest of the package asks of a network, and what it may rely on."""
+"""The contract of a model: what the rest of the package requires of a network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from normlab.norms.base import Norm
 
 @dataclass(frozen=True)
 class Site:
-    """Where a norm stands in a model.
+    """A site of a norm in a model.
 
     norm      path of the norm's module
     fed_by    path of the linear layer or convolution whose output only this norm reads; None: there is none
@@ -29,9 +29,9 @@ class Site:
 
 
 class Model(nn.Module, ABC):
-    """A network that is built with a norm at each of its sites and knows no data set.
+    """A network with a norm at each of its sites, independent of any data set.
 
-    A subclass needs a constructor and `forward`; everything else has a default that holds for any network:
+    A subclass needs a constructor and `forward`; everything else has a default that is valid for any network:
 
         class MyModel(Model):
             def __init__(self, norm: NormFactory, sizes: Sizes, *, width: int = 64) -> None: ...
@@ -44,10 +44,10 @@ class Model(nn.Module, ABC):
     The constants below are plain literals: a config is checked against them from the source, without importing torch.
     """
 
-    kinds: ClassVar[tuple[str, ...]] = ("images", "features", "tokens")  # of input that it takes, see `Sizes`
-    layouts: ClassVar[tuple[str, ...]] = ()  # of its sites; empty: only the built model tells
+    kinds: ClassVar[tuple[str, ...]] = ("images", "features", "tokens")  # kinds of input that it accepts, see `Sizes`
+    layouts: ClassVar[tuple[str, ...]] = ()  # layouts of its sites; empty: known only once the model is built
     depth: ClassVar[tuple[str, ...]] = ()  # options whose product is the number of its `hidden_layers`
-    recurrent: ClassVar[bool] = False  # its norms stand inside a loop over time, and its depth is time
+    recurrent: ClassVar[bool] = False  # its norms are inside a loop over time, and its depth is time
     obstacle: ClassVar[str] = "the model does not say which layer feeds it"  # why its norms can't be folded
 
     @abstractmethod
@@ -64,9 +64,9 @@ class Model(nn.Module, ABC):
         return [Site(path, None, self.obstacle) for path, module in self.named_modules() if isinstance(module, Norm)]
 
     def hidden_layers(self) -> list[nn.Module]:
-        """The modules whose outputs are the hidden layers x_1 … x_L, in order; empty: the model does not say.
+        """The modules whose outputs are the hidden layers x_1 … x_L, in order; empty: not declared.
 
-        A shortcut around a layer is part of the layer. Of a recurrent model these are the layers, not the time steps.
+        A shortcut around a layer is part of the layer. In a recurrent model these are the layers, not the time steps.
         """
         return []
 
@@ -74,7 +74,7 @@ class Model(nn.Module, ABC):
         """The module that turns token ids [B, T] into vectors [B, T, F].
 
         Raises:
-            InputError: there is none, and so the model takes no tokens.
+            InputError: there is none, so the model accepts no tokens.
         """
         embedding = next((module for module in self.modules() if isinstance(module, nn.Embedding)), None)
         if embedding is None:
@@ -85,17 +85,17 @@ class Model(nn.Module, ABC):
         return embedding
 
     def facts(self) -> dict[str, Any]:
-        """What a run's summary records of this model beyond its config, such as the kernel that was chosen."""
+        """Facts about this model for a run's summary that the config doesn't have, such as the chosen kernel."""
         return {}
 
     def unfused(self) -> AbstractContextManager[None]:
-        """Within the context every norm is called as a module, so that hooks see what it reads and gives."""
+        """Within the context, every norm is called as a module, so that hooks see its inputs and outputs."""
         return nullcontext()
 
 
 @contextmanager
 def outputs_of(modules: list[nn.Module]) -> Iterator[list[Tensor]]:
-    """What these modules give within the context, in the order in which they are called, as parts of the graph."""
+    """The outputs of these modules within the context, in the order of their calls, as parts of the graph."""
     kept: list[Tensor] = []
 
     def keep(_module: nn.Module, _arguments: tuple[Any, ...], output: Tensor) -> None:

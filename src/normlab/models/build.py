@@ -13,7 +13,7 @@ from normlab.norms.base import Norm
 
 
 def build_model(norm: dict[str, Any], model: dict[str, Any], sizes: Sizes) -> Model:
-    """The model that `conf/model` and `conf/norm` describe, for data of these sizes, checked to be trainable on them.
+    """The model of `conf/model` and `conf/norm`, after a check that it can be trained on data of these sizes.
 
     Initial values come from torch's global generator, so seed it first. Norms draw nothing from it:
     tensors that two norms share get the same values.
@@ -27,7 +27,7 @@ def build_model(norm: dict[str, Any], model: dict[str, Any], sizes: Sizes) -> Mo
 
 
 def assemble(norm: dict[str, Any], model: dict[str, Any], sizes: Sizes) -> Model:
-    """The same for a model that has been trained already, whatever the data are now."""
+    """The same for a trained model, without a check against the data."""
     built: Model = factory(model, Model)(factory(norm), sizes)
     return built
 
@@ -39,13 +39,13 @@ _RECIPES = {
 
 
 def factory(node: dict[str, Any], contract: type[Model | Norm] = Norm) -> partial[Any]:
-    """The class that a node of the config names, with its options chosen.
+    """The class that a node of the config names, with its options bound.
 
     Raises:
-        InputError: it is not a class that keeps the contract; nothing has been called.
+        InputError: it is not a subclass of the contract; nothing has been called.
     """
-    # the same as hydra.utils.instantiate of a partial, where Hydra is not installed; `defaults` stands in a file that
-    # was read without composing it, and is no option
+    # the same as hydra.utils.instantiate of a partial, without Hydra; `defaults` is in files that were read without
+    # # composing them, and is not an option
     module, _, name = node["_target_"].rpartition(".")
     found = getattr(importlib.import_module(module), name)
     if not (isinstance(found, type) and issubclass(found, contract)):

@@ -1,4 +1,4 @@
-"""A checkpoint alone rebuilds its model."""
+"""Rebuilds a model from its checkpoint alone."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from normlab.models.build import assemble
 
 
 def describe(config: RunConfig, sizes: Sizes, data: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint records beside the weights: plain values only, so that it loads safely.
+    """What a checkpoint records besides the weights: plain values only, so that it loads safely.
 
-    `data` is what was fitted on the training data, and hashes of all splits.
+    `data` is what was fitted to the training data, and hashes of all splits.
     """
     plain = asdict(sizes)
     return {"config": config.model_dump(mode="json"), "sizes": {**plain, "shape": list(sizes.shape)}, "data": data}
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The whole checkpoint: weights, config, optimiser state. Reading it runs no code that it holds.
+    """The whole checkpoint: weights, config, optimiser state. Reading it runs none of its code.
 
     Raises:
-        InputError: there is no such file, it is damaged, or it is no checkpoint of normlab.
+        InputError: there is no such file, it is damaged, or it is not a checkpoint of normlab.
     """
     try:
         content = read_regular(Path(path))
@@ -53,7 +53,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         _check_archive(content)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch wonders about pickles that it then refuses
+            warnings.simplefilter("ignore")  # torch warns about pickles that it then refuses
             checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(f"{path}: not a checkpoint, or damaged ({type(error).__name__})") from None
@@ -63,22 +63,22 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _check_archive(content: bytes) -> None:
-    """torch compresses nothing, so a small file that unpacks to a large one is not its."""
+    """Refuse files that unpack to more than their size, because torch compresses nothing."""
     if content.startswith(b"PK"):
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             if sum(member.file_size for member in archive.infolist()) > len(content):
-                raise ValueError("it unpacks to more than it holds")
+                raise ValueError("it unpacks to more than its size")
 
 
 def recorded(checkpoint: dict[str, Any], path: str | Path, trust: Iterable[str] = ()) -> tuple[RunConfig, Sizes]:
-    """The config and the sizes that a checkpoint was made with.
+    """The config and the sizes with which a checkpoint was made.
 
     Args:
         checkpoint: as read from `path`.
         trust: modules outside normlab whose classes it may name.
 
     Raises:
-        InputError: its record is damaged or of another version, or it names a class that it may not name.
+        InputError: its record is damaged or from another version, or it names a class that it may not name.
     """
     record = checkpoint["normlab"]
     if not isinstance(record, dict) or not {"config", "sizes"} <= set(record):
@@ -95,7 +95,7 @@ def recorded(checkpoint: dict[str, Any], path: str | Path, trust: Iterable[str] 
         raise InputError(f"{path} is damaged: its record {key}: {problem['msg']}") from None
     except (TypeError, ValueError, RecursionError) as error:
         why = f": {error}" if isinstance(error, InputError) else ""
-        raise InputError(f"{path} is damaged: its record of sizes makes no sense{why}") from None
+        raise InputError(f"{path} is damaged: its record of sizes is invalid{why}") from None
     return config, sizes
 
 
@@ -103,7 +103,7 @@ _SIZES = pydantic.TypeAdapter(Sizes)
 
 
 def recorded_data(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Any]:
-    """What a checkpoint records of its data.
+    """What a checkpoint records about its data.
 
     Raises:
         InputError: it was made before checkpoints recorded that, or it is damaged.
@@ -131,15 +131,16 @@ class _DataRecord(Strict):
 def load_checkpoint(path: str | Path, trust: Iterable[str] = ()) -> Model:
     """The model of a checkpoint, with its weights, in eval mode on the CPU.
 
-    Nothing but normlab is imported: a checkpoint may come from anybody, and it says which classes to build.
+    Only modules of normlab and of `trust` are imported, because a checkpoint names the classes to build and may come
+    from an untrusted source.
 
     Args:
         path: of the checkpoint.
         trust: modules of your own whose norms and models it may name as well, such as `["my_norms"]`.
 
     Raises:
-        InputError: there is no such file, it is damaged, it is no checkpoint of normlab, or it names a class outside
-            normlab that `trust` does not allow.
+        InputError: there is no such file, it is damaged, it is not a checkpoint of normlab, or it names a class outside
+        normlab that `trust` does not allow.
     """
     checkpoint = read_checkpoint(path)
     config, sizes = recorded(checkpoint, path, trust)
@@ -152,29 +153,29 @@ def load_checkpoint(path: str | Path, trust: Iterable[str] = ()) -> Model:
 
 
 def put_weights(module: nn.Module, weights: Mapping[str, Tensor], path: str | Path) -> None:
-    """Give a module the weights of a checkpoint.
+    """Load the weights of a checkpoint into a module.
 
     Raises:
-        InputError: they are not those of such a module.
+        InputError: they don't fit the module.
     """
     check_fit(module, weights, path)
     module.load_state_dict(weights)
 
 
 def state_of_task(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """The weights of a checkpoint, as a task names them.
+    """The weights of a checkpoint, under the names of a task.
 
     Raises:
         InputError: it has none.
     """
     state = checkpoint.get("state_dict")
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) and isinstance(k, str) for k, v in state.items()):
-        raise InputError(f"{path} is damaged: it holds no weights")
+        raise InputError(f"{path} is damaged: it has no weights")
     return state
 
 
 def _weights(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """The same as the model names them."""
+    """The same, under the names of the model."""
     state, prefix = state_of_task(checkpoint, path), "model."
     return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
 
@@ -184,19 +185,19 @@ def _is_ours(config: RunConfig) -> bool:
 
 
 def _outline(config: RunConfig, sizes: Sizes, path: str | Path) -> Model:
-    """The model without its numbers, which takes no memory whatever sizes a record asks for.
+    """The model without its values, which takes no memory, whatever sizes a record claims.
 
     Raises:
-        InputError: no model can be made of the record, or none that this machine can hold.
+        InputError: no model can be built from the record, or it doesn't fit into this machine's memory.
     """
     try:
         with torch.device("meta"):
             model = assemble(config.norm, config.model, sizes)
     except InputError as error:
-        raise InputError(f"{path} is damaged, or of another version: {error}") from None
+        raise InputError(f"{path} is damaged, or from another version: {error}") from None
     except Exception as error:
         why = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(f"{path} is damaged: no model can be made of its record: {why}") from error
+        raise InputError(f"{path} is damaged: no model can be built from its record: {why}") from error
     needed = sum(math.prod(t.shape) * t.element_size() for t in (*model.parameters(), *model.buffers()))
     if 0 < memory_of_machine() < needed:
         raise InputError(f"{path} is damaged: the model of its record would take {needed / 1e9:,.0f} GB of memory")
@@ -204,17 +205,17 @@ def _outline(config: RunConfig, sizes: Sizes, path: str | Path) -> Model:
 
 
 def check_fit(module: nn.Module, weights: Mapping[str, Tensor], path: str | Path) -> None:
-    """Are the weights of a checkpoint those of such a module?
+    """Check that the weights of a checkpoint fit a module.
 
     Raises:
-        InputError: they are not; the first that differs is named.
+        InputError: they don't; the message names the first that differs.
     """
     there = module.state_dict()
     missing, extra = sorted(set(there) - set(weights)), sorted(set(weights) - set(there))
     if missing or extra:
-        what = f"lacks {missing[0]}" if missing else f"has {extra[0][:100]}, which the model has not"
-        raise InputError(f"{path} does not fit the model of its record: it {what}")
+        what = f"lacks {missing[0]}" if missing else f"has {extra[0][:100]}, which the model doesn't have"
+        raise InputError(f"{path} doesn't fit the model of its record: it {what}")
     for name, value in weights.items():
         if value.shape != there[name].shape or value.dtype.is_floating_point != there[name].dtype.is_floating_point:
             was, now = (f"{list(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in (value, there[name]))
-            raise InputError(f"{path} does not fit the model of its record: {name} is {was}, not {now}")
+            raise InputError(f"{path} doesn't fit the model of its record: {name} is {was}, not {now}")

@@ -35,7 +35,7 @@ class CNN(Model):
         sizes: of images.
         width: channels of the first stage.
         stages: number of stages, each of half the resolution and twice the channels of the one before.
-        stem_stride: 2 makes the stem halve the image already: a third of the work for images of 28 × 28.
+        stem_stride: 2 lets the stem halve the image: a third of the computation for images of 28 × 28.
         depth: blocks of a stage; there are 2 · depth · stages + 1 convolutions on the main path.
         residual: shortcuts around the blocks.
         placement: norm after each convolution, or before it with the activation.
@@ -97,7 +97,7 @@ class CNN(Model):
         return logits
 
     def sites(self) -> list[Site]:
-        """Where the norms stand; pre-activation norms after a shortcut's sum can't be folded."""
+        """The sites; pre-activation norms after a shortcut's sum can't be folded."""
         post = self.placement == "post_conv"
         sites = [Site("norm", "stem")] if post else []
         previous = "stem"
@@ -117,7 +117,7 @@ class CNN(Model):
         return list(self.blocks)
 
     def _after(self, conv: str, norm: str) -> Site:
-        """A pre-activation norm: without shortcuts nothing but the convolution before it feeds it."""
+        """The site of a pre-activation norm; without shortcuts, only the convolution before it feeds it."""
         return Site(norm, None, _SUM) if self.residual else Site(norm, conv)
 
 

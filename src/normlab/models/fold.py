@@ -1,4 +1,4 @@
-"""Folding: a norm that is a fixed affine map in eval mode disappears into the layer before it."""
+"""Folds norms that are fixed affine maps in eval mode into the layers before them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def fold(model: Model) -> Model:
     """A copy of the model for inference, in eval mode, with every norm folded into the layer before it.
 
     With norm(z) = scale · z + shift and z = W x + b, the folded layer is (scale · W) x + (scale · b + shift):
-    the same function, exact but for rounding. Nothing is folded in part.
+    the same function up to rounding. Either all norms are folded or none.
 
     Args:
-        model: stays as it is.
+        model: is not changed.
 
     Raises:
         InputError: a norm can't be folded; the message says which one and why.

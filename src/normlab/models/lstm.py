@@ -35,14 +35,14 @@ class LSTM(Model):
     A norm that pools over examples keeps its statistics for each time step.
 
     Padding is at the end of a sequence, where the state does not change. Weights on the input are drawn
-    Glorot-uniform for each gate, biases are 0, but 1 in the forget gate (Jozefowicz et al. 2015).
+    Glorot-uniform for each gate; biases are 0, except 1 in the forget gate (Jozefowicz et al. 2015).
 
     Args:
         norm: at recurrent sites (`BC` with positions).
         sizes: of features [B, T, F] or tokens [B, T].
         width: hidden units H of a layer and direction.
         layers: recurrent layers.
-        bidirectional: a second cell a layer reads each sequence from its last real step to its first.
+        bidirectional: a second cell per layer reads each sequence from its last real step to its first.
         placement: `inside` as above; `input` has only N_x (Laurent et al. 2016, arXiv:1510.01378);
             `between` has a plain cell, and a norm on each layer's output.
         gates: example-wise norms see all 4H gate inputs as one vector (`joint`), or each gate's H alone.
@@ -52,14 +52,14 @@ class LSTM(Model):
         pooling: classify from the `last` real state of each direction, or the `mean` over real steps.
         embedding: size of a token's vector.
         dropout: share of each layer's outputs set to 0 in training.
-        state_noise: standard deviation of the initial h in training. Batch norm needs some where all examples
-            begin alike, because their variance is 0 there (Cooijmans's released code: 0.1).
+        state_noise: standard deviation of the initial h in training. Batch norm needs some if all examples
+        start alike, because their variance is 0 there (Cooijmans's released code: 0.1).
         kernel: of the recurrence: `fused` is compiled for this CPU or GPU, `plain` is the tensor code below, and
-            equal up to rounding; `auto` takes the fused one where it can serve, but on a GPU the plain one.
+            equal up to rounding; `auto` uses the fused one if it supports the norm, but on a GPU the plain one.
 
     Raises:
-        InputError: a bidirectional model would see later positions in language modelling, or kernel=fused can't
-            serve.
+        InputError: a bidirectional model would see later positions in language modelling, or kernel=fused doesn't
+        support the norm.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("features", "tokens")
@@ -118,7 +118,7 @@ class LSTM(Model):
             self.layers.append(LSTMLayer(*directions))
             features = width * len(directions)
             if placement == "between":
-                # gain 1: a norm's smaller gain at recurrent sites is for what passes through many steps
+                # gain 1, because a norm's smaller gain at recurrent sites is for values that pass through many steps
                 self.between.append(norm(features, "BC", positions=sizes.positions, gain_init=1.0))
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(features, sizes.outputs)
@@ -141,7 +141,7 @@ class LSTM(Model):
         return logits
 
     def _pool(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """[B, T, D] → [B, D]: what the classification is made from."""
+        """[B, T, D] → [B, D]: the input of the classification layer."""
         if self.pooling == "mean":
             return masked_mean(x, mask)
         last = last_real(x, mask)
@@ -153,7 +153,7 @@ class LSTM(Model):
 
     @property
     def kernel(self) -> str:
-        """What its cells use, `plain` or `fused`."""
+        """The kernel that its cells use, `plain` or `fused`."""
         return self._cells()[0].kernel
 
     def facts(self) -> dict[str, Any]:
@@ -161,12 +161,12 @@ class LSTM(Model):
         return {"kernel": self.kernel}
 
     def hidden_layers(self) -> list[nn.Module]:
-        """The recurrent layers, each of which gives its hidden state after each step."""
+        """The recurrent layers; each returns its hidden state after each step."""
         return list(self.layers)
 
     @contextmanager
     def unfused(self) -> Iterator[None]:
-        """All cells take the plain kernel: the fused one calls no norm."""
+        """Let all cells use the plain kernel, because the fused one calls no norm."""
         kernels = {cell: cell.kernel for cell in self._cells()}
         try:
             for cell in kernels:
@@ -199,16 +199,15 @@ class LSTMLayer(nn.Module):
 class LSTMCell(nn.Module):
     """One direction of one layer: the recurrence of `LSTM`, over all steps of a batch.
 
-    Below is plain tensor code; `kernels/` has the same, fused, which is measured against it.
+    This is plain tensor code; `kernels/` has the fused version, which is tested against it.
 
     Args:
         features: size of an input vector.
-        positions: time steps for which the norms keep statistics of their own, where they do.
-
-    The others are those of `LSTM`.
+        positions: time steps for which norms with statistics per step keep them.
+        The others are those of `LSTM`.
 
     Attributes:
-        kernel: what this cell uses, `plain` or `fused`.
+        kernel: `plain` or `fused`.
     """
 
     def __init__(
@@ -257,7 +256,7 @@ class LSTMCell(nn.Module):
         if self.norm_x is not None:
             inputs = self.norm_x(inputs, mask)
         inputs = inputs + self.bias
-        # unbinding once costs one gather in the backward pass; indexing at each step would cost one a step
+        # unbinding once costs one gather in the backward pass; indexing would cost one per step
         steps = inputs.transpose(0, 1).unbind(0)
         real = None if mask is None else mask.unbind(1)
         h, c = self._begin(x)

@@ -52,7 +52,9 @@ class MLP(Model):
         linears = [nn.Linear(widths[i], widths[i + 1]) for i in range(depth)]
         self.linears = nn.ModuleList(linears)
         self.norms = nn.ModuleList(norm(width, "BC") for _ in range(depth))
-        self.ends = nn.ModuleList(nn.Identity() for _ in range(depth))  # of the hidden layers, where hooks can stand
+        self.ends = nn.ModuleList(
+            nn.Identity() for _ in range(depth)
+        )  # after each hidden layer, so that hooks can be attached
         self.activation = make_activation(activation)
         self.head = nn.Linear(width, sizes.outputs)
         for linear in linears:
@@ -75,9 +77,9 @@ class MLP(Model):
         return logits
 
     def hidden_layers(self) -> list[nn.Module]:
-        """What each hidden layer gives, its shortcut included."""
+        """The outputs of the hidden layers, including shortcuts."""
         return list(self.ends)
 
     def sites(self) -> list[Site]:
-        """Every norm follows its linear layer."""
+        """The sites; every norm follows its linear layer."""
         return [Site(f"norms.{i}", f"linears.{i}") for i in range(len(self.linears))]

@@ -17,14 +17,14 @@ def reverse(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def masked_mean(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean over the real steps of x [B, T, D]; 0 where a sequence has none."""
+    """Mean over the real steps of x [B, T, D]; 0 if a sequence has none."""
     if mask is None:
         return x.mean(1)
     return torch.where(mask[..., None], x, 0.0).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
 
 
 def last_real(x: Tensor, mask: Tensor | None) -> Tensor:
-    """x [B, T, D] at each sequence's last real step, [B, D]; at the first step where there is no real one."""
+    """x [B, T, D] at each sequence's last real step, [B, D]; at the first step if there is no real one."""
     if mask is None:
         return x[:, -1]
     index = (mask.sum(1) - 1).clamp(min=0)

@@ -1,7 +1,7 @@
-"""Statistics over a single value, which are refused before training.
+"""Refuses statistics over a single value before training.
 
-Where a norm's statistics are taken over one value, that value is its own mean: whatever comes in, centred norms give
-the bias, and a root mean square leaves the sign alone. Such a network trains, at chance, so nobody notices.
+If a norm's statistics are of one value, that value is its own mean: for any input, centred norms return the bias, and a
+root mean square returns only the sign. Such a network trains without an error, but stays at chance.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from normlab.config.schema import InputError, Sizes
 from normlab.models.base import Model
 from normlab.norms.base import Norm
 
-_AXES = {2: "BC", 3: "BTC", 4: "BCHW"}  # of a norm's input, by its number of axes
+_AXES = {2: "BC", 3: "BTC", 4: "BCHW"}  # letters of a norm's input, by its number of axes
 
 
 def check_statistics(model: Model, sizes: Sizes, examples: int | None = None) -> None:
     """Refuse a model in which a norm takes its statistics over a single value.
 
-    The real sizes count: images after the model's stages, and the shortest training sequence. They are found by
-    running the model once, in eval mode and without gradients, if the number of channels alone does not decide it.
+    The actual sizes at the norms count: images after the model's stages, and the shortest training sequence. If the
+    number of channels alone doesn't decide, the model is run once, in eval mode and without gradients, to find them.
 
     Args:
         model: as built.
         sizes: of the data.
-        examples: of the smallest training batch, of one process. None: two, or as many as there are to train on.
+        examples: in the smallest training batch of one process. None: two, or all if there are fewer.
 
     Raises:
-        InputError: the first such site, and what works.
+        InputError: there is such a site; the message names the first, and what would work.
     """
     batch = min(2, sizes.examples or 2) if examples is None else examples
     norms = {path: module for path, module in model.named_modules() if isinstance(module, Norm)}
@@ -46,7 +46,7 @@ def check_statistics(model: Model, sizes: Sizes, examples: int | None = None) ->
 
 
 def _lengths(model: Model, sizes: Sizes) -> dict[str, dict[str, int]]:
-    """Lengths of the axes at each norm, for one example as small as the data have it; B is left out."""
+    """Lengths of the axes at each norm, for one example as small as any in the data; without B."""
     found: dict[str, dict[str, int]] = {}
     handles = []
     for path, module in model.named_modules():
@@ -78,7 +78,7 @@ def _smallest(model: Model, sizes: Sizes) -> Tensor:
 
 def _refusal(path: str, norm: Norm, lengths: Mapping[str, int], sizes: Sizes) -> str:
     few = f"; the training split has {sizes.examples}" if sizes.examples == 1 else ""
-    by_axis = {  # what is the case, and what would be right
+    by_axis = {  # what is wrong, and what would be right
         "B": (f"1 of {lengths.get('B', 1)} examples{few}", "batches of at least 2 examples for each statistic"),
         "C": (f"1 of {norm.num_features} channels", "more channels for each statistic"),
         "H": (f"the image is {lengths.get('H', 1)} x {lengths.get('W', 1)} there", "larger images, fewer stages"),

@@ -1,4 +1,4 @@
-"""A Transformer, encoder or causal, with its norms where the options say."""
+"""A Transformer, encoder or causal, with options for the places of its norms."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Rotation = tuple[Tensor, Tensor]
 class Transformer(Model):
     """Embedding, blocks of self-attention and a feed-forward net, a linear output layer.
 
-    With N a norm of its own at each place and f attention, then the feed-forward net, a block is:
+    With a separate norm N at each place, and f first attention, then the feed-forward net, a block is:
 
         pre       x ← x + f(N(x))     Xiong et al. 2020, arXiv:2002.04745
         post      x ← N(x + f(x))     Vaswani et al. 2017, arXiv:1706.03762
@@ -144,7 +144,7 @@ class Transformer(Model):
             mask: bool [B, T], true where real, a sequence's real steps first; None: all real.
 
         Raises:
-            InputError: the sequences are longer than learned positions reach.
+            InputError: the sequences are longer than the learned positions.
         """
         x = self._embed(inputs)
         rotation = rotary_angles(x, self.head_width) if self.places is None else None
@@ -226,7 +226,7 @@ class Attention(nn.Module):
         self.outward = nn.Linear(width, width)
 
     def forward(self, x: Tensor, mask: Tensor | None, rotation: Rotation | None) -> Tensor:
-        """x [B, T, width] → the same shape; what comes out at padding means nothing."""
+        """x [B, T, width] → the same shape; outputs at padding are meaningless."""
         q, k, v = self.inward(x).chunk(3, -1)
         if self.norm_q is not None and self.norm_k is not None:
             q, k = self.norm_q(q, mask), self.norm_k(k, mask)
@@ -238,7 +238,7 @@ class Attention(nn.Module):
         return out
 
     def _visible(self, mask: Tensor | None) -> Tensor | None:
-        """Which keys a query may see, [B, 1, 1, T]; None: all, or all up to its own."""
+        """The keys that a query may see, [B, 1, 1, T]; None: all, or all up to its own position."""
         if mask is None or self.causal:
             # padding comes last, so causal attention never lets a real position see it
             return None

@@ -1,4 +1,4 @@
-"""The contract of a norm: how a model asks for one, and what it may rely on."""
+"""The contract of a norm: how a model builds one, and what it can rely on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Layout = Literal["BC", "BCHW", "BTC"]
 
 
 class NormFactory(Protocol):
-    """What a model gets: a norm with its options chosen, to be placed at the model's sites."""
+    """A norm with its options bound, from which a model builds the norm of each of its sites."""
 
     def __call__(
         self,
@@ -32,7 +32,7 @@ class NormFactory(Protocol):
 
 
 class Norm(nn.Module, ABC):
-    """A norm at one site: y = gain · x̂ + bias, where x̂ is what the subclass says.
+    """A norm at one site: y = gain · x̂ + bias, where the subclass defines x̂.
 
     Layouts. `BC`: x [B, C]. `BCHW`: x [B, C, H, W]. `BTC`: x [B, T, C]. A site inside a recurrence is `BC`
     with `positions`: it sees one step, x [B, C] and its time index `step`, or all steps at once, x [B, T, C].
@@ -66,11 +66,11 @@ class Norm(nn.Module, ABC):
     """
 
     # Plain literals: an option check reads them from the source, without importing torch.
-    layouts: tuple[str, ...] = ("BC", "BCHW", "BTC")  # where the norm has a meaning
+    layouts: tuple[str, ...] = ("BC", "BCHW", "BTC")  # layouts at which the norm is valid
     # layout → the axes over which one set of statistics is taken, in letters of the layout; absent: no statistics
     axes: ClassVar[dict[str, str]] = {}
-    causal = True  # may stand at a `BTC` site whose positions must not see later ones
-    nearest = "layer"  # what to use where this one is refused
+    causal = True  # valid at a `BTC` site whose positions must not see later ones
+    nearest = "layer"  # the norm to suggest where this one is refused
 
     gain: Tensor | None
     bias: Tensor | None
@@ -123,13 +123,13 @@ class Norm(nn.Module, ABC):
 
     @property
     def pooled_channels(self) -> int:
-        """Channels that share a set of statistics where `pooled` has C: those of one of `parts` blocks."""
+        """Channels that share a set of statistics if `pooled` has C: those of one of `parts` blocks."""
         return self.num_features // self.parts
 
     def values_per_statistic(self, lengths: Mapping[str, int]) -> int | None:
-        """How many values one set of statistics is taken over, in training; None: the norm takes no statistics.
+        """How many values one set of statistics pools in training; None: the norm has no statistics.
 
-        Over a single value a norm's output does not depend on its input, so a model is refused where this is 1.
+        With a single value, a norm's output does not depend on its input, so a model is refused if this is 1.
 
         Args:
             lengths: of the input's axes other than C, such as `{"B": 64, "H": 7, "W": 7}`; one that is absent counts 1.
@@ -138,9 +138,9 @@ class Norm(nn.Module, ABC):
         return math.prod(known.get(axis, 1) for axis in self.pooled) if self.pooled else None
 
     def eval_affine(self, step: int | None = None) -> tuple[Tensor, Tensor] | None:
-        """Scale and shift, [C] each, where the norm is a fixed affine map a channel in eval mode; else None.
+        """Scale and shift, [C] each, if the norm is a fixed affine map per channel in eval mode; otherwise None.
 
-        `step` is the time index at a site that keeps one set of statistics a position.
+        `step` is the time index at a site that keeps one set of statistics per position.
         """
         del step
         return None
@@ -154,10 +154,10 @@ class Norm(nn.Module, ABC):
 
     @abstractmethod
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
-        """What the method does to the real entries of x; padded ones may come out as anything finite."""
+        """x̂ for the real entries of x; padded ones may become anything finite."""
 
     def split(self, x: Tensor, mask: Tensor | None, blocks: int) -> tuple[Tensor, Tensor | None]:
-        """x with its channels in equal blocks, [..., blocks, C/blocks, ...], and the mask to fit it."""
+        """x with its channels in equal blocks, [..., blocks, C/blocks, ...], and a mask of matching shape."""
         axis = self._channel_axis
         parted = x.unflatten(axis, (blocks, -1))
         if mask is None:

@@ -21,12 +21,12 @@ _AXES = {"BC": (1,), "BCHW": (1, 3, 4), "BTC": (1, 2)}  # of x in chunks, [K, B/
 class BatchNorm(Norm):
     """y = gain · (x - μ) / √(σ² + eps) + bias, with μ and σ² of each channel over a batch.
 
-    Statistics over: `BC` B · `BCHW` B, H, W · `BTC` B, T (`pool=tokens`), or B with one set a position
-    (`pool=positions`) · inside a recurrence B, one set a time step. Sets of fewer than two real entries, and
-    steps beyond `positions` (with the last step's set), take the running statistics and update nothing.
+    Statistics over: `BC` B · `BCHW` B, H, W · `BTC` B, T (`pool=tokens`), or B with one set per position
+    (`pool=positions`) · inside a recurrence B, one set per time step. Sets of fewer than two real entries, and
+    steps beyond `positions` (with the last step's set), use the running statistics and update nothing.
 
-    Running statistics move by `momentum` once a forward in training. As in PyTorch the running variance is
-    unbiased. With chunks it is the pooled variance within them, so its horizon does not depend on `nbs`.
+    Running statistics are updated with `momentum` once per forward pass in training. As in PyTorch, the running
+    variance is unbiased. With chunks it is the pooled variance within them, so its horizon does not depend on `nbs`.
 
     Sources: Ioffe and Szegedy 2015, arXiv:1502.03167; per time step Cooijmans et al. 2017, arXiv:1603.09025;
     chunks Hoffer et al. 2017, arXiv:1705.08741; precise statistics Wu and Johnson 2021, arXiv:2105.07576.
@@ -49,7 +49,7 @@ class BatchNorm(Norm):
     """
 
     axes: ClassVar[dict[str, str]] = {"BC": "B", "BCHW": "BHW", "BTC": "BT"}
-    causal = True  # in eval mode; pooled over tokens it does leak later positions while training
+    causal = True  # valid in eval mode; pooled over tokens, it does leak later positions in training
 
     gain: Tensor
     running_mean: Tensor
@@ -95,7 +95,7 @@ class BatchNorm(Norm):
 
     @property
     def pooled(self) -> str:
-        """The examples of a chunk, and in images and sequences their positions, unless each has a set of its own."""
+        """The examples of a chunk and, in images and sequences, their positions, unless each has its own set."""
         return "B" if self.per_position else super().pooled
 
     @property
@@ -104,27 +104,27 @@ class BatchNorm(Norm):
         return self.nbs != 1
 
     def values_per_statistic(self, lengths: Mapping[str, int]) -> int | None:
-        """Of the smallest chunk."""
+        """The number of values in the smallest chunk."""
         examples = lengths.get("B", 1)
         size = min(self.nbs or examples, examples)
         return super().values_per_statistic({**lengths, "B": examples % size or size})
 
     def eval_affine(self, step: int | None = None) -> tuple[Tensor, Tensor] | None:
-        """The running statistics' map; None if eval mode takes the batch's, or a set a step and no step."""
+        """The running statistics' map; None if eval mode uses the batch's, or a set per step without `step`."""
         if self.evaluation == "batch" or (self.per_position and step is None):
             return None
         scale, shift = self.running_affine(step or 0, 1)
         return scale[0], shift[0]
 
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
-        """With the batch's statistics where the mode asks for them, else with the running ones."""
+        """Normalise with the batch's statistics if the mode requires them, otherwise with the running ones."""
         if step is None or not self.per_position:
             return self._normalise(x, mask, None)
         mask = None if mask is None else mask.unsqueeze(1)
         return self._normalise(x.unsqueeze(1), mask, step).squeeze(1)
 
     def _normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
-        """Per position, x is [B, length, C]: one step if `step` says which, else all of them."""
+        """Statistics per position; x is [B, length, C]: the one step that `step` gives, or all of them."""
         length = x.shape[1] if self.per_position else 1
         if not (self.training or self.evaluation == "batch" or self.collected is not None):
             return self._with_running(x, step or 0, length)
@@ -132,7 +132,7 @@ class BatchNorm(Norm):
             return self._fused(x, step or 0, length)
         return self._pooled(x, mask, step, length)
 
-    # Running statistics are rows of one set each, [rows, C]: a row a position, or a single one.
+    # Running statistics are rows, [rows, C]: one per position, or a single one.
 
     def _rows(self, buffer: Tensor) -> Tensor:
         return buffer.view(-1, buffer.shape[-1])
@@ -146,7 +146,7 @@ class BatchNorm(Norm):
         return mean[steps], var[steps]
 
     def running_affine(self, start: int, length: int) -> tuple[Tensor, Tensor]:
-        """Scale and shift that the running statistics of `length` steps from `start` make, [length, C]."""
+        """Scale and shift by the running statistics of `length` steps from `start`, [length, C]."""
         mean, var = self.running(start, length)
         scale = self.gain * torch.rsqrt(at_least_float32(var) + self.eps)
         return scale, -mean * scale if self.bias is None else torch.addcmul(self.bias, mean, scale, value=-1)
@@ -161,7 +161,7 @@ class BatchNorm(Norm):
         return self.sync and self.training and distributed()
 
     def _fusable(self, x: Tensor, start: int, length: int) -> bool:
-        """Whether PyTorch's kernel computes exactly what is asked for."""
+        """Does PyTorch's kernel compute exactly what is needed?"""
         batch = x.shape[0]
         size = min(self.nbs or batch, batch)
         return (
@@ -174,26 +174,26 @@ class BatchNorm(Norm):
         )
 
     def _fused(self, x: Tensor, start: int, length: int) -> Tensor:
-        """By PyTorch's kernel."""
+        """Normalise by PyTorch's kernel."""
         chunks = max(1, len(x) // (self.nbs or len(x)))
         if chunks == 1 and not self.per_position:
             return self._one_set(x.flatten(0, -2)).view_as(x) if self.layout == "BTC" else self._one_set(x)
         return self._many_sets(x, start, length, chunks)
 
     def _one_set(self, x: Tensor) -> Tensor:
-        """The kernel updates the buffers themselves: copies of them cost as much as the statistics."""
+        """Let the kernel update the buffers in place, because copying them costs as much as the statistics."""
         mean, var = (self.running_mean, self.running_var) if self.training else (None, None)
         return functional.batch_norm(
             x, mean, var, self.gain, self.bias, training=True, momentum=self.momentum or 0.0, eps=self.eps
         )
 
     def _many_sets(self, x: Tensor, start: int, length: int, chunks: int) -> Tensor:
-        """Every set of statistics, of a chunk or a position, becomes a channel of its own."""
-        beside = 1 if self.layout == "BCHW" else -2  # where chunks stand beside the channels
+        """Turn every set of statistics, of a chunk or a position, into a channel for the kernel."""
+        beside = 1 if self.layout == "BCHW" else -2  # the axis of chunks next to the channels
         wide = x if chunks == 1 else x.unflatten(0, (chunks, -1)).movedim(0, beside).flatten(beside, beside + 1)
         flat = wide.flatten(1) if self.per_position else wide.flatten(0, -2) if self.layout == "BTC" else wide
         gain, bias = (p if p is None else p.repeat(length * chunks) for p in (self.gain, self.bias))
-        # The kernel gets copies: what it writes into views of buffers that vmap has stacked is lost.
+        # The kernel gets copies, because its writes into views of buffers stacked by vmap would be lost.
         running = self.running(start, length)
         mean, var = (rows.repeat(1, chunks).flatten() for rows in running)
         y = functional.batch_norm(
@@ -208,7 +208,7 @@ class BatchNorm(Norm):
         return y.unflatten(self._channel_axis, (chunks, -1)).movedim(beside, 0).flatten(0, 1)
 
     def _pooled(self, x: Tensor, mask: Tensor | None, step: int | None, length: int) -> Tensor:
-        """The formula: padding, chunks and other processes' sets included."""
+        """Normalise by the formula, which includes padding, chunks and other processes' sets."""
         chunks, real = self._chunks(at_least_float32(x), mask)
         sets = moments(chunks, (1,) if self.per_position else _AXES[self.layout], real)
         rows = Moments(*(t.reshape(len(t), length, self.num_features) for t in sets))  # [K, length, C]
@@ -220,7 +220,7 @@ class BatchNorm(Norm):
         mean, var = self._or_running(_fit(rows, length), start)
         if self.training:
             self.update(rows, start)
-        if start + length > own:  # later steps take what the last row has become
+        if start + length > own:  # later steps use the updated last row
             late = torch.arange(start, start + length, device=x.device)[:, None] >= own
             last_mean, last_var = self.running(start, length)
             mean, var = torch.where(late, last_mean, mean), torch.where(late, last_var, var)
@@ -232,7 +232,7 @@ class BatchNorm(Norm):
         return y.flatten(0, 1)[: x.shape[0]]
 
     def _or_running(self, rows: Moments, start: int) -> tuple[Tensor, Tensor]:
-        """Mean and variance of rows [K, length, C]; the running ones of sets of fewer than two entries."""
+        """Mean and variance of rows [K, length, C]; sets of fewer than two entries get the running ones."""
         mean, var = self.running(start, rows.n.shape[1])
         enough = rows.n >= 2
         return torch.where(enough, rows.mean, mean), torch.where(enough, rows.variance, var)
@@ -252,7 +252,7 @@ class BatchNorm(Norm):
 
     @torch.no_grad()
     def update(self, rows: Moments, start: int) -> None:
-        """Move the running statistics towards those of rows [K, length, C], once for all K chunks."""
+        """Update the running statistics with those of rows [K, length, C], once for all K chunks."""
         own = self._rows(self.running_mean)
         live = slice(min(start, len(own)), min(start + rows.n.shape[1], len(own)))
         rows = _fit(rows, live.stop - live.start)
@@ -268,14 +268,14 @@ class BatchNorm(Norm):
 
     @torch.no_grad()
     def update_full(self, mean: Tensor, var: Tensor, n: int) -> None:
-        """`update` from the first row on with sets [K, length, C] of n entries each, two at least: far fewer steps."""
+        """A faster `update` from the first row, for sets [K, length, C] of n ≥ 2 entries each."""
         live = slice(mean.shape[1])
         weight = self.momentum if self.momentum is not None else self._weight(torch.ones_like(mean[0]), live)
         for buffer, new in ((self.running_mean, mean), (self.running_var, var * (n / (n - 1)))):
             self._rows(buffer)[live].lerp_(new.mean(0), weight)
 
     def _weight(self, updated: Tensor, live: slice) -> Tensor:
-        """Weight of the newest statistics, given 1 where there are any and 0 elsewhere."""
+        """Weight of the newest statistics; the argument is 1 where there are any and 0 elsewhere."""
         if self.momentum is not None:
             return self.momentum * updated
         tracked = self._rows(self.num_batches_tracked)[live]
@@ -283,7 +283,7 @@ class BatchNorm(Norm):
         return updated / tracked.clamp(min=1)
 
     def collect(self) -> None:
-        """From now on normalise with the batch's statistics, in eval mode too, and pool their exact moments."""
+        """Start to normalise with the batch's statistics, also in eval mode, and to pool their exact moments."""
         zeros = torch.zeros_like(self._rows(self.running_mean), dtype=torch.float64)
         self.collected = Moments(zeros, zeros, zeros)
 
@@ -298,7 +298,7 @@ class BatchNorm(Norm):
 
     @torch.no_grad()
     def adopt_collected(self) -> None:
-        """Make the moments collected in all processes the running statistics, where they rest on two values."""
+        """Set running statistics to the moments collected in all processes, if these have at least two values."""
         if self.collected is None:
             return
         pooled = merge_processes(self.collected) if distributed() else self.collected

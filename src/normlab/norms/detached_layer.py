@@ -15,7 +15,7 @@ _AXES = {"BC": (-1,), "BTC": (-1,), "BCHW": (2, 3, 4)}  # of x split into blocks
 
 
 class DetachedLayerNorm(Norm):
-    """y = gain · (x - μ) / √(σ² + eps) + bias as in layer norm, but μ and σ count as constants backwards.
+    """y = gain · (x - μ) / √(σ² + eps) + bias as in layer norm, but μ and σ are constants in the backward pass.
 
     Statistics over, in each of `parts` blocks of channels: `BC` C · `BCHW` C, H, W · `BTC` C.
 

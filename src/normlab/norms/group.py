@@ -43,14 +43,14 @@ class GroupNorm(Norm):
         if self.layout == "BC" and channels == groups:
             raise InputError(
                 f"norm.groups={groups} leaves one value per group at a BC site of {channels} channels; "
-                f"take fewer groups, or norm={self.nearest}"
+                f"use fewer groups, or norm={self.nearest}"
             )
         self.groups = groups
         self.eps = eps
 
     @property
     def pooled_channels(self) -> int:
-        """Those of one group."""
+        """Channels of one group."""
         return self.num_features // (self.parts * self.groups)
 
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:

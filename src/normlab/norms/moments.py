@@ -29,7 +29,7 @@ class Moments(NamedTuple):
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision raised to float32; statistics need it."""
+    """x in float32 if it has half precision, which is too low for statistics."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -40,7 +40,7 @@ def count(x: Tensor, axes: tuple[int, ...], real: Tensor) -> Tensor:
 
 
 def average(x: Tensor, axes: tuple[int, ...], mask: Tensor | None = None) -> Tensor:
-    """Mean of the real entries of x over `axes`, which stay as axes of length 1; 0 where there is none."""
+    """Mean of the real entries of x over `axes`, which stay as axes of length 1; 0 if there are none."""
     if mask is None:
         return x.mean(axes, keepdim=True)
     real = mask.to(x.dtype)

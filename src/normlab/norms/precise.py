@@ -1,4 +1,4 @@
-"""Precise statistics: the population's, from many batches, instead of a moving average of stale ones."""
+"""Precise statistics: computed from many batches with the current weights, instead of a moving average."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from normlab.norms.batch import BatchNorm
 
 
 def needs_refreshing(model: nn.Module) -> bool:
-    """Whether a norm of the model wants `refresh_statistics` before an evaluation."""
+    """Does any norm of the model need `refresh_statistics` before an evaluation?"""
     return bool(_norms(model))
 
 
 @contextmanager
 def refresh_statistics(model: nn.Module) -> Iterator[None]:
-    """Replace the running statistics of batch norms with `evaluation=precise` by the population's.
+    """Replace the running statistics of batch norms with `evaluation=precise` by precise ones.
 
-    Within the context, run the model over training batches, in eval mode so that dropout is silent: these
-    norms normalise with batch statistics, as in training, and pool the exact moments of what they see. On
-    leaving it the pooled mean and unbiased variance, over all processes, become the running statistics.
+    Within the context, run the model over training batches, in eval mode so that dropout is off: these norms
+    normalise with batch statistics, as in training, and pool the exact moments of their inputs. When the context
+    ends, the pooled mean and unbiased variance, over all processes, become the running statistics.
     """
     norms = _norms(model)
     for norm in norms:

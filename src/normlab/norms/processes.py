@@ -12,14 +12,15 @@ from normlab.norms.moments import Moments, merge
 
 
 def distributed() -> bool:
-    """Whether this process is one of several."""
+    """Is this process one of several?"""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def merge_processes(sets: Moments) -> Moments:
-    """Moments of the union of all processes' sets, with gradients back to every one of them.
+    """Moments of the union of all processes' sets, with gradients to every process.
 
-    One collective forwards and one backwards; shapes must be equal everywhere, counts need not.
+    One collective in the forward pass and one in the backward pass. Shapes must be equal in all processes; counts
+    needn't.
     """
     return merge(Moments(*_Gather.apply(torch.stack(sets)).unbind(1)), 0)
 

@@ -1,4 +1,4 @@
-"""Batch norm's train–inference discrepancy: how far a batch's statistics are from the running ones."""
+"""Batch norm's train–inference discrepancy: the distance of a batch's statistics from the running ones."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from torch import Tensor
 from normlab.norms.batch import BatchNorm
 from normlab.norms.moments import moments
 
-_AXES = {"BC": (0,), "BCHW": (0, 2, 3), "BTC": (0, 1)}  # that one set of statistics pools
+_AXES = {"BC": (0,), "BCHW": (0, 2, 3), "BTC": (0, 1)}  # axes that one set of statistics pools
 
 
 def discrepancies(norm: BatchNorm, x: Tensor, mask: Tensor | None = None, step: int | None = None) -> Tensor:
-    """The discrepancy of every set of statistics of x, and what chance alone would give: [4, sets].
+    """The discrepancy of every set of statistics of x, and its expectation by chance alone: [4, sets].
 
-    With μ_B and σ_B of a set (a channel, of a chunk where `nbs` cuts the batch, at a time step where there is a set for
-    each) and the running μ and σ, the rows are
+    With μ_B and σ_B of a set (a channel; with `nbs`, of a chunk; with statistics per step, at a time step) and the
+    running μ and σ, the rows are
 
         |μ - μ_B| / σ_B        and  |σ / σ_B - 1|,
         `chance_mean(n)`       and  `chance_var(n)`, with n the real entries of the set.
 
     σ² is the variance plus eps, as the norm divides by it. Sets of fewer than two entries, and steps that have no
-    running statistics of their own, are left out. Means over the sets are the discrepancies of Wang et al. 2022,
+    their own running statistics, are left out. Means over the sets are the discrepancies of Wang et al. 2022,
     Understanding the Failure of Batch Normalization for Transformers in NLP, arXiv:2210.05153.
 
     Args:
         norm: with the running statistics to compare with.
-        x: what it reads, see `Norm`.
-        mask: what of it is real.
-        step: the time step, where x is a single one.
+        x: its input, see `Norm`.
+        mask: true where x is real.
+        step: the time step, if x is a single one.
     """
     x = x.detach().double()
     if norm.per_position and step is not None:
@@ -66,8 +66,8 @@ def chance_mean(n: Tensor) -> Tensor:
 
         E |t_ν| / √ν = 2 Γ((ν + 1) / 2) / (√π Γ(ν / 2) (ν - 1)),
 
-    about √(2 / (π n)), and infinite for n = 2. Running statistics that lag or are noisy are not in it: a moving average
-    of momentum m alone would add a factor √(2 / (2 - m)), 1.026 for 0.1.
+    about √(2 / (π n)), and infinite for n = 2. Lag and noise of the running statistics are not included: a moving
+    average of momentum m alone would add a factor √(2 / (2 - m)), 1.026 for 0.1.
     """
     nu = n.double() - 1
     ratio = (torch.lgamma((nu + 1) / 2) - torch.lgamma(nu / 2)).exp()

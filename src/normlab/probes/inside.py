@@ -1,4 +1,4 @@
-"""Look into a network while it trains: the signals at its norms, and how they come back."""
+"""Measures a network while it trains: the signals at its norms, and their gradients."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ from normlab.probes.signals import cosine, dead_share, rms, stable_rank
 from normlab.probes.undisturbed import undisturbed
 from normlab.tasks.task import Task
 
-_GEOMETRIC = ("gradient", "activation")  # sizes, whose mean over sites is that of their logarithms
+_GEOMETRIC = ("gradient", "activation")  # sizes, which have a geometric mean over sites
 
 
 class Inside(pl.Callback):
-    """Before each validation, looks at one fixed batch of the training split, in training mode.
+    """Before each validation, measures one fixed batch of the training split, in training mode.
 
-    For each norm site, with y what the norm gives, over the real entries of the batch:
+    For each norm site, with y the output of the norm, over the real entries of the batch:
 
         gradient      RMS of ∂L/∂y, L the mean loss of the batch
         activation    RMS of y
         stable_rank   of y, see `stable_rank`; sequences are one row each, all their steps concatenated
         cosine        mean cosine between two examples' y, likewise; 1: the network no longer distinguishes them
                       (Daneshmand et al. 2020, arXiv:2003.01652)
-        gain_drift    RMS of gain - its initial value, where there is a gain
-        tid_mean      of batch norm, the means of `discrepancies` over a site's sets of statistics, running against the
+        gain_drift    RMS of gain - its initial value, if there is a gain
+        tid_mean      for batch norm, the means of `discrepancies` over a site's sets of statistics, running against the
         tid_var       batch's (Wang et al. 2022, arXiv:2210.05153)
-        tid_mean_iid  what they would be if the entries of a set were independent and Gaussian and the running
-        tid_var_iid   statistics exact: below it there is nothing to explain
+        tid_mean_iid  their expectation if the entries of a set were independent and Gaussian and the running
+        tid_var_iid   statistics exact: values up to this need no explanation
         dead          for each relu instead of a site, the share of its units that are 0 for the whole batch (Lu et al.
                       2019, arXiv:1903.06733); one that is called several times has a value for each call, `path.1` …
 
     Logged as `inside/<quantity>/<site>`, and `inside/<quantity>` for all sites together: the geometric mean of gradient
-    and activation, the mean of the others. What is not defined, as the cosine with 0, is not finite.
+    and activation, the mean of the others. An undefined value, such as the cosine with 0, is not finite.
 
-    Training is the same bit by bit with and without this callback: it has a batch and random numbers of its own and
-    restores all that a forward pass changes. A look is one forward and one backward pass, in the weights' own
-    precision, with dropout and state noise as in training. An LSTM is looked at as plain tensor code, where each site
-    sees all time steps.
+    Training is bit-identical with and without this callback: it has its own batch and random numbers, and restores
+    everything that a forward pass changes. A measurement is one forward and one backward pass, in the weights'
+    precision, with dropout and state noise as in training. An LSTM runs as plain tensor code, where each site sees all
+    time steps.
 
     Args:
-        model: as initialised.
-        batches: of the training split, as training composes them; the first is looked at.
-        seed: of dropout and other noise.
+        model: untrained.
+        batches: of the training split, as training composes them; the first is used.
+        seed: for dropout and other noise.
     """
 
     def __init__(self, model: nn.Module, batches: Iterable[Batch], seed: int) -> None:
@@ -65,9 +65,9 @@ class Inside(pl.Callback):
         self._batch: Batch | None = None
 
     def on_validation_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
-        """Look, and log what is seen."""
+        """Measure and log."""
         assert isinstance(task, Task)
-        with torch.inference_mode(False):  # else no gradient could be taken of what is made here
+        with torch.inference_mode(False):  # otherwise tensors created here would have no gradients
             if self._batch is None:
                 batch = next(iter(self.batches)).to(task.device)
                 self._batch = trainer.precision_plugin.convert_input(batch)
@@ -76,11 +76,11 @@ class Inside(pl.Callback):
             logger.log_metrics(self.found, step=trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
-        """The last look."""
+        """Store the last measurement."""
         return {"found": self.found}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """A run that diverges before another look still has it."""
+        """Restore it, for a run that diverges before the next measurement."""
         self.found = dict(state["found"])
 
 
@@ -91,7 +91,7 @@ def sites(model: nn.Module) -> dict[str, Norm]:
 
 @dataclass(frozen=True)
 class Visit:
-    """One call of a norm: what it read and, as part of the graph, what it gave."""
+    """One call of a norm: its input and, as part of the graph, its output."""
 
     x: Tensor
     mask: Tensor | None
@@ -101,7 +101,7 @@ class Visit:
 
 @dataclass(frozen=True)
 class Watch:
-    """What the modules of a model saw during a forward pass, by their path."""
+    """The inputs and outputs of a model's modules during a forward pass, by path."""
 
     sites: dict[str, list[Visit]]
     relus: dict[str, list[Tensor]]
@@ -109,12 +109,14 @@ class Watch:
 
 @contextmanager
 def watching(model: Model) -> Iterator[Watch]:
-    """Keeps what norms and relus see within the context, in which every norm is called (`Model.unfused`)."""
+    """Record norms and relus within the context, in which every norm is called (`Model.unfused`)."""
     watch = Watch({path: [] for path in sites(model)}, {})
 
     def keep_visit(path: str, _: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any], y: Tensor) -> Tensor:
         named = dict(zip(("x", "mask", "step"), arguments, strict=False)) | options
-        own = y.view_as(y)  # where a norm gives what it got, the gradient of a shortcut beside it is not its own
+        own = y.view_as(
+            y
+        )  # if a norm returns its input, the gradient of a parallel shortcut must not be counted as its own
         watch.sites[path].append(Visit(named["x"], named.get("mask"), named.get("step"), own))
         return own
 
@@ -136,7 +138,7 @@ def watching(model: Model) -> Iterator[Watch]:
 
 
 def look(task: Task, batch: Batch, initial: Mapping[str, Tensor], seed: int) -> dict[str, dict[str, float]]:
-    """Quantity → site → value, of one batch; see `Inside`."""
+    """Quantity → site → value for one batch; see `Inside`."""
     model = task.model
     assert isinstance(model, Model)
     with undisturbed(model, seed), torch.enable_grad():
@@ -146,7 +148,7 @@ def look(task: Task, batch: Batch, initial: Mapping[str, Tensor], seed: int) -> 
         outputs = [visit.y for visits in watch.sites.values() for visit in visits]
         gradients = iter(torch.autograd.grad(loss, outputs, allow_unused=True, materialize_grads=True))
     found: dict[str, dict[str, float]] = {}
-    with torch.no_grad():  # the running statistics are again those from before
+    with torch.no_grad():  # the running statistics have been restored
         for path, norm in sites(model).items():
             visits = watch.sites[path]
             values = _at_site(norm, visits, [next(gradients) for _ in visits], initial.get(path))
@@ -179,12 +181,12 @@ def _at_site(norm: Norm, visits: list[Visit], gradients: list[Tensor], initial: 
 
 
 def _joined(visits: list[Tensor]) -> Tensor:
-    """The steps of a recurrence, [B, …] each, side by side: [B, T, …]; a single visit as it is."""
+    """The steps of a recurrence, [B, …] each, stacked as [B, T, …]; a single visit unchanged."""
     return visits[0] if len(visits) == 1 else torch.stack(visits, 1)
 
 
 def _real(norm: Norm, values: Tensor, mask: Tensor | None) -> Tensor:
-    """The entries that are no padding."""
+    """The entries that are not padding."""
     if mask is None:
         return values
     return (values.movedim(1, -1) if norm.layout == "BCHW" else values)[mask]

@@ -1,4 +1,4 @@
-"""What a network loses on its way from training to evaluation mode."""
+"""How much worse a network is in evaluation mode than in training mode."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from normlab.tasks.task import Task
 def mode_gap(trainer: pl.Trainer, task: Task, batches: Iterable[Batch]) -> dict[str, float]:
     """Loss and metric of the same training batches, with the norms in training mode and in eval mode.
 
-        gap/train_<metric>  over all the batches, each normalised with what training would use: its own statistics
-        gap/eval_<metric>   with what evaluation uses: running statistics
+        gap/train_<metric>  over all the batches, each normalised with its own statistics, as in training
+        gap/eval_<metric>   with running statistics, as in evaluation
         gap/<metric>        train - eval: 0 for a norm that couples no examples
 
     for the task's metric and the loss. Batches of few classes make it large for batch norm: Ioffe 2017, Batch
-    Renormalization, arXiv:1702.03275. The network is the same in both, which it is not in the gap between a training
-    loss and a validation loss. Dropout and state noise are off in both modes, and no running statistic changes.
+    Renormalization, arXiv:1702.03275. Unlike the gap between a training loss and a validation loss, both values are of
+    the same network on the same examples. Dropout and state noise are off in both modes, and no running statistic
+    changes.
 
     Args:
         trainer: whose precision and device are used.
-        task: with the weights to look at.
+        task: with the weights to measure.
         batches: of the training split, as training composes them.
     """
     batches = list(batches)
-    task.to(trainer.strategy.root_device)  # Lightning leaves it on the CPU after training
+    task.to(trainer.strategy.root_device)  # Lightning moves it to the CPU after training
     values = {mode: _metrics(trainer, task, batches, mode == "train") for mode in ("train", "eval")}
     found: dict[str, float] = {}
     for name in (task.metric, "loss"):

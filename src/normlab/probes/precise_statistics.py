@@ -1,4 +1,4 @@
-"""Evaluate batch norm with the population's statistics instead of a moving average of stale ones."""
+"""Evaluates batch norm with precise statistics instead of a moving average."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from normlab.tasks.task import Task
 class PreciseStatistics(pl.Callback):
     """Before each validation, recomputes the running statistics of norms with `evaluation=precise`.
 
-    Checkpoints are saved after validation, so they hold the statistics that they were chosen with, and a
-    test of one needs no training data. Training itself sees the same batches and random numbers with and
-    without this callback.
+    Checkpoints are saved after validation, so they contain the statistics with which they were chosen, and testing them
+    needs no training data. Training has the same batches and random numbers with and without this callback.
 
     Args:
         batches: training batches to pool, at most; the epoch's first ones, in its order. 1,000 to 10,000
@@ -36,4 +35,4 @@ class PreciseStatistics(pl.Callback):
             for batch in islice(loader, self.batches):
                 batch = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
                 with trainer.precision_plugin.forward_context():
-                    task.model(batch.inputs, batch.mask)  # eager: the compiled form need not know of this
+                    task.model(batch.inputs, batch.mask)  # eager, because the compiled form can't do this

@@ -21,8 +21,8 @@ def cosine(x: Tensor) -> float:
 def stable_rank(x: Tensor) -> float:
     """‖A‖_F² / ‖A‖₂² of the centred examples A = x - mean over B, as a matrix [B, features].
 
-    From 1 (all differences between examples point one way) to B - 1; it is the rank that small singular values don't
-    count in (Rudelson and Vershynin 2007, arXiv:math/0503442). NaN where the examples are all alike or not finite.
+    From 1 (all differences between examples are parallel) to B - 1: a rank to which small singular values don't count
+    (Rudelson and Vershynin 2007, arXiv:math/0503442). NaN if all examples are equal or any is not finite.
     """
     flat = x.detach().flatten(1).double()
     centred = flat - flat.mean(0)

@@ -1,4 +1,4 @@
-"""Use a network in the middle of its training and leave it as it was."""
+"""Uses a network in the middle of its training, and restores it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from torch import nn
 
 @contextmanager
 def undisturbed(model: nn.Module, seed: int) -> Iterator[None]:
-    """Within the context the model may run in any mode; afterwards it and the random numbers are as before.
+    """Within the context, the model may run in any mode; afterwards it and the random numbers are restored.
 
-    Restored are the buffers, the mode of every module and the generators, which begin with `seed`. Gradients can be
-    taken within, also where Lightning evaluates; those of the parameters stay as they are unless `backward` is called.
+    This restores the buffers, the mode of every module and the generators, which start from `seed` within the context.
+    Gradients can be computed within, even during Lightning's evaluation; the parameters' `.grad` doesn't change unless
+    `backward` is called.
     """
     modes = {module: module.training for module in model.modules()}
     device = next(model.parameters()).device

@@ -1,10 +1,10 @@
-"""Removing runs that nobody can use any more. Imports no torch.
+"""Removes runs that are of no further use. Imports no torch.
 
-failed   ended without a result and saved nothing to go on from
-stale    made by other code than the present: a result, or an unfinished run that this code can't resume
-damaged  the folder contradicts itself, in place or set aside
+failed   ended without a result and without a save to resume from
+stale    its code has changed since: a result, or an unfinished run that the current code can't resume
+damaged  the files contradict each other, in place or set aside
 
-Finished runs, their earlier attempts, running ones and those that the same command resumes are never offered.
+Finished runs, their earlier attempts, running and resumable runs are never listed.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Kind = Literal["failed", "stale", "damaged"]
 
 @dataclass(frozen=True)
 class Leftover:
-    """A folder that may go.
+    """A folder that may be removed.
 
-    why   what became of the run
-    size  bytes
+    why   the reason
+    size  in bytes
     """
 
     folder: Path
@@ -39,7 +39,7 @@ class Leftover:
 
 
 def find_leftovers(output: Path) -> Iterator[Leftover]:
-    """What may be removed below `output`."""
+    """The folders below `output` that may be removed."""
     judged = [(record.folder, _judge(record)) for record in read_records(output)]
     judged += [(folder, _judge_aside(folder)) for folder in set_aside(output)]
     for folder, found in judged:
@@ -48,9 +48,9 @@ def find_leftovers(output: Path) -> Iterator[Leftover]:
 
 
 def remove(output: Path, leftovers: Iterable[Leftover]) -> list[Leftover]:
-    """Remove those that are still what they were when they were found, and return them.
+    """Remove and return those whose state hasn't changed since they were found.
 
-    No run can be claimed between the second look and the moment when its folder has left its place.
+    No run can be claimed between this second check and the moment when its folder has been moved away.
     """
     removed = []
     for leftover in leftovers:
@@ -67,13 +67,13 @@ def remove(output: Path, leftovers: Iterable[Leftover]) -> list[Leftover]:
 
 
 def sweep_out(output: Path) -> None:
-    """Finish what an interrupted removal has begun."""
+    """Finish an interrupted removal."""
     for going in runs_folder(output).glob(".*.removed"):
         remove_folder(going)
 
 
 def _judge_aside(folder: Path) -> tuple[Kind, str] | None:
-    """Why an earlier attempt or a damaged folder may go; None: it stays."""
+    """Why an earlier attempt or a damaged folder may be removed; None: it stays."""
     if ".damaged-" in folder.name:
         return "damaged", "set aside"
     finished = RunFolder(folder).read_status().get("state") == "finished"
@@ -81,7 +81,7 @@ def _judge_aside(folder: Path) -> tuple[Kind, str] | None:
 
 
 def _judge(record: Record) -> tuple[Kind, str] | None:
-    """Why a run may go; None: it stays."""
+    """Why a run may be removed; None: it stays."""
     state, cause = record.found.state, str(record.found.status.get("cause", ""))
     if state == "damaged":
         return "damaged", record.found.why
@@ -91,7 +91,7 @@ def _judge(record: Record) -> tuple[Kind, str] | None:
         return None
     ended = f"{record.state}: {cause}" if cause else record.state
     if newest_intact(record.folder) is None:
-        torn = RunFolder(record.folder).resume_file.exists()  # it had saved something
+        torn = RunFolder(record.folder).resume_file.exists()  # it has saves
         return ("damaged", f"{ended}; all of its saves are damaged") if torn else ("failed", ended)
     return None if state == "partial" else ("stale", f"{ended}; the code has changed since, so it can't be resumed")
 

@@ -1,15 +1,15 @@
-"""Which code a run depends on, and whether two states of it are the same. Imports no torch.
+"""The code that a run depends on, and a hash of it. Imports no torch.
 
-A run depends on the modules that its measure, its norm and its model import, directly or not, wherever in a file the
-import stands. Comments, docstrings and layout don't count. Of those modules only those count that decide a result:
+A run depends on the modules that its measure, its norm and its model import, directly or indirectly, anywhere in a
+file. Comments, docstrings and layout don't count. Only those of these modules count that decide a result:
 
-- the rooms in which results are computed (`ROOMS`). What only shows, copies, stores or stops a run lies in other rooms:
-  a progress bar or heartbeat in mirror, signals in stopping, file formats in `folder`;
-- of `config` only what derives random seeds (`MODULES`). Its options decide results through their values, which are
-  part of a run's id, and its checks decide whether a run is refused;
-- the files of a norm or model that lies outside normlab: its module's, and what that imports from the same folder.
+- the rooms in which results are computed (`ROOMS`). Code that only shows, copies, stores or stops a run is in other
+  rooms: a progress bar or heartbeat in mirror, signals in stopping, file formats in `folder`;
+- in `config` only the derivation of random seeds (`MODULES`). Options decide results through their values, which are
+  part of a run's id, and checks decide whether a run is refused;
+- for a norm or model outside normlab, its module's file, and what that imports from the same folder.
 
-Compiled sources count where a counted module of their room is imported: a CNN imports no kernels.
+Compiled sources count if a counted module of their room is imported: a CNN imports no kernels.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from normlab.config.schema import RunConfig
 PACKAGE = Path(__file__).parents[1]
 ROOMS = ("norms", "kernels", "models", "files", "data", "tasks", "probes", "session", "measures")
 MODULES = ("config/seeds.py",)  # of other rooms
-SOURCES = (".py", ".cpp", ".h")  # what may stand beside a module and be compiled for it
+SOURCES = (".py", ".cpp", ".h")  # modules, and sources that are compiled for them
 
 
 def code_hash(config: RunConfig) -> str:
-    """A hash of the code that a run of this config depends on, as it lies on the disk now."""
+    """A hash of the code that a run of this config depends on, as it is on the disk now."""
     beside = getattr(config.measure, "against", None)
     classes = [node["_target_"] for node in (config.norm, config.model, beside) if node]
     return code_of(config.measure.name, *classes)
@@ -53,7 +53,7 @@ def _hash_of(entries: tuple[str, ...], state: tuple[tuple[str, int, int], ...]) 
 
 
 def _state(entries: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
-    """Every source file that may count, and those beside the user's own modules, with its time and size."""
+    """Every source file that may count, and those next to the user's own modules, with time and size."""
     own = (file for name in entries for path in _own(name) for file in sorted(path.parent.glob("*.py")))
     ours = [*(path for room in ROOMS for path in _files(room)), *(PACKAGE / name for name in MODULES)]
     stats = ((path, path.stat()) for path in (*ours, *own))
@@ -68,7 +68,7 @@ def _files(room: str) -> Iterable[Path]:
 
 
 def _reached(entries: Iterable[str]) -> set[Path]:
-    """The files of the entries and of all that they import, followed to the end."""
+    """The files of the entries and of everything that they import, directly or indirectly."""
     reached: set[Path] = set()
     waiting = [path for name in entries for path in (*_paths(name), *_own(name))]
     while waiting:
@@ -82,7 +82,7 @@ def _reached(entries: Iterable[str]) -> set[Path]:
 
 
 def _own(name: str) -> list[Path]:
-    """The file of a module outside normlab, as that of a user's own norm; none where there is no such module."""
+    """The file of a module outside normlab, such as a user's own norm; empty if there is no such module."""
     if name.partition(".")[0] == "normlab":
         return []
     file = module_file(name)
@@ -97,7 +97,7 @@ def _beside(path: Path, name: str) -> list[Path]:
 
 
 def _paths(name: str) -> Iterator[Path]:
-    """The files that importing `normlab.room.module` (or a name in it) may read, of those that count."""
+    """The counting files that importing `normlab.room.module` (or a name in it) may read."""
     parts = name.split(".")
     if parts[0] != "normlab" or len(parts) < 2:
         return
@@ -110,12 +110,12 @@ def _paths(name: str) -> Iterator[Path]:
             yield place.with_suffix(".py")
         elif place.is_dir():
             yield place / "__init__.py"
-    if parts[1] == "kernels":  # compiled sources belong to every module beside them
+    if parts[1] == "kernels":  # compiled sources belong to every module in their room
         yield from (path for path in _files("kernels") if path.suffix != ".py")
 
 
 class _Source:
-    """A source file: the hash of what it does, and the modules that it imports."""
+    """A source file: a hash of its code, and the modules that it imports."""
 
     def __init__(self, text: str, suffix: str) -> None:
         self.imports: set[str] = set()

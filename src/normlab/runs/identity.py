@@ -1,4 +1,4 @@
-"""What makes two runs the same run. Imports no torch."""
+"""A run's identity: when two runs are the same run. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from normlab.runs.provenance import graphics, processor
 
 
 def science(config: RunConfig) -> dict[str, Any]:
-    """The part of a config that decides a run's result: no paths, no loggers, no way of showing or saving progress."""
+    """The part of a config that decides a run's result: without paths, loggers, and options for progress and saves."""
     values = config.model_dump(mode="json", include={"norm", "model", "task", "optim", "seed", "test"})
     values["task"] = {k: v for k, v in values["task"].items() if k not in ELSEWHERE}
     trainer = config.trainer.model_dump(mode="json", exclude=SHOWN_OR_SAVED)
@@ -25,7 +25,7 @@ def science(config: RunConfig) -> dict[str, Any]:
 
 
 def timed_on(trainer: TrainerConfig) -> dict[str, str | None]:
-    """What a time depends on beside the choices: the processor, the GPU if it is used, the version of torch."""
+    """What times depend on besides the options: the processor, the GPU if it is used, and torch's version."""
     gpu = graphics() if trainer.accelerator == "gpu" else None
     return {"processor": processor(), "gpu": gpu, "torch": version("torch")}
 
@@ -36,11 +36,11 @@ def _named(group: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_id(config: RunConfig, data: str) -> str:
-    """The run's name: readable in front, unique by the hash behind.
+    """The run's name: a readable part, then a hash that makes it unique.
 
     Args:
         config: a checked config
-        data: the fingerprint of the data, whichever source they come from
+        data: the fingerprint of the data, from any source
     """
     checkpoint = hashlib.sha256(Path(config.ckpt).read_bytes()).hexdigest() if config.ckpt else None
     text = json.dumps([science(config), data, checkpoint], sort_keys=True)

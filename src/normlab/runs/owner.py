@@ -1,4 +1,4 @@
-"""Who works on a run: one process (of those that share it, the first), until it lets go or dies. Imports no torch."""
+"""The process that works on a run (the first of those that share it), until it ends or dies. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from normlab.stopping.slurm import job_states, this_job
 
 @dataclass(frozen=True)
 class Owner:
-    """A process, so that it can't be taken for another one.
+    """A process, identified uniquely.
 
     host     its machine
-    pid      its number there
-    started  when it started, in clock ticks since the machine did: numbers are used again
-    boot     which start of the machine that was
+    pid      its PID there
+    started  when it started, in clock ticks since the machine's boot, because PIDs are reused
+    boot     identifies that boot
     slurm    its SLURM job, if any, such as 12 or 12_3 of an array; a requeued job keeps its number
-    launch   what all processes that share the run have in common
+    launch   equal in all processes that share the run
     resume   the checkpoint that they resume from
-    space    the set of process numbers that `pid` is one of: a container has its own; empty if unknown
-    locked   it holds a lock on its record; False where the file system has no locks
+    space    PID namespace of `pid`: a container has its own; empty if unknown
+    locked   it holds a lock on its record; False if the file system has no locks
     """
 
     host: str
@@ -48,13 +48,13 @@ class Owner:
 
 
 def this_process(resume: str | None = None) -> Owner:
-    """The process that asks."""
+    """This process."""
     pid = os.getpid()
     return Owner(socket.gethostname(), pid, _start_of(pid), _boot(), this_job(), launch(), resume, pid_space())
 
 
 def launch() -> str:
-    """What the processes that share a run, and no others, have in common."""
+    """A name that is equal in exactly the processes that share a run."""
     if os.environ.get("SLURM_PROCID"):
         return "slurm-" + "-".join(os.environ.get(f"SLURM_{n}", "") for n in ("JOB_ID", "STEP_ID", "RESTART_COUNT"))
     if os.environ.get("TORCHELASTIC_RUN_ID"):
@@ -63,7 +63,7 @@ def launch() -> str:
 
 
 def read_owner(folder: Path) -> Owner | None:
-    """Who is recorded in a run's folder; None if nobody, or if the record is damaged."""
+    """The owner recorded in a run's folder; None if there is none, or if the record is damaged."""
     try:
         return TypeAdapter(Owner).validate_json(json.dumps(RunFolder(folder).read_owner()), strict=True)
     except ValidationError:
@@ -71,27 +71,27 @@ def read_owner(folder: Path) -> Owner | None:
 
 
 def take(folder: Path, owner: Owner) -> Hold:
-    """Record the owner, and hold the record; the caller holds the lock of all claims."""
+    """Record the owner, and lock the record; the caller holds the lock of all claims."""
     return RunFolder(folder).hold_owner(asdict(owner))
 
 
 def at_work(folder: Path) -> str:
     """Which process works on a run, in words; empty if none does."""
     owner = read_owner(folder)
-    if owner is None:  # the record is damaged, or there is none
+    if owner is None:  # the record is damaged or missing
         return "another process" if is_held(RunFolder(folder).owner_file) else ""
     return str(owner) if is_alive(owner, folder) else ""
 
 
 def is_alive(owner: Owner, folder: Path) -> bool:
-    """Does the process that a run's folder names still run?
+    """Does the process recorded in a run's folder still run?
 
-    On the same machine the lock on its record tells, whatever container it is in. Without locks its number tells, if
-    it can be seen. One on another machine is taken to run, unless SLURM knows better; a machine of the same name that
-    was started anew has ended it, unless the lock says otherwise.
+    On the same machine the lock on its record decides, in any container. Without locks its PID decides, if it is
+    visible. A process on another machine is assumed to run, unless SLURM knows that it doesn't. A reboot of the machine
+    has ended it, unless the record is locked.
     """
     if (owner.pid, owner.space, owner.boot, owner.started) == _here():
-        return False  # what this process itself left unfinished is no obstacle to it
+        return False  # a run that this process itself left unfinished doesn't block it
     held = is_held(RunFolder(folder).owner_file)
     if not _is_same_machine(owner):
         if owner.host == socket.gethostname():
@@ -103,7 +103,7 @@ def is_alive(owner: Owner, folder: Path) -> bool:
 
 
 def is_certain(owner: Owner) -> bool:
-    """Can this process see for sure whether that one still runs?"""
+    """Can this process see reliably whether the other one still runs?"""
     return _is_same_machine(owner) and (owner.locked or owner.space in ("", pid_space()))
 
 
@@ -113,12 +113,12 @@ def _here() -> tuple[int, str, str, str]:
 
 
 def _is_same_machine(owner: Owner) -> bool:
-    """Is it the same start of the same system? Its containers may have other host names."""
+    """Is it the same boot of the same system? Its containers may have other host names."""
     return owner.boot == _boot() and (bool(owner.boot) or owner.host == socket.gethostname())
 
 
 def _runs_here(owner: Owner) -> bool:
-    """Is there a process of this number that started when the owner did?"""
+    """Is there a process with this PID that started when the owner did?"""
     try:
         os.kill(owner.pid, 0)
     except ProcessLookupError:
@@ -139,7 +139,7 @@ def _is_zombie(pid: int) -> bool:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/<pid>/stat behind the command's name; empty where there is no /proc."""
+    """The fields of /proc/<pid>/stat after the command's name; empty if there is no /proc."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
@@ -154,6 +154,6 @@ def _boot() -> str:
 
 
 def _runs_in_slurm(job: str) -> bool:
-    """Does SLURM still run the job? Where it can't be asked, yes: two processes on one run are the worse mistake."""
+    """Does SLURM still run the job? If it can't be asked, yes, because two processes on one run would be worse."""
     states = job_states(job)
     return states is None or any(s in ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED") for s in states.values())

@@ -1,4 +1,4 @@
-"""What a run was made with. Imports no torch."""
+"""Records how a run was made. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from normlab.config.schema import RunConfig
 from normlab.config.seeds import derive
 from normlab.folder.run_folder import RunFolder
 
-PROJECT = Path(__file__).parents[3]  # of a checkout
+PROJECT = Path(__file__).parents[3]  # a checkout's folder
 
 
 def command() -> str:
-    """The command that started this process, as a shell would repeat it."""
+    """The command that started this process, quoted for a shell."""
     program, *arguments = sys.argv
     started = {"normlab": ["normlab"], "__main__.py": ["python", "-m", "normlab"]}.get(Path(program).name)
     return shlex.join([*(started or ["python", program]), *arguments])
@@ -60,7 +60,7 @@ def packages() -> dict[str, str]:
 
 @cache
 def git_state() -> dict[str, str] | None:
-    """Commit and uncommitted changes when this process first asked; None outside a git checkout."""
+    """Commit and uncommitted changes at this process's first call; None outside a git checkout."""
     commit = _git("rev-parse", "HEAD")
     return None if commit is None else {"commit": commit, "diff": _git("diff", "HEAD") or ""}
 
@@ -80,7 +80,7 @@ def machine() -> dict[str, Any]:
 
 
 def peak_memory_mb() -> float:
-    """Most memory that this process has held, in MB."""
+    """Peak memory of this process, in MB."""
     kilo = 1024 if sys.platform != "darwin" else 1
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo / 1e6, 1)
 
@@ -105,7 +105,7 @@ def processor() -> str:
 
 @cache
 def graphics() -> str | None:
-    """The models of the NVIDIA GPUs that a process may see, as their driver names them; None: there is no driver."""
+    """The models of the visible NVIDIA GPUs, as named by the driver; None: there is no driver."""
     try:
         done = subprocess.run(
             ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],

@@ -1,4 +1,4 @@
-"""All runs below a folder of results, as their files tell. Imports no torch."""
+"""All runs below a folder of results, read from their files. Imports no torch."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from normlab.runs.code import code_of
 from normlab.runs.store import Found, look
 
 _ASIDE = re.compile(r"\.(attempt|damaged)-\d+$")
-_SEED = re.compile(rb'\n "seed": (\d+),')  # as `write_json` lays out the outermost values
+_SEED = re.compile(rb'\n "seed": (\d+),')  # the format in which `write_json` writes top-level values
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """A config but for its seed, which many runs share: it is read once for all of them.
+    """A config without its seed, read once for all runs that share it.
 
-    config  as it was written, unchecked: the options may have changed since; empty if it can't be read
-    code    the hash of the present code for it
+    config  as it was written, unchecked, because options may have changed since; empty if it can't be read
+    code    hash of the current code for it
     """
 
     config: dict[str, Any] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Record:
-    """A run as it lies on the disk."""
+    """A run on the disk."""
 
     folder: Path
     cell: Cell
@@ -42,7 +42,7 @@ class Record:
 
     @property
     def state(self) -> str:
-        """As `Found.state`; an unfinished run's says how it ended: failed, stopped or, without a word, killed."""
+        """`Found.state`; for an unfinished run, how it ended: failed, stopped or, without a record, killed."""
         if self.found.state not in ("partial", "foreign"):
             return self.found.state
         ended = str(self.found.status.get("state", "running"))
@@ -50,18 +50,18 @@ class Record:
 
 
 def read_records(output: Path) -> Iterator[Record]:
-    """Every run below `output`, by name; what was set aside is none."""
-    code = cache(code_of)  # the present code is hashed by looking at all its files: once a kind of run will do
+    """Every run below `output`, by name, except those set aside."""
+    code = cache(code_of)  # hashing the current code reads all its files, so it is done once per kind of run
     cells: dict[bytes, Cell] = {}
     for folder in _folders(output):
         if not is_aside(folder):
             record = read_record(folder, cells, code)
-            if record.found.state != "missing":  # moved away meanwhile
+            if record.found.state != "missing":  # it has been moved away
                 yield record
 
 
 def read_record(folder: Path, cells: dict[bytes, Cell] | None = None, code: Callable[..., str] = code_of) -> Record:
-    """The run in a folder, compared with the present code; `cells` holds those that were read before."""
+    """The run in a folder, compared with the current code; `cells` caches configs already read."""
     cells = {} if cells is None else cells
     content = RunFolder(folder).config_content()
     seed = _SEED.search(content)
@@ -82,7 +82,12 @@ def _cell(content: bytes, code: Callable[..., str]) -> Cell:
     classes = (config["norm"], config["model"], config["measure"].get("against"))
     try:
         return Cell(config, code(config["measure"]["name"], *(node["_target_"] for node in classes if node)))
-    except (SyntaxError, ValueError, OSError, RecursionError):  # of the user's own module, or a name of no module
+    except (
+        SyntaxError,
+        ValueError,
+        OSError,
+        RecursionError,
+    ):  # the user's own module can't be read, or there is no such module
         return Cell(config)
 
 
@@ -92,7 +97,7 @@ def set_aside(output: Path) -> list[Path]:
 
 
 def is_aside(folder: Path) -> bool:
-    """Is it what a run has left behind, and not the run?"""
+    """Is it a folder set aside, not the run itself?"""
     return _ASIDE.search(folder.name) is not None
 
 

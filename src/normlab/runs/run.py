@@ -1,4 +1,4 @@
-"""One run from its config to its records. Imports torch only when there is something to compute."""
+"""One run, from its config to its records. Imports torch only if there is something to compute."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from normlab.runs.show import show
 from normlab.runs.store import Run, accept, claim, folder_of, look, tidy
 from normlab.stopping.request import Stopped, listening, stop_request
 
-OTHERS_WAIT = 300.0  # seconds that the other processes of a run wait for the first to take it
+OTHERS_WAIT = 300.0  # seconds that the other processes of a run wait for the first to claim it
 
 
 @dataclass(frozen=True)
 class Done:
-    """What came of asking for a run.
+    """The outcome of a request for a run.
 
     computed  False: it had finished before
     note      a sentence for the user, or nothing
@@ -46,13 +46,13 @@ class Done:
 
 
 def run(config: RunConfig) -> dict[str, Any]:
-    """Do a run and show it; a finished one is shown instead of repeated.
+    """Do a run and print its result; a finished run is only printed, not repeated.
 
     Returns:
         The summary.
 
     Raises:
-        InputError: the data or the machine are not what the config asks for; nothing is left behind.
+        InputError: the data or the machine don't fit the config; no files are left behind.
         Stopped: it was asked to stop; its note says what the same command would do.
     """
     config = recalled(config)
@@ -69,7 +69,7 @@ def run(config: RunConfig) -> dict[str, Any]:
 
 
 def recalled(config: RunConfig) -> RunConfig:
-    """The config that is really run: an evaluation takes what it evaluates from the checkpoint."""
+    """The config that is actually run: an evaluation reads part of it from the checkpoint."""
     if not config.measure.reads_checkpoint:
         return config
     made: RunConfig = importlib.import_module(f"normlab.measures.{config.measure.name}").recall(config)
@@ -77,10 +77,10 @@ def recalled(config: RunConfig) -> RunConfig:
 
 
 def data_of(config: RunConfig) -> Prepared:
-    """The data that a run reads: for an evaluation as the checkpoint sees them.
+    """The data of a run; for an evaluation, converted as for the checkpoint.
 
     Raises:
-        InputError: they can't be read, or there is no test split to test on.
+        InputError: they can't be read, or test=true and there is no test split.
     """
     if config.measure.name == "evaluate":
         made: Prepared = importlib.import_module("normlab.measures.evaluate").data_of(config)
@@ -92,7 +92,7 @@ def data_of(config: RunConfig) -> Prepared:
 
 
 def do(config: RunConfig) -> Done:
-    """Do a run unless it has finished, and record it. For `Raises` see `run`."""
+    """Do and record a run, unless it has finished. For `Raises` see `run`."""
     with listening():
         return _done(config)
 
@@ -122,7 +122,7 @@ def _done(config: RunConfig) -> Done:
 
 
 def _check_tasks(config: RunConfig) -> None:
-    """Would the processes that srun has started do one run together, and not each the whole of it?"""
+    """Check that the processes started by srun do one run together, instead of each doing the whole run."""
     tasks, processes = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)), config.trainer.devices * config.trainer.nodes
     if tasks not in (1, processes):
         raise InputError(
@@ -131,21 +131,21 @@ def _check_tasks(config: RunConfig) -> None:
 
 
 def _recorded(owned: Run, config: RunConfig, data: str) -> dict[str, Any]:
-    """Measure, and record how it ended, whichever way."""
+    """Measure, and record how the run ended."""
     place, request = owned.place, stop_request()
     try:
         provenance(place, config, data)
-        measure = _measure(config)  # imports torch, which is no part of what a run takes
+        measure = _measure(config)  # imports torch, which must not count as the run's time
         started = time.perf_counter()
         summary = measure(config, place)
         summary |= {"seconds": time.perf_counter() - started}
-        if not config.measure.exclusive:  # which has taken up its memory in another process
+        if not config.measure.exclusive:  # measured in another process, which has its own peak memory
             summary |= {"peak_memory_mb": peak_memory_mb()}
         request.hold("recording the result")
         owned.finish(summary)
     except InputError as error:
         if place.has_rows() or list_points(place.folder):
-            owned.fail("failed", str(error))  # it had begun: what it computed stays
+            owned.fail("failed", str(error))  # the run had begun, so keep what it computed
         else:
             owned.withdraw()
         raise
@@ -159,12 +159,12 @@ def _recorded(owned: Run, config: RunConfig, data: str) -> dict[str, Any]:
         stopped = Stopped(request.signum)  # a library turned the request into an error of its own
         _stop(owned, stopped)
         raise stopped from None
-    request.release()  # asked to stop after its last step, the run is finished rather than thrown away
+    request.release()  # a run that was asked to stop after its last step is finished, not discarded
     return summary
 
 
 def _stop(owned: Run, end: BaseException) -> None:
-    """Record a run that was asked to stop; what the same command would do becomes a note of the exception."""
+    """Record a run that was asked to stop; a note on the exception says what the same command will do."""
     point = newest_intact(owned.place.folder)
     where = "before its first save" if point is None else f"after step {point.step}, which is saved"
     cause = f"{end if isinstance(end, Stopped) else 'stopped by Ctrl-C'} {where}"
@@ -182,11 +182,11 @@ def _measure(config: RunConfig) -> Callable[[RunConfig, Place], dict[str, Any]]:
 
 
 def _import_lightly(module: str, *, wandb: bool) -> None:
-    """Import a measure, and with it torch, and W&B's client if it is wanted.
+    """Import a measure, and with it torch, and W&B's client if it is used.
 
-    Left running, the collector would walk through the growing heap again and again, a sixth of the time that the
-    imports take; what they leave is there for good, so no later collection need look at it either. W&B's client goes
-    first: it looks through all imported modules for the sources of its classes, which after torch are thousands.
+    The garbage collector is paused, because traversing the growing heap takes a sixth of the time of the imports; the
+    imported objects are permanent, so later collections can ignore them too. W&B's client is imported first, because it
+    searches all imported modules for the sources of its classes, and after torch there are thousands.
     """
     gc.disable()
     try:
@@ -199,12 +199,12 @@ def _import_lightly(module: str, *, wandb: bool) -> None:
 
 
 def _take_part(config: RunConfig, folder: Path, name: str) -> Done:
-    """In a process that shares the run with the first one, which owns it: wait until that has taken it.
+    """In a further process of a run, wait until the first process has claimed the run.
 
     Raises:
-        InputError: it did not.
-        SystemExit: the run was asked to stop. The status is 0, as it is the first process that tells: one of the
-            others that ended with another status would have Lightning or SLURM kill that before it has.
+        InputError: it didn't.
+        SystemExit: the run was asked to stop. The status is 0, because the first process reports it; if another process
+            ended with another status, Lightning or SLURM would kill the first one before it has.
     """
     deadline = time.monotonic() + OTHERS_WAIT
     while True:
@@ -227,6 +227,6 @@ def _take_part(config: RunConfig, folder: Path, name: str) -> Done:
 
 
 def rank() -> int:
-    """This process's number among those that share the run, as Lightning, torchrun or SLURM tell it."""
+    """This process's rank in the run, as set by Lightning, torchrun or SLURM."""
     names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
     return int(next((os.environ[name] for name in names if os.environ.get(name)), "0"))

@@ -1,4 +1,4 @@
-"""The end of a run, on one screen. Imports no torch."""
+"""Prints the result of a run. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _METRICS = ("accuracy", "f1", "bits_per_character", "perplexity", "loss")
 
 
 def show(console: Console, config: RunConfig, folder: Path, summary: dict[str, Any], note: str = "") -> None:
-    """Print what ran, how good it was, where it lies and how to repeat it."""
+    """Print what ran, its result, where it is stored and how to repeat it."""
     console.print()
     for label, value in _rows(config, folder, summary, note):
-        # never folded, so that a command can be copied
+        # never wrapped, so that a command can be copied
         console.print(Text.assemble((f"{label:21}", "bold"), value), soft_wrap=True)
 
 
@@ -66,7 +66,7 @@ def _duration(seconds: float) -> str:
 
 
 def _wandb_rows(config: RunConfig, folder: Path) -> list[tuple[str, str]]:
-    """How to look at an offline W&B run, and how to upload it and all others."""
+    """How to view an offline W&B run, and how to upload all of them."""
     runs = sorted(RunFolder(folder).wandb.glob("offline-run-*"))
     if not runs:
         return []

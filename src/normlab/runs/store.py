@@ -1,6 +1,7 @@
-"""What state a run is in, who may write to its folder, and how it begins and ends. Imports no torch.
+"""The state of a run, its claim by one process, and its beginning and end. Imports no torch.
 
-What a new attempt replaces is kept as outputs/runs/<id>.attempt-<n>, a damaged folder as outputs/runs/<id>.damaged-<n>.
+A run replaced by a new attempt is kept as outputs/runs/<id>.attempt-<n>, a damaged folder as
+outputs/runs/<id>.damaged-<n>.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from normlab.folder.resume_points import ResumePoint, damage, forget_points, lis
 from normlab.folder.run_folder import RunFolder
 from normlab.runs.owner import at_work, is_certain, read_owner, take, this_process
 
-# missing   nothing there
-# finished  a result of this code, or of code that was accepted
-# stale     a result of other code
-# partial   begun by this code and ended by a failure, a stop or a kill; it goes on from where it was saved
-# foreign   begun by other code, or with another torch
-# running   a living process works on it
-# damaged   the folder contradicts itself
+# missing   there is no such run
+# # finished  a result of the current code, or of accepted code
+# # stale     a result of code that has changed since
+# # partial   started with the current code and failed, stopped or killed; it can resume from its last save
+# # foreign   started with code that has changed since, or with another torch
+# # running   a living process works on it
+# # damaged   its files contradict each other
 State = Literal["missing", "finished", "stale", "partial", "foreign", "running", "damaged"]
 
 
@@ -40,9 +41,9 @@ class BusyError(InputError):
 
 @dataclass(frozen=True)
 class Found:
-    """What a run's folder holds.
+    """The state of a run's folder.
 
-    status   as it is recorded
+    status   as recorded
     summary  the result of a finished or stale run
     why      what is damaged, or who is running it
     """
@@ -54,12 +55,12 @@ class Found:
 
 
 def folder_of(output: Path, run_id: str) -> Path:
-    """Where a run's records lie."""
+    """The folder of a run."""
     return RunFolder.at(output, run_id).folder
 
 
 def look(folder: Path, code: str) -> Found:
-    """The state of a run for a process that runs the code with this hash."""
+    """The state of a run, for a process with this code hash."""
     run = RunFolder(folder)
     status = run.read_status()
     if status.get("state") != "finished" and (process := at_work(folder)):
@@ -85,34 +86,34 @@ def _without_status(folder: Path) -> Found:
         return Found("missing", {}, {})
     if RunFolder(folder).has_summary():
         return Found("damaged", {}, {}, "status.json is missing")
-    return Found("foreign", {}, {})  # its process died while it made the folder
+    return Found("foreign", {}, {})  # its process died while creating the folder
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run that this process owns, from `claim` to `finish`, `fail` or `withdraw`."""
+    """A run owned by this process, from `claim` to `finish`, `fail` or `withdraw`."""
 
     place: Place
     code: str
     started: str
     config: str  # SHA-256 of config.json
-    hold: Hold  # of the record that this process is the owner
+    hold: Hold  # the locked record of this process as owner
     replaced: Path | None = None  # the earlier attempt, set aside
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Record the result and let go."""
+        """Record the result and release the run."""
         self._status("finished", summary=self.place.write_summary(summary), rows=self.place.hash_rows())
         _clear(self.place)
         self.hold.let_go()
 
     def fail(self, state: str, cause: str) -> None:
-        """Record a failed or stopped run and let go, also where the disk takes nothing more."""
+        """Record a failed or stopped run and release it, even if the disk is full."""
         with suppress(OSError):
             self._status(state, cause=cause)
         self._release()
 
     def withdraw(self) -> None:
-        """The input could not work: leave things as they were."""
+        """Restore the folder after bad input."""
         remove_folder(self.place.folder)
         if self.replaced is not None:
             self.replaced.rename(self.place.folder)
@@ -138,13 +139,13 @@ class Run:
 
 
 def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repeat: bool = False) -> tuple[Run, str]:
-    """Take a run for this process: new, resumed, or in place of what lies there, which is kept.
+    """Claim a run for this process: a new one, a resumed one, or one that replaces another, which is kept.
 
     Args:
-        repeat: begin anew although the run has finished.
+        repeat: start again although the run has finished.
 
     Returns:
-        The run, and a sentence for the user where something other than a new run begins.
+        The run, and a sentence for the user unless it is simply new.
 
     Raises:
         BusyError: another process is working on the run, or has finished it meanwhile.
@@ -175,7 +176,7 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
         elif found.state in ("stale", "finished") or (found.state == "foreign" and newest_intact(folder)):
             replaced = _set_aside(folder, "attempt", attempt)
             note = f"the earlier run ({_WHY[found.state]}) is kept as {replaced.name}"
-        elif folder.exists():  # nothing there to go on from
+        elif folder.exists():  # nothing to resume from
             remove_folder(folder)
         if point is None:
             attempt += 1
@@ -196,18 +197,18 @@ def _passed_over(folder: Path, point: ResumePoint) -> str:
 _NO_LOCKS = "{} is on a file system without locks: don't give one command in two containers or on two machines"
 _WHY = {
     "stale": "its code has changed since",
-    "foreign": "started with other code or another torch version",
+    "foreign": "its code or torch version has changed since it started",
     "finished": "now repeated",
 }
 
 
 def accept(folder: Path, status: dict[str, Any], code: str) -> None:
-    """Record that a result of other code counts as one of the code with this hash."""
+    """Record that a result of older code is accepted for the code with this hash."""
     RunFolder(folder).write_status({**status, "accepted": [*status.get("accepted", []), code]})
 
 
 def tidy(folder: Path) -> None:
-    """Take away what a process that died while it finished a run has left there, if any has."""
+    """Remove files left by a process that died while finishing a run."""
     run = RunFolder(folder)
     if not run.owner_file.exists():
         return
@@ -217,9 +218,9 @@ def tidy(folder: Path) -> None:
 
 
 def _clear(run: RunFolder) -> None:
-    """Of a finished run, remove what only an unfinished one needs; the owner last, which says that there is more.
+    """Remove the files that a finished run doesn't need; the owner file last, because it shows that others remain.
 
-    What can't be removed does no harm, and the run has finished all the same.
+    Files that can't be removed do no harm.
     """
     with suppress(OSError):
         forget_points(run.folder)
@@ -229,7 +230,7 @@ def _clear(run: RunFolder) -> None:
 
 @contextmanager
 def all_claims(output: Path) -> Iterator[None]:
-    """One process at a time looks and takes; the operating system lets go of the lock of one that dies."""
+    """Let one process at a time check and claim; the operating system releases the lock of a process that dies."""
     output.mkdir(parents=True, exist_ok=True)
     with FileLock(output / ".claims.lock", timeout=60):
         yield

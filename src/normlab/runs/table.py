@@ -1,8 +1,8 @@
-"""All runs as one tidy table, a row a run. Imports no torch, and pandas only when there is something to read.
+"""All runs as one tidy table, one row per run. Imports no torch, and pandas only if there is something to read.
 
 Columns: id, state, norm, model, task, measure, seed, attempt, code, torch; the options as the command line names
-them (`norm.eps`, `optim.lr`); the summary's values under their own names (`validation/loss`). Results of other code
-and of several torch versions are never put together without a word.
+them (`norm.eps`, `optim.lr`); the summary's values under their own names (`validation/loss`). Results whose code
+has changed since, or of several torch versions, are never mixed silently.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 IDENTITY = ("id", "state", "norm", "model", "task", "measure", "seed", "attempt", "code", "torch")
 _OPTIONS = ("norm", "model", "task", "optim", "trainer", "measure")
 FORMATS = (".csv", ".parquet", ".md")
-_BESIDE = (  # what is read less often
+_BESIDE = (  # columns that are read less often
     *(
         "id",
         "code",
@@ -45,7 +45,7 @@ _BESIDE = (  # what is read less often
     ),
     *("trainer.progress", "trainer.log_every", "trainer.save_steps", "trainer.save_minutes"),
 )
-_ORDER = ["measure", "task", "model", "norm", "seed", "id"]  # of the rows
+_ORDER = ["measure", "task", "model", "norm", "seed", "id"]  # state of a row
 
 
 def read_runs(
@@ -62,10 +62,10 @@ def read_runs(
     Args:
         output: the folder of all results
         where: a condition in pandas' query syntax, such as "norm == 'layer' and `optim.lr` < 0.01"
-        stale: with results of other code; their `state` is `stale`
-        unfinished: with runs that have no result (yet); their `state` says how they ended, `cause` why
-        mixed: results of several torch versions may stand in one table
-        tell: gets a line about everything that is left out
+        stale: include results whose code has changed since; their `state` is `stale`
+        unfinished: include runs without a result (yet); their `state` says how they ended, `cause` why
+        mixed: allow results of several torch versions in one table
+        tell: called with one line for each kind of runs left out
 
     Raises:
         InputError: there are no runs, `where` can't be read, or it leaves several torch versions.
@@ -78,7 +78,7 @@ def read_runs(
     missing = frame.isna()
     for name in frame.columns[missing.any() & ~missing.all()]:
         kinds = {type(row[name]) for row in rows if row.get(name) is not None}
-        if kinds in ({int}, {bool}):  # pandas alone makes of 3 and nothing 3.0 and NaN
+        if kinds in ({int}, {bool}):  # otherwise pandas would turn 3 and a missing value into 3.0 and NaN
             frame[name] = frame[name].astype("Int64" if kinds == {int} else "boolean")
     frame = frame.sort_values(_ORDER, ignore_index=True)
     if where is not None:
@@ -134,7 +134,7 @@ def _options(cell: Cell) -> dict[str, Any]:
     options |= {name: config[name]["name"] for name in ("task", "measure")}
     for group in _OPTIONS:
         _flatten(f"{group}.", config[group], options)
-    del options["task.name"], options["measure.name"]  # they stand in columns of their own
+    del options["task.name"], options["measure.name"]  # they have their own columns
     return {**options, "test": config.get("test"), "ckpt": config.get("ckpt")}
 
 
@@ -142,15 +142,15 @@ def _flatten(prefix: str, values: dict[str, Any], options: dict[str, Any]) -> No
     for name, value in values.items():
         if isinstance(value, dict) and prefix.count(".") < _DEEPEST:
             _flatten(f"{prefix}{name}.", value, options)
-        elif name[0] != "_":  # what Hydra needs to build it
+        elif name[0] != "_":  # keys that Hydra needs to build it
             options[prefix + name] = json.dumps(value) if isinstance(value, list | dict) else value
 
 
-_DEEPEST = 8  # levels of options; a config has three
+_DEEPEST = 8  # levels of nested options; a config has three
 
 
 def _torch(record: Record) -> str | None:
-    """The torch version that the run was made with, from where older runs have it too."""
+    """The torch version of the run, from the record that older runs have too."""
     known = record.found.status.get("torch")
     if known is None:
         packages = RunFolder(record.folder).read_provenance().get("packages")
@@ -159,7 +159,7 @@ def _torch(record: Record) -> str | None:
 
 
 def _columns(names: Iterable[str]) -> list[str]:
-    """Identity, options, results; within them in the order of their first appearance."""
+    """Order the columns: identity, options, results; within each, by first appearance."""
 
     def place(name: str) -> int:
         if name in IDENTITY:
@@ -172,7 +172,7 @@ def _columns(names: Iterable[str]) -> list[str]:
     return sorted(dict.fromkeys([*IDENTITY, *names]), key=place)
 
 
-# in single quotes, as a shell would run what stands in backticks within double ones
+# in single quotes, because a shell would execute backticks within double ones
 _EXAMPLE = "put names with dots or slashes in backticks: --where 'norm == \"layer\" and `optim.lr` < 0.01'"
 
 
@@ -195,7 +195,7 @@ def select(frame: DataFrame, where: str) -> DataFrame:
     except NameError as error:  # pandas' own subclass
         name = str(error).split("'")[1]
         raise InputError(f"--where {where}: {_unknown(name, frame.columns)} ({_EXAMPLE})") from None
-    except Exception as error:  # whatever Python's parser and pandas' operators raise
+    except Exception as error:  # Python's parser and pandas' operators raise errors of any type
         raise InputError(f"--where {where} can't be read: {str(error).splitlines()[0]}; {_EXAMPLE}") from None
 
 
@@ -215,7 +215,7 @@ def choose(frame: DataFrame, patterns: Sequence[str]) -> DataFrame:
 
 
 def order(frame: DataFrame, columns: Sequence[str], descending: bool = False) -> DataFrame:
-    """The rows sorted by columns, those without a value last.
+    """The rows sorted by these columns; rows without a value come last.
 
     Raises:
         InputError: there is no such column, or its values have no order.
@@ -260,7 +260,7 @@ def write(frame: DataFrame, path: Path) -> None:
     """Write a table as .csv, .parquet or .md, by the file's name.
 
     Raises:
-        InputError: the name ends otherwise, or nothing can be written there.
+        InputError: the name has another suffix, or the file can't be written.
     """
     if path.suffix not in FORMATS:
         raise InputError(f"--output {path}: the name must end in {', '.join(FORMATS)}")
@@ -281,12 +281,12 @@ def write(frame: DataFrame, path: Path) -> None:
 
 
 def markdown(frame: DataFrame) -> str:
-    """The table in Markdown; numbers in four digits, what is missing empty."""
+    """The table in Markdown: numbers with four digits, missing values empty."""
     from tabulate import tabulate
 
     text = [number for number, kind in enumerate(frame.dtypes) if kind in ("str", "object")]  # also codes like 12e4
     if frame.empty:
-        return tabulate([], list(frame.columns), "github")  # it knows no columns to spare where there are no rows
+        return tabulate([], list(frame.columns), "github")  # without rows, it knows no columns
     rows = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
     cells = [[one_line(value) if isinstance(value, str) else value for value in row] for row in rows]
     names = [one_line(name) for name in frame.columns]
@@ -295,7 +295,7 @@ def markdown(frame: DataFrame) -> str:
 
 
 def differing(frame: DataFrame) -> DataFrame:
-    """The columns that a reader looks for first: what tells the runs apart, and the results."""
+    """The columns that distinguish the runs, and the results."""
     return frame[["id", *(name for name in frame.columns if name not in _BESIDE and _differs(frame[name]))]]
 
 
@@ -304,12 +304,14 @@ def _differs(column: Series) -> bool:
     if name.startswith("last/") or re.match("inside/.*/", name):
         return False
     values = column.astype(str) if column.dtype == "object" else column  # a list can't be counted
-    of_one_kind = name.startswith(("norm.", "model."))  # that other norms don't have it is no difference
+    of_one_kind = name.startswith(
+        ("norm.", "model.")
+    )  # an option that other norms don't have doesn't count as a difference
     return bool(values[column.notna()].nunique() + (column.isna().any() and not of_one_kind) > 1)
 
 
 def _one_type_a_column(frame: DataFrame) -> DataFrame:
-    """Parquet holds one type a column: where an option is now a word and now a number, all become words."""
+    """Convert columns of mixed types to text, because Parquet has one type per column."""
     frame = frame.copy()
     for name in frame.columns[frame.dtypes == "object"]:
         frame[name] = [value if value is None or isinstance(value, str) else json.dumps(value) for value in frame[name]]

@@ -1,4 +1,4 @@
-"""Processes that hear of a stop from the one that started them. Imports no torch."""
+"""Child processes that are stopped by their parent, not by the terminal. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-TERMINALS = (signal.SIGINT, signal.SIGHUP)  # sent by a terminal to every process that runs in it
+TERMINALS = (signal.SIGINT, signal.SIGHUP)  # sent by a terminal to all its processes
 
 
 @contextmanager
 def starting_deaf() -> Iterator[None]:
-    """Processes that this thread starts in the block never hear Ctrl-C or the end of the terminal.
+    """Processes that this thread starts in the block never receive Ctrl-C or the terminal's hang-up.
 
-    They inherit what the thread blocks. What is sent to this process itself arrives in another of its threads, and
-    Python's handlers still run in the main one.
+    They inherit the thread's blocked signals. Signals to this process itself are delivered to another of its threads,
+    and Python's handlers still run in the main one.
     """
     over = threading.Event()
     listener = threading.Thread(target=over.wait, daemon=True)
-    listener.start()  # before anything is blocked, which it would inherit too
+    listener.start()  # before any signal is blocked, because the new thread would inherit that too
     before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINALS)
     try:
         yield

@@ -14,18 +14,18 @@ import sys
 from contextlib import suppress
 from typing import Any, TextIO
 
-PATIENCE = 5.0  # seconds that a reader which is behind is waited for, where writing does not wait by itself
+PATIENCE = 5.0  # seconds to wait for a slow reader if writing doesn't block
 
 
 class Outlet(io.FileIO):
-    """A descriptor to write to. After the first failure what is written is dropped."""
+    """Writes to a descriptor. After the first failure, all output is dropped."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor, "w", closefd=False)
         self._failed = False
 
     def write(self, data: Any) -> int:
-        """Write some of the bytes, or drop them all; says how many it took."""
+        """Write some of the bytes, or drop them all; returns how many were consumed."""
         if self._failed:
             return len(data)
         try:
@@ -39,14 +39,14 @@ class Outlet(io.FileIO):
         return len(data) if written is None else written
 
     def _say(self, error: OSError) -> None:
-        """Of a reader that has gone, nothing: it does not want the rest."""
+        """Warn on standard error, unless the reader has closed the pipe and doesn't want the rest."""
         if self.fileno() == 1 and error.errno not in (errno.EPIPE, errno.EIO, errno.EBADF):
             with suppress(OSError):
                 os.write(2, f"standard output was lost: {error.strerror}\n".encode())
 
 
 def tolerate_failing_output() -> None:
-    """From now on printing never raises; a missing descriptor is opened, so that no other file is taken for it."""
+    """Make printing never raise; open missing descriptors, so that no other file gets their numbers."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -55,18 +55,17 @@ def tolerate_failing_output() -> None:
             if opened != descriptor:
                 os.dup2(opened, descriptor)
                 os.close(opened)
-    if sys.stdout is sys.__stdout__:  # not where something captures it
+    if sys.stdout is sys.__stdout__:  # not if something captures it
         sys.stdout = _tolerant(sys.stdout, 1)
     if sys.stderr is sys.__stderr__:
         sys.stderr = _tolerant(sys.stderr, 2)
 
 
 def _tolerant(stream: Any, descriptor: int) -> TextIO:
-    """The stream again, with its options; None stands for one that was closed when Python started."""
-    encoding, errors, lines, through = "utf-8", "replace", True, False
+    """The same stream, which writes what it can't encode as an escape; None: it was closed when Python started."""
+    encoding, lines, through = "utf-8", True, False
     if stream is not None:
         stream.flush()
         encoding, lines, through = stream.encoding, stream.line_buffering, stream.write_through
-        errors = stream.errors if stream.errors == "backslashreplace" else "replace"  # others raise for some text
     buffer = io.BufferedWriter(Outlet(descriptor))
-    return io.TextIOWrapper(buffer, encoding, errors, line_buffering=lines, write_through=through)
+    return io.TextIOWrapper(buffer, encoding, "backslashreplace", line_buffering=lines, write_through=through)

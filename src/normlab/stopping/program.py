@@ -1,4 +1,4 @@
-"""What each program does first, before the imports that take a second. Imports no torch."""
+"""The first thing each program does, before its slow imports. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 from normlab.stopping.output import tolerate_failing_output
 from normlab.stopping.request import STOPS, Stopped, stop_request
 
-AGAIN = 0.05  # seconds until a stop that could not be raised is asked for once more
+AGAIN = 0.05  # seconds until a stop that could not be raised is tried again
 
 
 def begin(name: str) -> None:
-    """Signals end the program without a traceback, and output that can't be written doesn't end it.
+    """Make signals end the program without a traceback, and make failing output not end it.
 
     Args:
-        name: the dunder name of the module that calls it. Nothing happens where it is imported.
+        name: `__name__` of the calling module. Nothing happens if that module is only imported.
     """
     if name != "__main__":
         return
@@ -28,11 +28,11 @@ def begin(name: str) -> None:
     stop_request().install()
     sys.excepthook = _end
     sys.unraisablehook = _raise_again
-    atexit.register(_ignore_signals)  # registered first, called last
+    atexit.register(_ignore_signals)  # registered first, so called last
 
 
 def _end(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    """Report what ended the program, unless it was asked to stop: libraries turn `Stopped` into errors of their own."""
+    """Report an uncaught error, unless the program was asked to stop: libraries turn `Stopped` into other errors."""
     signum = stop_request().signum
     if signum is None and kind is not KeyboardInterrupt:
         sys.__excepthook__(kind, error, trace)
@@ -43,16 +43,16 @@ def _end(kind: type[BaseException], error: BaseException, trace: Any) -> None:
 
 
 def _raise_again(unraisable: Any) -> None:
-    """A signal that arrives in a destructor can't end the program there: Python would print and forget it."""
+    """Try to stop again if a signal arrived in a destructor, where Python prints and drops exceptions."""
     if not isinstance(unraisable.exc_value, Stopped):
         sys.__unraisablehook__(unraisable)
         return
     if threading.main_thread().is_alive():
-        with suppress(RuntimeError):  # no thread can be started when the program is ending anyway
+        with suppress(RuntimeError):  # no thread can be started while the program is ending, which is fine
             threading.Timer(AGAIN, stop_request().ask_again).start()
 
 
 def _ignore_signals() -> None:
-    """All is done; a signal now would only spoil the exit status."""
+    """Ignore signals at the very end, where they would only change the exit status."""
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)

@@ -1,9 +1,8 @@
-"""Ctrl-C, SIGTERM, a closed terminal and a cluster's notice: what this process does when it is asked to stop.
+"""What this process does at Ctrl-C, SIGTERM, a closed terminal or a cluster's notice.
 
-The first signal ends the process at once where there is nothing to save; where it is held (in training, while a result
-is recorded) the process first comes to where it has saved. Later signals are only acknowledged, so that nothing
-cuts the save short, until a deliberate third, which comes at least a second after the one before it: that quits at
-once. Imports no torch.
+The first signal ends the process at once if there is nothing to save. If the request is held (in training, while a
+result is recorded), the process saves first. Later signals are only acknowledged, so that nothing interrupts the save,
+until a deliberate third one, at least a second after the one before it, quits at once. Imports no torch.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from functools import cache
 from types import FrameType
 from typing import Any
 
-# The signal by which submitit hears that its job will be preempted or run out of time.
+# The signal that tells submitit that its job will be preempted or run out of time.
 NOTICE = signal.SIGUSR2
 WORDS = {
     signal.SIGINT: "Ctrl-C",
@@ -27,13 +26,13 @@ WORDS = {
     NOTICE: "the cluster's notice",
 }
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-DELIBERATE = 1.0  # seconds since the signal before: hammering on Ctrl-C is one wish, waiting and pressing is another
+DELIBERATE = 1.0  # seconds since the previous signal, to distinguish repeated Ctrl-C from a deliberate one
 
 
 class Stopped(SystemExit):
-    """The process was asked to stop, and has saved what there was to save.
+    """The process was asked to stop, and has saved its work.
 
-    It passes through everything that catches mere exceptions, as whatever asked wants the process to end.
+    It isn't caught by `except Exception`, because the process must end.
     """
 
     def __init__(self, signum: signal.Signals) -> None:
@@ -45,9 +44,9 @@ class Stopped(SystemExit):
 
 
 class StopRequest:
-    """The request to stop this process, from the signal that makes it until it is obeyed.
+    """The request to stop this process, from the signal until the process stops.
 
-    signum  the first signal; None: nobody has asked
+    signum  the first signal; None: there was none
     """
 
     def __init__(self) -> None:
@@ -60,60 +59,62 @@ class StopRequest:
         self._heard_at = 0.0
 
     def install(self) -> bool:
-        """Hear signals from now on, except those that are ignored, as by nohup; says whether it did not before."""
+        """Start to handle signals, except ignored ones (nohup); returns whether it didn't handle them before."""
         if self._replaced or threading.current_thread() is not threading.main_thread():
             return False
         heard = [number for number in STOPS if signal.getsignal(number) != signal.SIG_IGN]
-        heard += [NOTICE] if callable(signal.getsignal(NOTICE)) else []  # what has started this job will requeue it
+        heard += (
+            [NOTICE] if callable(signal.getsignal(NOTICE)) else []
+        )  # the program that started this job will requeue it
         self._replaced = {number: signal.signal(number, self._hear) for number in heard}
         return True
 
     def uninstall(self) -> None:
-        """Put back the handlers that were there."""
+        """Restore the earlier handlers."""
         for number, handler in self._replaced.items():
             signal.signal(number, handler)
 
     def hold(self, doing: str) -> None:
-        """From now on a request waits for `obey` or `release`.
+        """Let requests wait for `obey` or `release` from now on.
 
         Args:
-            doing: what the message says the process does first, such as "saving before the next step".
+            doing: what the process does first, for the message, such as "saving before the next step".
 
         Raises:
-            Stopped: there was a request, and whatever caught it must not lead to anything being recorded.
+            Stopped: there was a request already, which other code caught; nothing may be recorded after it.
         """
         if self.signum is not None and self._held is None:
             self.obey()
         self._held = doing
 
     def release(self) -> None:
-        """Ends what `hold` started.
+        """End what `hold` started.
 
         Raises:
-            Stopped: there was a request meanwhile.
+            Stopped: there was a request in the meantime.
         """
         self._held = None
         if self.signum is not None:
             self.obey()
 
     def obey(self) -> None:
-        """End the process; what there was to save is saved.
+        """End the process, after everything has been saved.
 
         Raises:
             Stopped: always.
         """
-        # a process that only learnt of the request from the others was not signalled itself
+        # a process that learnt of the request from the others may not have received a signal itself
         raise Stopped(self._meaning(self.signum or signal.SIGTERM))
 
     def ask_again(self) -> None:
-        """From another thread: have the main one raise `Stopped` once more, as nothing passed it on the first time."""
+        """From another thread, let the main one raise `Stopped` again, because the first one was lost."""
         assert self.signum is not None
         self._lost = True
         os.kill(os.getpid(), self.signum)
 
     @contextmanager
     def first_doing(self, action: Callable[[], None]) -> Iterator[None]:
-        """In the block, a request that is not held is obeyed after this."""
+        """Delay a request that is not held until the end of the block."""
         before, self._before_ending = self._before_ending, action
         try:
             yield
@@ -121,7 +122,7 @@ class StopRequest:
             self._before_ending = before
 
     def _hear(self, signum: int, _frame: FrameType | None) -> None:
-        if not threading.main_thread().is_alive():  # the program has ended, and Python clears up
+        if not threading.main_thread().is_alive():  # the program has ended, and Python is cleaning up
             return
         if self._lost:
             self._lost = False
@@ -150,7 +151,7 @@ class StopRequest:
             say("saving: to quit without saving, wait a second and press Ctrl-C once more")
 
     def _meaning(self, signum: signal.Signals) -> signal.Signals:
-        """Of a job that still runs, SIGTERM is SLURM's notice that it is preempted; a cancelled one is completing."""
+        """Is SIGTERM SLURM's notice of preemption? If so, the job still runs; a cancelled one is completing."""
         if signum != signal.SIGTERM or NOTICE not in self._replaced:
             return signum
         from normlab.stopping.slurm import job_states, this_job
@@ -161,13 +162,13 @@ class StopRequest:
 
 @cache
 def stop_request() -> StopRequest:
-    """That of this process: there is one, as signal handlers are the process's."""
+    """The request of this process; there is one, because signal handlers belong to the process."""
     return StopRequest()
 
 
 @contextmanager
 def listening() -> Iterator[StopRequest]:
-    """Hear signals in the block, and after it no longer, unless they were heard before."""
+    """Handle signals in the block, and stop after it, unless they were handled before."""
     request = stop_request()
     ours, held = request.install(), request._held
     try:
@@ -176,10 +177,10 @@ def listening() -> Iterator[StopRequest]:
         request._held = held
         if ours:
             request.uninstall()
-            stop_request.cache_clear()  # who listens next has not been asked yet
+            stop_request.cache_clear()  # the next block starts without a request
 
 
 def say(text: str) -> None:
-    """A line on standard error, from inside a signal handler too, which may have interrupted a print."""
+    """Write a line to standard error; safe in a signal handler, which may have interrupted a print."""
     with suppress(OSError):
         os.write(2, f"{text}\n".encode())

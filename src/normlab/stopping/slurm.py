@@ -1,4 +1,4 @@
-"""What SLURM says of its jobs. Imports no torch."""
+"""SLURM's jobs and their states. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import subprocess
 
 
 def this_job() -> str | None:
-    """The number of the job that this process belongs to, such as 12, or 12_3 of an array."""
+    """The id of this process's job, such as 12, or 12_3 in an array."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
-    if array:  # the plain number of one of its jobs is the array's too
+    if array:  # in an array, SLURM_JOB_ID can also be the array's id
         return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     return os.environ.get("SLURM_JOB_ID") or None
 
 
 def job_states(job: str) -> dict[str, str] | None:
-    """The state of a SLURM job, or of each job of an array, by number: only of those that SLURM still knows.
+    """The state of a SLURM job, or of each job of an array, by id, for those that SLURM still knows.
 
-    None: SLURM can't be asked.
+    None: SLURM doesn't answer.
     """
     try:
         asked = subprocess.run(

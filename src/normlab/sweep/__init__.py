@@ -1,1 +1,1 @@
-"""Multiruns: from choices to planned runs, launched, watched and reported. Imports no torch."""
+"""Multiruns: from overrides to planned runs, launched, watched and reported. Imports no torch."""

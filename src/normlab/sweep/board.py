@@ -1,4 +1,4 @@
-"""What a multirun is doing: a live board on a terminal, a line a run in a pipe.
+"""Progress of a multirun: a live board on a terminal, one line per run in a pipe.
 
 It is read from the runs' own files, so it is the same for every launcher.
 """
@@ -28,11 +28,11 @@ ARMS_SHOWN = 12
 
 
 class Board:
-    """Watches the jobs of an invocation in a thread of its own, from entering to leaving.
+    """Watches the jobs of an invocation in its own thread, from `__enter__` to `__exit__`.
 
     Args:
         jobs: all of the multirun.
-        outcomes: of those that had finished before.
+        outcomes: of the jobs that had finished before.
         invocation: the folder of its plan.
     """
 
@@ -50,7 +50,7 @@ class Board:
         self._live = Live(console=console, transient=True, auto_refresh=False) if console.is_terminal else None
 
     def __enter__(self) -> Self:
-        """Show what there is, then watch."""
+        """Show the present state, then watch."""
         for number in self.before:
             self.summaries[number] = RunFolder(self.jobs[number].folder).read_summary()
         if self._live is not None:
@@ -59,11 +59,11 @@ class Board:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Look once more and end."""
+        """Update once more and end."""
         self.close()
 
     def close(self) -> None:
-        """End the display; what follows it on the screen stays."""
+        """End the display; later output on the screen stays."""
         if self._closing.is_set():
             return
         self._closing.set()
@@ -108,7 +108,7 @@ class Board:
         return "" if seconds is None else f" · about {duration(seconds)} left"
 
     def seconds_left(self) -> float | None:
-        """From the runs that have finished since the start; None before the first has, and after the last."""
+        """Seconds left, estimated from the runs finished since the start; None before the first and after the last."""
         lengths: dict[str, list[float]] = defaultdict(list)
         since = [n for n in self.summaries if n not in self.before]
         for number, summary in self.summaries.items():
@@ -150,7 +150,7 @@ class Board:
         return table
 
     def _arms_table(self) -> Table:
-        """The best value so far of each choice without its seed."""
+        """The best value so far for each combination of options without the seed."""
         best: dict[str, tuple[str, float]] = {}
         counts: dict[str, int] = defaultdict(int)
         for job, summary in self.summaries.items():

@@ -1,8 +1,8 @@
-"""From a run's choices to its checked config, quickly: Hydra needs a tenth of a second for each.
+"""From a run's overrides to its checked config, fast, because Hydra needs a tenth of a second for each.
 
-Runs that differ only in their seed are composed once, and what was composed before is remembered in the cache folder
-until a config file, or the code that checks configs, changes. Only what follows from our own config files and from the
-choices alone is remembered: a user's own config files, and resolvers such as `${oc.env:LR}`, may read anything.
+Runs that differ only in their seed are composed once, and composed configs are cached in the cache folder until a
+config file, or the code that checks configs, changes. Only configs that depend on nothing but our own config files and
+the overrides are cached: a user's own config files, and resolvers such as `${oc.env:LR}`, may read anything.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from normlab.config.trust import check_target
 from normlab.folder.jsonfile import read_cache, write_cache
 
 PACKAGE = Path(__file__).parents[1]
-KEPT = 20  # multiruns whose composed configs are remembered
+KEPT = 20  # number of multiruns whose composed configs are cached
 _RESOLVER = re.compile(r"\$\{[^}]*[:$]")  # an interpolation that isn't just another key of the config
-# those of our own config; what they read is part of the hash of the state, or decides about Hydra's folder alone
+# resolvers in our own config; their input is part of the state's hash, or concerns only Hydra's folder
 _CACHE = "${oc.env:NORMLAB_CACHE,.cache/normlab}"
 _INVOCATION = "${output}/invocations/${now:%Y-%m-%dT%H-%M-%S}-${oc.env:NORMLAB_PID,0}"
 
 
 class Composer:
-    """Composes, checks and remembers.
+    """Composes, checks and caches configs.
 
     Args:
         load: Hydra's composition of a job's overrides, with its own node `hydra`.
-        base: the multirun's own config, which holds what all jobs share.
+        base: the multirun's own config, which all jobs share.
     """
 
     def __init__(self, load: Callable[[Sequence[str]], DictConfig], base: DictConfig) -> None:
@@ -65,7 +65,7 @@ class Composer:
         return configs
 
     def _config(self, overrides: list[str], known: dict[str, Any]) -> RunConfig:
-        """One of them; a new cell that may be remembered joins those that are known."""
+        """The config of one combination; a new cell is added to the cache if possible."""
         seeds = [o for o in overrides if o.startswith("seed=") and o[5:].isdigit()]
         cell = [o for o in overrides if not o.startswith("seed=")]
         if len(seeds) != 1 or len(cell) + 1 != len(overrides):
@@ -80,7 +80,7 @@ class Composer:
         return config.model_copy(update={"seed": int(seeds[0][5:])})
 
     def _composed(self, overrides: list[str]) -> tuple[RunConfig, bool]:
-        """The config, and whether it follows from the choices alone, with the seed in it only as itself."""
+        """The config, and whether it depends on the overrides alone, with the seed only as the seed."""
         cfg = self.load(overrides)
         launcher = launcher_of(cfg.hydra)
         with open_dict(cfg):
@@ -91,25 +91,25 @@ class Composer:
 
 
 def _remembered(values: Any) -> RunConfig | None:
-    """A config that was composed before; None if it is damaged, or names what no composition of ours does."""
+    """A cached config; None if it is damaged, or contains what we never compose."""
     try:
         config = RunConfig.model_validate_json(json.dumps(values), strict=True)
         for group, node in (("norm", config.norm), ("model", config.model)):
-            check_target(group, node, (), "what was composed before")
-    except ValueError:  # of pydantic, or an InputError
+            check_target(group, node, (), "the cache of composed configs")
+    except ValueError:  # pydantic's error, or an InputError
         return None
     return config
 
 
 def _forget_old(folder: Path) -> None:
-    """Several multiruns in turn keep what they know; what none has used for long goes."""
-    with suppress(FileNotFoundError):  # another process forgets at the same time
+    """Remove the caches of the multiruns that were used longest ago."""
+    with suppress(FileNotFoundError):  # another process removes it at the same time
         for file in sorted(folder.glob("*.json"), key=lambda file: file.stat().st_mtime)[:-KEPT]:
             file.unlink()
 
 
 def launcher_of(hydra: Any) -> str:
-    """The name of the launcher that Hydra's own config chooses, such as `joblib`."""
+    """The name of the launcher in Hydra's own config, such as `joblib`."""
     target = str(hydra.launcher._target_)
     return {
         "BasicLauncher": "basic",
@@ -120,14 +120,14 @@ def launcher_of(hydra: Any) -> str:
 
 
 def _resolves(text: str, *known: str) -> bool:
-    """Is there an interpolation with a resolver, which may read anything, other than the known ones?"""
+    """Is there an interpolation with an unknown resolver, which may read anything?"""
     for interpolation in known:
         text = text.replace(interpolation, "")
     return _RESOLVER.search(text) is not None
 
 
 def _may_remember(base: DictConfig) -> bool:
-    """Are all config files ours, without a resolver that reads what the hash of the state doesn't cover?"""
+    """Are all config files ours, without resolvers whose input isn't covered by the state's hash?"""
     sources = [source for source in base.hydra.runtime.config_sources if source.provider not in ("hydra", "schema")]
     if any(source.schema != "file" or Path(source.path).resolve() != CONF.resolve() for source in sources):
         return False
@@ -136,7 +136,7 @@ def _may_remember(base: DictConfig) -> bool:
 
 
 def _state(base: DictConfig) -> str:
-    """A hash of all that decides what overrides compose to, besides the overrides themselves."""
+    """A hash of everything besides the overrides that decides the composed config."""
     shared = OmegaConf.to_container(base, resolve=False)
     assert isinstance(shared, dict)
     shared.pop("hydra")
@@ -150,17 +150,17 @@ def _state(base: DictConfig) -> str:
 
 
 def own_folders(cfg: DictConfig) -> list[Path]:
-    """Folders of config files beside ours, which the user adds with `--config-dir` or `hydra.searchpath`."""
+    """Further folders of config files, which the user adds with `--config-dir` or `hydra.searchpath`."""
     sources = [source for source in cfg.hydra.runtime.config_sources if source.schema == "file"]
     return [Path(source.path) for source in sources if Path(source.path).resolve() != CONF.resolve()]
 
 
 def _is_ours(config: RunConfig) -> bool:
-    """Not with the user's own norm or model, whose module may have changed since."""
+    """Can the config be cached? Not with the user's own norm or model, whose module may change."""
     return all(str(node["_target_"]).startswith("normlab.") for node in (config.norm, config.model))
 
 
 def _sources() -> Iterable[Path]:
     yield from sorted(CONF.glob("**/*.yaml"))
-    for room in ("config", "norms", "models"):  # constructors say which options there are
+    for room in ("config", "norms", "models"):  # constructors define the options
         yield from sorted((PACKAGE / room).glob("**/*.py"))

@@ -1,4 +1,4 @@
-"""A dry run writes nothing: it reads the cache through a stand-in that is thrown away."""
+"""A dry run writes nothing: it reads the cache through a temporary copy made of links."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 from normlab.config.schema import RunConfig
 
-Compose = Callable[[Sequence[Sequence[str]], Path], list[RunConfig]]  # as `Composer` does it
+Compose = Callable[[Sequence[Sequence[str]], Path], list[RunConfig]]  # the signature of `Composer`
 
 
 @contextmanager
 def stand_in(cache: Path) -> Iterator[Path]:
-    """A folder that holds what the cache does, as links; what is written there is gone afterwards.
+    """A temporary folder with links to everything in the cache; what is written there is removed afterwards.
 
-    All that the cache's owners write replaces a file or a folder as a whole, which replaces the link alone. Locks are
-    opened to write, so they are not linked.
+    All writes to the cache replace a whole file or folder, so they replace only the link. Locks are opened for writing,
+    so they are not linked.
     """
     with tempfile.TemporaryDirectory(prefix="normlab-dry-") as folder:
         for path in sorted(cache.rglob("*")) if cache.is_dir() else []:
@@ -31,7 +31,7 @@ def stand_in(cache: Path) -> Iterator[Path]:
 
 
 def with_cache(compose: Compose, cache: Path) -> Compose:
-    """The same composition, with another cache for it and for its runs."""
+    """The same composer with another cache, for it and for its runs."""
 
     def composed(combinations: Sequence[Sequence[str]], _: Path) -> list[RunConfig]:
         return [config.model_copy(update={"cache": str(cache)}) for config in compose(combinations, cache)]

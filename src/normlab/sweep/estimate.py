@@ -1,4 +1,4 @@
-"""How long a multirun would take and how large it would get, from past runs or from a short trial of each kind."""
+"""Estimates time and disk space of a multirun, from past runs or from a short trial of each kind."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from normlab.runs.run import do
 from normlab.sweep.board import duration
 from normlab.sweep.plan import Job
 
-TRIALS = 6  # short trials at most; what is left is taken to be like those of the same model
+TRIALS = 6  # the most short trials; other cells are assumed to cost as much as those of the same model
 TRIAL_STEPS = 30
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one run: seconds of its process, megabytes of its folder."""
+    """The cost of one run: seconds of its process, megabytes of its folder."""
 
     seconds: float
     megabytes: float
 
 
 def estimate(console: Console, jobs: Sequence[Job], todo: Sequence[Job], at_once: int) -> None:
-    """Print what is missing, and what it would cost."""
+    """Print the missing runs, and their cost."""
     for job in todo[:20]:
         console.print(f"  {job.id}  {' '.join(job.varied)}", soft_wrap=True, highlight=False, markup=False)
     if len(todo) > 20:
@@ -56,7 +56,7 @@ def estimate(console: Console, jobs: Sequence[Job], todo: Sequence[Job], at_once
 
 
 def cell_of(config: RunConfig) -> str:
-    """What two runs of equal cost have in common: everything but the seed and the learning rate."""
+    """A key that runs of equal cost share: everything but the seed and the learning rate."""
     values = science(config)
     values["optim"] = {key: value for key, value in values["optim"].items() if key != "lr"}
     return json.dumps({**values, "seed": None}, sort_keys=True)
@@ -70,7 +70,7 @@ def past_costs(outputs: set[Path]) -> dict[str, Cost]:
             seconds = run.read_summary().get("seconds")
             try:
                 config = RunConfig.model_validate(run.read_config(), strict=False)
-            except pydantic.ValidationError:  # of a version with other options
+            except pydantic.ValidationError:  # from a version with other options
                 continue
             if isinstance(seconds, int | float):
                 costs[cell_of(config)].append(Cost(float(seconds), megabytes(run.folder)))
@@ -90,7 +90,7 @@ def _trials(console: Console, todo: Sequence[Job], past: dict[str, Cost]) -> dic
     console.print(f"trying {min(len(unknown), TRIALS)} of them for {TRIAL_STEPS} steps …", highlight=False)
     tried: dict[str, Cost] = {}
     models: dict[str, list[Cost]] = defaultdict(list)
-    # different models first, so that each has a trial to be judged by
+    # different models first, so that each model has a trial
     order = sorted(unknown, key=lambda cell: sum(c.model == unknown[cell].model for c in _before(unknown, cell)))
     for cell in order[:TRIALS]:
         tried[cell] = _trial(unknown[cell])
@@ -107,7 +107,7 @@ def _before(configs: dict[str, RunConfig], cell: str) -> list[RunConfig]:
 
 
 def _trial(config: RunConfig) -> Cost:
-    """Train for a few steps, validate once, and reckon from there."""
+    """Train for a few steps, validate once, and extrapolate."""
     data = importlib.import_module("normlab.data.load").load(config.task, Path(config.cache))
     order = importlib.import_module("normlab.data.loader").loader
     options = config.trainer
@@ -121,7 +121,7 @@ def _trial(config: RunConfig) -> Cost:
         done = do(config.model_copy(update=update))
         size = megabytes(done.folder)
     summary = done.summary
-    if not config.measure.trains:  # nothing of it depends on how long it trains
+    if not config.measure.trains:  # its cost doesn't depend on the training steps
         return Cost(summary["seconds"], size)
     once = max(0.0, summary["fit_seconds"] - summary["train_seconds"])
     return Cost(summary["train_seconds"] / summary["steps"] * steps + once * validations, size)

@@ -1,4 +1,4 @@
-"""One run of a multirun, in whichever process the launcher has started for it."""
+"""One run of a multirun, in the process that the launcher has started for it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from normlab.sweep.worker import ending_with_its_multirun
 
 
 def job(plan_file: Path, compose: Callable[[], RunConfig]) -> Outcome:
-    """Do the planned run and record how it ended. Only a request to stop reaches the launcher.
+    """Do the planned run and record how it ended. Only a request to stop is passed on to the launcher.
 
     Args:
         plan_file: the frozen plan.
-        compose: the config as it composes now, which must be the planned one.
+        compose: composes the config, which must equal the planned one.
     """
     tolerate_failing_output()
     with ending_with_its_multirun(), listening():

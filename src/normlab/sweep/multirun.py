@@ -1,4 +1,4 @@
-"""A multirun: decide what is missing, launch only that, watch it, and tell how each run ended."""
+"""A multirun: find the missing runs, launch only those, watch them, and report how each ended."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from normlab.sweep.plan import Job, Outcome, plan
 from normlab.sweep.rounds import Launch, Rounds
 from normlab.sweep.worker import MULTIRUN
 
-GRACE = 60.0  # seconds that runs have to save when a multirun is stopped
-SETTLED = 1.0  # seconds after which a run that had seen no reason to stop has been taken
+GRACE = 60.0  # seconds that runs have for saving when a multirun is stopped
+SETTLED = 1.0  # seconds after which a run that saw no file `stop` has been claimed
 
 
 def sweep(combinations: Sequence[Sequence[str]], composer: Composer, launch: Launch, cfg: DictConfig) -> list[Outcome]:
-    """Run what is missing.
+    """Run the missing runs.
 
     Args:
         combinations: the overrides of each run.
-        composer: from overrides to checked configs.
+        composer: turns overrides into checked configs.
         launch: Hydra's launcher.
         cfg: the multirun's own config, with the node `hydra`.
 
@@ -81,11 +81,11 @@ def carry_out(
     invocation: Path,
     at_once: int | None = None,
 ) -> dict[int, Outcome]:
-    """Launch what is to be done of the jobs, watch it, and tell how each ended.
+    """Launch the jobs, watch them, and report how each ended.
 
     Args:
         invocation: folder of the frozen plans.
-        at_once: jobs to hand to the launcher at once; None: what suits it.
+        at_once: how many jobs to give to the launcher at once; None: as suits it.
 
     Raises:
         InputError: the launcher does not start as many processes as a run has.
@@ -100,11 +100,11 @@ def carry_out(
     threads = jobs[0].config.trainer.threads
     size = at_once or cfg.hydra.sweeper.get("max_batch_size") or _at_once(launcher_of(cfg.hydra), threads)
     launcher = launcher_of(cfg.hydra)
-    pooled = launcher == "joblib"  # its workers would also print a traceback at the terminal's Ctrl-C
+    pooled = launcher == "joblib"  # its workers would print a traceback at the terminal's Ctrl-C
     rounds = Rounds(console, _deafly(launch) if pooled else launch, invocation, size, pooled)
     stop = partial(_stop_runs, todo, invocation, launcher)
     os.environ[MULTIRUN] = str(os.getpid())
-    # joblib starts a worker anew when its memory has grown by 300 MB, as that of one that has seen large models has
+    # joblib restarts a worker whose memory has grown by 300 MB, as large models make it
     warnings.filterwarnings("ignore", "A worker stopped while some jobs were given")
     with Board(console, jobs, outcomes, invocation) as board, listening() as request, request.first_doing(stop):
         try:
@@ -120,7 +120,7 @@ def carry_out(
 
 
 def look_up(jobs: Sequence[Job]) -> dict[int, Found]:
-    """The state of each job's run; a result of other code counts as finished where the user accepts it."""
+    """The state of each job's run; a result whose code has changed counts as finished with accept_code=true."""
     found = {job.number: look(job.folder, job.code) for job in jobs}
     for job in jobs:
         if found[job.number].state == "stale" and job.config.accept_code:
@@ -129,14 +129,14 @@ def look_up(jobs: Sequence[Job]) -> dict[int, Found]:
 
 
 def admit(jobs: Sequence[Job]) -> None:
-    """Record that results of other code count, where the user accepts them."""
+    """Record that results whose code has changed are accepted, with accept_code=true."""
     for job in jobs:
         if job.config.accept_code and (found := look(job.folder, job.code)).state == "stale":
             accept(job.folder, found.status, job.code)
 
 
 def dry_run(config: RunConfig) -> None:
-    """Say what a single run would do and cost."""
+    """Print what a single run would do and cost."""
     with stand_in(Path(config.cache)) as cache:
         foretell(Console(), [[]], [config.model_copy(update={"cache": str(cache)})], 1)
 
@@ -144,7 +144,7 @@ def dry_run(config: RunConfig) -> None:
 def foretell(
     console: Console, combinations: Sequence[Sequence[str]], configs: Sequence[RunConfig], at_once: int
 ) -> None:
-    """Say what is missing and what it would cost, and write nothing."""
+    """Print the missing runs and their cost, and write nothing."""
     jobs = plan(combinations, configs)
     found = look_up(jobs)
     console.print(headline(len(combinations), jobs, found), highlight=False, soft_wrap=True)
@@ -152,12 +152,12 @@ def foretell(
 
 
 def is_missing(job: Job, found: Found) -> bool:
-    """Is there something to do?"""
+    """Must the run be done?"""
     return found.state != "finished" or job.config.rerun
 
 
 def headline(asked: int, jobs: Sequence[Job], found: dict[int, Found]) -> str:
-    """How many runs there are, and in which state, in a line."""
+    """The number of runs in each state, in one line."""
     words = {
         "finished": "finished",
         "stale": "code changed since; will be repeated",
@@ -174,14 +174,14 @@ def headline(asked: int, jobs: Sequence[Job], found: dict[int, Found]) -> str:
 
 
 def _at_once(launcher: str, threads: int | None) -> int | None:
-    """submitit starts local processes all at once: hand it as many as there are cores."""
+    """Jobs to give to the launcher at once: for submitit's local processes, which all start at once, one per core."""
     if launcher != "submitit_local":
         return None
     return max(1, (usable_cores()) // (threads or 1))
 
 
 def side_by_side(cfg: DictConfig, threads: int | None) -> int:
-    """Runs that the launcher does at once; of a cluster, that is up to the cluster."""
+    """How many runs the launcher does in parallel; on a cluster, the cluster decides."""
     launcher = launcher_of(cfg.hydra)
     if launcher == "joblib":
         return int(cfg.hydra.launcher.n_jobs) if cfg.hydra.launcher.n_jobs > 0 else usable_cores()
@@ -189,10 +189,10 @@ def side_by_side(cfg: DictConfig, threads: int | None) -> int:
 
 
 def check_launcher(cfg: DictConfig) -> None:
-    """Has the launcher workers?
+    """Check that the launcher has workers.
 
     Raises:
-        InputError: it is given none.
+        InputError: it has none.
     """
     if launcher_of(cfg.hydra) == "joblib" and not (
         isinstance(cfg.hydra.launcher.n_jobs, int) and cfg.hydra.launcher.n_jobs
@@ -203,7 +203,7 @@ def check_launcher(cfg: DictConfig) -> None:
 
 
 def _check_processes(cfg: DictConfig, jobs: Sequence[Job]) -> None:
-    """In SLURM a run of several processes needs as many tasks."""
+    """Check that on SLURM a run of several processes has as many tasks."""
     if launcher_of(cfg.hydra) != "slurm":
         return
     for job in jobs:
@@ -218,7 +218,7 @@ def _check_processes(cfg: DictConfig, jobs: Sequence[Job]) -> None:
 
 
 def _deafly(launch: Launch) -> Launch:
-    """The launcher, whose processes hear of a stop from this one alone."""
+    """The launcher, whose processes are stopped only by this one."""
 
     def launched(*arguments: Any, **options: Any) -> Any:
         with starting_deaf():
@@ -228,14 +228,14 @@ def _deafly(launch: Launch) -> Launch:
 
 
 def _stop_runs(jobs: Sequence[Job], invocation: Path, launcher: str) -> None:
-    """Have this command's own runs on this machine save, and wait for them; other commands' runs are theirs.
+    """Let this command's runs on this machine save, and wait for them; runs of other commands are not touched.
 
-    It may interrupt a print of this process, so what it says itself goes straight to the terminal.
+    It may interrupt a print of this process, so it writes its own messages directly to the terminal.
     """
     if launcher == "slurm":
         say("the SLURM jobs continue: scancel them, or repeat the command later")
         return
-    # for those that are about to begin: a process that still imports finds the file `stop`
+    # for runs that are about to start: a process that is still importing finds the file `stop`
     (invocation / "stop").write_text("the multirun was stopped\n", encoding="utf-8")
     started, told = time.monotonic(), set[Owner]()
     while (passed := time.monotonic() - started) < GRACE:
@@ -251,6 +251,6 @@ def _stop_runs(jobs: Sequence[Job], invocation: Path, launcher: str) -> None:
 
 
 def _is_ours(owner: Owner, folder: Path) -> bool:
-    """Is it another living process that this command has started?"""
+    """Is it another living process started by this command?"""
     here = owner.host == this_process().host and owner.pid != os.getpid()
     return here and owner.launch == this_process().launch and is_alive(owner, folder)

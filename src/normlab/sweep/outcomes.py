@@ -14,11 +14,11 @@ from normlab.folder.run_folder import RunFolder
 from normlab.sweep.plan import Job, Outcome
 from normlab.sweep.results import show_value, shown_value
 
-SHOWN = 40  # rows; of more, those without a result and the first ones
+SHOWN = 40  # rows shown; if there are more, those without a result and the first ones
 
 
 def print_table(console: Console, jobs: Sequence[Job], outcomes: dict[int, Outcome]) -> None:
-    """A row a run, what has no result with its cause below, then the counts."""
+    """One row per run, the causes of runs without a result, then the counts."""
     rows = sorted(jobs, key=lambda job: outcomes[job.number].is_result)[:SHOWN]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title, options in (("run", {}), ("", {}), ("result", {"justify": "right"}), ("time", {"justify": "right"})):
@@ -43,7 +43,7 @@ def print_table(console: Console, jobs: Sequence[Job], outcomes: dict[int, Outco
 
 
 def write_table(jobs: Sequence[Job], outcomes: dict[int, Outcome], invocation: Path) -> None:
-    """The same, complete, as CSV."""
+    """Write the complete table as CSV."""
     with (invocation / "table.csv").open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["run", "state", "overrides", "metric", "value", "seconds", "cause", "log"])

@@ -1,9 +1,9 @@
-"""What is to be run, frozen: one file a run, which the process that does it checks itself against.
+"""The frozen plan of a multirun: one file per run, against which the process that does the run checks its config.
 
 <invocation>/jobs/<number>.json          overrides, config, id and code of a run, as planned, and what it serves
 <invocation>/jobs/<number>.outcome.json  how it ended
 <invocation>/jobs/<number>.log           the traceback of a failure
-<invocation>/stop                        an earlier run failed, and no other is to begin
+<invocation>/stop                        an earlier run failed, and no other may start
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from normlab.runs.store import folder_of
 class Job:
     """One planned run.
 
-    overrides  the choices that lead to it
-    varied     those of them that are not the same for all jobs
+    overrides  its overrides
+    varied     the overrides that differ between jobs
     id         its identity, which includes the data
     code       hash of the code that it depends on
-    serves     finding:… and arm:… of a study that it is evidence for
+    serves     finding:… and arm:… of a study for which it is evidence
     """
 
     number: int
@@ -45,12 +45,12 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """Where the run lies."""
+        """The folder of the run."""
         return folder_of(Path(self.config.output), self.id)
 
     @property
     def cell(self) -> str:
-        """The varied choices without the seed."""
+        """The varied overrides without the seed."""
         return " ".join(o for o in self.varied if not o.startswith("seed="))
 
 
@@ -59,8 +59,8 @@ class Outcome:
     """How a job ended.
 
     state  finished, skipped, diverged, failed, stopped, elsewhere (in another process), not started
-    cause  of anything but the first three, in a line
-    log    where the traceback is
+    cause  in one line, except for the first three states
+    log    file of the traceback
     """
 
     state: str
@@ -69,12 +69,12 @@ class Outcome:
 
     @property
     def is_result(self) -> bool:
-        """Is there a result? A run that diverged has one."""
+        """Does the run have a result? One that diverged has."""
         return self.state in ("finished", "skipped", "diverged")
 
 
 def plan(combinations: Sequence[Sequence[str]], configs: Iterable[RunConfig]) -> list[Job]:
-    """The jobs, each run once however many combinations lead to it.
+    """The jobs; combinations that lead to the same run share a job.
 
     Raises:
         InputError: the data of one can't be read.
@@ -83,7 +83,7 @@ def plan(combinations: Sequence[Sequence[str]], configs: Iterable[RunConfig]) ->
 
 
 def planned(combinations: Sequence[Sequence[str]], configs: Iterable[RunConfig]) -> list[Job]:
-    """The job of each combination, in their order. For `Raises` see `plan`."""
+    """The job of each combination, in order. For `Raises` see `plan`."""
     jobs: dict[str, Job] = {}
     names: list[str] = []
     fingerprints: dict[str, str] = {}
@@ -106,7 +106,7 @@ def planned(combinations: Sequence[Sequence[str]], configs: Iterable[RunConfig])
 
 
 def freeze(job: Job, invocation: Path) -> Path:
-    """Write a job's plan; the override `plan=FILE` leads its process there."""
+    """Write a job's plan, which its process gets as `plan=FILE`."""
     path = invocation / "jobs" / f"{job.number:04}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     values = {"id": job.id, "code": job.code, "serves": job.serves, "overrides": job.overrides}
@@ -115,7 +115,7 @@ def freeze(job: Job, invocation: Path) -> Path:
 
 
 def read_plan(plan_file: Path) -> dict[str, Any]:
-    """A job's plan, which nothing is built of: it is compared with what the command composes to.
+    """Read a job's plan, which is only compared with the config that the command composes.
 
     Raises:
         InputError: it can't be read.
@@ -129,7 +129,7 @@ def read_plan(plan_file: Path) -> dict[str, Any]:
 
 
 def changes(planned: dict[str, Any], config: RunConfig, code: str) -> list[str]:
-    """What is no longer as it was planned, in words."""
+    """What has changed since it was planned, in words."""
     was, now = _flat(planned["config"]), _flat(config.model_dump(mode="json"))
     found = [
         f"{key} was {was.get(key)} and is {now.get(key)}"
@@ -140,7 +140,7 @@ def changes(planned: dict[str, Any], config: RunConfig, code: str) -> list[str]:
 
 
 def outcome_file(plan_file: Path) -> Path:
-    """Where the outcome of a planned job is recorded."""
+    """The file of the outcome of a planned job."""
     return plan_file.with_suffix(".outcome.json")
 
 
@@ -150,7 +150,7 @@ def write_outcome(plan_file: Path, outcome: Outcome) -> None:
 
 
 def read_outcome(plan_file: Path) -> Outcome | None:
-    """How a job ended; None if it has not, if its process died without a word, or if the record is damaged."""
+    """How a job ended; None if it hasn't, if its process died without a record, or if the record is damaged."""
     try:
         return TypeAdapter(Outcome).validate_json(json.dumps(read_json(outcome_file(plan_file))), strict=True)
     except ValidationError:

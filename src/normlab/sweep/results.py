@@ -1,4 +1,4 @@
-"""A run's result in a number: the validation value by which its best checkpoint was chosen, or what a probe found."""
+"""A run's main result: the validation value by which its best checkpoint was chosen, or what a probe measured."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 from normlab.config.measures.base import Measure
 
-# metric → is more better? In the order of what a task is judged by; see `Task.metric`.
+# metric → is higher better? In the order in which a task's main metric is chosen; see `Task.metric`.
 METRICS = {"accuracy": True, "bits_per_character": False, "perplexity": False, "loss": False}
 
 
 def main_value(summary: dict[str, Any]) -> tuple[str, float] | None:
-    """Name and value of the main metric; None if there is none, as in a run that diverged at once."""
+    """Name and value of the main metric; None if there is none, for example in a run that diverged at once."""
     for name in METRICS:
         value = summary.get(f"validation/{name}")
         if isinstance(value, int | float):
@@ -20,7 +20,7 @@ def main_value(summary: dict[str, Any]) -> tuple[str, float] | None:
 
 
 def shown_value(measure: Measure, summary: dict[str, Any]) -> tuple[str, float] | None:
-    """The main metric's, or what the measure declares as its headline."""
+    """Name and value of the main metric, or of the measure's declared headline."""
     return main_value(summary) or measure.main_value(summary)
 
 

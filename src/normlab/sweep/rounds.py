@@ -1,4 +1,4 @@
-"""Launch runs until each has ended somehow: again after a worker was killed, or when another command let go of one."""
+"""Launches runs until each has ended: again after a worker was killed, or if another command abandons a run."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from normlab.sweep.plan import Job, Outcome, freeze, outcome_file, read_outcome
 
 Launch = Callable[..., Any]  # (overrides of each job, initial_job_idx=number of the first)
 KILLED, NOT_BEGUN = "its process was killed", "it was not started"
-PATIENCE = 600.0  # seconds that a run of another command may write nothing before it is no longer waited for
-PAUSE = 1.0  # seconds between two looks at it
+PATIENCE = 600.0  # seconds without a write after which we stop waiting for another command's run
+PAUSE = 1.0  # seconds between two checks of it
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Rounds:
 
     launch      Hydra's launcher
     invocation  folder of the frozen plans
-    size        jobs to hand to the launcher at once; None: all
+    size        how many jobs to give to the launcher at once; None: all
     pooled      the launcher's workers end together: joblib kills the others when the system kills one
     """
 
@@ -37,7 +37,7 @@ class Rounds:
     pooled: bool
 
     def all_of(self, todo: Sequence[Job], on_error: str) -> dict[int, Outcome]:
-        """Launch each, launch again what failed as often as asked for, and wait for what other commands are doing."""
+        """Launch each job, retry failed ones as often as configured, and wait for runs of other commands."""
         outcomes: dict[int, Outcome] = {}
         left = list(todo)
         for _ in range(int(on_error.partition(":")[2] or 0) + 1):
@@ -51,7 +51,7 @@ class Rounds:
         return outcomes
 
     def read(self, jobs: Sequence[Job]) -> dict[int, Outcome]:
-        """How each has ended so far."""
+        """How each job has ended so far."""
         return {job.number: self._outcome(job) for job in jobs}
 
     def _round(self, jobs: Sequence[Job]) -> dict[int, Outcome]:
@@ -65,22 +65,24 @@ class Rounds:
             overrides = [[*job.overrides, f"plan={quoted(str(files[job.number]))}"] for job in batch]
             try:
                 self.launch(overrides, initial_job_idx=first)
-            except Exception as error:  # the launcher's own: a worker was killed, or a config file broke meanwhile
+            except (
+                Exception
+            ) as error:  # an error of the launcher: a worker was killed, or a config file has become invalid
                 troubles.append(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}")
         return {job.number: self._outcome(job, troubles) for job in jobs}
 
     def _rest(self, jobs: Sequence[Job], outcomes: dict[int, Outcome]) -> dict[int, Outcome]:
-        """After a worker was killed: what had not begun together, then what had begun one at a time.
+        """After a worker was killed, launch the jobs that had not started together, then the others one at a time.
 
-        Memory may be short because of all of them, and joblib has killed them all: which run is to blame shows only
-        when it is alone. One whose process is killed then has failed.
+        Memory may have been short because of all of them, and joblib has killed them all: which run is the cause shows
+        only when it runs alone. If its process is killed then, it has failed.
         """
         after = dict(outcomes)
         while waiting := [job for job in jobs if after[job.number].cause.startswith(NOT_BEGUN)]:
             self._announce(waiting, "launched again")
             after |= self._round(waiting)
             if all(after[job.number].cause.startswith(NOT_BEGUN) for job in waiting):
-                break  # it is not a run that the trouble comes from
+                break  # the trouble doesn't come from a run
         struck = [job for job in jobs if after[job.number].cause.startswith(KILLED)]
         if struck:
             self._announce(struck, "resumed one at a time")
@@ -93,7 +95,7 @@ class Rounds:
         self.console.print(told, highlight=False, soft_wrap=True)
 
     def _await_others(self, jobs: Sequence[Job], outcomes: dict[int, Outcome]) -> None:
-        """Wait for runs that another command is doing as long as it writes; do those that it let go of."""
+        """Wait for runs of other commands as long as they write; do the abandoned ones."""
         written: dict[Path, float] = {}
         told, moved = False, time.monotonic()
         while elsewhere := [job for job in jobs if outcomes[job.number].state == "elsewhere"]:
@@ -118,7 +120,7 @@ class Rounds:
             time.sleep(PAUSE)
 
     def _outcome(self, job: Job, troubles: Sequence[str] = ()) -> Outcome:
-        """How a job ended; the run's folder tells it where the process ended before it could."""
+        """How a job ended; if its process died before recording it, from the run's folder."""
         outcome = read_outcome(self.invocation / "jobs" / f"{job.number:04}.json")
         if outcome is not None:
             return outcome
@@ -143,5 +145,5 @@ def _last_written(folder: Path) -> float:
     """When a file of the folder last changed, in seconds since 1970."""
     try:
         return max((file.stat().st_mtime for file in folder.iterdir()), default=0.0)
-    except OSError:  # a file went meanwhile: a change too
+    except OSError:  # a file was removed, which is a change too
         return time.time()

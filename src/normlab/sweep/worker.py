@@ -1,4 +1,4 @@
-"""A worker of a multirun ends with it: joblib's would wait for one that was killed for ever. Imports no torch."""
+"""Ends a multirun's workers with it: joblib's would wait forever for a killed parent. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-MULTIRUN = "NORMLAB_MULTIRUN"  # in the environment of all that a multirun starts: its process
-GRACE = 60.0  # seconds that a run has to save
-PAUSE = 0.5  # seconds between two looks at the parent
+MULTIRUN = "NORMLAB_MULTIRUN"  # the multirun's process, in the environment of everything that it starts
+GRACE = 60.0  # seconds that a run has for saving
+PAUSE = 0.5  # seconds between two checks of the parent
 
 
 @contextmanager
 def ending_with_its_multirun() -> Iterator[None]:
-    """Around a job. Is the multirun's process gone, this one saves its run and ends; idle, it ends at once.
+    """Around a job: if the multirun's process dies, this one saves its run and ends; an idle worker ends at once.
 
-    Nothing changes where the job runs in the multirun's own process, or was started by a cluster's queue.
+    It does nothing if the job runs in the multirun's own process, or was started by a cluster's queue.
     """
     parent = os.getppid()
     if os.environ.get(MULTIRUN) != str(parent):
@@ -29,13 +29,13 @@ def ending_with_its_multirun() -> Iterator[None]:
         with _at_work(parent):
             yield
     finally:
-        if os.getppid() != parent:  # nobody takes the result, which is on record
+        if os.getppid() != parent:  # nobody receives the result, but it is recorded
             _end()
 
 
 @cache
 def _at_work(parent: int) -> threading.Lock:
-    """Held while a job runs; made once, with the thread that looks after the parent."""
+    """The lock held while a job runs; created once, with the thread that watches the parent."""
     lock = threading.Lock()
     threading.Thread(target=_watch, args=(parent, lock), daemon=True).start()
     return lock

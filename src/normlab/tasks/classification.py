@@ -1,4 +1,4 @@
-"""One label an example: cross-entropy, accuracy and macro-F1."""
+"""One label per example: cross-entropy, accuracy and macro-F1."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionM
 from normlab.data.batch import Batch
 from normlab.tasks.task import Task
 
-CLASSES = 50  # a larger confusion matrix nobody reads
+CLASSES = 50  # nobody reads a larger confusion matrix
 
 
 class Classification(Task):
     """Logits [B, outputs] against labels [B].
 
     Metrics: `loss` (nats), `accuracy`, `f1` (the mean of the classes' F1), and the confusion matrix. Predictions
-    are kept as tensors and reduced once an epoch: a torchmetrics update a batch was seen to cost more than a small
+    are kept as tensors and reduced once per epoch, because a torchmetrics update per batch cost more than a small
     network's step.
     """
 
@@ -40,7 +40,7 @@ class Classification(Task):
         self._kept.append((logits.argmax(dim=1), batch.targets, loss))
 
     def metrics(self, split: str) -> dict[str, Tensor]:
-        """`loss` in nats an example, `accuracy` and `f1` in [0, 1]."""
+        """`loss` in nats per example, `accuracy` and `f1` in [0, 1]."""
         predicted = torch.cat([kept[0] for kept in self._kept])
         targets = torch.cat([kept[1] for kept in self._kept])
         loss = torch.stack([kept[2] for kept in self._kept]).sum()

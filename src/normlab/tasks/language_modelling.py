@@ -17,8 +17,8 @@ from normlab.tasks.task import Task, masked_sum
 class LanguageModelling(Task):
     """Logits [B, T, outputs] against the next tokens [B, T].
 
-    Metrics: `loss` (nats a token), `perplexity` (e to that) and `bits_per_character`, which compares models
-    of characters with models of subwords.
+    Metrics: `loss` (nats per token), `perplexity` (e to that) and `bits_per_character`, by which models of characters
+    and of subwords can be compared.
 
     Args:
         tokens_per_character: of each evaluated split; 1 for models of characters
@@ -45,7 +45,7 @@ class LanguageModelling(Task):
         self._kept.append((loss, count))
 
     def metrics(self, split: str) -> dict[str, Tensor]:
-        """`loss` in nats a token, `perplexity`, `bits_per_character`."""
+        """`loss` in nats per token, `perplexity`, `bits_per_character`."""
         loss = torch.stack([kept[0] for kept in self._kept]).sum()
         count = sum(kept[1] for kept in self._kept)
         self._kept.clear()

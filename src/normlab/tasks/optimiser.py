@@ -1,4 +1,4 @@
-"""The optimiser and the course of its learning rate."""
+"""The optimiser and its learning rate schedule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from normlab.config.schema import OptimConfig
 
 
 def build_optimiser(model: nn.Module, config: OptimConfig) -> Optimizer:
-    """AdamW, SGD or RMSProp over two groups: weights, which decay, and the rest, which doesn't.
+    """AdamW, SGD or RMSProp over two groups: weights, with weight decay, and the rest, without.
 
     Gains, biases and DyT's alpha are vectors or scalars in every norm, as are all biases; whatever has two
     dimensions or more is a weight.

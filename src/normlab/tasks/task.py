@@ -1,4 +1,4 @@
-"""What every task shares: the globally averaged loss, the optimiser, values reduced once an epoch."""
+"""The base of all tasks: the globally averaged loss, the optimiser, metrics reduced once per epoch."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from normlab.tasks.optimiser import build_optimiser, build_schedule
 
 
 class Task(pl.LightningModule, ABC):
-    """A model with its loss. A subclass says what a batch costs and which metrics sum up a split.
+    """A model with its loss. A subclass defines the loss of a batch and the metrics of a split.
 
     Args:
         model: `model(inputs, mask) -> logits`
-        sizes: what the data look like
+        sizes: of the data
         optim: the optimiser's config
-        record: plain values that a checkpoint keeps so that it can rebuild its model
+        record: plain values that a checkpoint stores to rebuild its model
     """
 
     metric: ClassVar[str]  # chooses the best checkpoint, as in `validation/<metric>`
@@ -43,17 +43,17 @@ class Task(pl.LightningModule, ABC):
         self.optim = optim
         self.record = record
         self.diverged = False
-        self.confusion: Tensor | None = None  # of the last evaluation: [actual class, predicted class] counts
-        self.tested_as = "test"  # what the metrics of a test are logged as
+        self.confusion: Tensor | None = None  # counts [actual class, predicted class] of the last evaluation
+        self.tested_as = "test"  # prefix of the logged test metrics
         self._compiled: tuple[Callable[..., Tensor]] | None = None
 
     def run_compiled(self) -> None:
-        """Have training and evaluation call the model's compiled form; probes still call the model itself."""
-        # in a tuple, so that it is no submodule: a compiled model would repeat every parameter under another name
+        """Let training and evaluation call the compiled model; probes still call the model itself."""
+        # in a tuple, so that it isn't a submodule: a compiled model would repeat every parameter under another name
         self._compiled = (torch.compile(self.model),)
 
     def logits(self, batch: Batch) -> Tensor:
-        """What the model, compiled or not, gives for a batch."""
+        """The output of the model, compiled or not, for a batch."""
         (model,) = self._compiled or (self.model,)
         logits: Tensor = model(batch.inputs, batch.mask)
         return logits
@@ -64,11 +64,11 @@ class Task(pl.LightningModule, ABC):
 
     @abstractmethod
     def collect(self, logits: Tensor, batch: Batch, loss: Tensor) -> None:
-        """Keep of an evaluation batch what `metrics` needs, as tensors on the device."""
+        """Keep what `metrics` needs from an evaluation batch, as tensors on the device."""
 
     @abstractmethod
     def metrics(self, split: str) -> dict[str, Tensor]:
-        """The metrics of all that was collected, over all processes; forgets it."""
+        """The metrics of everything collected, over all processes; clears it."""
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         """Mean loss over the valid targets of the global batch.
@@ -78,7 +78,7 @@ class Task(pl.LightningModule, ABC):
         return self.losses(self.logits(batch), batch) * (self.trainer.world_size / batch.total)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Batches are gathered on the device already; one that isn't is moved there."""
+        """Move a batch to the device, unless it was gathered there."""
         return batch if batch.inputs.device == device else batch.to(device)
 
     def validation_step(self, batch: Batch, _index: int) -> None:
@@ -102,12 +102,12 @@ class Task(pl.LightningModule, ABC):
         self.collect(logits, batch, self.losses(logits, batch))
 
     def _log_metrics(self, split: str, name: str) -> None:
-        # the metrics are already reduced over processes; without a step of ours Lightning counts one too few
+        # the metrics are already reduced over processes; without our own step, Lightning's would be one too low
         values = {f"{name}/{metric}": value for metric, value in self.metrics(split).items()}
         self.log_dict({**values, "step": float(self.global_step)})
 
     def configure_optimizers(self) -> Any:
-        """Optimiser and schedule over the steps that the trainer is going to take."""
+        """Optimiser and schedule for the steps that the trainer will do."""
         optimiser = build_optimiser(self.model, self.optim)
         schedule = build_schedule(optimiser, self.optim, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

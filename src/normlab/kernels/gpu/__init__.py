@@ -1,1 +1,1 @@
-"""The recurrence on a GPU: one matrix product and one Triton kernel per step. Imported only where a GPU asks for it."""
+"""The recurrence on a GPU: one matrix product and one Triton kernel per step. Imported only on a GPU."""

@@ -1,7 +1,7 @@
 """One step of the cell in Triton: the equations of recurrence.py, and their derivatives.
 
-A program has one example, whose rows lie in its registers: the four gates as a [4, WIDTH] tile, c and h as [1, WIDTH];
-WIDTH is the power of two that holds all units, and lanes beyond them stay 0.
+A program computes one example, whose rows are in its registers: the four gates as a [4, WIDTH] tile, c and h as
+[1, WIDTH]. WIDTH is the next power of two from the number of units, and lanes beyond the units stay 0.
 """
 
 # mypy: disallow-untyped-defs=False
@@ -15,7 +15,7 @@ _OUTPUT = tl.constexpr(2)
 _CANDIDATE = tl.constexpr(3)
 
 
-# t is no constant of the compiled kernel: 1 and multiples of 16 would each make one of their own
+# t is not specialised: otherwise 1 and multiples of 16 would each compile another kernel
 @triton.jit(do_not_specialize=["t"])
 def forward_step(
     gates,  # N_x(W_x x) + b, [B, T, 4H]
@@ -37,7 +37,7 @@ def forward_step(
     KEEP: tl.constexpr,
     WIDTH: tl.constexpr,
 ):
-    """c ← σ(f) c + σ(i) tanh(g), h ← σ(o) tanh(N_c(c)); padded examples keep theirs."""
+    """c ← σ(f) c + σ(i) tanh(g), h ← σ(o) tanh(N_c(c)); padded examples keep their c and h."""
     b = tl.program_id(0).to(tl.int64)
     before = t * examples + b
     after = before + examples
@@ -59,7 +59,7 @@ def forward_step(
     shown = standard * tl.load(gain_c + unit, lanes, 0.0) + tl.load(bias_c + unit, lanes, 0.0)
     h_before = tl.load(h + before * units + unit, lanes, 0.0)
     here = tl.load(real + b * steps + t) != 0
-    tl.debug_barrier()  # all threads have read what is overwritten now
+    tl.debug_barrier()  # all threads have read what is overwritten next
     tl.store(c + (after if KEEP else b) * units + unit, tl.where(here, c_after, c_before), lanes)
     tl.store(h + after * units + unit, tl.where(here, o * _tanh(shown), h_before), lanes)
 
@@ -92,7 +92,7 @@ def backward_step(
     AFFINE: tl.constexpr,  # whether gains and biases want gradients
     WIDTH: tl.constexpr,
 ):
-    """The gradients by what `forward_step` read, for all T kept; `dh` lacks W_hᵀ dproduct, which the caller adds."""
+    """The gradients of what `forward_step` read, of all T saved steps; the caller adds W_hᵀ dproduct to `dh`."""
     b = tl.program_id(0).to(tl.int64)
     before = t * examples + b
     after = before + examples
@@ -134,7 +134,7 @@ def backward_step(
     # the gates' inputs
     dstandard = dpre * tl.load(gain_h + every, lanes, 0.0)
     da = _through(dstandard, standard_h, inverse_h, lanes, units, NORM=NORM_H, PARTS=PARTS)
-    tl.debug_barrier()  # all threads have read what is overwritten now
+    tl.debug_barrier()  # all threads have read what is overwritten next
     tl.store(dgates + (b * steps + t) * 4 * units + every, dpre, lanes)
     tl.store(dproduct + before * 4 * units + every, da, lanes)
     tl.store(dh + b * units + unit, tl.where(here, 0.0, dh_after), lanes)
@@ -147,7 +147,7 @@ def backward_step(
 
 @triton.jit
 def _units(units, WIDTH: tl.constexpr):
-    """[1, WIDTH]: each lane's unit, and whether there is one."""
+    """[1, WIDTH]: each lane's unit, and whether it exists."""
     unit = tl.arange(0, WIDTH)[None, :]
     return unit, unit < units
 
@@ -171,7 +171,7 @@ def _open(
 
 @triton.jit
 def _pick(tile, gate, WANTED: tl.constexpr):
-    """A gate's row, [1, WIDTH]; a thread has all four, so that the sum is no exchange."""
+    """A gate's row, [1, WIDTH]; each thread has all four gates, so the sum needs no exchange between threads."""
     return tl.sum(tl.where(gate == WANTED, tile, 0.0), 0, keep_dims=True)
 
 
@@ -180,7 +180,7 @@ def _standardise(x, lanes, units, NORM: tl.constexpr, PARTS: tl.constexpr, EPS: 
     """x̂ = (x - mean) r with r = 1/√(mean((x - mean)²) + eps), without mean for `rms`; and r."""
     if NORM == "layer":
         x = tl.where(lanes, x - _mean(x, units, PARTS), 0.0)
-    inverse = 1 / tl.sqrt(_mean(x * x, units, PARTS) + EPS)  # rsqrt would be an approximation
+    inverse = 1 / tl.sqrt(_mean(x * x, units, PARTS) + EPS)  # rsqrt would only be approximate
     if NORM != "none":
         x = x * inverse
     return x, inverse
@@ -199,7 +199,7 @@ def _through(d, standard, inverse, lanes, units, NORM: tl.constexpr, PARTS: tl.c
 
 @triton.jit
 def _mean(x, units, PARTS: tl.constexpr):
-    """Of each row alone, [rows, 1]; with PARTS = 1 of all, [1, 1]."""
+    """The mean of each row, [rows, 1]; with PARTS = 1, of all rows, [1, 1]."""
     mean = tl.sum(x, 1, keep_dims=True) / units
     if PARTS == 1:
         mean = tl.sum(mean, 0, keep_dims=True) / x.shape[0]
@@ -208,7 +208,7 @@ def _mean(x, units, PARTS: tl.constexpr):
 
 @triton.jit
 def _tanh(x):
-    """Where 1 - 2 / (1 + e^2x) would cancel, Lambert's continued fraction x / (1 + x² / (3 + x² / (5 + …)))."""
+    """tanh; where 1 - 2 / (1 + e^2x) would cancel, Lambert's continued fraction x / (1 + x² / (3 + x² / (5 + …)))."""
     square = x * x
     fraction = square * 0 + 15
     for k in tl.static_range(7):

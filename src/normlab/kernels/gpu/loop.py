@@ -13,7 +13,7 @@ from normlab.kernels.gpu.cell import backward_step, forward_step
 
 
 class Compiled(NamedTuple):
-    """What the kernels are compiled for."""
+    """The constants for which the kernels are compiled."""
 
     h: str
     c: str
@@ -27,7 +27,7 @@ def run(sequences: Sequences, weights: Weights, norms: CellNorms) -> tuple[Tenso
     units = weights.h.shape[1]
     save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in flat(sequences, weights, norms))
     with torch.autocast(x.device.type, enabled=False):
-        # the inputs' half needs no loop: all steps at once, differentiated by PyTorch
+        # the inputs' part needs no loop: all steps at once, differentiated by PyTorch
         inputs = _standardise(F.linear(x, weights.x), norms.x.norm, norms.parts, norms.eps)
         gates = weights.bias + inputs if norms.x.gain is None else torch.addcmul(weights.bias, norms.x.gain, inputs)
         state = (x.new_zeros(len(x), units) if given is None else given for given in (h0, c0))
@@ -96,7 +96,7 @@ class _Loop(torch.autograd.Function):
         dy, dc = dy.contiguous(), dc_last.clone(memory_format=torch.contiguous_format)
         dh = torch.zeros_like(dc)
         dgates, dproduct = torch.empty_like(gates), torch.empty_like(product)
-        # each example adds up its own, in the order of the steps: the same bits every time
+        # each example adds up its own gradients in the order of the steps, so the bits are always the same
         sums = [gates.new_zeros(examples, size) for size in (channels, units, units)]
         with torch.autocast(gates.device.type, enabled=False), torch.cuda.device_of(gates):
             for t in reversed(range(steps)):
@@ -113,7 +113,7 @@ class _Loop(torch.autograd.Function):
 
 
 def constants(norms: Compiled, units: int) -> dict[str, Any]:
-    """How the kernels of a layer with so many units are compiled."""
+    """The compile-time constants for a layer with so many units."""
     width = 1 << (units - 1).bit_length()
     return {
         "NORM_H": norms.h,
