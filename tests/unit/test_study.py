@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import math
+import re
 import sys
 from copy import deepcopy
 from pathlib import Path
@@ -29,6 +30,7 @@ from normlab.sweep import job as jobs_module
 from normlab.sweep.compose import Composer
 
 CONF = Path(__file__).parents[2] / "conf"
+NUMBER = re.compile(r"(seed|optim\.lr)=[-+.e\d]+")
 TINY = ("scale.seeds.training=8", "scale.tuning_seeds=2")
 
 
@@ -41,9 +43,17 @@ def accuracy(config: RunConfig, effect: float) -> dict[str, object]:
     return {"diverged": False, "validation/accuracy": value, "test/accuracy": value, "seconds": 1.0}
 
 
-@functools.cache
 def composed(overrides):
-    """What Hydra needs a tenth of a second for, once for all tests."""
+    """What Hydra composes; numbers that vary from run to run are set afterwards, since it takes a tenth of a second."""
+    numbers = [o for o in overrides if NUMBER.fullmatch(o)]
+    cfg = deepcopy(_composed(tuple(o for o in overrides if o not in numbers)))
+    for key, _, value in (o.partition("=") for o in numbers):
+        OmegaConf.update(cfg, key, int(value) if value.isdigit() else float(value))
+    return cfg
+
+
+@functools.cache
+def _composed(overrides):
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", overrides=list(overrides), return_hydra_config=True)
@@ -57,7 +67,7 @@ def world(tmp_path, cache, monkeypatch):
 
     def load(overrides):
         plan = [o for o in overrides if o.startswith("plan=")]
-        cfg = deepcopy(composed(tuple(o for o in overrides if o not in plan)))
+        cfg = composed([o for o in overrides if o not in plan])
         cfg.output, cfg.cache = str(tmp_path / "out"), str(cache)
         cfg.plan = plan[0].removeprefix("plan=").strip("'") if plan else None
         cfg.hydra.sweep.dir = str(tmp_path / "invocation")
