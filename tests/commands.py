@@ -1,4 +1,4 @@
-"""`python train.py …` as a process of its own, for what can't be had in a forked one."""
+"""`python train.py …` in its own process, for tests that can't use a forked one."""
 
 from __future__ import annotations
 

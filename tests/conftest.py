@@ -1,4 +1,4 @@
-"""`train.py` inside the test process: a start of its own would cost seconds a test."""
+"""`train.py` inside the test process: starting a process would cost seconds per test."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Answer:
 
 @pytest.fixture(autouse=True)
 def no_request_to_stop_is_left():
-    """A launcher's job hears signals until its process ends, which here would be that of later tests."""
+    """A launcher's job handles signals until its process ends, which here also runs later tests."""
     yield
     if (module := sys.modules.get("normlab.stopping.request")) is not None:
         module.stop_request().uninstall()

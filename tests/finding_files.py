@@ -1,4 +1,4 @@
-"""Findings as files, for tests to spoil."""
+"""Findings as files, which tests can corrupt."""
 
 from pathlib import Path
 from typing import Any

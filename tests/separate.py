@@ -1,4 +1,4 @@
-"""A process apart from the others: as another user, or with process numbers of its own, as in a container."""
+"""A separate process: as another user, or in its own PID namespace, as in a container."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def become(user: int) -> None:
 
 
 def process_numbers() -> None:
-    """Go on in a child that counts processes anew; this process ends as that one does."""
+    """Continue in a child with a new PID namespace; this process ends with its status."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(NEW_NUMBERS | NEW_MOUNTS):
         raise OSError(ctypes.get_errno(), "unshare")
@@ -47,9 +47,9 @@ def process_numbers() -> None:
 
 
 def can_be_made() -> str:
-    """Why no process numbers of one's own can be had here; empty if they can."""
+    """Why no new PID namespace can be created here; empty if it can."""
     done = subprocess.run(["unshare", "--pid", "--fork", "--mount-proc", "true"], capture_output=True, check=False)
-    return "" if done.returncode == 0 else "no process numbers of one's own can be had here (root is needed)"
+    return "" if done.returncode == 0 else "no new PID namespace can be created here (root is needed)"
 
 
 def _end_like(pid: int) -> None:

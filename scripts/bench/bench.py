@@ -1,11 +1,11 @@
 """The README's speed figures, as ratios within one run: python scripts/bench/bench.py [FIGURE ...]
 
-startup    how long `--help`, `--cfg job` and the first training step take, beside importing torch and Lightning
-loop       normlab's training loop beside a loop written by hand, on the same model and batches
-loggers    what logger=wandb, offline, costs beside logger=csv
+startup    how long `--help`, `--cfg job` and the first training step take, compared with importing torch and Lightning
+loop       normlab's training loop, compared with a hand-written one on the same model and batches
+loggers    what logger=wandb, offline, costs compared with logger=csv
 record     what a run's identity, claim and records cost
 decide     how soon a multirun of 1,000 finished runs finds that nothing is left
-lstm       the fused LSTM beside torch.nn.LSTM; `python scripts/bench/bench_lstm.py --help` has options
+lstm       the fused LSTM, compared with torch.nn.LSTM; `python scripts/bench/bench_lstm.py --help` has options
 launchers  runs a minute: launcher=joblib, launcher=basic, one process a run
 
 Pairs are interleaved, so that a machine whose speed drifts slows both alike; medians are quoted.

@@ -27,7 +27,7 @@ def loop(pairs: int, length: float) -> None:
 
 
 def loggers(pairs: int, length: float) -> None:
-    """What W&B, offline, costs the default runs beside CSV: a step, and a whole run to begin and to end."""
+    """What W&B, offline, costs the default runs compared with CSV: per step, and at the start and end of a run."""
     os.environ["WANDB_MODE"] = "offline"
     for model in MODELS:
         sides = {logger: prepared(f"model={model}", f"logger={logger}") for logger in ("csv", "wandb")}

@@ -1,4 +1,4 @@
-"""The fused LSTM beside torch.nn.LSTM, as ratios within one run: python scripts/bench/bench.py lstm
+"""The fused LSTM compared with torch.nn.LSTM, as ratios within one run: python scripts/bench/bench.py lstm
 
 Every row is one shape. Arms take turns, so that a machine whose speed drifts slows all alike, and the fastest of
 many turns stands for each. A figure is time / time of torch.nn.LSTM on the same shape, threads and gradients.

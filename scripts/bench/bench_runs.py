@@ -2,7 +2,7 @@
 
 record     milliseconds of a run's identity, claim, records and skip, without its training
 decide     seconds in which a multirun of 1,000 finished runs finds that nothing is left
-launchers  runs a minute of launcher=joblib beside launcher=basic and beside one process a run
+launchers  runs per minute of launcher=joblib, compared with launcher=basic and with one process per run
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the embedded packs hold: from a package's files to the rows of each split. Pure functions."""
+"""The content of the embedded packs: from a package's files to the rows of each split. Pure functions."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def stem(word: str) -> str:
 
 
 def union(files: Files) -> Splits:
-    """One address a row, by year; of every twenty the last is for validation, the first of the next for testing."""
+    """One address per row, by year; of every twenty, the last is for validation and the first of the next for test."""
     addresses = [json.loads(content) for name, content in files.items() if re.search(r"/data/.*\.json$", name)]
     addresses.sort(key=lambda address: (address["year"], address["name"]))
     splits: Splits = {"train": [], "validation": [], "test": []}
@@ -139,7 +139,7 @@ def paragraphs(book: str) -> Iterable[str]:
 
 
 def _split(rows: list[Row], group: Callable[[Row], str]) -> Splits:
-    """80 / 10 / 10 by a hash of the row's group: a group lies in one split, whatever other rows there are."""
+    """80 / 10 / 10 by a hash of the row's group: a group is in one split, independent of other rows."""
     splits: Splits = {"train": [], "validation": [], "test": []}
     for row in rows:
         splits[{8: "validation", 9: "test"}.get(_hash(group(row)) % 10, "train")].append(row)

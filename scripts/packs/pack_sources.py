@@ -108,4 +108,4 @@ def _debian_data(package: bytes) -> bytes:
         if name == "data.tar.xz":
             return lzma.decompress(content)
         position += 60 + size + size % 2
-    raise SourceError("the Debian package holds no data.tar.xz")
+    raise SourceError("the Debian package contains no data.tar.xz")

@@ -35,7 +35,7 @@ def choices_of(arguments: list[str]) -> list[str]:
     """The overrides that train.py gets.
 
     Raises:
-        InputError: something is no option, or there is no such finding, arm or scale.
+        InputError: an option is invalid, or there is no such finding, arm or scale.
     """
     wrong = [argument for argument in arguments if "=" not in argument]
     if wrong:

@@ -1,4 +1,4 @@
-"""Every finding of every study: each cell has a meaning, and logs what the finding looks at."""
+"""Every finding of every study: each cell is valid, and logs the finding's metrics."""
 
 from pathlib import Path
 

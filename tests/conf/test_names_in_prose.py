@@ -35,7 +35,7 @@ def documented(path: Path) -> Iterator[ast.Module | ast.ClassDef | ast.FunctionD
 
 @cache
 def names_in(path: Path) -> frozenset[str]:
-    """Every identifier of a module, and every word of its strings that are no docstrings (columns, options, keys)."""
+    """Every identifier of a module, and every word of its strings except docstrings (columns, options, keys)."""
     prose = {id(node.body[0].value) for node in documented(path)}
     found = {path.stem}
     for node in ast.walk(parsed(path)):

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from normlab.findings.finding import read_finding
+
 ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src" / "normlab"
+ROOMS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists())
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "DATA.md", "Makefile", "conf/help.txt")),
     *sorted((ROOT / "docs").glob("*.md")),
@@ -37,6 +43,23 @@ PHRASES = {  # phrase → what to write instead
     r"\bthe interval holds\b": "the interval includes",
     r"\bif sooner\b": "if that comes first",
     r"\bwhat stands for\b": "the value for",
+    r"\bstands? (aside|beside)\b": "is set aside, is next to",
+    r"\banew\b": "again",
+    r"\bin vain\b": "without success",
+    r"\bwished for\b": "requested",
+    r"\bis at home with\b": "is suited to",
+    r"\bwithout a word\b": "silently, without a message",
+    r"\b(is|are|be|been|has|have) taken down\b": "recorded",
+    r"\bbut for\b": "except for",
+    r"\bof whatever\b": "of any",
+    r"\b(edit|thing|task) in hand\b": "current",
+    r"\bhears? (of|signals|neither)\b": "receives, handles",
+    r"\bwhat there is of\b": "the results of",
+    r"\bas people have them\b": "users' own",
+    r"\bpeople's own\b": "users' own",
+    r"\bhas begun with\b": "was started with",
+    r"\bwhoever\b": "anybody who",
+    r"(?<!there )\bis no (number|cell|arm|seed|condition|permutation|file|image|checkpoint|session)\b": "is not a …",
 }
 OLD = re.compile("|".join(PHRASES), re.IGNORECASE)
 
@@ -67,6 +90,17 @@ def messages(path: Path) -> Iterator[tuple[int, str]]:
                     yield part.lineno, words_of(part)
 
 
+def prose(path: Path) -> Iterator[tuple[int, str]]:
+    """The docstrings and comments of a module."""
+    text = path.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield getattr(node, "lineno", 1), ast.get_docstring(node) or ""
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_documents_are_plain_english(path: Path):
     assert old(re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.S)) == []
@@ -82,9 +116,26 @@ def test_comments_of_configs_are_plain_english():
 
 def test_messages_are_plain_english():
     found = []
-    for path in sorted((ROOT / "src" / "normlab").rglob("*.py")):
+    for path in sorted(PACKAGE.rglob("*.py")):
         found += [f"{path.name}:{line}: {old(text)} in {text!r}" for line, text in messages(path) if old(text)]
     assert found == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_docstrings_and_comments_are_plain_english(room: str):
+    found = []
+    for path in sorted((PACKAGE / room).rglob("*.py")):
+        found += [f"{path.name}:{line}: {old(text)} in {text!r}" for line, text in prose(path) if old(text)]
+    assert found == []
+
+
+def test_statements_of_findings_are_plain_english():
+    found = {}
+    for path in sorted((ROOT / "conf" / "finding").glob("*.yaml")):
+        finding = read_finding(path)
+        words = old(f"{finding.statement} {finding.expect}")
+        found |= {path.name: words} if words else {}
+    assert found == {}
 
 
 def test_the_readme_has_at_most_900_words():
@@ -96,6 +147,10 @@ interrupted, to go on from step 3
 made by other code, to be done again
 a table with a row a run
 what can be told
+one mean a feature
+the other would wait in vain
+a process that hears of a stop
+'x' is no number
 """
 ORDINARY = """
 training goes on for 3 epochs

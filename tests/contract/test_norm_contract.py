@@ -1,4 +1,4 @@
-"""What every norm keeps to, whatever its method: each YAML in conf/norm is tried at every site it may stand at."""
+"""The contract of every norm: each YAML in conf/norm is tested at every site where it is valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model of one's own outside the package: a module on the path and its YAML, two files."""
+"""A user's own model outside the package: a module on the path and its YAML, two files."""
 
 from __future__ import annotations
 

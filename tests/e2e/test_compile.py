@@ -1,4 +1,4 @@
-"""trainer.compile=true trains and evaluates every model, or is refused where there is no compiler."""
+"""trainer.compile=true trains and evaluates every model, or is refused without a compiler."""
 
 import json
 

@@ -102,7 +102,7 @@ def test_two_multiruns_share_a_run(zygote, cache, tmp_path):
 
 
 def catches(pid: int, number: signal.Signals) -> bool:
-    """Has the process set a handler of its own for the signal?"""
+    """Has the process set its own handler for the signal?"""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
     return bool(int(mask, 16) >> (number - 1) & 1)

@@ -1,4 +1,4 @@
-"""Multiruns whose runs are processes of their own on this machine."""
+"""Multiruns whose runs are separate processes on this machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sweep(*arguments: str) -> Command:
 
 
 def at_work(output: Path) -> list[Path]:
-    """The runs that a process works on and could go on from where they were saved."""
+    """The runs that a process works on and that have a resume point."""
     return [folder for folder in runs(output) if list_points(folder) and read_owner(folder)]
 
 

@@ -1,4 +1,4 @@
-"""What training tells beside its score, as a user asks for it."""
+"""What training reports besides its score, if the user requests it."""
 
 import json
 from pathlib import Path

@@ -23,7 +23,7 @@ def run_of(output: Path, seed: int) -> Path:
 
 
 def has_saved(output: Path, seed: int) -> bool:
-    """Is a process at work on the run, and could it go on from where it was saved?"""
+    """Is a process working on the run, and does it have a resume point?"""
     return any(
         read_json(folder / "config.json").get("seed") == seed and list_points(folder) and read_owner(folder)
         for folder in runs(output)
@@ -74,7 +74,7 @@ def test_a_failing_job_is_named_and_the_rest_finishes(sweep, cache, tmp_path):
 
 
 def test_killed_cancelled_and_requeued_jobs_give_the_same_bits(sweep, cluster, zygote, cache, tmp_path):
-    """One job gets SIGKILL, one is cancelled, one is told that its time is up; the sweep outlives them all."""
+    """One job gets SIGKILL, one is cancelled, one gets notice that its time is up; the sweep survives all of them."""
     struck, whole = tmp_path / "struck", tmp_path / "whole"
     for ended in zygote(*(options("lstm", cache, whole, *LONG, f"seed={seed}") for seed in range(3))):
         assert ended.status == 0, ended.err

@@ -234,7 +234,7 @@ def test_an_odd_value_passes_the_checks_or_gets_one_line(values, option, value):
 
 @pytest.mark.parametrize("named", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}, {"LC_ALL": "C"}])
 def test_a_terminal_without_utf8_ends_nothing(named, tmp_path):
-    """Nor does a lone surrogate, as file names that are not UTF-8 hold."""
+    """Nor does a lone surrogate, which occurs in file names that are not UTF-8."""
     code = (
         "from normlab.command_line.guard import guard\n"
         "from normlab.stopping.program import begin\n"

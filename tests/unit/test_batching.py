@@ -1,4 +1,4 @@
-"""Batches: their order, their shares among processes, their lengths, and what stands in them."""
+"""Batches: their order, their shares among processes, their lengths, and their content."""
 
 from __future__ import annotations
 

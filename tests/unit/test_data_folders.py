@@ -1,4 +1,4 @@
-"""Folders as people have them: what is a split, what a class, and what is passed over."""
+"""Users' folders: what is a split, what is a class, and what is ignored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever people's files hold: the right result or one clear line. And each line of docs/own-files.md has its test."""
+"""For generated files: the right result or one clear line. And each row of docs/own-files.md has its test."""
 
 from __future__ import annotations
 

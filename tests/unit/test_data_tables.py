@@ -1,4 +1,4 @@
-"""Tables are read column by column, as what is asked for; nothing is guessed."""
+"""Tables are read column by column, as requested; nothing is guessed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches of few classes: what stands in them, and that no example is lost."""
+"""Batches of few classes: their content, and that no example is lost."""
 
 from __future__ import annotations
 

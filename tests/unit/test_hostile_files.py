@@ -1,4 +1,4 @@
-"""Files of somebody else: no code runs, nothing is written beside them, and each ends in one clear line."""
+"""Files from somebody else: no code runs, nothing is written next to them, and each gives one clear line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A norm of one's own, outside the package: its module on the path, its YAML in a folder that --config-dir adds."""
+"""A user's own norm outside the package: its module on the path, its YAML in a folder that --config-dir adds."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def test_unknown_targets_are_input_errors(module):
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package of one's own whose classes inherit from each other, across modules, and from ours."""
+    """A user's package whose classes inherit from each other, across modules, and from ours."""
     folder = tmp_path / "my_package"
     folder.mkdir()
     (folder / "__init__.py").write_text("from .wide import Wide as Renamed\n")

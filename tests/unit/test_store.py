@@ -471,7 +471,7 @@ def test_what_is_no_folder_is_named(tmp_path, make):
 
 
 def test_what_a_stopped_run_promises(tmp_path):
-    """Where the same command would resume; that it would begin anew where nothing was saved."""
+    """Where the same command would resume; or that it would start again because nothing was saved."""
     run = begin(tmp_path)
     stopped = Stopped(signal.SIGINT)
     _stop(run, stopped)

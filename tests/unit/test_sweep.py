@@ -1,4 +1,4 @@
-"""The multirun's engine, with a launcher and runs that are made up: what is launched, and what is told of it."""
+"""The multirun's engine, with a fake launcher and runs: what is launched, and what is reported."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""As many validations an epoch as asked for, evenly spaced."""
+"""The requested number of validations per epoch, evenly spaced."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""The real client against a server on loopback: what is asserted is what the server holds in the end."""
+"""The real client with a server on loopback; tests check what the server has in the end."""
 
 import json
 from pathlib import Path

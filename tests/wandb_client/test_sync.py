@@ -1,4 +1,4 @@
-"""`make sync` brings everything to the server once, whatever happened before."""
+"""`make sync` uploads everything to the server once, whatever happened before."""
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor

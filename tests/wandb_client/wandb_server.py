@@ -115,7 +115,7 @@ class _Http(ThreadingHTTPServer):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no error of the server."""
+        """A client that disconnects is not an error of the server."""
 
 
 class _Handler(BaseHTTPRequestHandler):

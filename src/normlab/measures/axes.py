@@ -17,7 +17,7 @@ from normlab.norms.base import Norm
 from normlab.session.session import Session
 
 LENGTHS = {"T": STEPS["T"], "H": 4, "W": 3}  # no step beyond those for which a norm keeps statistics
-# claim → kind of site → the axes that one set of statistics pools, if the claim is true; recurrent: one set a step
+# claim → kind of site → the axes that one set of statistics pools, if the claim is true; recurrent: one set per step
 OVER = {
     "batch": {"BC": "B", "BCHW": "BHW", "BTC": "BT", "recurrent": "B"},
     "features": {"BC": "C", "BCHW": "CHW", "BTC": "C", "recurrent": "C"},

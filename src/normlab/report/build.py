@@ -28,9 +28,9 @@ MOST_BYTES = 5_000_000  # of the page
 
 @dataclass
 class Section:
-    """What the page says of one finding.
+    """The page's section on one finding.
 
-    results     the one that it is about, then the other one to compare with: your study before the reference
+    results     the one it is about, then the one to compare with: your study before the reference
     progress  of the user's studies that have planned it and have no verdict yet
     ours      its file is in our folder of findings
     charts    with their pictures, for the page
@@ -45,13 +45,13 @@ class Section:
 
     @property
     def verdict(self) -> Verdict | None:
-        """That the section is about."""
+        """The result that the section is about."""
         return self.results[0].verdict if self.results else None
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that a page is made of.
+    """Everything that a page shows.
 
     problems  what could not be read, in words
     """
@@ -108,7 +108,7 @@ def gather(own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE) 
 def build(
     output: Path, own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE, *, papers: bool = True
 ) -> tuple[Path, list[str]]:
-    """Write `index.html` into `output`; the page, and what is wrong with what was read.
+    """Write `index.html` into `output`; returns its path, and problems with the files that were read.
 
     Args:
         papers: `figures` and `tables` too, which takes longer.
@@ -129,7 +129,7 @@ def build(
     if papers:
         write_tables(tables, [(s.finding, s.verdict) for s in report.sections if s.verdict is not None])
         made = {chart.name for section in report.sections for chart in section.charts}
-        for old in figures.iterdir():  # of an earlier report, which had more
+        for old in figures.iterdir():  # files of an earlier report that this one doesn't have
             if old.suffix in (".svg", ".pdf") and old.stem not in made:
                 old.unlink()
     page = output / "index.html"
@@ -142,7 +142,7 @@ def _context(report: Report, page: Path) -> dict[str, Any]:
 
 
 def _findings(conf: Path, problems: list[str]) -> list[Finding]:
-    """Every finding that can be read, in the order of the studies."""
+    """Every readable finding, in the order of the studies."""
     found = {}
     for path in sorted((conf / "finding").glob("*.yaml")):
         try:
@@ -161,7 +161,7 @@ def _findings(conf: Path, problems: list[str]) -> list[Finding]:
 
 
 def _users_own(sources: Sequence[Source], ours: set[str], problems: list[str]) -> list[Finding]:
-    """Findings without a file in our folder, as the user's studies have planned them."""
+    """Findings without a file in our folder, from the plans of the user's studies."""
     planned: dict[str, Finding] = {}
     for source in sources:
         planned |= planned_findings(source.folder, problems)

@@ -1,4 +1,4 @@
-"""The charts of a finding: what decides, how it was tuned, how it trained, and what happened inside."""
+"""The charts of a finding: the deciding contrasts, tuning, training, and the probes."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK, MUTED = INKS["ink"][0], INKS["muted"][0]
-MOST_SEEDS = 12  # a condition has at most that many seed lines a cell
+MOST_SEEDS = 12  # at most so many seed lines per condition and cell
 _BY_CHANCE = {"inside/tid_mean": "inside/tid_mean_iid", "inside/tid_var": "inside/tid_var_iid"}
 
 
 def charts_of(finding: Finding, results: Sequence[StudyResult], committed: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """All that there are data for.
+    """All charts for which there are data.
 
     Args:
-        results: the one that the section is about, then the other to compare with.
+        results: the one that the section is about, then the one to compare with.
         committed: tuning rows of the reference, for a study that took its rates from there.
     """
     result = results[0]
@@ -43,14 +43,14 @@ def charts_of(finding: Finding, results: Sequence[StudyResult], committed: Seque
 
 
 def rates(finding: Finding, result: StudyResult, committed: Sequence[Mapping[str, Any]]) -> Chart | None:
-    """The score of each cell at each learning rate, and the rate that was taken."""
+    """The score of each cell at each learning rate, and the chosen rate."""
     if finding.tune is None:
         return None
     tuned = result.tuned or _committed(finding, result, committed)
     tuned = [row for row in tuned if isinstance(row.get("point"), int | float)]
     cells = [cell for cell in finding.cells if rows_in(tuned, cell)]
     tried = sorted({float(row["point"]) for row in tuned})
-    if not cells or len(tried) < 2:  # one rate alone is no tuning
+    if not cells or len(tried) < 2:  # a single rate is not tuning
         return None
     panels = panels_of(cells)
     chart, axes = small_multiples(f"{finding.name}-rates", "How it was tuned", panels)
@@ -96,7 +96,7 @@ def rates(finding: Finding, result: StudyResult, committed: Sequence[Mapping[str
 def _committed(
     finding: Finding, result: StudyResult, committed: Sequence[Mapping[str, Any]]
 ) -> list[Mapping[str, Any]]:
-    """The reference's tuning of the same choices, by this finding if it did it, as cells of this finding."""
+    """The reference's tuning of the same cells, by this finding if possible, otherwise by another."""
     cells = {row.get("cell"): cell_of(row) for row in result.rows}
     found = [row for row in committed if row.get("cell") in cells]
     found = [row for row in found if row["finding"] == finding.name] or found
@@ -144,7 +144,7 @@ def curves(finding: Finding, result: StudyResult) -> Chart | None:
 
 
 def inside(finding: Finding, result: StudyResult) -> Chart | None:
-    """What the probes saw at the checkpoint that was reported: one panel per quantity, one dot per seed."""
+    """The probes' values at the reported checkpoint: one panel per quantity, one dot per seed."""
     names = [f"inside/{name}" for name in INSIDE]
     found = [name for name in names if any(value_in(row, name) is not None for row in result.rows)]
     cells = [cell for cell in finding.cells if any(_has(result.rows, cell, name) for name in found)]
@@ -187,7 +187,7 @@ class _Drawn(NamedTuple):
 
 
 def _seen(ax: Axes, chart: Chart, drawn: _Drawn, name: str, place: float) -> None:
-    """What a probe saw in a cell's runs, on one line."""
+    """A probe's values in a cell's runs, on one line."""
     result, cell, style = drawn
     rows = rows_in(result.rows, cell)
     values = [(row, v) for row in rows if (v := value_in(row, name)) is not None]
@@ -207,7 +207,7 @@ def _seen(ax: Axes, chart: Chart, drawn: _Drawn, name: str, place: float) -> Non
 
 
 def _few_ticks(ax: Axes, values: Sequence[float]) -> None:
-    """So few and short that they stand apart in half the page's width."""
+    """Are the labels few and short enough not to overlap in half the page's width?"""
     from matplotlib.ticker import LogLocator
 
     if min(values) > 0 and max(values) / min(values) > 30:
@@ -222,7 +222,7 @@ def _few_ticks(ax: Axes, values: Sequence[float]) -> None:
 
 
 def _curve_metric(finding: Finding, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Of what the finding looks at or is tuned by, else the loss."""
+    """The curve of the finding's metric, or of the one it is tuned by, or of the loss."""
     wanted = [finding.metric.rpartition("/")[2], finding.tune.by.rpartition("/")[2] if finding.tune else "", "loss"]
     for name in wanted:
         if any(value_in(row, f"validation/{name}") is not None for row in rows):

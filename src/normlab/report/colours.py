@@ -27,7 +27,7 @@ OTHER = INKS["ink"][0]
 
 
 def colour_of(norm: str) -> str:
-    """On light; ink for what is no norm, or one of the user's."""
+    """The colour of a norm in the light theme; ink for anything else, and for the user's own norms."""
     return NORMS[norm][0] if norm in NORMS else OTHER
 
 

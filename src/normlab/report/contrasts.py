@@ -1,4 +1,4 @@
-"""The chart that decides: each contrast's seeds, mean and interval, against the margin."""
+"""The chart of the deciding contrasts: each one's seeds, mean and interval, compared with the margin."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _other(ax: Axes, chart: Chart, y: float, shown: _Shown) -> None:
 
 
 def _ends(estimate: Estimate) -> list[float]:
-    """Of the interval, where there is a finite one."""
+    """The limits of the interval, if they are finite."""
     found = [] if estimate.interval is None else [estimate.interval.low, estimate.interval.high]
     return found if all(map(math.isfinite, found)) else []
 
@@ -120,7 +120,7 @@ def _ends(estimate: Estimate) -> list[float]:
 def _within(
     limits: tuple[float, float], finding: Finding, estimates: Sequence[Estimate], others: Sequence[float]
 ) -> tuple[float, float]:
-    """Limits in which this study can be read, however wide the other's intervals are."""
+    """Axis limits at which this study is readable, even if the other's intervals are wide."""
     margin = margin_of(finding)
     shown = [bound for e in estimates for bound in (*e.values, *_ends(e))]
     low, high = min(*shown, *others, -margin), max(*shown, *others, margin)
@@ -146,7 +146,7 @@ def _margin_caption(finding: Finding) -> str:
 
 
 def round_factors(low: float, high: float) -> list[float]:
-    """Round factors between two bounds, seven at most, 1 among them where it lies there."""
+    """Round factors between two bounds, at most seven, including 1 if it is between them."""
     from matplotlib.ticker import MaxNLocator
 
     if high / low < 2.5:
@@ -163,7 +163,7 @@ def round_factors(low: float, high: float) -> list[float]:
 
 
 def favoured_colour(finding: Finding, estimate: Estimate) -> str:
-    """Of the norm that the contrast favours if it is positive; ink where that is no single norm."""
+    """The colour of the norm that the contrast favours if positive; ink if that is not a single norm."""
     favoured = [cell for cell, weight in parse(estimate.formula).weights.items() if weight == 1]
     norms = {norm_of(finding, cell) for cell in favoured if cell.arm in finding.arms}
     return colour_of(next(iter(norms))) if len(norms) == 1 else OTHER

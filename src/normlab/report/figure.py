@@ -1,4 +1,4 @@
-"""A chart: a figure whose marks have descriptions, and how it gets onto the page and into files."""
+"""A chart: a figure whose marks have descriptions, drawn on the page and into files."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ _STYLE: dict[str, Any] = {
     "ytick.labelcolor": INKS["ink"][0],
     "legend.frameon": False,
     "path.simplify": True,
-    "text.parse_math": False,  # names hold what they like, $ too
+    "text.parse_math": False,  # names may contain anything, even $
 }
 
 
 @dataclass
 class Chart:
-    """A figure with what its marks say.
+    """A figure with descriptions of its marks.
 
     name     of its files and ids
     title    above it
-    alt      what is to be seen, in words
+    alt      the content, in words
     caption  below it, with its n
-    marks    id → what a mark is: run, seed, value
+    marks    id → description of a mark: run, seed, value
     """
 
     name: str
@@ -79,11 +79,11 @@ class Chart:
         engine = self.figure.get_layout_engine()
         if engine is not None:
             engine.execute(self.figure)
-            self.figure.set_layout_engine("none")  # once is enough, and it takes long
+            self.figure.set_layout_engine("none")  # done once, because it is slow
         svg = _saved(self.figure, "svg")
         if folder is not None:
             as_svg, as_pdf = (folder / f"{self.name}.{kind}" for kind in ("svg", "pdf"))
-            if not (as_svg.exists() and as_pdf.exists() and as_svg.read_bytes() == svg):  # a PDF takes long
+            if not (as_svg.exists() and as_pdf.exists() and as_svg.read_bytes() == svg):  # a PDF is slow
                 as_pdf.write_bytes(_saved(self.figure, "pdf"))
                 as_svg.write_bytes(svg)
         self.figure.clear()
@@ -92,7 +92,7 @@ class Chart:
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """The style of all charts, within the block alone."""
+    """Apply the style of all charts within the block."""
     import matplotlib
 
     with matplotlib.rc_context(cast("Any", _STYLE)):
@@ -109,7 +109,7 @@ def figure(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tu
 
 
 def wrapped(text: str, width: int = 28) -> str:
-    """In lines of at most so many characters, four of them; what is longer is cut."""
+    """The text in at most four lines of at most so many characters; the rest is cut."""
     return "\n".join(textwrap.wrap(text, width, max_lines=4, placeholder=" …"))
 
 
@@ -131,7 +131,7 @@ class _Page:
     def written(self, svg: bytes) -> str:
         root = ElementTree.fromstring(svg)
         text = svg.decode()
-        own = set(re.findall(r'\bid="([^"]+)"', text))  # not all that stands after a # is one: colours don't
+        own = set(re.findall(r'\bid="([^"]+)"', text))  # not everything after a # is an id: colours aren't
         for number, name in enumerate(sorted(own & set(re.findall(r"#([\w.-]+)", text)))):
             self.ids[name] = f"{self.prefix}-{number}"
         body = "".join(map(self._element, root))

@@ -38,12 +38,12 @@ _SPECIAL = {
 
 
 def escaped(text: str) -> str:
-    """Text that LaTeX prints as it is."""
+    """The text escaped for LaTeX."""
     return "".join(_SPECIAL.get(letter, letter) for letter in re.sub(r"[\t\n]+", " ", text))
 
 
 def table(columns: str, header: Sequence[str], rows: Sequence[Sequence[str]], note: str) -> str:
-    r"""A tabular with booktabs' rules; cells are LaTeX already."""
+    r"""A tabular with booktabs' rules; cells must already be LaTeX."""
     lines = [
         f"% {note}",
         rf"\begin{{tabular}}{{{columns}}}",

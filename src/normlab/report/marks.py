@@ -1,4 +1,4 @@
-"""How charts draw a cell: its rows, its panel, its colour, dash and marker."""
+"""How charts draw a cell: rows, panel, colour, dash and marker."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MARKERS = ["o", "s", "^", "D", "v", "P"]
 
 
 def rows_in(rows: Sequence[Mapping[str, Any]], cell: Cell) -> list[Mapping[str, Any]]:
-    """Of one cell."""
+    """The rows of one cell."""
     return [row for row in rows if cell_of(row) == cell]
 
 
@@ -34,7 +34,7 @@ def value_in(row: Mapping[str, Any], metric: str) -> float | None:
 
 
 def panels_of(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """One panel a condition."""
+    """One panel per condition."""
     found: dict[str, list[Cell]] = {}
     for cell in cells:
         found.setdefault(cell.condition, []).append(cell)
@@ -72,12 +72,12 @@ def dot(ax: Axes, x: float, y: float, style: Mapping[str, Any], ms: float = 4, *
 
 
 def key(ax: Axes, cell: Cell, style: Mapping[str, Any]) -> None:
-    """What the legend shows of an arm: line and marker, which are drawn apart."""
+    """The legend's entry for an arm: line and marker, which are drawn separately."""
     ax.plot([], [], style["marker"], ls=style["dash"], color=style["color"], lw=1.6, ms=4, label=str(cell.arm))
 
 
 def legend(chart: Chart, axes: Sequence[Axes]) -> None:
-    """One for all panels."""
+    """One legend for all panels."""
     named: dict[str, Any] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):

@@ -1,4 +1,4 @@
-"""Which norm for which network: the contrasts that findings name as advice, looked up, never concluded."""
+"""Which norm for which network: looks up the contrasts that findings name as advice, and infers nothing else."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from normlab.report.sources import StudyResult
 from normlab.report.words import measured, metric_words, run_phrase
 
 MODELS: tuple[Model, ...] = get_args(Model)
-FEW = 16  # examples a set of statistics; from MANY on they are many, and between nothing was tested
+FEW = 16  # examples per set of statistics; from MANY on they are many; between the two, nothing was tested
 MANY = 64
 
 
 @dataclass(frozen=True)
 class Preference:
-    """What one contrast says to one cell of the matrix.
+    """What one contrast means for one cell of the matrix.
 
-    outcome  plus: the norm `plus` is to be preferred; minus: the other; equal: they differ by less than the margin;
+    outcome  plus: prefer the norm `plus`; minus: prefer the other; equal: they differ by less than the margin;
              open: not decided
     words    `layer rather than batch`
     value    the number with its interval, or the bounds
-    short    for the page: the number and whose it is
+    short    for the page: the number and its study
     runs     ids of the runs behind it
     """
 
@@ -57,7 +57,7 @@ def matrix_of(findings: Iterable[Finding], results: Mapping[str, Sequence[StudyR
     """What is known for each condition and model; smoke studies, whose numbers mean nothing, are left out.
 
     Args:
-        results: finding → what there is of it, the user's own study first.
+        results: finding → its results, the user's own study first.
     """
     matrix: Matrix = {}
     for finding in findings:
@@ -70,13 +70,13 @@ def matrix_of(findings: Iterable[Finding], results: Mapping[str, Sequence[StudyR
 
 
 def conditions(choices: Sequence[str]) -> tuple[Model, list[When], list[str]]:
-    """What is asked for: the model, the conditions to look up (none named: all), and remarks.
+    """The model, the conditions to look up (all if none is named), and remarks.
 
     Args:
-        choices: such as `model=lstm`, `batch=4`, `lengths=variable`.
+        choices: arguments such as `model=lstm`, `batch=4`, `lengths=variable`.
 
     Raises:
-        InputError: a choice that there is not, or no model.
+        InputError: an unknown argument, or no model.
     """
     asked: dict[str, str] = {}
     for choice in choices:
@@ -178,7 +178,7 @@ def _preference(advice: Advice, finding: Finding, result: StudyResult) -> Prefer
 
 
 def _of_bounds(verdict: Verdict) -> tuple[str, str]:
-    """One broken bound speaks against the claim; that all hold speaks for it once every run is there."""
+    """One broken bound contradicts the claim; it is supported if all bounds hold and every run is done."""
     outcome = {Reason.BOUNDS_HOLD: "plus", Reason.BOUNDS_BROKEN: "minus"}.get(verdict.reason, "open")
     broken = sum(not bound.holds for bound in verdict.bounds)
     so_far = f"; {broken} of {len(verdict.bounds)} bounds broken so far" if broken and outcome == "open" else ""
@@ -186,7 +186,7 @@ def _of_bounds(verdict: Verdict) -> tuple[str, str]:
 
 
 def _outcome(finding: Finding, verdict: Verdict, estimate: Estimate) -> str:
-    """By the interval and the margin alone, unless the verdict says that nothing can be decided from these runs."""
+    """The outcome by the interval and the margin, unless these runs can't decide anything."""
     spoilt = estimate.kind in SPOILT or estimate.interval is None
     if spoilt or (verdict.state == "undecided" and verdict.reason in NOT_JUDGED):
         return "open"

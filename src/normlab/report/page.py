@@ -1,4 +1,4 @@
-"""The page: one HTML file with its style, script and charts inside."""
+"""The page: one HTML file that contains its style, script and charts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _WORDS += ("first_upper", "rule_words", "cells_words", "budget_words")
 
 
 def write_page(path: Path, context: Mapping[str, Any]) -> None:
-    """Fill the template; a reader sees the old page or the new one."""
+    """Fill the template, and replace the page atomically."""
     text = (
         _environment()
         .get_template("page.html")
@@ -84,7 +84,7 @@ def _environment() -> Environment:
 
 
 def command(finding: Finding, result: StudyResult | None, ours: bool = True) -> str:
-    """That repeats what is shown, or does what is not there yet; of a user's own finding the command that ran it."""
+    """The command that repeats or completes the results; for a user's own finding, the one that ran it."""
     if not ours and result and result.source.manifest.get("command"):
         return str(result.source.manifest["command"])
     scale = result.verdict.scale if result and result.verdict else result.source.scale if result else ""
@@ -128,7 +128,7 @@ def seed_table(finding: Finding, result: StudyResult) -> dict[str, Any]:
 
 
 def agreement(finding: Finding, results: Sequence[StudyResult]) -> Iterable[dict[str, Any]]:
-    """Contrasts that both studies have: do their intervals overlap, and are the verdicts the same?"""
+    """For contrasts that both studies have: do their intervals overlap, and are the verdicts the same?"""
     if len(results) < 2 or results[0].verdict is None or results[1].verdict is None:
         return
     others = {e.name: e for e in results[1].verdict.estimates}
@@ -137,7 +137,7 @@ def agreement(finding: Finding, results: Sequence[StudyResult]) -> Iterable[dict
         if other is None:
             continue
         if estimate.interval is None or other.interval is None:
-            continue  # with too few seeds for an interval, nothing says whether they agree
+            continue  # with too few seeds for an interval, it is unknown whether they agree
         low, high = max(estimate.interval.low, other.interval.low), min(estimate.interval.high, other.interval.high)
         yield {"name": estimate.name, "own": estimate, "other": other, "agrees": low <= high}
     if finding.rule == "exact":
@@ -146,7 +146,7 @@ def agreement(finding: Finding, results: Sequence[StudyResult]) -> Iterable[dict
 
 
 def made_on(source: Source) -> str:
-    """Commit, machine, versions and time; what is not known is left out."""
+    """Commit, machine, versions and time, as far as known."""
     manifest = source.manifest
     machine = manifest.get("machine", {})
     commit = str(manifest.get("commit") or "")[:10]

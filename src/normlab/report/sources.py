@@ -1,4 +1,4 @@
-"""The folders of studies as a report reads them: what can't be read is said, and the rest is shown."""
+"""Reads the folders of studies for a report: files that can't be read are reported, and the rest is shown."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from normlab.findings.verdict import Row, Verdict, read_verdicts
 from normlab.folder.study_folder import StudyFolder
 from normlab.study.planned import Stage, read_progress
 
-SCALES = ("smoke", "quick", "full", "paper")  # by what they spend; a smoke study's verdicts mean nothing
+SCALES = ("smoke", "quick", "full", "paper")  # in order of size; a smoke study's verdicts mean nothing
 
 
 @dataclass(frozen=True)
 class Source:
     """One folder: a study at a scale.
 
-    own       the user's; else of the committed reference
-    verdicts  finding → what the study said of it
+    own       it is the user's; otherwise it belongs to the committed reference
+    verdicts  finding → verdict
     rows      one per finding and run
     curves    of the reporting runs
     manifest  command, commit, machine, versions; empty if there is none
-    progress  finding without a verdict → how far its stages are, as far as that is known
+    progress  finding without a verdict → progress of its stages, as far as known
     problems  what could not be read, in words
     """
 
@@ -48,24 +48,24 @@ class Source:
 
     @property
     def scale(self) -> str:
-        """By its verdicts, else by the folder's name."""
+        """The scale, from its verdicts or else from the folder's name."""
         named = {verdict.scale for verdict in self.verdicts.values()}
         return next(iter(named)) if len(named) == 1 else self.folder.name.rpartition("-")[2]
 
     @property
     def findings(self) -> list[str]:
-        """Names of those it has anything of, in the order of its table."""
+        """Names of its findings, in the order of its table."""
         return list(dict.fromkeys([*(row["finding"] for row in self.rows), *self.verdicts]))
 
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What one study has of one finding.
+    """One study's results for one finding.
 
-    verdict  None: it has not come that far
+    verdict  None: not judged yet
     tuned    rows of the first stage
     rows     of the reporting runs
-    changed  the finding's rule is another now
+    changed  the finding's rule has changed since
     """
 
     source: Source
@@ -77,22 +77,22 @@ class StudyResult:
 
     @property
     def seeds(self) -> int:
-        """That the reporting runs have."""
+        """Seeds of the reporting runs."""
         return len({row["seed"] for row in self.rows})
 
 
 def read_sources(folders: Iterable[Path], *, own: bool) -> list[Source]:
-    """The studies in these folders; a folder without any of its files is none."""
+    """The studies in these folders; folders without any file of a study are skipped."""
     return [read_source(folder, own=own) for folder in folders if holds_study(folder)]
 
 
 def holds_study(folder: Path) -> bool:
-    """Is there anything of a study in it?"""
+    """Does it have any file of a study?"""
     return StudyFolder(folder).holds_study()
 
 
 def read_source(folder: Path, *, own: bool) -> Source:
-    """A study's folder; every file that is missing or damaged is a problem in words."""
+    """Read a study's folder; missing or damaged files are described in `problems`."""
     problems: list[str] = []
     study = StudyFolder(folder)
     rows: list[dict[str, Any]] = []
@@ -126,7 +126,7 @@ def read_source(folder: Path, *, own: bool) -> Source:
 
 
 def _repeated(folder: Path, rows: Sequence[Row]) -> list[str]:
-    """Two runs of one cell and seed, of which nothing says which one counts."""
+    """Problems with several runs of one cell and seed, of which any may be the valid one."""
     counts = Counter((row["finding"], row["stage"], str(cell_of(row)), row.get("point"), row["seed"]) for row in rows)
     return [
         f"{folder}/runs.csv: {name} has {count} runs of {cell} with seed {seed} in stage {stage}, and it is "
@@ -137,7 +137,7 @@ def _repeated(folder: Path, rows: Sequence[Row]) -> list[str]:
 
 
 def _manifest(study: StudyFolder, problems: list[str]) -> dict[str, Any]:
-    """What made the tables; an entry of another kind than ours is left out."""
+    """How the tables were made; entries of a wrong type are left out."""
     values = printable(study.read_manifest())
     kinds = {"machine": dict, "packages": dict, "rules": dict}
     wrong = [name for name, kind in kinds.items() if name in values and not isinstance(values[name], kind)]
@@ -146,7 +146,7 @@ def _manifest(study: StudyFolder, problems: list[str]) -> dict[str, Any]:
 
 
 def result_of(finding: Finding, sources: Sequence[Source]) -> StudyResult | None:
-    """The best that these studies have of a finding: with a verdict, of the largest scale, the newest."""
+    """The best result for a finding: one with a verdict, then of the largest scale, then the newest."""
     with_any = [source for source in sources if finding.name in source.findings]
     if not with_any:
         return None
@@ -165,7 +165,7 @@ def result_of(finding: Finding, sources: Sequence[Source]) -> StudyResult | None
 
 
 def cell_of(row: Row) -> Cell:
-    """The cell that a row of a table belongs to."""
+    """The cell of a row."""
     return Cell(row["arm"], row["condition"])
 
 

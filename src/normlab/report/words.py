@@ -55,7 +55,7 @@ _NAMES = {
     "drift@50": "change of the state's size, relative to its mean",
 }
 _TIMES = {"step_ratio": "time of a training step", "inference_ratio": "time of inference"}
-INSIDE = {  # what the probes see: its name, and what it means
+INSIDE = {  # quantities of the probes: name and meaning
     "gradient": (
         "gradient at the norms (RMS)",
         "How strong the training signal is when it gets back to the norms.",
@@ -114,7 +114,7 @@ def measured(finding: Finding, estimate: Estimate) -> str:
     pair = _timed(finding)
     base = _TIMES.get(estimate.metric)
     if pair is None or base is None or len(parse(estimate.formula).weights) != 1:
-        plain = estimate.ratio or in_points(estimate.metric)  # the number brings its unit
+        plain = estimate.ratio or in_points(estimate.metric)  # the number has its unit
         name = metric_words(estimate.metric) if plain else with_unit(estimate.metric)
         return f"{name}, {formula_words(finding, estimate)}:"
     (cell,) = parse(estimate.formula).weights
@@ -123,7 +123,7 @@ def measured(finding: Finding, estimate: Estimate) -> str:
 
 
 def _timed(finding: Finding) -> tuple[str, str] | None:
-    """The two norms whose times each run compares, the same in all cells."""
+    """The two norms whose times each run compares, if they are the same in all cells."""
     found = set()
     for cell in finding.cells:
         choices = dict(c.split("=", 1) for c in [*finding.common, *finding.arms[cell.arm]] if "=" in c)
@@ -141,7 +141,7 @@ def run_phrase(result: StudyResult) -> str:
 
 
 def deciding(verdict: Verdict, finding: Finding) -> tuple[str, str]:
-    """The one number that decides, and what to know of it; of rule=exact the bounds."""
+    """The deciding number with its margin and level; for rule=exact the bounds."""
     estimate = verdict.deciding
     if estimate is None:
         return (reason_words(verdict) if verdict.rule == "exact" else "no number yet"), ""
@@ -151,7 +151,7 @@ def deciding(verdict: Verdict, finding: Finding) -> tuple[str, str]:
 
 
 def to_decide(verdict: Verdict) -> str:
-    """What it would take to decide, from the spread and the margin alone."""
+    """What would be needed to decide, from the spread and the margin alone."""
     if verdict.scale == "smoke":
         return "A smoke study decides nothing: run it at scale=quick or full."
     if verdict.state in ("supported", "contradicted"):
@@ -205,7 +205,7 @@ def rule_words(finding: Finding) -> str:
 
 
 def cells_words(finding: Finding) -> str:
-    """What is compared, in a sentence."""
+    """The comparison, in a sentence."""
     arms = ", ".join(finding.arms)
     where = f", each under {', '.join(finding.conditions)}" if finding.conditions else ""
     common = f", all with {' '.join(finding.common)}" if finding.common else ""
@@ -213,7 +213,7 @@ def cells_words(finding: Finding) -> str:
 
 
 def budget_words(finding: Finding, result: StudyResult | None) -> str:
-    """What was spent, in a sentence."""
+    """Seeds, steps and tuning, in a sentence."""
     if result is None or (result.verdict is None and not result.rows):
         return "Not run yet."
     scale = result.verdict.scale if result.verdict else result.source.scale
@@ -241,7 +241,7 @@ def progress_words(stages: Sequence[Stage]) -> str:
 
 
 def norm_of(finding: Finding, cell: Cell) -> str:
-    """The norm of a cell by its choices; empty where it has several or none is chosen."""
+    """The norm of a cell by its overrides; empty if it has none or several."""
     chosen = [
         choice.removeprefix("norm=")
         for choice in [*finding.common, *finding.conditions.get(cell.condition, []), *finding.arms[cell.arm]]
@@ -257,5 +257,5 @@ def diverged_of(rows: list[Mapping[str, object]]) -> int:
 
 
 def first_upper(text: str) -> str:
-    """As a sentence begins; the rest as it is."""
+    """The text with a capital first letter."""
     return text[:1].upper() + text[1:]

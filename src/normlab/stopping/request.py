@@ -81,7 +81,7 @@ class StopRequest:
             doing: what the process does first, for the message, such as "saving before the next step".
 
         Raises:
-            Stopped: there was a request already, which other code caught; nothing may be recorded after it.
+            Stopped: there was a request already, and a library caught it; nothing may be recorded after it.
         """
         if self.signum is not None and self._held is None:
             self.obey()
