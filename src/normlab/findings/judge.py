@@ -71,7 +71,7 @@ def judge(
     stated = [ruled(finding.rule, margin, estimate) for estimate in contrasts]
     bounds = bounds_of(finding, rows)
     said = _by_bounds(bounds) if finding.rule == "exact" else _by_contrasts(finding, stated)
-    hindered = _hindered(finding, arms, planned)
+    hindered = _hindered(finding, rows, arms, planned)
     if hindered is not None:
         said = hindered._replace(decides=said.decides)
     elif not finding.primary:
@@ -194,8 +194,11 @@ def _only_estimated(estimate: Estimate) -> Estimate:
     return replace(estimate, state="estimate", kind=estimate.kind if estimate.kind in SPOILT else Reason.NONE)
 
 
-def _hindered(finding: Finding, arms: Sequence[ArmSummary], planned: int) -> Said | None:
+def _hindered(finding: Finding, rows: Sequence[Row], arms: Sequence[ArmSummary], planned: int) -> Said | None:
     """What keeps the runs from deciding anything, whatever their numbers say."""
+    used = sorted(set(finding.recipe_seeds) & {int(row["seed"]) for row in rows})
+    if finding.primary and used:
+        return Said("undecided", Reason.RECIPE, {"seeds": ", ".join(map(str, used))})
     short = next((arm for arm in arms if arm.n < planned), None)
     if short is not None:
         return Said("undecided", Reason.INCOMPLETE, {"cell": short.cell, "n": short.n, "planned": planned})

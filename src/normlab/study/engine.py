@@ -19,10 +19,11 @@ from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.judge import judge, undecided
 from normlab.findings.logged import check_metrics
-from normlab.findings.tuning import TuningScores, widened
+from normlab.findings.tuning import TuningScores
 from normlab.findings.verdict import NOT_JUDGED, Reason, Verdict
 from normlab.folder.study_folder import StudyFolder
 from normlab.study.choices import chosen, to_run, users_choices
+from normlab.study.halving import expected_trials, first_round, steps_words, tune
 from normlab.study.ledger import Ledger
 from normlab.study.printed import looks_words, print_finding, print_study, print_unrun
 from normlab.study.reference import reference_estimates, reference_scores
@@ -32,10 +33,7 @@ from normlab.study.stages import (
     Trial,
     reporting_trials,
     rows_of,
-    scores_of,
     training_curves,
-    tuned_cells,
-    tuning_trials,
 )
 from normlab.study.tracked import mirror
 from normlab.sweep.dry import Compose, stand_in, with_cache
@@ -149,7 +147,7 @@ class Conductor:
         trials: list[Trial] = []
         for finding in findings:
             if finding.tune is not None and self.scale.tuning == "own":
-                trials += tuning_trials(finding, self.scale, self.scale.grid(finding), self.user)
+                trials += expected_trials(finding, self.scale, self.user)
             trials += reporting_trials(finding, self.scale, self._stand_in_points(finding), self.user)
         jobs = list({job.id: job for job in self._jobs(trials)}.values())
         found = look_up(jobs)
@@ -173,7 +171,7 @@ class Conductor:
         if finding.tune is None:
             return reporting_trials(finding, self.scale, dict.fromkeys(finding.cells), self.user)
         if self.scale.tuning == "own":
-            return tuning_trials(finding, self.scale, self.scale.grid(finding), self.user)
+            return first_round(finding, self.scale, self.user)
         points = _chosen(finding, reference_scores(finding, self.scale, REFERENCE))
         return reporting_trials(finding, self.scale, points, self.user)
 
@@ -181,7 +179,7 @@ class Conductor:
         """How many runs each stage will have."""
         trials = {"report": reporting_trials(finding, self.scale, self._stand_in_points(finding), self.user)}
         if finding.tune is not None and self.scale.tuning == "own":
-            trials = {"tune": tuning_trials(finding, self.scale, self.scale.grid(finding), self.user)} | trials
+            trials = {"tune": expected_trials(finding, self.scale, self.user)} | trials
         return {stage: len({tuple(sorted(t.choices)) for t in asked}) for stage, asked in trials.items()}
 
     def carry_out(self, finding: Finding, started: float) -> Verdict:
@@ -235,20 +233,22 @@ class Conductor:
         return verdict
 
     def _tuned(self, finding: Finding) -> tuple[dict[Cell, TuningScores], list[dict[str, Any]]]:
-        """The scores of every cell at every point, the grid widened for all where one is best at its end."""
+        """The scores of every cell, and the rows of the runs that gave them.
+
+        Raises:
+            InputError: a tuning run has no result.
+        """
         assert finding.tune is not None
-        points = list(self.scale.grid(finding))
-        while True:
-            trials = tuning_trials(finding, self.scale, points, self.user)
+        kept = [finding.tune.by, "steps"]
+
+        def run(trials: list[Trial]) -> list[dict[str, Any]]:
             jobs, outcomes = self._run(finding, "tune", trials)
-            rows = rows_of(trials, jobs, outcomes, keep=[finding.tune.by])
-            curves = {cell: scores_of(finding, [r for r in rows if _is(r, cell)]) for cell in tuned_cells(finding)}
-            if any(not curve.scores for curve in curves.values()):
-                raise InputError("a cell has no successful tuning run")
-            added = widened(finding.tune, points, list(curves.values())) if self.scale.widen else []
-            if not added:
-                return curves, rows
-            points = sorted([*points, *added])
+            return rows_of(trials, jobs, outcomes, keep=kept)
+
+        curves, rows = tune(finding, self.scale, self.user, run)
+        for line in steps_words(rows):
+            self.console.print(f"[dim]{finding.name} · tuned: {line}[/]", highlight=False, soft_wrap=True)
+        return curves, rows
 
     def _run(self, finding: Finding, stage: str, trials: Sequence[Trial]) -> tuple[list[Job], dict[int, Outcome]]:
         """Run what is missing of the trials; their jobs in order."""
@@ -289,7 +289,3 @@ class Conductor:
 
 def _chosen(finding: Finding, curves: Mapping[Cell, TuningScores]) -> dict[Cell, float | None]:
     return {cell: curves[finding.tuned_at(cell)].chosen for cell in finding.cells}
-
-
-def _is(row: Mapping[str, Any], cell: Cell) -> bool:
-    return (row["arm"], row["condition"]) == (cell.arm, cell.condition)
