@@ -101,8 +101,8 @@ def design_of(planned: int, alpha: float, looks: Sequence[int] = ()) -> Design |
     return Design(looks, alpha) if looks[0] >= guarded.LEAST else None
 
 
-def expected_seeds(looks: Sequence[int], spread: float) -> float:
-    """Mean seeds of a primary until it is decided, for equal arms and normal differences; by simulation.
+def still_open(looks: Sequence[int], spread: float) -> list[float]:
+    """The share of primaries that take each look, for equal arms and normal differences; by simulation.
 
     Args:
         looks: as planned.
@@ -110,11 +110,11 @@ def expected_seeds(looks: Sequence[int], spread: float) -> float:
     """
     design = Design(tuple(looks), ALPHA / PRIMARIES)
     d = np.random.default_rng(0).normal(0, spread, (2000, design.cap))
-    needed = np.full(len(d), design.cap)
-    for look in reversed(design.looks):
-        _, high = design.limits(d[:, :look], look)
-        needed[high < 1] = look
-    return float(needed.mean())
+    undecided, shares = np.ones(len(d), dtype=bool), []
+    for look in design.looks:
+        shares.append(float(undecided.mean()))
+        undecided &= design.limits(d[:, :look], look)[1] >= 1
+    return shares
 
 
 def keep_first(verdict: Verdict, first: Mapping[str, Any]) -> Verdict:

@@ -22,10 +22,11 @@ from normlab.findings.logged import check_metrics
 from normlab.findings.tuning import TuningScores
 from normlab.findings.verdict import NOT_JUDGED, Reason, Verdict
 from normlab.folder.study_folder import StudyFolder
+from normlab.study.budget import budget_words, chances, looks_words
 from normlab.study.choices import chosen, to_run, users_choices
 from normlab.study.halving import expected_trials, first_round, steps_words, tune
 from normlab.study.ledger import Ledger
-from normlab.study.printed import looks_words, print_finding, print_study, print_unrun
+from normlab.study.printed import print_finding, print_study, print_unrun
 from normlab.study.reference import reference_estimates, reference_scores
 from normlab.study.scale import Scale, Study, read_scale
 from normlab.study.serving import Serving
@@ -37,7 +38,7 @@ from normlab.study.stages import (
 )
 from normlab.study.tracked import mirror
 from normlab.sweep.dry import Compose, stand_in, with_cache
-from normlab.sweep.estimate import estimate
+from normlab.sweep.estimate import estimate, steps_of
 from normlab.sweep.multirun import Launch, admit, carry_out, check_launcher, is_missing, look_up, side_by_side
 from normlab.sweep.plan import Job, Outcome, planned
 
@@ -131,6 +132,8 @@ class Conductor:
         """
         for finding in findings:
             self.ledger.check_rule(finding)
+            tuning = self.scale.tuning_range(finding) if finding.tune is not None else []
+            self.ledger.planned.use_seeds(finding, tuning, self.scale.reporting(finding))
             points = self._stand_in_points(finding)
             trials = reporting_trials(finding, self.scale, points, self.user)
             first = list({trial.cell: trial for trial in trials}.values())
@@ -144,21 +147,26 @@ class Conductor:
 
     def dry(self, findings: Sequence[Finding]) -> None:
         """Say what would be run, how long it would take and how large it would get; with tuning, an upper bound."""
-        trials: list[Trial] = []
-        for finding in findings:
-            if finding.tune is not None and self.scale.tuning == "own":
-                trials += expected_trials(finding, self.scale, self.user)
-            trials += reporting_trials(finding, self.scale, self._stand_in_points(finding), self.user)
-        jobs = list({job.id: job for job in self._jobs(trials)}.values())
+        trials = [trial for finding in findings for trial in self._stages(finding)]
+        every = self._jobs(trials)
+        jobs = list({job.id: job for job in every}.values())
         found = look_up(jobs)
         todo = [job for job in jobs if is_missing(job, found[job.number])]
         finished = len(jobs) - len(todo)
         self.console.print(f"{len(findings)} findings, {len(jobs)} runs, {finished} finished", highlight=False)
-        for line in looks_words(self.scale, findings):
-            self.console.print(line, highlight=False)
+        lines = looks_words(self.scale, findings) + budget_words(trials, every, lambda job: steps_of(job.config))
         if self.scale.widen and self.scale.tuning == "own":
-            self.console.print("a grid whose end is best is widened, by two points at either end at most")
-        estimate(self.console, jobs, todo, side_by_side(self.cfg, jobs[0].config.trainer.threads))
+            lines.append("a grid whose end is best is widened, by two points at either end at most")
+        for line in lines:
+            self.console.print(line, highlight=False, soft_wrap=True)
+        side = side_by_side(self.cfg, jobs[0].config.trainer.threads)
+        estimate(self.console, jobs, todo, side, chances(findings, self.scale, trials, every))
+
+    def _stages(self, finding: Finding) -> list[Trial]:
+        """All runs that the finding may have, if its grid isn't widened."""
+        own = finding.tune is not None and self.scale.tuning == "own"
+        tuning = expected_trials(finding, self.scale, self.user) if own else []
+        return tuning + reporting_trials(finding, self.scale, self._stand_in_points(finding), self.user)
 
     def foresee(self, findings: Sequence[Finding]) -> None:
         """Note all runs that are known before any is done: a finding may share those of a later one."""
@@ -177,10 +185,10 @@ class Conductor:
 
     def sizes(self, finding: Finding) -> dict[str, int]:
         """How many runs each stage will have."""
-        trials = {"report": reporting_trials(finding, self.scale, self._stand_in_points(finding), self.user)}
-        if finding.tune is not None and self.scale.tuning == "own":
-            trials = {"tune": expected_trials(finding, self.scale, self.user)} | trials
-        return {stage: len({tuple(sorted(t.choices)) for t in asked}) for stage, asked in trials.items()}
+        stages: dict[str, set[tuple[str, ...]]] = {}
+        for trial in self._stages(finding):
+            stages.setdefault(trial.stage, set()).add(tuple(sorted(trial.choices)))
+        return {stage: len(asked) for stage, asked in stages.items()}
 
     def carry_out(self, finding: Finding, started: float) -> Verdict:
         """Tune, run, judge, print; what keeps one finding from a verdict doesn't keep the others."""

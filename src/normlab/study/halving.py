@@ -25,7 +25,7 @@ def expected_trials(finding: Finding, scale: Scale, user: Sequence[str]) -> list
     """
     trials: list[Trial] = []
     grid = scale.grid(finding)
-    for count, seeds in rounds(len(grid), scale.tuning_seeds):
+    for count, seeds in rounds(len(grid), scale.rounds_of(finding)):
         first = (len(grid) - count) // 2
         points = dict.fromkeys(tuned_cells(finding), grid[first : first + count])
         trials += tuning_trials(finding, scale, points, seeds, user)
@@ -35,7 +35,7 @@ def expected_trials(finding: Finding, scale: Scale, user: Sequence[str]) -> list
 def first_round(finding: Finding, scale: Scale, user: Sequence[str]) -> list[Trial]:
     """Every cell at every point of the grid that tuning begins with."""
     points = dict.fromkeys(tuned_cells(finding), scale.grid(finding))
-    return tuning_trials(finding, scale, points, range(scale.tuning_seeds[0]), user)
+    return tuning_trials(finding, scale, points, range(scale.rounds_of(finding)[0]), user)
 
 
 def tune(
@@ -58,7 +58,7 @@ def tune(
     while True:
         kept: Mapping[Cell, Sequence[float]] = dict.fromkeys(tuned_cells(finding), points)
         curves: dict[Cell, TuningScores] = {}
-        for before, upto in pairwise([0, *scale.tuning_seeds]):
+        for before, upto in pairwise([0, *scale.rounds_of(finding)]):
             if before:
                 kept = {cell: _halved(curves[cell], scale).better_half(kept[cell], before) for cell in kept}
             new = tuning_trials(finding, scale, kept, range(before, upto), user)

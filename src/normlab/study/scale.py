@@ -83,9 +83,13 @@ class Scale(Strict):
             )
         return seeds[:most]
 
-    def tuning_range(self) -> list[int]:
+    def rounds_of(self, finding: Finding) -> list[int]:
+        """Tuning seeds of a point after each round; a finding that decides nothing has the first alone."""
+        return self.tuning_seeds if finding.primary else self.tuning_seeds[:1]
+
+    def tuning_range(self, finding: Finding) -> list[int]:
         """Seeds of the first stage, of the points that get most."""
-        return list(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + self.tuning_seeds[-1]))
+        return list(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + self.rounds_of(finding)[-1]))
 
     def grid(self, finding: Finding) -> list[float]:
         """The points that tuning begins with."""
