@@ -62,7 +62,7 @@ def _reported(finding: Finding, cell: Cell, seed: int, rng: np.random.Generator)
 def _tuned(finding: Finding, scale: Scale, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
     for cell in dict.fromkeys(map(finding.tuned_at, finding.cells)) if finding.tune else []:
         for point in finding.tune.points:
-            for seed in scale.tuning_range():
+            for seed in scale.tuning_range(finding):
                 score = 0.8 - 0.1 * abs(math.log10(point / finding.tune.points[2])) + 0.01 * rng.random()
                 row = _row(finding, "tune", cell, seed, point)
                 yield row | {finding.tune.by: score if finding.tune.best == "max" else 1 - score}

@@ -7,11 +7,11 @@ import test_study
 
 from finding_files import finding, write
 from normlab.config.schema import InputError
-from normlab.findings.judge import expected_seeds
 from normlab.findings.verdict import Reason
 from normlab.findings.wording import reason_words
 from normlab.folder.looks import LooksFile
 from normlab.folder.study_folder import StudyFolder
+from normlab.study.budget import expected_seeds
 from normlab.study.rejudge import differences, rejudge
 
 world = test_study.world  # the fixture

@@ -31,7 +31,7 @@ from normlab.sweep.compose import Composer
 
 CONF = Path(__file__).parents[2] / "conf"
 NUMBER = re.compile(r"(seed|optim\.lr)=[-+.e\d]+")
-TINY = ("scale.seeds.training=8", "scale.tuning_seeds=2")
+TINY = ("scale.seeds.training=8", "scale.tuning_seeds=[2]")
 
 
 def accuracy(config: RunConfig, effect: float) -> dict[str, object]:
@@ -191,7 +191,7 @@ def test_a_cell_whose_tuning_fails_leaves_its_finding_undecided(world):
         world()
     (verdict,) = read_json(world.output / "studies" / "planted-quick" / "verdicts.json")["verdicts"]
     assert (verdict["state"], verdict["reason"]) == ("undecided", "unusable")
-    assert verdict["facts"] == {"problem": "a cell has no successful tuning run"}
+    assert verdict["facts"] == {"problem": "10 tuning runs have no result; the same command repeats them"}
 
 
 def test_findings_share_runs(world):

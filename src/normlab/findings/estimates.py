@@ -121,18 +121,23 @@ def _failed_seeds(finding: Finding, formula: Formula, rows: Sequence[Row], seeds
     return found
 
 
-def has_failed(finding: Finding, row: Row) -> bool:
+def has_failed(finding: Finding, row: Row, metric: str | None = None) -> bool:
     """Has the run diverged, or does it score no better than guessing?
 
     It is at chance level unless its score is better than `diverged_value` by more than the margin.
+
+    Args:
+        metric: the score; None: the finding's metric. `diverged_value` is chance only for a metric of the same name.
     """
     if row.get("diverged") is True:
         return True
     split, _, name = finding.metric.rpartition("/")
-    chance = finding.diverged_value
+    metric, chance = metric or finding.metric, finding.diverged_value
     if chance is None or name not in _SCORES or split not in ("test", "last_test", "validation", "last", "area"):
         return False
-    value = value_of(finding, row, finding.metric)
+    if metric.rpartition("/")[2] != name:
+        return False
+    value = value_of(finding, row, metric)
     if finding.rule == "ratio":
         return (value / chance if finding.better == "higher" else chance / value) <= (finding.margin or 1.0)
     return (value - chance if finding.better == "higher" else chance - value) <= (finding.margin or 0.0)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 from omegaconf import OmegaConf
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
 from normlab.config.names import FileName
 from normlab.config.schema import InputError
@@ -86,6 +86,7 @@ class Finding(Strict):
     contrasts: dict[str, str] = Field(default_factory=dict)
     bounds: dict[str, dict[str, Bounds]] = Field(default_factory=dict)  # exact: cell → metric → least, most
     seeds: Unit = "training"  # what a seed changes
+    recipe_seeds: list[NonNegativeInt] = Field(default_factory=list)  # those on which the recipe was chosen
     scales: dict[str, list[str]]  # scale → its overrides; the finding runs only at the scales listed
     advice: list[Advice] = Field(default_factory=list)  # what the contrasts mean for choosing a norm
 
@@ -114,6 +115,8 @@ class Finding(Strict):
         repeated = {choice for choice in self.common if self.common.count(choice) > 1}
         if repeated:
             raise InputError(f"common lists {sorted(repeated)[0]} twice")
+        if self.recipe_seeds != sorted(set(self.recipe_seeds)):
+            raise InputError(f"recipe_seeds={self.recipe_seeds}: list each seed once, in ascending order")
         if self.seeds == "training" and self.diverged_value is None and self.rule != "exact":
             raise InputError("diverged_value is missing: the value for a run that diverges, such as chance level")
         return self
@@ -175,9 +178,10 @@ class Finding(Strict):
     @cached_property
     def rule_hash(self) -> str:
         """A hash of everything that a verdict depends on except the data."""
-        parts = self.model_dump(
-            mode="json", exclude={"title", "statement", "source", "expect", "published", "also", "scales", "advice"}
-        )
+        left_out = {"title", "statement", "source", "expect", "published", "also", "scales", "advice"}
+        if not self.recipe_seeds:  # the hash from before this key existed
+            left_out.add("recipe_seeds")
+        parts = self.model_dump(mode="json", exclude=left_out)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -71,7 +71,7 @@ def judge(
     stated = [ruled(finding.rule, margin, estimate) for estimate in contrasts]
     bounds = bounds_of(finding, rows)
     said = _by_bounds(bounds) if finding.rule == "exact" else _by_contrasts(finding, stated)
-    hindered = _hindered(finding, arms, planned)
+    hindered = _hindered(finding, rows, arms, planned)
     if hindered is not None:
         said = hindered._replace(decides=said.decides)
     elif not finding.primary:
@@ -101,8 +101,8 @@ def design_of(planned: int, alpha: float, looks: Sequence[int] = ()) -> Design |
     return Design(looks, alpha) if looks[0] >= guarded.LEAST else None
 
 
-def expected_seeds(looks: Sequence[int], spread: float) -> float:
-    """Mean number of seeds until a primary finding is decided, for equal arms and normal differences; by simulation.
+def still_open(looks: Sequence[int], spread: float) -> list[float]:
+    """The share of primaries that take each look, for equal arms and normal differences; by simulation.
 
     Args:
         looks: the planned ones.
@@ -110,11 +110,11 @@ def expected_seeds(looks: Sequence[int], spread: float) -> float:
     """
     design = Design(tuple(looks), ALPHA / PRIMARIES)
     d = np.random.default_rng(0).normal(0, spread, (2000, design.cap))
-    needed = np.full(len(d), design.cap)
-    for look in reversed(design.looks):
-        _, high = design.limits(d[:, :look], look)
-        needed[high < 1] = look
-    return float(needed.mean())
+    undecided, shares = np.ones(len(d), dtype=bool), []
+    for look in design.looks:
+        shares.append(float(undecided.mean()))
+        undecided &= design.limits(d[:, :look], look)[1] >= 1
+    return shares
 
 
 def keep_first(verdict: Verdict, first: Mapping[str, Any]) -> Verdict:
@@ -194,8 +194,11 @@ def _only_estimated(estimate: Estimate) -> Estimate:
     return replace(estimate, state="estimate", kind=estimate.kind if estimate.kind in SPOILT else Reason.NONE)
 
 
-def _hindered(finding: Finding, arms: Sequence[ArmSummary], planned: int) -> Said | None:
-    """The reason, if any, why these runs can't decide anything, whatever their numbers are."""
+def _hindered(finding: Finding, rows: Sequence[Row], arms: Sequence[ArmSummary], planned: int) -> Said | None:
+    """What keeps the runs from deciding anything, whatever their numbers say."""
+    used = sorted(set(finding.recipe_seeds) & {int(row["seed"]) for row in rows})
+    if finding.primary and used:
+        return Said("undecided", Reason.RECIPE, {"seeds": ", ".join(map(str, used))})
     short = next((arm for arm in arms if arm.n < planned), None)
     if short is not None:
         return Said("undecided", Reason.INCOMPLETE, {"cell": short.cell, "n": short.n, "planned": planned})

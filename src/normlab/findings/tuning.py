@@ -1,4 +1,8 @@
-"""The first stage: choose each cell's best point from its scores, by the same rule for all cells."""
+"""The first stage: from scores at each point to each cell's best one, the same rule for all.
+
+Successive halving (Jamieson and Talwalkar 2016, 1502.07943): every point is tried with one seed, the better half of a
+cell's points with more, and so on; the best mean of those with the most seeds is chosen.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +19,36 @@ WIDENED_AT_MOST = 2  # half decades at either end
 
 @dataclass(frozen=True)
 class TuningScores:
-    """The scores of one cell: point → one value per tuning seed; a run that diverged has its substitute value."""
+    """The scores of one cell.
+
+    scores  point → one value per tuning seed, by rising seed, with what stands for runs that diverged
+    best    max or min
+    lost    points of which every run diverged or ended at chance
+    """
 
     scores: Mapping[float, Sequence[float]]
-    best: str  # max or min
-
-    @property
-    def means(self) -> dict[float, float]:
-        """Mean over the tuning seeds, in ascending order of points."""
-        return {point: float(np.mean(self.scores[point])) for point in sorted(self.scores)}
+    best: str
+    lost: frozenset[float] = frozenset()
 
     @property
     def chosen(self) -> float:
-        """The point with the best mean; if several are equal, the smallest."""
-        sign = 1 if self.best == "max" else -1
-        return max(self.means, key=lambda point: (sign * self.means[point], -point))
+        """Of the points with the most seeds the one with the best mean; of equal ones the smallest."""
+        most = max(map(len, self.scores.values()))
+        return self._ranked([point for point, values in self.scores.items() if len(values) == most], most)[0]
+
+    def better_half(self, points: Sequence[float], seeds: int) -> list[float]:
+        """The better half of the points (of five two) by the mean over the first `seeds`, without those that are lost.
+
+        Empty if one is left, which more seeds can't change.
+        """
+        half = self._ranked(points, seeds)[: len(points) // 2]
+        kept = sorted(point for point in half if point not in self.lost)
+        return kept if len(kept) > 1 else []
+
+    def _ranked(self, points: Sequence[float], seeds: int) -> list[float]:
+        """The best mean over the first `seeds` first; of equal ones the smallest point."""
+        sign = -1 if self.best == "max" else 1
+        return sorted(points, key=lambda point: (sign * float(np.mean(self.scores[point][:seeds])), point))
 
     @property
     def edge(self) -> int:
@@ -47,6 +66,18 @@ def widened(tuning: Tuning, points: Sequence[float], curves: Sequence[TuningScor
     if 1 in edges and _steps(max(points), tuning.points[-1]) < WIDENED_AT_MOST:
         added.append(half_decade(max(points), 1))
     return added
+
+
+def rounds(points: int, seeds: Sequence[int]) -> list[tuple[int, range]]:
+    """Of each round the number of points and which seeds are new, counted from 0, if no point is lost."""
+    found: list[tuple[int, range]] = []
+    before = 0
+    for upto in seeds:
+        if found and points < 2:
+            break
+        found.append((points, range(before, upto)))
+        points, before = points // 2, upto
+    return found
 
 
 def half_decade(point: float, direction: int) -> float:

@@ -43,11 +43,15 @@ class Reason(StrEnum):
     INCOMPLETE = "incomplete"  # cell, n, planned
     TOO_FEW_SEEDS = "too_few_seeds"  # planned, least
     EDGE = "edge"  # cell, point
+    RECIPE = "recipe"  # seeds: the recipe was chosen on them, and they are among those reported
     UNUSABLE = "unusable"  # problem: the runs could not be judged
 
 
 NOT_JUDGED = frozenset(
-    {Reason.NO_RUNS, Reason.NO_SHARED_SEEDS, Reason.INCOMPLETE, Reason.TOO_FEW_SEEDS, Reason.EDGE, Reason.UNUSABLE}
+    {
+        *(Reason.NO_RUNS, Reason.NO_SHARED_SEEDS, Reason.INCOMPLETE, Reason.TOO_FEW_SEEDS, Reason.EDGE),
+        *(Reason.RECIPE, Reason.UNUSABLE),
+    }
 )
 STATES = ("supported", "contradicted", "undecided", "estimate")
 

@@ -33,6 +33,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.INCOMPLETE: "incomplete: {cell} has {n} of {planned} seeds",
     Reason.TOO_FEW_SEEDS: "{planned} seeds are too few for a verdict, which needs {least}",
     Reason.EDGE: "edge: the best rate of {cell} is at an end of the grid, {point:g}",
+    Reason.RECIPE: "the recipe was chosen on seeds {seeds}, which the runs include: repeat the finding on other seeds",
     Reason.UNUSABLE: "{problem}",
 }
 
@@ -151,6 +152,9 @@ def bound_words(bound: Bound) -> str:
 def numbers_of(verdict: Verdict, finding: Finding) -> Sequence[str]:
     """One line for each contrast and bound."""
     lines = []
+    used = sorted(set(finding.recipe_seeds) & {seed for e in verdict.estimates for seed in e.all_seeds})
+    if used and verdict.reason is not Reason.RECIPE:
+        lines.append(f"the recipe was chosen on seeds {', '.join(map(str, used))}, which these numbers include")
     for estimate in verdict.estimates:
         level = f", {level_words(estimate.interval.level)} interval" if estimate.interval is not None else ""
         shown = f"{formula_words(finding, estimate)} = {estimate_words(estimate, 4)}"

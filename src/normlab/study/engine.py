@@ -19,12 +19,14 @@ from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.judge import judge, undecided
 from normlab.findings.logged import check_metrics
-from normlab.findings.tuning import TuningScores, widened
+from normlab.findings.tuning import TuningScores
 from normlab.findings.verdict import NOT_JUDGED, Reason, Verdict
 from normlab.folder.study_folder import StudyFolder
+from normlab.study.budget import budget_words, chances, looks_words
 from normlab.study.choices import chosen, to_run, users_choices
+from normlab.study.halving import expected_trials, first_round, steps_words, tune
 from normlab.study.ledger import Ledger
-from normlab.study.printed import looks_words, print_finding, print_study, print_unrun
+from normlab.study.printed import print_finding, print_study, print_unrun
 from normlab.study.reference import reference_estimates, reference_scores
 from normlab.study.scale import Scale, Study, read_scale
 from normlab.study.serving import Serving
@@ -32,14 +34,11 @@ from normlab.study.stages import (
     Trial,
     reporting_trials,
     rows_of,
-    scores_of,
     training_curves,
-    tuned_cells,
-    tuning_trials,
 )
 from normlab.study.tracked import mirror
 from normlab.sweep.dry import Compose, stand_in, with_cache
-from normlab.sweep.estimate import estimate
+from normlab.sweep.estimate import estimate, steps_of
 from normlab.sweep.multirun import Launch, admit, carry_out, check_launcher, is_missing, look_up, side_by_side
 from normlab.sweep.plan import Job, Outcome, planned
 
@@ -133,6 +132,8 @@ class Conductor:
         """
         for finding in findings:
             self.ledger.check_rule(finding)
+            tuning = self.scale.tuning_range(finding) if finding.tune is not None else []
+            self.ledger.planned.use_seeds(finding, tuning, self.scale.reporting(finding))
             points = self._stand_in_points(finding)
             trials = reporting_trials(finding, self.scale, points, self.user)
             first = list({trial.cell: trial for trial in trials}.values())
@@ -145,22 +146,27 @@ class Conductor:
                 reference_scores(finding, self.scale, REFERENCE)
 
     def dry(self, findings: Sequence[Finding]) -> None:
-        """Print what would run, for how long, and how much it would store; with tuning, these are upper bounds."""
-        trials: list[Trial] = []
-        for finding in findings:
-            if finding.tune is not None and self.scale.tuning == "own":
-                trials += tuning_trials(finding, self.scale, self.scale.grid(finding), self.user)
-            trials += reporting_trials(finding, self.scale, self._stand_in_points(finding), self.user)
-        jobs = list({job.id: job for job in self._jobs(trials)}.values())
+        """Say what would be run, how long it would take and how large it would get; with tuning, an upper bound."""
+        trials = [trial for finding in findings for trial in self._stages(finding)]
+        every = self._jobs(trials)
+        jobs = list({job.id: job for job in every}.values())
         found = look_up(jobs)
         todo = [job for job in jobs if is_missing(job, found[job.number])]
         finished = len(jobs) - len(todo)
         self.console.print(f"{len(findings)} findings, {len(jobs)} runs, {finished} finished", highlight=False)
-        for line in looks_words(self.scale, findings):
-            self.console.print(line, highlight=False)
+        lines = looks_words(self.scale, findings) + budget_words(trials, every, lambda job: steps_of(job.config))
         if self.scale.widen and self.scale.tuning == "own":
-            self.console.print("a grid whose best point is at an end is widened, by at most two points at each end")
-        estimate(self.console, jobs, todo, side_by_side(self.cfg, jobs[0].config.trainer.threads))
+            lines.append("a grid whose end is best is widened, by two points at either end at most")
+        for line in lines:
+            self.console.print(line, highlight=False, soft_wrap=True)
+        side = side_by_side(self.cfg, jobs[0].config.trainer.threads)
+        estimate(self.console, jobs, todo, side, chances(findings, self.scale, trials, every))
+
+    def _stages(self, finding: Finding) -> list[Trial]:
+        """All runs that the finding may have, if its grid isn't widened."""
+        own = finding.tune is not None and self.scale.tuning == "own"
+        tuning = expected_trials(finding, self.scale, self.user) if own else []
+        return tuning + reporting_trials(finding, self.scale, self._stand_in_points(finding), self.user)
 
     def foresee(self, findings: Sequence[Finding]) -> None:
         """Note all runs that are known in advance, because a finding may share runs with a later one."""
@@ -173,16 +179,16 @@ class Conductor:
         if finding.tune is None:
             return reporting_trials(finding, self.scale, dict.fromkeys(finding.cells), self.user)
         if self.scale.tuning == "own":
-            return tuning_trials(finding, self.scale, self.scale.grid(finding), self.user)
+            return first_round(finding, self.scale, self.user)
         points = _chosen(finding, reference_scores(finding, self.scale, REFERENCE))
         return reporting_trials(finding, self.scale, points, self.user)
 
     def sizes(self, finding: Finding) -> dict[str, int]:
         """How many runs each stage will have."""
-        trials = {"report": reporting_trials(finding, self.scale, self._stand_in_points(finding), self.user)}
-        if finding.tune is not None and self.scale.tuning == "own":
-            trials = {"tune": tuning_trials(finding, self.scale, self.scale.grid(finding), self.user)} | trials
-        return {stage: len({tuple(sorted(t.choices)) for t in asked}) for stage, asked in trials.items()}
+        stages: dict[str, set[tuple[str, ...]]] = {}
+        for trial in self._stages(finding):
+            stages.setdefault(trial.stage, set()).add(tuple(sorted(trial.choices)))
+        return {stage: len(asked) for stage, asked in stages.items()}
 
     def carry_out(self, finding: Finding, started: float) -> Verdict:
         """Tune, run, judge and print one finding; an error in it doesn't stop the other findings."""
@@ -235,20 +241,22 @@ class Conductor:
         return verdict
 
     def _tuned(self, finding: Finding) -> tuple[dict[Cell, TuningScores], list[dict[str, Any]]]:
-        """The scores of every cell at every point. If any cell is best at an end, the grid is widened for all cells."""
+        """The scores of every cell, and the rows of the runs that gave them.
+
+        Raises:
+            InputError: a tuning run has no result.
+        """
         assert finding.tune is not None
-        points = list(self.scale.grid(finding))
-        while True:
-            trials = tuning_trials(finding, self.scale, points, self.user)
+        kept = [finding.tune.by, "steps"]
+
+        def run(trials: list[Trial]) -> list[dict[str, Any]]:
             jobs, outcomes = self._run(finding, "tune", trials)
-            rows = rows_of(trials, jobs, outcomes, keep=[finding.tune.by])
-            curves = {cell: scores_of(finding, [r for r in rows if _is(r, cell)]) for cell in tuned_cells(finding)}
-            if any(not curve.scores for curve in curves.values()):
-                raise InputError("a cell has no successful tuning run")
-            added = widened(finding.tune, points, list(curves.values())) if self.scale.widen else []
-            if not added:
-                return curves, rows
-            points = sorted([*points, *added])
+            return rows_of(trials, jobs, outcomes, keep=kept)
+
+        curves, rows = tune(finding, self.scale, self.user, run)
+        for line in steps_words(rows):
+            self.console.print(f"[dim]{finding.name} · tuned: {line}[/]", highlight=False, soft_wrap=True)
+        return curves, rows
 
     def _run(self, finding: Finding, stage: str, trials: Sequence[Trial]) -> tuple[list[Job], dict[int, Outcome]]:
         """Run the trials that have no result yet; returns their jobs in order."""
@@ -289,7 +297,3 @@ class Conductor:
 
 def _chosen(finding: Finding, curves: Mapping[Cell, TuningScores]) -> dict[Cell, float | None]:
     return {cell: curves[finding.tuned_at(cell)].chosen for cell in finding.cells}
-
-
-def _is(row: Mapping[str, Any], cell: Cell) -> bool:
-    return (row["arm"], row["condition"]) == (cell.arm, cell.condition)

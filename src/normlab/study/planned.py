@@ -1,14 +1,15 @@
 """A study's progress, read from its folder while it runs or after it was stopped. Imports no torch.
 
 The plan, which the study writes before its first run:
-    findings  name → the finding as it was planned; the file of a user's own finding is elsewhere
-    runs      name → stage → number of runs, and id → code hash of those known so far
+    findings  name → the finding as it was planned; a user's own has its file elsewhere
+    runs      name → stage → how many runs, and id → code of those that are known by now
+    seeds     name → recipe, tuning, reporting → the seeds that were used for it, now or by an earlier plan
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,25 @@ class PlanRecord:
         recorded = self.folder.read_plan()
         self._findings: dict[str, Any] = dict(_mapping(recorded.get("findings")))
         self._runs: dict[str, Any] = dict(_mapping(recorded.get("runs")))
+        self._seeds: dict[str, Any] = dict(_mapping(recorded.get("seeds")))
+
+    def use_seeds(self, finding: Finding, tuning: Iterable[int], reporting: Iterable[int]) -> None:
+        """Note what each seed of a finding is used for; what an earlier plan used them for stays.
+
+        Raises:
+            InputError: a reporting seed has been used to choose the recipe or to tune.
+        """
+        before = _mapping(self._seeds.get(finding.name))
+        new = {"recipe": finding.recipe_seeds, "tuning": tuning, "reporting": reporting}
+        used = {use: {*seeds, *(s for s in _list(before.get(use)) if type(s) is int)} for use, seeds in new.items()}
+        for use in ("recipe", "tuning"):
+            if both := sorted(used[use] & set(reporting)):
+                what = "choose the recipe" if use == "recipe" else "tune"
+                raise InputError(
+                    f"conf/finding/{finding.name}.yaml: seed {both[0]} was used to {what} ({self.folder.plan_file}) "
+                    "and can't be reported on: list such seeds as recipe_seeds, or start again with another output=..."
+                )
+        self._seeds[finding.name] = {use: sorted(seeds) for use, seeds in used.items()}
 
     def plan(self, findings: Sequence[Finding], sizes: Mapping[str, Mapping[str, int]]) -> None:
         """Record what will be run; runs of an earlier plan stay in it.
@@ -76,7 +96,7 @@ class PlanRecord:
         self._write()
 
     def _write(self) -> None:
-        self.folder.write_plan({"findings": self._findings, "runs": self._runs})
+        self.folder.write_plan({"findings": self._findings, "runs": self._runs, "seeds": self._seeds})
 
 
 def read_progress(folder: Path) -> dict[str, list[Stage]]:
@@ -138,6 +158,11 @@ def _stage(output: Path, name: str, values: Mapping[str, Any]) -> Stage:
         states.count("running"),
         states.count("failed"),
     )
+
+
+def _list(values: Any) -> list[Any]:
+    """A part of a file that may be damaged."""
+    return values if isinstance(values, list) else []
 
 
 def _mapping(values: Any) -> Mapping[str, Any]:

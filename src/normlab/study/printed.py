@@ -8,10 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from normlab.findings.finding import Finding
-from normlab.findings.judge import expected_seeds
 from normlab.findings.verdict import ArmSummary, Estimate, Verdict
 from normlab.findings.wording import estimate_words, numbers_of, reason_words
-from normlab.study.scale import Scale
 from normlab.sweep.board import duration
 
 _COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow", "estimate": "cyan"}
@@ -55,18 +53,6 @@ def details(verdict: Verdict, finding: Finding) -> list[str]:
         first = verdict.first
         lines.append(f"extended: the first verdict, with n = {first['n']}, was {first['state']}")
     return lines
-
-
-def looks_words(scale: Scale, findings: Sequence[Finding]) -> list[str]:
-    """The seeds to expect of a study with several looks, for findings of each unit; empty if it has one look."""
-    every = dict.fromkeys(scale.looks_of(finding) for finding in findings if finding.rule != "exact")
-    return [
-        f"the runs are an upper bound: a primary is judged after {', '.join(map(str, looks))} seeds and ends when it "
-        f"is decided; of {looks[-1]} seeds {expected_seeds(looks, 0.25):.0f} are expected where arms are equal and "
-        f"differences spread by a quarter of the margin, {expected_seeds(looks, 0.5):.0f} where by half of it"
-        for looks in every
-        if len(looks) > 1
-    ]
 
 
 def arm_line(arm: ArmSummary) -> str:

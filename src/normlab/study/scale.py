@@ -29,16 +29,20 @@ class Scale(Strict):
     name: FileName
     findings: Literal["primary", "all"]
     tuning: Literal["reference", "own"]  # rates from the committed table, or tuned first
-    tuning_seeds: PositiveInt
-    points: PositiveInt | None  # how many points of the tuning grid, from its middle; null: all
-    widen: bool  # add points where the best one is at an end of the grid
-    seeds: dict[Unit, Annotated[int, Field(ge=2)]]  # the most reporting seeds, by what a seed changes
+    tuning_seeds: Annotated[list[PositiveInt], Field(min_length=1)]  # of each point, round by round of the halving
+    drop_failed: bool  # a point whose runs diverged or ended at chance gets no further seeds
+    points: PositiveInt | None  # of the tuning grid, its middle ones; null: all
+    widen: bool  # go on tuning beyond an end of the grid that is best
+    seeds: dict[Unit, Annotated[int, Field(ge=2)]]  # the most reporting seeds, by what a seed stands for
     looks: dict[Unit, list[int] | None] = Field(default_factory=dict)  # null: one look
     alone: bool  # runs that measure times are alone on the machine
     overrides: list[str]  # choices of every run
 
     @model_validator(mode="after")
     def _rising(self) -> Scale:
+        if any(later <= sooner for sooner, later in pairwise(self.tuning_seeds)):
+            row = ", ".join(map(str, self.tuning_seeds))
+            raise InputError(f"scale.tuning_seeds=[{row}]: each round needs more seeds than the last, such as [1, 3]")
         for unit, looks in self.looks.items():
             if looks is None:
                 continue
@@ -65,12 +69,27 @@ class Scale(Strict):
         return (*(look for look in looks if look < cap), cap) if finding.primary else (looks[0],)
 
     def reporting(self, finding: Finding) -> list[int]:
-        """Seeds 0, 1, … of the second stage, up to the last look."""
-        return list(range(self.looks_of(finding)[-1]))
+        """Seeds of the second stage, up to the last look: 0, 1, … without those on which the recipe was chosen.
 
-    def tuning_range(self) -> list[int]:
-        """Seeds of the first stage."""
-        return list(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + self.tuning_seeds))
+        Raises:
+            InputError: so many would include tuning seeds.
+        """
+        most = self.looks_of(finding)[-1]
+        seeds = [seed for seed in range(FIRST_TUNING_SEED) if seed not in finding.recipe_seeds]
+        if most > len(seeds):
+            raise InputError(
+                f"scale.seeds.{finding.seeds}={most}: {finding.name} has {len(seeds)} reporting seeds below "
+                f"{FIRST_TUNING_SEED}, where the tuning seeds begin"
+            )
+        return seeds[:most]
+
+    def rounds_of(self, finding: Finding) -> list[int]:
+        """Tuning seeds of a point after each round; a finding that decides nothing has the first alone."""
+        return self.tuning_seeds if finding.primary else self.tuning_seeds[:1]
+
+    def tuning_range(self, finding: Finding) -> list[int]:
+        """Seeds of the first stage, of the points that get most."""
+        return list(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + self.rounds_of(finding)[-1]))
 
     def grid(self, finding: Finding) -> list[float]:
         """The points that tuning starts with."""

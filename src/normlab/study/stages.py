@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from normlab.findings.estimates import has_failed
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.tuning import TuningScores
 from normlab.findings.verdict import Row
 from normlab.folder.run_folder import RunFolder
-from normlab.study.scale import Scale
+from normlab.study.scale import FIRST_TUNING_SEED, Scale
 from normlab.sweep.plan import Job, Outcome
 
 _AXES = ("step", "train/examples", "train/seconds")  # possible horizontal axes of a curve
@@ -35,14 +36,20 @@ class Trial:
     choices: list[str]
 
 
-def tuning_trials(finding: Finding, scale: Scale, points: Sequence[float], user: Sequence[str]) -> list[Trial]:
-    """Every tuned cell at every point with every tuning seed; cells with equal overrides share a run."""
+def tuning_trials(
+    finding: Finding,
+    scale: Scale,
+    points: Mapping[Cell, Sequence[float]],
+    seeds: Iterable[int],
+    user: Sequence[str],
+) -> list[Trial]:
+    """Every cell that is tuned at its points with every one of the tuning seeds, counted from 0."""
     assert finding.tune is not None
     return [
-        _trial(finding, scale, cell, stage="tune", point=point, seed=seed, user=user)
-        for seed in scale.tuning_range()
+        _trial(finding, scale, cell, stage="tune", point=point, seed=FIRST_TUNING_SEED + seed, user=user)
+        for seed in seeds
         for cell in tuned_cells(finding)
-        for point in points
+        for point in points[cell]
     ]
 
 
@@ -156,9 +163,12 @@ def scores_of(finding: Finding, rows: Sequence[Row]) -> TuningScores:
     """A cell's scores at each point; a run that diverged gets the worst possible score."""
     assert finding.tune is not None
     scores: dict[float, list[float]] = {}
+    sound: set[float] = set()
     worst = -math.inf if finding.tune.best == "max" else math.inf
-    for row in rows:
-        value = row.get(finding.tune.by)
+    for row in sorted(rows, key=lambda row: int(row["seed"])):
+        point, value = float(row["point"]), row.get(finding.tune.by)
         usable = row.get("diverged") is not True and isinstance(value, int | float) and math.isfinite(value)
-        scores.setdefault(float(row["point"]), []).append(float(value) if usable and value is not None else worst)
-    return TuningScores(scores, finding.tune.best)
+        scores.setdefault(point, []).append(float(value) if usable and value is not None else worst)
+        if usable and not has_failed(finding, row, finding.tune.by):
+            sound.add(point)
+    return TuningScores(scores, finding.tune.best, frozenset(scores) - sound)

@@ -6,15 +6,16 @@ import importlib
 import json
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
 
 import pydantic
 from rich.console import Console
 
-from normlab.config.schema import LoggerConfig, RunConfig
+from normlab.config.schema import LoggerConfig, RunConfig, TaskConfig
 from normlab.folder.results import run_folders
 from normlab.runs.identity import science
 from normlab.runs.run import do
@@ -33,8 +34,18 @@ class Cost:
     megabytes: float
 
 
-def estimate(console: Console, jobs: Sequence[Job], todo: Sequence[Job], at_once: int) -> None:
-    """Print the missing runs, and their cost."""
+def estimate(
+    console: Console,
+    jobs: Sequence[Job],
+    todo: Sequence[Job],
+    at_once: int,
+    chances: Mapping[int, float] | None = None,
+) -> None:
+    """Print what is missing, and what it would cost.
+
+    Args:
+        chances: job number → the chance that its run will be needed; None: all are.
+    """
     for job in todo[:20]:
         console.print(f"  {job.id}  {' '.join(job.varied)}", soft_wrap=True, highlight=False, markup=False)
     if len(todo) > 20:
@@ -48,6 +59,14 @@ def estimate(console: Console, jobs: Sequence[Job], todo: Sequence[Job], at_once
     seconds, megabytes = sum(cost.seconds for cost in known), sum(cost.megabytes for cost in known)
     source = "past runs" if not tried else "short trials" if not past else "past runs and short trials"
     beside = f", with {at_once} in parallel about {duration(seconds / at_once)}" if at_once > 1 else ""
+    if chances is not None and any(chances[job.number] < 1 for job in todo):
+        expected = sum(chances[job.number] * cost.seconds for job, cost in zip(todo, known, strict=True))
+        console.print(
+            f"expected, sequentially: about {duration(expected)}, as if arms were equal and differences spread by half "
+            f"of the margin; at most:",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(
         f"sequentially about {duration(seconds)}{beside}; about {megabytes:.0f} MB on disk (from {source})",
         highlight=False,
@@ -89,16 +108,21 @@ def _trials(console: Console, todo: Sequence[Job], past: dict[str, Cost]) -> dic
     unknown = {cell_of(job.config): job.config for job in todo if cell_of(job.config) not in past}
     console.print(f"trying {min(len(unknown), TRIALS)} of them for {TRIAL_STEPS} steps …", highlight=False)
     tried: dict[str, Cost] = {}
-    models: dict[str, list[Cost]] = defaultdict(list)
     # different models first, so that each model has a trial
     order = sorted(unknown, key=lambda cell: sum(c.model == unknown[cell].model for c in _before(unknown, cell)))
     for cell in order[:TRIALS]:
         tried[cell] = _trial(unknown[cell])
-        models[unknown[cell].model_name].append(tried[cell])
-    for cell in order[TRIALS:]:
-        like = models.get(unknown[cell].model_name) or list(tried.values())
-        tried[cell] = Cost(fmean(c.seconds for c in like), fmean(c.megabytes for c in like))
-    return tried
+    known = {cell: (unknown[cell], tried[cell]) for cell in order[:TRIALS]}
+    return tried | {cell: _like(unknown[cell], list(known.values())) for cell in order[TRIALS:]}
+
+
+def _like(config: RunConfig, tried: Sequence[tuple[RunConfig, Cost]]) -> Cost:
+    """The mean cost of runs that were tried, for as many steps; of the same model, if there are any."""
+    alike = [(other, cost) for other, cost in tried if other.measure.trains == config.measure.trains] or tried
+    alike = [(other, cost) for other, cost in alike if other.model_name == config.model_name] or alike
+    steps = steps_of(config)
+    seconds = [cost.seconds * (steps / steps_of(other) if steps and steps_of(other) else 1) for other, cost in alike]
+    return Cost(fmean(seconds), fmean(cost.megabytes for _, cost in alike))
 
 
 def _before(configs: dict[str, RunConfig], cell: str) -> list[RunConfig]:
@@ -106,14 +130,31 @@ def _before(configs: dict[str, RunConfig], cell: str) -> list[RunConfig]:
     return [configs[other] for other in cells[: cells.index(cell)]]
 
 
-def _trial(config: RunConfig) -> Cost:
-    """Train for a few steps, validate once, and extrapolate."""
-    data = importlib.import_module("normlab.data.load").load(config.task, Path(config.cache))
-    order = importlib.import_module("normlab.data.loader").loader
+def steps_of(config: RunConfig) -> int:
+    """Optimiser steps of a training; 0 of a measure that doesn't train."""
+    return _epoch_and_steps(config)[1] if config.measure.trains else 0
+
+
+def _epoch_and_steps(config: RunConfig) -> tuple[int, int]:
+    """Batches of an epoch, and steps of the run."""
     options = config.trainer
-    batches = order(data.split("train"), config.task.batch_size, classes_per_batch=config.task.classes_per_batch)
-    epoch = min(len(batches), options.batches or 10**9)
-    steps = min(epoch * options.epochs, options.steps or 10**9)
+    epoch = min(_batches(config.task.model_dump_json(), config.cache), options.batches or 10**9)
+    return epoch, min(epoch * options.epochs, options.steps or 10**9)
+
+
+@lru_cache(maxsize=64)
+def _batches(task: str, cache: str) -> int:
+    """Batches of the training split; of a task as JSON, as its config can't be hashed."""
+    config = TaskConfig.model_validate_json(task)
+    data = importlib.import_module("normlab.data.load").load(config, Path(cache))
+    order = importlib.import_module("normlab.data.loader").loader
+    return len(order(data.split("train"), config.batch_size, classes_per_batch=config.classes_per_batch))
+
+
+def _trial(config: RunConfig) -> Cost:
+    """Train for a few steps, validate once, and reckon from there."""
+    options = config.trainer
+    epoch, steps = _epoch_and_steps(config)
     validations = options.validations * max(1, round(steps / epoch))
     short = options.model_copy(update={"steps": min(TRIAL_STEPS, steps), "validations": 1, "progress": False})
     with tempfile.TemporaryDirectory() as folder:
