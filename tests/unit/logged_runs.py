@@ -25,7 +25,7 @@ def curves(n=N, effect=1.0):
     for seed in range(n):
         shared, noise = rng.normal(0, 3), rng.normal(0, 0.1, 2)
         for arm, shift in (("layer", effect), ("batch", 0.0)):
-            last = float(np.float32(shared + shift + noise[arm == "batch"]))
+            last = float(np.float32(shared + shift + noise[int(arm == "batch")]))
             yield arm, seed, [last - 2, last + 2, last]
 
 
@@ -34,8 +34,15 @@ def wandb_offline(folder: Path, n=N):
 
     runs = [({"norm": arm, "seed": seed, "optim": {"lr": 0.1}}, curve) for arm, seed, curve in curves(n)]
     folder.mkdir()
-    environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_CONFIG_DIR": str(folder), "WANDB_CACHE_DIR": str(folder)}
-    subprocess.run([sys.executable, "-c", WANDB, json.dumps(runs), str(folder)], env=environment, check=True, timeout=200)
+    environment = {
+        **os.environ,
+        "WANDB_MODE": "offline",
+        "WANDB_CONFIG_DIR": str(folder),
+        "WANDB_CACHE_DIR": str(folder),
+    }
+    subprocess.run(
+        [sys.executable, "-c", WANDB, json.dumps(runs), str(folder)], env=environment, check=True, timeout=200
+    )
 
 
 def wandb_online(folder: Path):

@@ -46,14 +46,13 @@ def judged(capsys):
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_logger_gives_the_same_verdict(name, logged, judged):
     folder = logged(name)
-    status, out, err = judged(folder, "--metric", "val/acc", "--json")
+    status, out, err = judged(folder, "--metric", "val/acc", "--arms", "layer", "batch", "--json")
     assert (status, err) == (0, ""), err
     values = json.loads(out)
     last = {(arm, seed): curve[-1] for arm, seed, curve in logged_runs.curves()}
     d = [last["layer", seed] - last["batch", seed] for seed in range(logged_runs.N)]
-    sides = 1 if values["sides"] == ["layer", "batch"] else -1
-    assert values["values"] == pytest.approx([sides * value for value in d], abs=1e-6)
-    assert values["interval"]["low"] == pytest.approx(guarded.interval(sides * np.array(d)).low, abs=1e-5)
+    assert values["values"] == pytest.approx(d, abs=1e-6)
+    assert values["interval"]["low"] == pytest.approx(guarded.interval(np.array(d)).low, abs=1e-5)
     assert "`norm`, seed from `seed`, metric `val/acc`" in values["read"][0]
 
 
@@ -81,7 +80,7 @@ def test_a_killed_wandb_run_is_read_up_to_its_end_and_noticed(logged, judged):
     file = sorted(folder.glob("wandb/offline-run-*/*.wandb"))[0]
     content = file.read_bytes()
     lines = []
-    for share in (0.5, 0.6, 0.7, 0.8):
+    for share in np.arange(0.3, 1, 0.05):
         file.write_bytes(content[: int(share * len(content))])
         status, out, err = judged(folder, "--metric", "val/acc")
         assert status in (0, 1, 2, 3), err
@@ -95,7 +94,7 @@ def test_a_damaged_event_file_is_one_line_and_a_killed_run_is_noticed(logged, ju
     content = bytearray(file.read_bytes())
     file.write_bytes(content[:-10])
     status, out, err = judged(folder, "--metric", "val/acc")
-    assert status == 0, err
+    assert (status, "n = 10 pairs" in out) == (1, True), err
     content[150] ^= 1
     file.write_bytes(content)
     status, _, err = judged(folder, "--metric", "val/acc")
@@ -106,8 +105,8 @@ def test_a_folder_of_two_loggers_asks_which(logged, judged):
     folder = logged("lightning")
     shutil.copytree(logged("mlflow"), folder / "mlruns")
     status, _, err = judged(folder, "--metric", "val/acc")
-    assert (status, "--source mlflow or lightning" in err, err.count("\n")) == (2, True, 1)
-    assert judged(folder, "--metric", "val/acc", "--source", "mlflow")[0] == 0
+    assert (status, "--source mlflow or lightning" in err, err.count("\n")) == (2, True, 1), err
+    assert judged(folder, "--metric", "val/acc", "--source", "mlflow", "--arms", "layer", "batch")[0] == 0
 
 
 def test_arms_may_lie_in_a_folder_each(logged, judged):
@@ -116,7 +115,7 @@ def test_arms_may_lie_in_a_folder_each(logged, judged):
         (folder / arm).mkdir()
         for run in folder.glob(f"{arm}_*"):
             run.rename(folder / arm / run.name)
-    arguments = [folder / "layer", folder / "batch", "--metric", "val/acc"]
+    arguments = [folder / "layer", folder / "batch", "--metric", "val/acc"]  # the first is claimed to be better
     assert judged(*arguments)[0] == 0
     assert judged(*arguments, "--arm", "parent")[0] == 0
 
@@ -126,7 +125,7 @@ def test_names_of_folders_say_arm_and_seed(tmp_path, judged):
         folder = tmp_path / f"norm={arm},lr=0.1" / f"seed_{seed}"
         folder.mkdir(parents=True)
         (folder / "metrics.csv").write_text(f"step,val/acc\n0,\n1,{curve[-1]}\n")
-    status, out, err = judged(tmp_path)
+    status, out, err = judged(tmp_path, "--arms", "layer", "batch")
     assert (status, "hyperparameter `norm`, seed from `seed`, metric `val/acc`" in out) == (0, True), err
 
 
@@ -163,7 +162,9 @@ def test_a_run_that_ends_in_nan_failed(tmp_path, judged):
 
 
 def test_hyperparameters_run_no_code(tmp_path, judged):
-    lightning_run(tmp_path / "a", [1], f"norm: layer\nseed: 0\nx: !!python/object/apply:os.mkdir [{tmp_path / 'made'}]\n")
+    lightning_run(
+        tmp_path / "a", [1], f"norm: layer\nseed: 0\nx: !!python/object/apply:os.mkdir [{tmp_path / 'made'}]\n"
+    )
     lightning_run(tmp_path / "b", [2], "norm: batch\nseed: 0\n")
     assert judged(tmp_path)[0] == 3
     assert not (tmp_path / "made").exists()

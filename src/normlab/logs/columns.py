@@ -160,6 +160,8 @@ def _found_arm(sources: Sequence[Runs], places: _Places) -> tuple[str | None, np
     if usual:
         name = max(usual, key=lambda name: len(set(usual[name].tolist())) > 1)
         return name, usual[name]
+    if there:  # in some rows only, of which the first is named
+        return there[0], _texts(sources, there[0], places)
     has = _some([name for name in sources[0].facts.columns if name not in SEED])
     raise InputError(
         f"no {sources[0].key} is called {', '.join(ARM)}: name that of the arm with --arm; there are {has}"

@@ -98,7 +98,7 @@ def _find(root: Path, only: str | None) -> dict[str, list[Path]]:
             found.setdefault(kind, []).append(Path(folder))
         if {"wandb", "mlflow"} & set(here):
             inner.clear()
-    return found
+    return {kind: found[kind] for kind in FOLDERS if kind in found}
 
 
 def _named(folder: Path, root: Path) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def _rows(path: Path) -> DataFrame:
             with path.open("rb") as file:
                 if b"\0" in file.read(4096):
                     raise InputError(f"{path} is no text, so no CSV")
-            return pandas.read_csv(path, float_precision="round_trip")
+            return pandas.read_csv(path)
         if path.suffix == ".parquet":
             return pandas.read_parquet(path).reset_index(drop=True)
         return pandas.read_json(path, lines=True, precise_float=True)
