@@ -114,7 +114,7 @@ def test_arms_that_share_no_seeds_are_compared_unpaired(judged):
     assert (status, found["paired"], found["runs"]) == (0, False, [12, 10])
     assert (found["interval"]["low"], found["interval"]["high"]) == pytest.approx((expected.low, expected.high))
     status, out, _ = judged(apart(table), "--lower")
-    assert (status, "unpaired, as the arms share no seeds" in out, "n = 12 and 10" in out) == (1, True, True)
+    assert (status, "unpaired, as the arms share no seeds" in out, "n = 12 and 10 runs" in out) == (1, True, True)
     assert "unpaired, as asked" in judged(table.drop(columns="seed"), "--unpaired")[1]
     assert judged(apart(table), "--session", "x.json")[0] == 2
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import ClassVar
 
 import logged_runs
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from normlab.command_line.guard import guard
 from normlab.commands import judge
+from normlab.logs import wandb_online
 from normlab.stats import guarded
 
 SOURCES = ["wandb_offline", "wandb_online", "tensorboard", "lightning", "mlflow"]
@@ -207,3 +209,21 @@ def test_a_resumed_wandb_run_is_one_run(logged, judged):
     status, out, err = judged(folder, "--json")
     assert status in (0, 3), err
     assert max(map(abs, json.loads(out)["values"])) > 60
+
+
+class OnServer:
+    """What W&B's client gives of a run."""
+
+    entity, project, id, name, group, job_type = "team", "project", "x1", "calm-1", None, None
+    config: ClassVar = {"norm": "layer", "optim": {"lr": 0.1}, "_wandb": {}}
+    summary: ClassVar = {"val/acc": 0.5, "by_hand": "NaN", "_step": 2}
+
+    def scan_history(self, page_size):
+        return iter([{"_step": 0, "val/acc": 0.9}, {"_step": 1, "val/acc": "NaN"}, {"_step": 2, "val/acc": 0.5}])
+
+
+def test_a_run_of_the_server_has_its_whole_history_if_asked():
+    whole, summary = (wandb_online._run(OnServer(), curves) for curves in (True, False))
+    assert (whole.curves["val/acc"].max, whole.curves["val/acc"].last, whole.curves["val/acc"].step) == (0.9, 0.5, 2)
+    assert (summary.curves["val/acc"].max, np.isnan(summary.curves["by_hand"].last)) == (0.5, True)
+    assert whole.facts == {"name": "calm-1", "norm": "layer", "optim.lr": 0.1}

@@ -176,7 +176,7 @@ def _n(arms: Arms, made: Estimate) -> str:
     if arms.paired:
         return str(len(made.seeds))
     first, second = arms.finished()
-    return f"{len(first)} and {len(second)}"
+    return f"{len(first)} and {len(second)} runs"
 
 
 def _in_session(asked: argparse.Namespace, arms: Arms) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlparse
 
 from normlab.config.schema import InputError, WandbConfig
 from normlab.logs.run import Run, flat, number_of
 from normlab.logs.wandb_folders import step_of
-from normlab.mirror.wandb_access import check_access, connect
+from normlab.mirror.wandb_access import check_access, connect, server
 
-_ADDRESS = re.compile(r"(?:wandb:|https?://[^/]+/)([^/\s]+)/([^/\s?]+)(?:/(?:runs|workspace|table).*)?/?(?:\?.*)?")
+_PROJECT = re.compile(r"([^/\s]+)/([^/\s?]+)(?:/(?:runs|workspace|table).*)?/?(?:\?.*)?")
 SECONDS = 30
 PAGE = 1000  # rows of history for each request
 
@@ -31,10 +32,7 @@ def read(address: str, curves: bool) -> Iterator[Run]:
     Raises:
         InputError: it is no project, there is no key, or the server does not answer.
     """
-    found = _ADDRESS.fullmatch(address)
-    if found is None:
-        raise InputError(f"{address} is no project: write wandb:entity/project")
-    entity, project = found.groups()
+    entity, project = _project(address)
     check_access(WandbConfig(project=project, entity=entity, mode="online"))
     try:
         for run in connect(SECONDS).runs(f"{entity}/{project}", per_page=200):
@@ -43,6 +41,19 @@ def read(address: str, curves: bool) -> Iterator[Run]:
         raise
     except Exception as error:  # W&B's client raises errors of many kinds
         raise InputError(f"W&B: {entity}/{project} can't be read: {' '.join(str(error).split())[:200]}") from None
+
+
+def _project(address: str) -> tuple[str, str]:
+    place = address.removeprefix("wandb:")
+    if place.startswith(("http://", "https://")):
+        host = urlparse(place).hostname or ""
+        if host != server().removeprefix("api."):
+            raise InputError(f"{address} is not on {server()}, W&B's server here: set WANDB_BASE_URL to that of {host}")
+        place = urlparse(place).path.lstrip("/")
+    found = _PROJECT.fullmatch(place)
+    if found is None:
+        raise InputError(f"{address} is no project: write wandb:entity/project")
+    return found[1], found[2]
 
 
 def _run(run: Any, curves: bool) -> Run:
