@@ -10,6 +10,7 @@ import pytest
 
 from normlab.command_line.guard import guard
 from normlab.commands import judge
+from normlab.findings.anyones import Arms
 from normlab.stats import guarded, unpaired
 
 
@@ -194,6 +195,23 @@ def test_a_session_spends_one_error_over_many_edits(judged, tmp_path):
     assert (status, "all 2 planned edits are decided" in err) == (2, True)
     (tmp_path / "edits.json").write_text('{"alpha": 0.05, "planned": 2, "kept": [1]}')
     assert "is no session, or damaged" in judged(runs(), *session)[2]
+
+
+def test_an_edit_that_fails_is_not_kept_for_its_other_runs(judged, tmp_path):
+    table = runs(5.0, n=24)
+    session = ["--session", str(tmp_path / "edits.json"), "--edits", "1"]
+    table.loc[table.index[::2][:12], "score"] = np.nan  # every other run of the new arm
+    status, out, _ = judged(table, *session)
+    assert (status, "12 of new and 0 of old failed, and count against their arm" in out) == (1, True)
+
+
+def test_gains_of_failed_runs_are_symmetric():
+    nan = float("nan")
+    first, second = {0: nan, 1: 3.0, 2: nan, 3: 1.0, 4: nan}, {0: 1.0, 1: 1.0, 2: 1.0, 3: nan, 4: nan}
+    arms = Arms("x", ("a", "b"), (first, second), paired=True)
+    mirrored = Arms("x", ("b", "a"), (second, first), paired=True)
+    assert arms.gains(0.0) == [-1.0, 2.0, -2.0, 2.0, 0.0]
+    assert mirrored.gains(0.0) == [-gain for gain in arms.gains(0.0)]
 
 
 def test_a_hundred_thousand_rows_take_two_seconds(judged):

@@ -12,7 +12,8 @@ takes more runs. A run whose metric is empty or NaN failed: scores are compared 
 on their own. An interval needs eight seeds, and is for a single look: fix the number of seeds first.
 
 With --session, many keep-or-discard decisions share one error: the chance that anything is kept that is no better.
-There one may look after every seed; FILE is made if it isn't there.
+There one may look after every seed, taking seeds in ascending order, and a failed run counts against its arm. FILE is
+made if it isn't there.
 
 Exit status: 0 better by more than the margin (session: keep), 1 not (discard), 2 bad input, 3 open.
 """
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -188,7 +190,8 @@ def _in_session(asked: argparse.Namespace, arms: Arms) -> int:
     if not arms.paired:
         raise InputError("--session compares runs in pairs of one seed, and the arms share no seeds")
     session = _read(asked.session, asked.alpha, asked.edits)
-    differences = [d - asked.margin for d in arms.differences(lower=asked.lower).values()]
+    differences = arms.gains(asked.margin, lower=asked.lower)
+    failed = [sum(map(math.isnan, (arm[seed] for seed in arms.shared))) for arm in arms.runs]
     try:
         decision: Decision = session.decide(differences, asked.most)
         level, least = session.level, session.seeds_at_least()
@@ -207,6 +210,9 @@ def _in_session(asked: argparse.Namespace, arms: Arms) -> int:
             f"edit {len(session.kept) + 1} may err with {level:.2g} of {session.alpha:g}: "
             f"at least {least} seeds to keep it"
         )
+        if any(failed):
+            one, two = (f"{n} of {name}" for n, name in zip(failed, arms.names, strict=True))
+            print(f"{one} and {two} failed, and count against their arm")
     return STATUS[decision]
 
 

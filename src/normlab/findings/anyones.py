@@ -47,6 +47,22 @@ class Arms:
         pairs = ((seed, sign * (self.runs[0][seed] - self.runs[1][seed])) for seed in self.shared)
         return {seed: difference for seed, difference in pairs if math.isfinite(difference)}
 
+    def gains(self, margin: float, *, lower: bool = False) -> list[float]:
+        """Of each shared seed, by how much the first arm's lead exceeds the margin; for sessions.
+
+        A pair with one failed run counts against that run's arm, as the largest gain or loss up to that seed: if the
+        arms are alike, it is as likely the one as the other. A pair that failed twice says nothing.
+        """
+        sign, largest, found = (-1.0 if lower else 1.0), 0.0, []
+        for seed in self.shared:
+            first, second = self.runs[0][seed], self.runs[1][seed]
+            gain = sign * (first - second) - margin
+            if math.isnan(gain):
+                gain = float(math.isnan(second) - math.isnan(first)) * (largest or 1.0)
+            largest = max(largest, abs(gain))
+            found.append(gain)
+        return found
+
     def finished(self) -> tuple[list[float], list[float]]:
         """Each arm's values of runs that didn't fail."""
         first, second = ([value for value in arm.values() if math.isfinite(value)] for arm in self.runs)

@@ -102,7 +102,7 @@ def _find(root: Path, only: str | None) -> dict[str, list[Path]]:
 
 
 def _named(folder: Path, root: Path) -> dict[str, Any]:
-    """Facts in the names of folders from FILE down: `norm=layer,seed=3`, `seed_3`; its own name and its parent's."""
+    """Facts in the names of folders from FILE down: `norm=layer,seed=3` or a seed_3; its own name and its parent's."""
     below = folder.relative_to(root) if folder.is_relative_to(root) else folder
     facts: dict[str, Any] = {"folder": folder.resolve().name, "parent": folder.resolve().parent.name}
     for part in below.parts or (folder.resolve().name,):

@@ -18,6 +18,7 @@ from typing import Any
 
 from normlab.config.schema import InputError
 from normlab.logs.run import Run, flat, read_yaml
+from normlab.mirror.wandb_access import log_record
 
 _FOLDER = re.compile(r"(?:offline-)?run-(\d{8}_\d{6})-(.+)")
 _BLOCK, _HEAD = 32768, 7
@@ -64,15 +65,14 @@ def _read_summary(folder: Path, run: Run) -> None:
 
 
 def _read_log(file: Path, run: Run) -> None:
-    import wandb.proto.wandb_internal_pb2
     from google.protobuf.message import DecodeError
 
-    messages: Any = wandb.proto.wandb_internal_pb2  # which names its messages as it is imported
+    record_of = log_record()
 
     summary: dict[str, Any] = {}
     try:
         for data in _records(file):
-            record = messages.Record.FromString(data)
+            record = record_of.FromString(data)
             kind = record.WhichOneof("record_type")
             if kind == "run":
                 named = {
