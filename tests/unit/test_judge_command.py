@@ -219,3 +219,22 @@ def test_a_hundred_thousand_rows_take_two_seconds(judged):
     started = time.perf_counter()
     assert judged(table)[0] == 0
     assert time.perf_counter() - started < 10  # 2 s on a quiet machine, writing the file included
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("arm,seed,acc,acc\na,0,1,2\n", "has 2 columns 'acc'"),
+        ("arm,seed,acc\n", "holds no runs"),
+        ('arm,seed,acc\na,0,1\n"b,0,2\n', "can't be read"),
+        ("arm,seed,acc\na,,1.5\nb,0,2.5\n", "'nan' is no seed"),
+        ("arm,seed,acc\na,0,1e400\nb,0,2.5\n", "inf is infinite"),
+    ],
+)
+def test_bad_csv_is_one_line(judged, text, words):
+    status, _, err = judged(text, "--metric", "acc")
+    assert (status, words in err, err.count("\n")) == (2, True, 1), err
+
+
+def test_csv_may_have_semicolons(judged):
+    assert judged("arm;seed;acc\n" + "".join(f"a;{i};{i + 0.5}\nb;{i};{i * 0.5}\n" for i in range(8)))[0] in (0, 3)

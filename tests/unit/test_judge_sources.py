@@ -7,6 +7,7 @@ from typing import ClassVar
 import logged_runs
 import numpy as np
 import pytest
+from run_folders import finish
 
 from normlab.command_line.guard import guard
 from normlab.commands import judge
@@ -227,3 +228,45 @@ def test_a_run_of_the_server_has_its_whole_history_if_asked():
     assert (whole.curves["val/acc"].max, whole.curves["val/acc"].last, whole.curves["val/acc"].step) == (0.9, 0.5, 2)
     assert (summary.curves["val/acc"].max, np.isnan(summary.curves["by_hand"].last)) == (0.5, True)
     assert whole.facts == {"name": "calm-1", "norm": "layer", "optim.lr": 0.1}
+
+
+def test_our_own_outputs_are_a_source(tmp_path, judged):
+    for arm, seed, curve in logged_runs.curves(8):
+        summary = {"validation/accuracy": None if (arm, seed) == ("batch", 2) else curve[-1], "diverged": seed == 2}
+        finish(tmp_path, f"{arm}{seed}", "model=lstm", f"norm={arm}", seed=seed, summary=summary)
+    status, out, err = judged(tmp_path, "--metric", "validation/accuracy", "--arms", "layer", "batch")
+    assert "arm from column `norm`, seed from `seed`, metric `validation/accuracy`" in out, err
+    assert (status, "0 of layer and 1 of batch failed" in out) == (3, True), out
+
+
+def test_the_wrong_names_are_answered_with_the_closest(logged, judged):
+    folder = logged("mlflow")
+    for option, name, words in (
+        ("--metric", "val/accuracy", "there are val/acc"),
+        ("--arm", "norms", "there is no parameter norms"),
+        ("--seed", "sed", "there is no parameter sed"),
+    ):
+        status, _, err = judged(folder, option, name)
+        assert (status, words in err, err.count("\n")) == (2, True, 1), err
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("events.out.tfevents.1", b"junkjunkjunkjunkjunk", "is damaged, or no event file"),
+        ("events.out.tfevents.1", b"", "logged no metrics"),
+        ("metrics.csv", b"", "logged no metrics"),
+        ("metrics.csv", b"\xff\xfe\0", "is damaged"),
+        ("files/wandb-summary.json", b"{", "can't be read"),
+        ("files/wandb-summary.json", b"[1]", "can't be read"),
+        ("run-x.wandb", b"", "logged no metrics"),
+        ("meta.yaml", b": : [", "can't be read"),
+    ],
+)
+def test_damaged_files_are_one_line(tmp_path, judged, file, content, words):
+    path = tmp_path / "runs" / "one" / file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    (path.parent / "metrics").mkdir(exist_ok=True)
+    status, _, err = judged(tmp_path / "runs")
+    assert (status, words in err, err.count("\n")) == (2, True, 1), err

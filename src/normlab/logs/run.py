@@ -92,6 +92,8 @@ class LoggedRuns:
         self.file, self.key, self.runs = file, key, list(runs)
         if not self.runs:
             raise InputError(f"{file} holds no runs")
+        if not any(run.curves for run in self.runs):
+            raise InputError(f"{file}: its {len(self.runs)} runs logged no metrics")
         self.facts = DataFrame([run.facts for run in self.runs], dtype=object)
 
     def metrics(self) -> list[str]:

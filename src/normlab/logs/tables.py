@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,15 +61,31 @@ def read(path: Path) -> Table:
     return Table(str(path), _rows(path))
 
 
+def _separator(path: Path) -> str:
+    """Comma, semicolon or tab, whichever the header has most of.
+
+    Raises:
+        InputError: the file is no text, or two columns have one name, of which pandas would rename one.
+    """
+    with path.open("rb") as file:
+        start = file.readline(1 << 20)
+    if b"\0" in start:
+        raise InputError(f"{path} is no text, so no CSV")
+    header = start.decode("utf-8-sig", errors="replace")
+    separator = max(",;\t", key=header.count)
+    names = next(csv.reader([header], delimiter=separator), [])
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{path} has {names.count(twice)} columns {twice!r}: rename all but one")
+    return separator
+
+
 def _rows(path: Path) -> DataFrame:
     import pandas
 
     try:
         if path.suffix == ".csv":
-            with path.open("rb") as file:
-                if b"\0" in file.read(4096):
-                    raise InputError(f"{path} is no text, so no CSV")
-            return pandas.read_csv(path)
+            return pandas.read_csv(path, sep=_separator(path))
         if path.suffix == ".parquet":
             return pandas.read_parquet(path).reset_index(drop=True)
         return pandas.read_json(path, lines=True, precise_float=True)

@@ -53,8 +53,8 @@ def read(folders: Sequence[Path]) -> Iterator[Run]:
 def _read_summary(folder: Path, run: Run) -> None:
     files = folder / "files"
     try:
-        summary = json.loads((files / "wandb-summary.json").read_bytes())
-    except (OSError, ValueError) as error:
+        summary = dict(json.loads((files / "wandb-summary.json").read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{files / 'wandb-summary.json'} can't be read: {error}") from None
     if (files / "config.yaml").is_file():
         config = read_yaml(files / "config.yaml")
