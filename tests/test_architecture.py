@@ -29,12 +29,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runs": {"config", "stopping", "folder", "data"},
     "stats": set(),
     "findings": {"config", "runs", "stats"},
+    "logs": {"config", "folder", "mirror", "runs"},
     "sweep": {"config", "command_line", "stopping", "folder", "runs"},
     "study": {"config", "folder", "mirror", "runs", "findings", "sweep"},
     "report": {"config", "folder", "findings", "study"},
     "commands": {
         *("stopping", "config", "command_line", "folder", "kernels", "data", "mirror"),
-        *("runs", "stats", "findings", "sweep", "study", "report"),
+        *("runs", "stats", "findings", "logs", "sweep", "study", "report"),
     },
 }
 TORCH_FREE = [
@@ -46,6 +47,7 @@ TORCH_FREE = [
     "runs",
     "stats",
     "findings",
+    "logs",
     "sweep",
     "study",
     "report",

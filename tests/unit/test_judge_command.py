@@ -2,6 +2,7 @@
 
 import json
 import time
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,8 @@ import pytest
 
 from normlab.command_line.guard import guard
 from normlab.commands import judge
-from normlab.stats import guarded
+from normlab.findings.anyones import Arms
+from normlab.stats import guarded, unpaired
 
 
 def runs(effect=1.0, n=12, sd=0.3):
@@ -30,6 +32,8 @@ def judged(tmp_path, capsys):
             path.write_text(table)
         elif path.suffix == ".csv":
             table.to_csv(path, index=False)
+        elif path.suffix == ".parquet":
+            table.to_parquet(path)
         else:
             table.to_json(path, orient="records", lines=True, double_precision=15)
         status = 0
@@ -43,7 +47,7 @@ def judged(tmp_path, capsys):
     return command
 
 
-@pytest.mark.parametrize("file", ["runs.csv", "runs.jsonl"])
+@pytest.mark.parametrize("file", ["runs.csv", "runs.jsonl", "runs.parquet"])
 @pytest.mark.parametrize(("effect", "status", "word"), [(1.0, 0, "better"), (-1.0, 1, "not better"), (0.2, 3, "open")])
 def test_the_exit_status_is_the_verdict(judged, file, effect, status, word):
     found, out, _ = judged(runs(effect), file=file)
@@ -56,7 +60,7 @@ def test_the_interval_is_the_one_that_decides_findings(judged):
     _, out, _ = judged(table, "--json")
     values, expected = json.loads(out), guarded.interval(d)
     assert (values["verdict"], values["interval"]["low"]) == ("better", pytest.approx(expected.low))
-    status, out, _ = judged(table.iloc[::-1], "--first", "new", "--lower", "--latex")
+    status, out, _ = judged(table.iloc[::-1], "--arms", "new", "old", "--lower", "--latex")
     assert (status, "new & old" in out) == (1, True)
 
 
@@ -80,13 +84,17 @@ def test_too_few_seeds_are_open(judged):
     ("change", "words"),
     [
         (lambda t: pd.concat([t, t[:1]]), "new has two runs of seed 0"),
-        (lambda t: t.assign(score=t["score"].astype(object).where(t["seed"] != 2, "bad")), "'bad' in row 3 is not a"),
+        (lambda t: t.assign(score=t["score"].astype(object).where(t["seed"] != 2, "bad")), "'bad' is no number"),
         (lambda t: t.assign(score=t["score"].where(t["seed"] != 2, np.inf)), "is infinite"),
-        (lambda t: t.assign(score=t["score"] > 0), "in row 1 is not a number"),
-        (lambda t: t[t["arm"] == "new"], "holds 1 arms (new)"),
-        (lambda t: t.assign(seed=t["seed"] + 50 * (t["arm"] == "old")), "share 0 seeds"),
-        (lambda t: t.assign(seed=t["seed"] + 0.5), "is not a seed"),
-        (lambda t: t.rename(columns={"arm": "x"}), "name the column of the arm with --arm"),
+        (lambda t: t.assign(score=t["score"] > 0), "'True' is no number"),
+        (lambda t: t[t["arm"] == "new"], "holds 1 arm (new), and a verdict compares two"),
+        (lambda t: t.assign(arm=t["arm"].where(t["seed"] > 2, "third")), "choose two with --arms"),
+        (lambda t: t.assign(arm=t["arm"].where(t["seed"] > 0)), "has no `arm`"),
+        (lambda t: t.rename(columns={"score": "scores"}), "has no metric score; there are arm, seed, scores"),
+        (lambda t: t.drop(columns="seed"), "name that of the seed with --seed, or compare the arms without pairs"),
+        (lambda t: t.assign(norm=t["seed"] % 2), "both `arm` and `norm` distinguish two arms"),
+        (lambda t: t.assign(seed=t["seed"] + 0.5), "is no seed"),
+        (lambda t: t.rename(columns={"arm": "x"}), "name that of the arm with --arm"),
     ],
 )
 def test_bad_input_is_one_line(judged, change, words):
@@ -94,8 +102,85 @@ def test_bad_input_is_one_line(judged, change, words):
     assert (status, words in err, err.count("\n")) == (2, True, 1), err
 
 
+def apart(table):
+    return table.assign(seed=table["seed"] + 50 * (table["arm"] == "old"))
+
+
+def test_arms_that_share_no_seeds_are_compared_unpaired(judged):
+    rng = np.random.default_rng(0)
+    values = {"new": rng.normal(1, 0.2, 12), "old": rng.lognormal(-1, 0.2, 10)}
+    table = pd.DataFrame([{"arm": a, "seed": s, "score": v} for a, own in values.items() for s, v in enumerate(own)])
+    status, out, _ = judged(apart(table), "--json")
+    found, expected = json.loads(out), unpaired.interval(values["new"], values["old"])
+    assert (status, found["paired"], found["runs"]) == (0, False, [12, 10])
+    assert (found["interval"]["low"], found["interval"]["high"]) == pytest.approx((expected.low, expected.high))
+    status, out, _ = judged(apart(table), "--lower")
+    assert (status, "unpaired, as the arms share no seeds" in out, "n = 12 and 10 runs" in out) == (1, True, True)
+    assert "unpaired, as asked" in judged(table.drop(columns="seed"), "--unpaired")[1]
+    assert judged(apart(table), "--session", "x.json")[0] == 2
+
+
+def test_unpaired_failures_decide_as_those_of_pairs_do(judged):
+    table = apart(runs(n=20, sd=0.05).assign(score=lambda t: t["score"] % 1 + (t["arm"] == "new")))
+    assert judged(table)[0] == 0
+    table.loc[:9, "score"] = np.nan
+    status, out, _ = judged(table)
+    assert (status, "failed more often" in out, "10 of 20 runs of new and 0 of 20" in out) == (3, True, True)
+    table["score"] = table["score"].where(table["seed"] % 10 > 5)
+    assert "most runs of both arms failed" in judged(table, "--metric", "score")[1]
+
+
+def test_a_page_holds_every_run(judged, tmp_path):
+    for name, table in (("pairs", runs()), ("apart", apart(runs()))):
+        page = tmp_path / f"{name}.html"
+        judged(table, "--page", str(page))
+        text = page.read_text()
+        assert text.count('class="mark"') == 27 + 12 * (name == "pairs")
+        assert "What decides" in text
+        assert "http" not in text.replace("http://www.w3.org", "")
+    assert judged(runs(), "--page", str(tmp_path / "missing" / "x.html"))[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        (lambda t: t.assign(score=t["score"].astype("Float32")), 0),
+        (lambda t: t.assign(arm=t["arm"].astype("category"), seed=t["seed"].astype("uint8")), 0),
+        (lambda t: t.assign(score=[Decimal(str(round(v, 3))) for v in t["score"]]), 0),
+        (lambda t: t.assign(seed=t["seed"].astype(str)), 0),
+        (lambda t: t.assign(seed=t["seed"] + 2**62), 0),
+        (lambda t: t.assign(score=[[v] for v in t["score"]]), 2),
+        (lambda t: t.assign(score=pd.to_datetime("2026-01-01")), 2),
+        (lambda t: t.assign(seed=[{"a": 1}] * len(t)), 2),
+        (lambda t: t.assign(seed=pd.to_datetime("2026-01-01")), 2),
+    ],
+)
+def test_odd_types_of_parquet_are_numbers_or_refused(judged, change, status):
+    found, _, err = judged(change(runs()), "--metric", "score", file="runs.parquet")
+    assert (found, err.count("\n")) == (status, int(status == 2)), err
+
+
+def test_damaged_tables_are_one_line(judged, tmp_path):
+    for name in ("a.parquet", "a.csv", "a.jsonl"):
+        (tmp_path / name).write_bytes(b"PAR1\0\0{nothing\xff")
+        with pytest.raises(SystemExit) as end, guard():
+            judge.main([str(tmp_path / name), "--margin", "0"])
+        assert end.value.code == 2
+
+
+def test_files_of_other_metrics_are_named(judged, tmp_path, capsys):
+    runs()[:12].to_csv(tmp_path / "new.csv", index=False)
+    runs()[12:].rename(columns={"score": "points"}).to_csv(tmp_path / "old.csv", index=False)
+    files = [str(tmp_path / name) for name in ("new.csv", "old.csv")]
+    for options, words in (([], "no metric in common"), (["--metric", "score"], "old.csv has no metric score")):
+        with pytest.raises(SystemExit) as end, guard():
+            judge.main([*files, "--margin", "0", *options])
+        err = capsys.readouterr().err
+        assert (end.value.code, words in err, err.count("\n")) == (2, True, 1), err
+
+
 def test_other_files_are_refused(judged):
-    assert "only .csv, .parquet and .jsonl" in judged("x", file="runs.txt")[2]
+    assert "only tables (.csv, .parquet, .jsonl)" in judged("x", file="runs.txt")[2]
     assert judged("", file="runs.csv")[0] == 2
 
 
@@ -112,8 +197,44 @@ def test_a_session_spends_one_error_over_many_edits(judged, tmp_path):
     assert "is not a session, or damaged" in judged(runs(), *session)[2]
 
 
+def test_an_edit_that_fails_is_not_kept_for_its_other_runs(judged, tmp_path):
+    table = runs(5.0, n=24)
+    session = ["--session", str(tmp_path / "edits.json"), "--edits", "1"]
+    table.loc[table.index[::2][:12], "score"] = np.nan  # every other run of the new arm
+    status, out, _ = judged(table, *session)
+    assert (status, "12 of new and 0 of old failed, and count against their arm" in out) == (1, True)
+
+
+def test_gains_of_failed_runs_are_symmetric():
+    nan = float("nan")
+    first, second = {0: nan, 1: 3.0, 2: nan, 3: 1.0, 4: nan}, {0: 1.0, 1: 1.0, 2: 1.0, 3: nan, 4: nan}
+    arms = Arms("x", ("a", "b"), (first, second), paired=True)
+    mirrored = Arms("x", ("b", "a"), (second, first), paired=True)
+    assert arms.gains(0.0) == [-1.0, 2.0, -2.0, 2.0, 0.0]
+    assert mirrored.gains(0.0) == [-gain for gain in arms.gains(0.0)]
+
+
 def test_a_hundred_thousand_rows_take_two_seconds(judged):
     table = runs(n=50_000)
     started = time.perf_counter()
     assert judged(table)[0] == 0
     assert time.perf_counter() - started < 10  # 2 s on a quiet machine, writing the file included
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("arm,seed,acc,acc\na,0,1,2\n", "has 2 columns 'acc'"),
+        ("arm,seed,acc\n", "holds no runs"),
+        ('arm,seed,acc\na,0,1\n"b,0,2\n', "can't be read"),
+        ("arm,seed,acc\na,,1.5\nb,0,2.5\n", "'nan' is no seed"),
+        ("arm,seed,acc\na,0,1e400\nb,0,2.5\n", "inf is infinite"),
+    ],
+)
+def test_bad_csv_is_one_line(judged, text, words):
+    status, _, err = judged(text, "--metric", "acc")
+    assert (status, words in err, err.count("\n")) == (2, True, 1), err
+
+
+def test_csv_may_have_semicolons(judged):
+    assert judged("arm;seed;acc\n" + "".join(f"a;{i};{i + 0.5}\nb;{i};{i * 0.5}\n" for i in range(8)))[0] in (0, 3)

@@ -13,7 +13,7 @@ def section(name):
     return re.search(rf"<!-- {name} -->(.*)<!-- end of {name} -->", PAGE, re.DOTALL)[1]
 
 
-@pytest.mark.parametrize("name", ["intervals", "looks", "failures", "examples", "sessions", "rejudged"])
+@pytest.mark.parametrize("name", ["intervals", "unpaired", "looks", "failures", "examples", "sessions", "rejudged"])
 def test_every_script_has_written_its_tables(name):
     assert (ROOT / "scripts" / "simulate" / f"{name}.py").exists()
     assert f"python scripts/simulate/{name}.py" in section(name)
@@ -26,6 +26,12 @@ def test_the_promised_populations_keep_their_level():
     assert "lognormal, σ = 1, mirrored" in fixed
     assert "lognormal, σ = 1, mirrored" in looks
     assert "✗" not in fixed + looks
+
+
+def test_the_unpaired_interval_keeps_its_level():
+    kept = section("unpaired").split("**Where nothing holds")[0]
+    assert kept.count("lognormal, σ = 1 · mirrored") == 2  # a table for each level
+    assert "✗" not in kept
 
 
 def test_the_two_way_interval_keeps_its_level():

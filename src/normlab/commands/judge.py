@@ -1,17 +1,19 @@
 """Is one arm better than another? A verdict on your own runs, by the statistics that normlab's findings use.
 
     normlab judge runs.csv --margin 0.01
-    normlab judge a.parquet b.jsonl --arm optimizer --metric test/acc --first adam --margin 0.5
+    normlab judge lightning_logs --arm optimizer --metric val/acc --value max --arms adam sgd --margin 0.5
+    normlab judge wandb:team/project --metric val/acc --margin 0.01 --page verdict.html
     normlab judge edit.csv --margin 0 --session edits.json --most 24
 
-FILE is CSV, Parquet or JSON with one line per run; several files are read as one table (export runs from W&B,
-TensorBoard or MLflow to one of these). Each row is a run with an arm, a seed and a metric; runs with the same seed are
-a pair. An empty metric means that the run failed: scores are compared on the seeds on which no run failed, and failure
-rates are compared separately. An interval needs eight seeds and is valid for a single look: fix the number of seeds
-first.
+FILE is a table (CSV, Parquet, or JSON with a line per run), or a folder of runs logged by W&B, TensorBoard, MLflow,
+Lightning's CSVLogger or normlab itself, or a project on W&B's server; several are read together. A run has an arm, a
+seed and a metric, and runs of one seed are a pair. If the arms share no seeds they are compared without pairs, which
+takes more runs. A run whose metric is empty or NaN failed: scores are compared where no run did, and rates of failure
+on their own. An interval needs eight seeds, and is for a single look: fix the number of seeds first.
 
-With --session, many keep-or-discard decisions share one error: the chance of keeping anything that is no better. In a
-session you may look after every seed; its file is created if it doesn't exist.
+With --session, many keep-or-discard decisions share one error: the chance that anything is kept that is no better.
+There one may look after every seed, taking seeds in ascending order, and a failed run counts against its arm. FILE is
+made if it isn't there.
 
 Exit status: 0 better by more than the margin (session: keep), 1 not better (discard), 2 bad input, 3 undecided.
 """
@@ -20,23 +22,34 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from normlab.commands.parser import Parser, count, real
 from normlab.config.schema import InputError
-from normlab.findings.anyones import Pairs, pairs_of, read_tables, verdict_on
+from normlab.findings.anyones import Arms, verdict_on
 from normlab.findings.verdict import Estimate, Reason, finite
 from normlab.findings.wording import estimate_words, failure_words, level_words
 from normlab.folder.jsonfile import parse_json, write_json
+from normlab.logs.columns import Asked, Found, find
+from normlab.logs.run import AT
+from normlab.logs.sources import FOLDERS, read
 from normlab.report.latex import escaped, table
 from normlab.stats.keeping import Decision, Session
 
 STATUS = {"supported": 0, "contradicted": 1, "undecided": 3, "keep": 0, "discard": 1, "open": 3}
 WORDS = {"supported": "better", "contradicted": "not better", "undecided": "open"}
+_WHY = {
+    Reason.AT_MARGIN: "the interval includes the margin",
+    Reason.FEW_PAIRS: "an interval needs eight {runs} that didn't fail",
+    Reason.NO_SPREAD: "all values are equal, which proves nothing",
+    Reason.BOTH_FAILED: "most runs of both arms failed",
+    Reason.FAILURES: "the arm with the better scores failed more often",
+}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -45,56 +58,140 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         SystemExit: with 0, 1 or 3, depending on the verdict.
     """
+    asked = _parser().parse_args(arguments)
+    if asked.most == 0:
+        raise InputError("--most 0: a decision needs at least one seed")
+    named = Asked(
+        arm=asked.arm,
+        seed=asked.seed,
+        metric=asked.metric,
+        arms=tuple(asked.arms) if asked.arms else None,
+        at=asked.value,
+        failed=asked.failed,
+        unpaired=asked.unpaired,
+    )
+    found = find([read(file, asked.value, asked.source) for file in asked.files], named)
+    arms = _arms(found, unpaired=asked.unpaired)
+    sys.exit(_in_session(asked, arms) if asked.session else _alone(asked, arms, found.said))
+
+
+def _parser() -> Parser:
     parser = Parser("judge", __doc__)
-    parser.add_argument("files", metavar="FILE", nargs="+", type=Path)
+    parser.add_argument("files", metavar="FILE", nargs="+", help="a table, a folder of runs, or wandb:entity/project")
     parser.add_argument("--margin", required=True, type=real(0, inclusive=True), help="least difference that matters")
     parser.add_argument("--arm", metavar="COLUMN", help="default: arm, norm, method, model, …, whichever is there")
     parser.add_argument("--seed", metavar="COLUMN", help="default: seed")
-    parser.add_argument("--metric", metavar="COLUMN", help="default: the only column of floating-point numbers")
-    parser.add_argument("--first", metavar="ARM", help="the arm claimed to be better (default: the first row's)")
+    parser.add_argument("--metric", metavar="COLUMN", help="default: the only metric that there is")
+    parser.add_argument("--value", choices=AT, default="last", help="which value of a curve counts (default: last)")
+    parser.add_argument("--arms", nargs=2, metavar="ARM", help="the two to compare, the one claimed to be better first")
     parser.add_argument("--lower", action="store_true", help="lower values of the metric are better")
     parser.add_argument("--alpha", type=real(0, 1), default=0.05, help="1 - level of the interval (default: 0.05)")
+    parser.add_argument("--unpaired", action="store_true", help="the arms' runs are independent, whatever their seeds")
+    parser.add_argument("--failed", action="store_true", help="count infinite or never logged metrics as failed runs")
+    parser.add_argument("--source", choices=tuple(FOLDERS), help="of a folder that several loggers wrote to")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--latex", action="store_true", help="print a table for LaTeX (booktabs)")
+    parser.add_argument("--page", metavar="FILE", type=Path, help="also write a page (HTML) with every run in a chart")
     parser.add_argument("--session", metavar="FILE", type=Path, help="one error for many decisions, kept in this file")
-    parser.add_argument("--edits", type=count, help="for a new session: how many decisions share the error")
-    parser.add_argument("--most", type=count, default=24, help="for a session: seeds after which to discard (24)")
-    asked = parser.parse_args(arguments)
-    pairs = pairs_of(read_tables(asked.files), asked.arm, asked.seed, asked.metric, asked.first)
-    sys.exit(_in_session(asked, pairs) if asked.session else _alone(asked, pairs))
+    parser.add_argument("--edits", type=count, help="of a new session: how many decisions share the error")
+    parser.add_argument("--most", type=count, default=24, help="of a session: seeds after which to discard (24)")
+    return parser
 
 
-def _alone(asked: argparse.Namespace, pairs: Pairs) -> int:
-    found = verdict_on(pairs, asked.margin, asked.alpha, lower=asked.lower)
+def _arms(found: Found, *, unpaired: bool) -> Arms:
+    """Paired if seeds are shared, and unpaired if none is.
+
+    Raises:
+        InputError: an arm has no runs.
+    """
+    shared = set(found.runs[0]) & set(found.runs[1])
+    return Arms(found.metric, found.arms, found.runs, paired=bool(shared) and not unpaired)
+
+
+def _alone(asked: argparse.Namespace, arms: Arms, said: Sequence[str]) -> int:
+    made = verdict_on(arms, asked.margin, asked.alpha, lower=asked.lower)
+    lines = _lines(asked, arms, made)
+    if asked.page:
+        _write_page(asked, arms, made, [*lines, *said])
     if asked.json:
-        print(json.dumps(finite({"verdict": WORDS[found.state], "margin": asked.margin, **asdict(found)}), indent=1))
+        runs = [len(arm) for arm in arms.runs]
+        values = {
+            "verdict": WORDS[made.state],
+            "margin": asked.margin,
+            "paired": arms.paired,
+            "runs": runs,
+            "read": said,
+        }
+        print(json.dumps(finite({**values, **asdict(made)}), indent=1))
     elif asked.latex:
-        row = [*map(escaped, pairs.arms), escaped(estimate_words(found, 4)), str(len(found.seeds)), WORDS[found.state]]
+        row = [*map(escaped, arms.names), escaped(_numbers(made)), _n(arms, made), WORDS[made.state]]
         level = escaped(level_words(1 - asked.alpha))
         header = ["Better", "than", f"Difference [{level} interval]", "$n$", "Verdict"]
-        print(table("lllrl", header, [row], f"margin {asked.margin:g}, paired by seed"), end="")
+        how = "paired by seed" if arms.paired else "unpaired"
+        print(table("lllrl", header, [row], f"margin {asked.margin:g}, {how}"), end="")
     else:
-        print("\n".join(_lines(asked, pairs, found)))
-    return STATUS[found.state]
+        print("\n".join([*lines, *said]))
+    return STATUS[made.state]
 
 
-def _lines(asked: argparse.Namespace, pairs: Pairs, found: Estimate) -> list[str]:
-    first, second = pairs.arms
-    level = level_words(1 - asked.alpha)
-    why = found.kind.replace("_", " ") if found.kind is not Reason.NONE else ""
-    return [
-        f"{WORDS[found.state]}: {first} than {second} by more than {asked.margin:g}{f' ({why})' if why else ''}",
-        f"{pairs.metric}: {estimate_words(found, 4)}, {level} interval, n = {len(found.seeds)} pairs",
-        *failure_words(found),
-        *([f"left out: {pairs.alone} seeds of one arm only"] if pairs.alone else []),
+def _write_page(asked: argparse.Namespace, arms: Arms, made: Estimate, lines: Sequence[str]) -> None:
+    from normlab.report.judged import write_judged
+
+    try:
+        write_judged(asked.page, arms, made, asked.margin, lines)
+    except OSError as error:
+        raise InputError(f"--page {asked.page} can't be written: {error.strerror}") from None
+
+
+def _lines(asked: argparse.Namespace, arms: Arms, made: Estimate) -> list[str]:
+    first, second = arms.names
+    why = _WHY.get(made.kind, made.kind.replace("_", " ")).format(runs="pairs" if arms.paired else "runs of each arm")
+    lines = [
+        f"{WORDS[made.state]}: {first} than {second} by more than {asked.margin:g}{f' ({why})' if why else ''}",
+        f"{arms.metric}: {_numbers(made)}, {level_words(1 - asked.alpha)} interval, n = {_n(arms, made)}"
+        + (" pairs" if arms.paired else ""),
     ]
+    if arms.paired:
+        alone = [f"left out: {arms.alone} seeds of one arm only"] if arms.alone else []
+        return [*lines, *failure_words(made), *alone]
+    why_not = "as asked" if asked.unpaired else "as the arms share no seeds"
+    return [*lines, f"unpaired, {why_not}: the interval is wider than that of pairs", *_rates(arms)]
 
 
-def _in_session(asked: argparse.Namespace, pairs: Pairs) -> int:
-    """Decide on one edit; if it is decided, its part of the session's error is spent."""
+def _rates(arms: Arms) -> list[str]:
+    rates = arms.failures()
+    if not any(rates.counts):
+        return []
+    counts = zip(rates.counts, rates.n, arms.names, strict=True)
+    parts = " and ".join(f"{count} of {n} runs of {name}" for count, n, name in counts)
+    low, high = rates.interval.low, rates.interval.high
+    return [f"{parts} failed, and the scores are those of the others; rates differ by {low:+.0%} to {high:+.0%} (95 %)"]
+
+
+def _numbers(made: Estimate) -> str:
+    """In the metric's own unit: whether an accuracy is a share of 1 or of 100 is not known here."""
+    return estimate_words(replace(made, metric=""), 4)
+
+
+def _n(arms: Arms, made: Estimate) -> str:
+    if arms.paired:
+        return str(len(made.seeds))
+    first, second = arms.finished()
+    return f"{len(first)} and {len(second)} runs"
+
+
+def _in_session(asked: argparse.Namespace, arms: Arms) -> int:
+    """Decide on one edit, and spend of the session's error if it is decided.
+
+    Raises:
+        InputError: the arms share no seeds, or all planned edits are decided.
+    """
+    if not arms.paired:
+        raise InputError("--session compares runs in pairs of one seed, and the arms share no seeds")
     session = _read(asked.session, asked.alpha, asked.edits)
-    differences = [d - asked.margin for d in pairs.differences(lower=asked.lower).values()]
+    differences = arms.gains(asked.margin, lower=asked.lower)
+    failed = [sum(map(math.isnan, (arm[seed] for seed in arms.shared))) for arm in arms.runs]
     try:
         decision: Decision = session.decide(differences, asked.most)
         level, least = session.level, session.seeds_at_least()
@@ -107,12 +204,15 @@ def _in_session(asked: argparse.Namespace, pairs: Pairs) -> int:
         print(json.dumps({"decision": decision, "level": level, "n": len(differences), "decided": decided}, indent=1))
     else:
         print(
-            f"{decision}: {pairs.arms[0]} against {pairs.arms[1]}, n = {len(differences)} of at most {asked.most} pairs"
+            f"{decision}: {arms.names[0]} against {arms.names[1]}, n = {len(differences)} of at most {asked.most} pairs"
         )
         print(
             f"edit {len(session.kept) + 1} may err with {level:.2g} of {session.alpha:g}: "
             f"at least {least} seeds to keep it"
         )
+        if any(failed):
+            one, two = (f"{n} of {name}" for n, name in zip(failed, arms.names, strict=True))
+            print(f"{one} and {two} failed, and count against their arm")
     return STATUS[decision]
 
 

@@ -79,3 +79,11 @@ def connect(seconds: int) -> Any:
     import wandb
 
     return wandb.Api(timeout=seconds)
+
+
+def log_record() -> Any:
+    """The protobuf message of which W&B's local logs consist."""
+    import wandb.proto.wandb_internal_pb2
+
+    messages: Any = wandb.proto.wandb_internal_pb2  # which names its messages as it is imported
+    return messages.Record

@@ -33,11 +33,11 @@ _WORDS: tuple[str, ...] = (
 _WORDS += ("first_upper", "rule_words", "cells_words", "budget_words")
 
 
-def write_page(path: Path, context: Mapping[str, Any]) -> None:
+def write_page(path: Path, context: Mapping[str, Any], template: str = "page.html") -> None:
     """Fill the template, and replace the page atomically."""
     text = (
         _environment()
-        .get_template("page.html")
+        .get_template(template)
         .render(
             **context,
             style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),

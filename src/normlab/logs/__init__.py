@@ -1,0 +1,1 @@
+"""Readers of runs that anybody logged: tables, W&B, TensorBoard, MLflow, Lightning, and normlab itself."""
