@@ -69,7 +69,7 @@ def main() -> None:
         "halving",
         f"""
 `python scripts/simulate/halving.py`, all orders of the seeds. Each cell: how often the choice is that of tuning
-in full (all points with all seeds), then the mean and the largest loss, in points of validation accuracy over all seeds.
+in full (all points with all seeds), then the mean and the largest loss, in points of validation accuracy.
 
 {table(head, rows)}
 """,
