@@ -1,4 +1,4 @@
-"""What the textbook study costs at full: the fixed design of before, and looks, halving and early ends.
+"""What the textbook study costs at full: the earlier fixed design against looks and halving.
 
 Run by python scripts/simulate/cost.py (a minute). Each run costs what the committed tables of results/reference have
 measured for its cell, per step of training; a run that several findings share counts once, in the first of them.
@@ -14,7 +14,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
-from page import table
+from page import table, write
 
 from normlab.config.shipped import CONF, REFERENCE
 from normlab.findings.finding import Finding
@@ -111,10 +111,17 @@ def main() -> None:
     ]
     sums = [[sum(cost[i] for cost in design.values()) for i in range(3)] for design in (was, now)]
     total = ["**all**", sums[0][0], f"{sums[0][1]:.2f}", sums[1][0], f"{sums[1][1]:.2f}", f"{sums[1][2]:.2f}"]
-    print(
-        table(["finding", "fixed: runs", "hours", "planned: runs at most", "hours at most", "expected"], [*rows, total])
+    head = ["finding", "fixed: runs", "hours", "planned: runs at most", "hours at most", "hours expected"]
+    write(
+        "cost",
+        f"""
+`python scripts/simulate/cost.py`: CPU hours of `study=textbook scale=full` on one core. **Planned costs
+{sums[1][2] / sums[0][1]:.0%} of the fixed design as expected, {sums[1][1] / sums[0][1]:.0%} at most** (grids that are
+widened not counted, in either).
+
+{table(head, [*rows, total])}
+""",
     )
-    print(sums[1][2] / sums[0][1], sums[1][1] / sums[0][1])
 
 
 if __name__ == "__main__":

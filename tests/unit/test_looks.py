@@ -1,17 +1,22 @@
 """Looks fixed in advance: a primary ends when it is decided, and what was seen can't be unseen."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import test_study
 
 from finding_files import finding, write
 from normlab.config.schema import InputError
+from normlab.findings.finding import read_finding
 from normlab.findings.verdict import Reason
 from normlab.findings.wording import reason_words
 from normlab.folder.looks import LooksFile
 from normlab.folder.study_folder import StudyFolder
+from normlab.stats import power
+from normlab.stats.sequential import seeds_needed, spread_bound
 from normlab.study.budget import expected_seeds
+from normlab.study.ledger import Ledger
 from normlab.study.rejudge import differences, rejudge
 
 world = test_study.world  # the fixture
@@ -101,12 +106,18 @@ def test_a_rule_that_changed_since_a_look_is_refused_in_any_study(planted):
         (("scale.looks.training=[12,8]",), r"scale.looks.training=\[12, 8\]: looks must rise"),
         (("scale.looks.training=[8,8]",), "looks must rise"),
         (("scale.looks.training=[4,8]",), "the first look needs at least 8 seeds"),
+        (("scale.looks.training=[]",), "looks must rise"),
+        (("scale.looks.training=[8,12.5]",), r"scale.looks.training.1=12.5: .*integer"),
+        (("scale.looks.training=[8,true]",), r"scale.looks.training.1=True: .*integer"),
+        (("scale.looks.training=[8,twelve]",), r"scale.looks.training.1='twelve': .*integer"),
+        (("scale.looks.training=8",), r"scale.looks.training=8: "),
         (("scale.looks.training=[12,18]",), "scale.seeds.training=8 lies below the first look, 12 seeds"),
     ],
 )
 def test_looks_that_can_not_be_are_refused(planted, options, words):
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=words) as error:
         planted(*options)
+    assert "\n" not in str(error.value)
     assert planted.done == []
 
 
@@ -136,3 +147,27 @@ def test_the_expected_seeds_are_those_of_the_simulation():
     """Of docs/verdicts/simulation.md: a spread of half the margin, no effect."""
     assert expected_seeds((8, 12, 18, 24), 0.5) == pytest.approx(17.6, abs=0.3)
     assert expected_seeds((8, 12, 18, 24), 0.25) == pytest.approx(12.0, abs=0.3)
+
+
+def test_a_look_is_seen_in_every_study_of_the_output(planted):
+    planted.effect = 0.0105
+    (verdict,) = planted(*TWO)
+    other = Ledger(planted.output / "studies" / "textbook-quick", "quick")
+    found = read_finding(planted.conf / "finding" / "planted.yaml")
+    other.check_rule(found)
+    again = other.looked(found, replace(verdict, state="supported", reason=Reason.NONE))
+    assert (again.state, again.reason) == ("undecided", Reason.KEPT)
+    assert seen(planted) == [(8, "undecided"), (12, "undecided")]
+
+
+def test_undecided_at_the_cap_says_seeds_by_a_bound_on_the_spread(planted, capsys):
+    """Not by the spread that was seen, by which eight seeds once said 6 where 14 was true."""
+    planted.effect = 0.0105
+    (verdict,) = planted(*TWO)
+    (estimate,) = verdict.estimates
+    assert (verdict.state, len(estimate.values)) == ("undecided", 12)
+    by_bound = seeds_needed(estimate.values, 0.01, 0.05 / 6)
+    assert verdict.needed == max(by_bound, 8)
+    assert spread_bound(estimate.values) > 1.3 * estimate.sd
+    noisy = replace(estimate, values=[3 * value for value in estimate.values])
+    assert seeds_needed(noisy.values, 0.01, 0.05 / 6) > power.seeds_needed(0.01, 3 * estimate.sd, 0.05 / 6)

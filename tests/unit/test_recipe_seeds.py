@@ -49,7 +49,7 @@ def test_seeds_that_an_earlier_plan_knows_for_the_recipe_stay_so(world):
     world()
     world.done.clear()
     write(world.conf, finding(primary=False, tune=None))
-    with pytest.raises(InputError, match=r"planted\.yaml: seed 0 was used to choose the recipe") as error:
+    with pytest.raises(InputError, match=r"planted.yaml: seed 0 was used to choose the recipe") as error:
         world()
     assert "\n" not in str(error.value)
     assert world.done == []

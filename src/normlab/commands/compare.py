@@ -54,7 +54,9 @@ def show(asked: argparse.Namespace, pair: Contrast) -> None:
     row(asked.first, f"mean {fmean(pair.first):.4f}{diverged(pair.diverged[0])}")
     row(asked.second, f"mean {fmean(pair.second):.4f}{diverged(pair.diverged[1])}")
     row("difference", f"{fmean(d):+.4f}, {interval(found)}")
-    row("symmetry", f"sign flips p = {sign_flip_test(d):.3g} (least possible {2 / 2**n:.2g}), sd {stdev(d):.4f}")
+    row("spread", f"sd {stdev(d):.4f}")
+    if asked.margin is None:  # a test against zero says nothing about a margin
+        row("symmetry about 0", f"sign flips p = {sign_flip_test(d):.3g} (least possible {2 / 2**n:.2g})")
     row("each seed", " ".join(f"{difference:+.4f}" for difference in d))
     if pair.alone:
         row("left out", f"seeds that only one arm has: {', '.join(map(str, pair.alone))}")
