@@ -21,7 +21,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from normlab.folder.jsonfile import read_json, write_json
+from normlab.config.schema import InputError
+from normlab.folder.jsonfile import parse_json, read_json, write_json
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -87,6 +88,38 @@ def read_example_scores(path: Path) -> dict[str, Any]:
     """The record in a run's file; empty if there is none or it is damaged."""
     record = read_json(path)
     return record if record and record.get("sha256") == _digest(record) else {}
+
+
+def write_lines(path: Path, records: Mapping[str, Mapping[str, Any]]) -> None:
+    """A study's file, a line per run, whole or not at all; none if there are no records."""
+    if not records:
+        path.unlink(missing_ok=True)
+        return
+    part = path.with_name(f".{path.name}.part")
+    lines = [json.dumps({"id": run, **record}) + "\n" for run, record in records.items()]
+    part.write_text("".join(lines), encoding="utf-8")
+    part.replace(path)
+
+
+def read_lines(path: Path) -> dict[str, dict[str, Any]]:
+    """Run → record of a study's file; empty if there is none.
+
+    Raises:
+        InputError: a line is damaged; without it a verdict would be about fewer runs, or about seeds alone.
+    """
+    if not path.exists():
+        return {}
+    found: dict[str, dict[str, Any]] = {}
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            record = parse_json(line)
+        except ValueError:
+            record = {}
+        run = record.pop("id", None)
+        if not isinstance(run, str) or record.get("sha256") != _digest(record):
+            raise InputError(f"{path}, line {number} is damaged: restore the file, or repeat the study's command")
+        found[run] = record
+    return found
 
 
 def _digest(record: Mapping[str, Any]) -> str:

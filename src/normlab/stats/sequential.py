@@ -133,12 +133,19 @@ def spread_bound(differences: Sequence[float], level: float = SPREAD_LEVEL) -> f
 
 
 def seeds_needed(
-    differences: Sequence[float], margin: float, alpha: float, wanted: float = 0.8, equivalence: bool = False
+    differences: Sequence[float],
+    margin: float,
+    alpha: float,
+    wanted: float = 0.8,
+    *,
+    equivalence: bool = False,
+    fixed: float = 0.0,
 ) -> int:
     """Seeds at which one look would distinguish 0 from the margin with that probability, by the spread's upper bound.
 
     Of `equivalence`: at which two equal arms would be shown to differ by less than the margin. The guarded
-    interval's reach at the skewness seen is counted in.
+    interval's reach at the skewness seen is counted in. `fixed` is a standard error that seeds don't lessen, as that of
+    the test's examples; where it is too large for any number of them, `power.MOST`.
 
     Raises:
         ValueError: fewer than two seeds, or all differences equal, of which nothing follows.
@@ -151,7 +158,9 @@ def seeds_needed(
 
     def chance(n: int) -> float:
         wide = float(guarded.widening(abs(float(skew)), max(n, guarded.LEAST), alpha))
-        return (equivalence_power if equivalence else power)(n, margin, sd, alpha, wide)
+        return (equivalence_power if equivalence else power)(
+            n, margin, float(np.hypot(sd, fixed * n**0.5)), alpha, wide
+        )
 
     return max(fewest(chance, wanted), guarded.LEAST)
 
