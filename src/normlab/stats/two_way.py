@@ -73,7 +73,7 @@ def two_way(differences: ArrayLike, sizes: ArrayLike | None = None, alpha: float
         n_examples=d.shape[1],
         mean=float(rows.mean()),
         seed_error=float(rows.std(ddof=1) / np.sqrt(len(rows))),
-        example_error=float(_error(_residuals(d, weights))),
+        example_error=float(_error(_residuals(d.mean(axis=0), weights))),
         interval=Interval(float(low), float(high), 1 - alpha),
         seeds_alone=guarded.interval(rows, alpha),
     )
@@ -99,16 +99,19 @@ def in_blocks(differences: ArrayLike, sizes: ArrayLike, blocks: int = LEAST) -> 
 
 def limits(d: Array, weights: Array, alpha: float) -> tuple[Array, Array]:
     """Low and high of each study, [..., seeds, examples] → [...]; weights [examples] sum to 1."""
-    rows = d @ weights
+    return limits_of(d @ weights, d.mean(axis=-2), weights, alpha)
+
+
+def limits_of(rows: Array, columns: Array, weights: Array, alpha: float) -> tuple[Array, Array]:
+    """The same from the means over examples, [..., seeds], and over seeds, [..., examples]."""
     mean = rows.mean(axis=-1)
     low, high = guarded.limits(rows, alpha)
-    below, above = _reach(_residuals(d, weights), alpha)
+    below, above = _reach(_residuals(columns, weights), alpha)
     return mean - np.hypot(mean - low, below), mean + np.hypot(high - mean, above)
 
 
-def _residuals(d: Array, weights: Array) -> Array:
+def _residuals(columns: Array, weights: Array) -> Array:
     """Each example's part of the error of a mean weighted by sizes, as of a ratio estimator (Cochran 1977, 6.4)."""
-    columns = d.mean(axis=-2)
     return weights * (columns - (columns @ weights)[..., None])
 
 
@@ -121,10 +124,10 @@ def _error(rest: Array) -> Array:
 def _reach(rest: Array, alpha: float) -> tuple[Array, Array]:
     """How far the limits over examples lie below and above the mean; infinite where too few examples differ."""
     n, error = rest.shape[-1], _error(rest)
-    square, fourth = (rest**2).sum(axis=-1), (rest**4).sum(axis=-1)
+    squares = rest * rest
+    square, third, fourth = squares.sum(axis=-1), (squares * rest).sum(axis=-1), (squares * squares).sum(axis=-1)
     enough = square**2 >= DIFFERING * fourth
-    safe = np.where(square > 0, square, 1.0)
-    slope = (rest**3).sum(axis=-1) / safe**1.5  # the skewness by √n
+    slope = third / np.where(square > 0, square, 1.0) ** 1.5  # the skewness by √n
     t = stats.t.isf(alpha / 2, n - 1)
     below, above = (np.maximum(t, sign * _corrected(sign * t, slope)) * error for sign in (1.0, -1.0))
     return np.where(enough, below, np.inf), np.where(enough, above, np.inf)
