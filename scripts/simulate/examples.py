@@ -188,7 +188,7 @@ def all_limits(found: Finding, scores: Sequence[Array]) -> tuple[Array, Array]:
     return np.moveaxis(np.array(alone), 2, 0), np.moveaxis(np.array(both), 2, 0)
 
 
-def decide(limits: Array) -> NDArray[Any]:
+def decide(limits: Array) -> Any:
     """[..., 2] → [...]."""
     return np.asarray((limits[..., 0] > MARGIN) | (limits[..., 1] < MARGIN), dtype=bool)
 
