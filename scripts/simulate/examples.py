@@ -208,15 +208,24 @@ def by_the_judge(found: Finding, scores: Array) -> str:
 def main() -> None:
     studies = int(sys.argv[1]) if len(sys.argv) > 1 else STUDIES
     judging._needed = lambda *_: 8  # which takes most of the time, and decides nothing
-    rows = []
+    rows: list[list[object]] = []
     for world in WORLDS:
         rows.append(row(world, studies))
         print(*rows[-1], sep=" | ", file=sys.stderr, flush=True)
+        if studies == STUDIES:
+            write("examples", page(rows, studies))
+    if studies != STUDIES:
+        print(page(rows, studies))
+
+
+def page(rows: Sequence[Sequence[object]], studies: int) -> str:
+    """The table of the rows that are done."""
     head = [
         "seeds, examples", "examples", "over seeds alone", "**seeds and examples**", "supported", "contradicted",
         "any of 6", "width at 24 seeds", "judged whole",
     ]  # fmt: skip
-    text = f"""
+    left = len(WORLDS) - len(rows)
+    return f"""
 `python scripts/simulate/examples.py`: {studies:,} studies a row, at 8, 12, 18 and 24 seeds until decided. The
 truth, the mean difference over all seeds *and* all examples, lies at the margin, so that every verdict is false:
 nominal {FAMILY:.4f}, any of six {ALPHA:g}. All studies' limits are computed by the functions that the judge calls; each
@@ -224,11 +233,8 @@ study that they decide, and one of each {TOGETHER} others, goes through the whol
 verdict, which must be the same. The width is the median, over that of the interval over seeds alone.
 
 {table(head, rows)}
+{f"{chr(10)}The script stopped early: {left} of its {len(WORLDS)} rows are missing." if left else ""}
 """
-    if studies == STUDIES:
-        write("examples", text)
-    else:
-        print(text)
 
 
 if __name__ == "__main__":
