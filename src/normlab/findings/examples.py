@@ -42,7 +42,7 @@ def over_examples(
     if any(row.get("diverged") is True for row in used):
         return replace(estimate, scope=Scope.DIVERGED)
     kind = "accuracy" if finding.metric.endswith("accuracy") else "loss"
-    kept = [scores[row["id"]] for row in used if scores.get(row["id"], {}).get("metric") == kind]
+    kept = [scores[str(row["id"])] for row in used if scores.get(str(row.get("id")), {}).get("metric") == kind]
     if len(kept) < len(used):
         return replace(estimate, scope=Scope.SOME_KEPT if kept else Scope.NONE_KEPT)
     if len({(record["split"], len(record["values"])) for record in kept}) > 1:
