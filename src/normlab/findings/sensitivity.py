@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from normlab.findings.examples import Scores
 from normlab.findings.finding import Finding
@@ -67,7 +68,11 @@ class Sheet:
 
 
 def sensitivity(
-    finding: Finding, rows: Sequence[Row], planned: int, edges: Mapping[Cell, bool], scores: Scores
+    finding: Finding,
+    rows: Sequence[Row],
+    planned: int,
+    edges: Mapping[Cell, bool],
+    scores: Scores = MappingProxyType({}),
 ) -> Sensitivity:
     """Judge a primary finding again and again.
 
