@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "measures": {"config", "stopping", "folder", "norms", "models", "data", "tasks", "probes", "mirror", "session"},
     "runs": {"config", "stopping", "folder", "data"},
     "stats": set(),
-    "findings": {"config", "runs", "stats"},
+    "findings": {"config", "stats"},
     "logs": {"config", "folder", "mirror", "runs"},
     "sweep": {"config", "command_line", "stopping", "folder", "runs"},
     "study": {"config", "folder", "mirror", "runs", "findings", "sweep"},
@@ -115,7 +115,7 @@ def test_the_order_of_the_rooms_has_no_circle():
 # files of a run and of a study, whose names and formats only the room `folder` knows
 STORED = re.compile(
     r"(?:\S*/)?(?:(?:config|status|progress|summary|provenance|links|resume|plan|verdicts|manifest|wandb)\.json"
-    r"|metrics\.jsonl|(?:runs|curves|tuning)\.csv|(?:best|last|resume-\S*)\.ckpt)"
+    r"|metrics\.jsonl|example_scores\.jsonl?|(?:runs|curves|tuning)\.csv|(?:best|last|resume-\S*)\.ckpt)"
 )
 STORED_PARTS = {"owner", "checkpoints", "wandb", "runs", "studies"}  # as parts of a path
 

@@ -8,7 +8,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from normlab.config.checks import checked
 from normlab.findings.finding import read_finding
-from normlab.findings.logged import check_metrics
+from normlab.study.logged import check_metrics
 from normlab.study.scale import read_scale, read_study
 from normlab.study.stages import reporting_trials, tuned_cells
 

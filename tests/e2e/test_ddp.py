@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from normlab.folder.example_scores import read_example_scores
 from normlab.folder.jsonfile import read_json
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +22,7 @@ COMMON = (
     "task.batch_size=16",
     "task.eval_batch_size=50",
     "logger=none",
+    "test=true",
 )
 BATCH = ("norm=batch", "norm.sync=true")
 # variable lengths, masks and per-step statistics; images; the fused recurrence
@@ -31,14 +33,17 @@ MODELS = {
 }
 
 
+def folder(output: Path) -> Path:
+    (found,) = (output / "runs").iterdir()
+    return found
+
+
 def weights(output: Path) -> dict[str, torch.Tensor]:
-    (folder,) = (output / "runs").iterdir()
-    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return torch.load(folder(output) / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
 
 def summary(output: Path) -> dict:
-    (folder,) = (output / "runs").iterdir()
-    return read_json(folder / "summary.json")
+    return read_json(folder(output) / "summary.json")
 
 
 def run(output: Path, cache: Path, *options: str) -> None:
@@ -60,6 +65,9 @@ def test_two_processes_equal_one(model, tmp_path, cache, train):
         torch.testing.assert_close(two[name], value, rtol=1e-9, atol=1e-11, msg=name)
     for name in ("validation/accuracy", "validation/loss", "validation/f1", "examples"):
         assert summary(tmp_path / "two")[name] == pytest.approx(summary(tmp_path / "one")[name], rel=1e-6), name
+    one, two = (read_example_scores(folder(tmp_path / name) / "example_scores.json") for name in ("one", "two"))
+    assert one == two
+    assert one["examples"] > 100
     if model != "fused":
         assert summary(tmp_path / "two")["normalisation_batch_size"] == 16
 

@@ -15,9 +15,9 @@ from normlab.config.checks import checked
 from normlab.data import hub
 from normlab.findings.finding import read_finding
 from normlab.findings.judge import judge
-from normlab.findings.logged import check_metrics
 from normlab.folder.jsonfile import read_json
 from normlab.study.choices import to_run
+from normlab.study.logged import check_metrics
 from normlab.study.printed import print_finding
 from normlab.study.scale import read_scale, read_study
 from normlab.study.stages import reporting_trials

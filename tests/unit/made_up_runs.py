@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from normlab.config.schema import InputError, RunConfig
 from normlab.data.store import prepare
+from normlab.folder.example_scores import write_example_scores
 from normlab.runs.code import code_hash
 from normlab.runs.identity import run_id
 from normlab.runs.run import Done
@@ -40,7 +41,10 @@ class Launcher:
 
 
 def made_up(behaviour: Callable[[RunConfig], dict[str, Any]], done: list[str]) -> Callable[[RunConfig], Done]:
-    """What stands for `normlab.runs.run.do`: the run is claimed and recorded, its summary is `behaviour`'s."""
+    """What stands for `normlab.runs.run.do`: the run is claimed and recorded.
+
+    Its summary is `behaviour`'s, and so are its scores per example, if it gives any as `example_scores`.
+    """
 
     def do(config: RunConfig) -> Done:
         name = run_id(config, prepare(config.task, Path(config.cache)).fingerprint)
@@ -56,6 +60,8 @@ def made_up(behaviour: Callable[[RunConfig], dict[str, Any]], done: list[str]) -
         except BaseException as error:
             run.fail("failed", str(error))
             raise
+        if record := summary.pop("example_scores", None):
+            write_example_scores(run.place.example_scores_file, record)
         run.finish(summary)
         return Done(summary, run.place.folder, True)
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from normlab.config.schema import InputError
-from normlab.findings.contrast import check_numbers, contrast
+from normlab.runs.contrast import check_numbers, contrast
 
 ROWS = [
     {

@@ -18,7 +18,7 @@ from contextlib import suppress
 from statistics import fmean, stdev
 
 from normlab.commands.parser import Parser, real
-from normlab.findings.contrast import Contrast, contrast
+from normlab.runs.contrast import Contrast, contrast
 from normlab.runs.table import read_runs
 from normlab.stats import guarded
 from normlab.stats.paired import Interval, sign_flip_test

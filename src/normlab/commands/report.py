@@ -79,7 +79,7 @@ def sheets(folder: Path) -> list[Sheet]:
     if not primaries:
         raise InputError(f"{folder} has no primary finding, and only primary findings have verdicts")
     primaries.sort(key=lambda e: e.finding.claim or 0)
-    found = [sensitivity(e.finding, e.rows, e.planned, e.edges) for e in primaries]
+    found = [sensitivity(e.finding, e.rows, e.planned, e.edges, e.scores) for e in primaries]
     return [by_margin(found), by_seeds(found)]
 
 

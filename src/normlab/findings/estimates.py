@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from normlab.config.schema import InputError
+from normlab.findings.examples import Scores, over_examples
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell, Formula
 from normlab.findings.verdict import ArmSummary, Bound, Estimate, Row
@@ -26,10 +27,13 @@ def margin_of(finding: Finding) -> float:
     return math.log(finding.margin) if finding.rule == "ratio" else finding.margin
 
 
-def contrasts_of(finding: Finding, rows: Sequence[Row], design: Design | None, look: int) -> list[Estimate]:
-    """Every contrast of the finding's metric, signed so that positive favours the claim, without its state.
+def contrasts_of(
+    finding: Finding, rows: Sequence[Row], design: Design | None, look: int, scores: Scores
+) -> list[Estimate]:
+    """Every contrast of the finding's metric, signed in favour of the claim, without its state.
 
     Args:
+        scores: of the runs that kept their score on each example.
         design: the looks, and the error that they share; None: too few seeds are planned for an interval.
         look: the number of seeds planned up to now.
     """
@@ -39,7 +43,10 @@ def contrasts_of(finding: Finding, rows: Sequence[Row], design: Design | None, l
         values = {seed: sign * value for seed, value in _contrast(finding, formula, rows, finding.metric).items()}
         if len(values) > 1:
             failed = _failed_seeds(finding, formula, rows, values)
-            found.append(_scored(_named(name, formula, finding), values, failed, design, look))
+            made = _scored(_named(name, formula, finding), values, failed, design, look)
+            if design is not None:
+                made = over_examples(finding, formula, made, rows, scores=scores, alpha=design.error(look))
+            found.append(made)
     return found
 
 

@@ -23,10 +23,13 @@ from normlab.findings.printable import printable
 
 Rule = Literal["exact", "difference", "equivalence", "ratio"]
 Unit = Literal["training", "init", "process", "exact"]
+Over = Literal["seeds", "examples"]
 Bounds = tuple[float | None, float | None]
 LEAST = {"training": 8, "init": 10, "process": 8, "exact": 2}  # seeds that a verdict needs, by what a seed changes
 
 
+_MEANS = ("difference", "equivalence")  # rules about means
+_BY_EXAMPLE = ("test/accuracy", "test/loss", "test/bits_per_character")  # of which runs keep what makes them up
 _FILE = re.compile(r"(?=.{1,100}$)\w[\w-]*(\.[\w-]+)*", re.ASCII)
 
 
@@ -87,6 +90,8 @@ class Finding(Strict):
     bounds: dict[str, dict[str, Bounds]] = Field(default_factory=dict)  # exact: cell → metric → least, most
     seeds: Unit = "training"  # what a seed changes
     recipe_seeds: list[NonNegativeInt] = Field(default_factory=list)  # those on which the recipe was chosen
+    # whose error the deciding interval counts; examples: those of the test split, for claims about data in general
+    generalises_over: list[Over] = Field(default_factory=lambda: list[Over](["seeds"]))
     scales: dict[str, list[str]]  # scale → its overrides; the finding runs only at the scales listed
     advice: list[Advice] = Field(default_factory=list)  # what the contrasts mean for choosing a norm
 
@@ -112,6 +117,7 @@ class Finding(Strict):
             if entry.contrast not in names:
                 known = ", ".join(map(str, names)) if self.rule != "exact" else "none, because rule=exact has bounds"
                 raise InputError(f"advice names the contrast {entry.contrast}; there are {known}")
+        self._check_scope()
         repeated = {choice for choice in self.common if self.common.count(choice) > 1}
         if repeated:
             raise InputError(f"common lists {sorted(repeated)[0]} twice")
@@ -129,6 +135,15 @@ class Finding(Strict):
             raise InputError(f"bounds.{unknown[0]} is not a cell; there are {', '.join(map(str, self.cells))}")
         if self.contrasts or self.margin is not None:
             raise InputError("rule=exact takes bounds, but no contrasts and no margin")
+
+    def _check_scope(self) -> None:
+        if "seeds" not in self.generalises_over or len(set(self.generalises_over)) < len(self.generalises_over):
+            raise InputError("generalises_over must be [seeds] or [seeds, examples]")
+        if "examples" in self.generalises_over and (self.rule not in _MEANS or self.metric not in _BY_EXAMPLE):
+            raise InputError(
+                f"generalises_over=[seeds, examples] needs rule={' or '.join(_MEANS)} and a metric that is a mean over "
+                f"the test's examples: {', '.join(_BY_EXAMPLE)}"
+            )
 
     def _check_contrasts(self) -> None:
         if self.margin is None:
@@ -181,6 +196,8 @@ class Finding(Strict):
         left_out = {"title", "statement", "source", "expect", "published", "also", "scales", "advice"}
         if not self.recipe_seeds:  # the hash from before this key existed
             left_out.add("recipe_seeds")
+        if self.generalises_over == ["seeds"]:  # likewise
+            left_out.add("generalises_over")
         parts = self.model_dump(mode="json", exclude=left_out)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -20,6 +20,7 @@ from normlab.findings.estimates import (
     margin_of,
     summary_of,
 )
+from normlab.findings.examples import Scores
 from normlab.findings.finding import LEAST, Finding
 from normlab.findings.formula import Cell
 from normlab.findings.verdict import ArmSummary, Bound, Estimate, Reason, Row, Verdict
@@ -29,7 +30,9 @@ from normlab.stats.sequential import Design, seeds_needed
 
 PRIMARIES = 6  # size of the family: each primary's interval has the error 0.05 / 6, whether it runs alone or not
 ALPHA = 0.05
-SPOILT = frozenset({Reason.BOTH_FAILED, Reason.NO_SPREAD, Reason.FEW_PAIRS, Reason.FAILURES})  # no evidence either way
+SPOILT = frozenset(
+    {Reason.BOTH_FAILED, Reason.NO_SPREAD, Reason.ALIKE, Reason.FEW_PAIRS, Reason.FAILURES}
+)  # no evidence either way
 
 
 class Said(NamedTuple):
@@ -48,6 +51,8 @@ def judge(
     scale: str,
     edges: Mapping[Cell, bool],
     looks: Sequence[int] = (),
+    *,
+    scores: Scores = MappingProxyType({}),
 ) -> Verdict:
     """Apply the rule.
 
@@ -58,15 +63,16 @@ def judge(
         scale: of the runs.
         edges: whether a cell's tuned option is best at an end of its grid.
         looks: all looks planned in advance, the last of them the cap; empty: this one alone.
+        scores: run → its score on each example, for the runs that kept it; a finding about examples is judged by them.
 
     Raises:
-        InputError: a run lacks the metric, a run diverged and the finding has no value for that, or a cell has two
-        runs of a seed.
+        InputError: a run lacks the metric, a run diverged and the finding has no value for that, a cell has two
+            runs of a seed, or the runs were tested on different examples.
     """
     alpha = alpha_of(finding)
     design = design_of(planned, alpha, looks)
     arms = [summary_of(finding, cell, rows, edge=bool(edges.get(cell, False))) for cell in finding.cells]
-    contrasts = [] if finding.rule == "exact" else contrasts_of(finding, rows, design, planned)
+    contrasts = [] if finding.rule == "exact" else contrasts_of(finding, rows, design, planned, scores)
     margin = margin_of(finding) if contrasts else 0.0
     stated = [ruled(finding.rule, margin, estimate) for estimate in contrasts]
     bounds = bounds_of(finding, rows)
@@ -165,7 +171,8 @@ def ruled(rule: str, margin: float, estimate: Estimate) -> Estimate:
     elif interval is None:
         state, kind = "undecided", Reason.FEW_PAIRS
     elif math.isinf(interval.low):
-        state, kind = "undecided", Reason.NO_SPREAD
+        known = estimate.seeds_alone is not None and math.isfinite(estimate.seeds_alone.low)
+        state, kind = "undecided", Reason.ALIKE if known else Reason.NO_SPREAD
     else:
         state, kind = state_of(rule, margin, interval.low, interval.high)
         if unseen_side(rule, state, estimate) is not None:
@@ -244,6 +251,8 @@ def _by_contrasts(finding: Finding, estimates: Sequence[Estimate]) -> Said:
 def _facts(finding: Finding, estimate: Estimate) -> dict[str, Any]:
     """The facts for the sentence about a contrast that can't be used."""
     facts: dict[str, Any] = {"contrast": estimate.name}
+    if estimate.kind is Reason.ALIKE:
+        facts |= {"examples": estimate.examples}
     if estimate.kind is Reason.FEW_PAIRS:
         kept = len(estimate.failures.kept) if estimate.failures is not None else len(estimate.seeds)
         facts |= {"left": kept, "least": guarded.LEAST}
@@ -260,7 +269,13 @@ def _needed(finding: Finding, estimate: Estimate, alpha: float) -> int | None:
     By an upper bound on the spread; None: all differences are equal, so the spread is unknown.
     """
     try:
-        found = seeds_needed(estimate.values, margin_of(finding), alpha, equivalence=finding.rule == "equivalence")
+        found = seeds_needed(
+            estimate.values,
+            margin_of(finding),
+            alpha,
+            equivalence=finding.rule == "equivalence",
+            fixed=estimate.example_error or 0.0,
+        )
     except ValueError:  # equal values
         return None
     return min(max(found, LEAST[finding.seeds]), MOST)

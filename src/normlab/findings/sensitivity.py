@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from normlab.findings.examples import Scores
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.judge import judge
@@ -65,7 +67,13 @@ class Sheet:
     rows: list[list[str]]
 
 
-def sensitivity(finding: Finding, rows: Sequence[Row], planned: int, edges: Mapping[Cell, bool]) -> Sensitivity:
+def sensitivity(
+    finding: Finding,
+    rows: Sequence[Row],
+    planned: int,
+    edges: Mapping[Cell, bool],
+    scores: Scores = MappingProxyType({}),
+) -> Sensitivity:
     """Judge a primary finding at every margin and number of seeds.
 
     Args:
@@ -73,6 +81,7 @@ def sensitivity(finding: Finding, rows: Sequence[Row], planned: int, edges: Mapp
         rows: of the reporting runs that have a result.
         planned: number of seeds that each cell should have.
         edges: whether a cell's tuned option is best at an end of its grid.
+        scores: run → its score on each example.
 
     Raises:
         InputError: a run lacks the metric, or it diverged and the finding has no value for that.
@@ -83,8 +92,11 @@ def sensitivity(finding: Finding, rows: Sequence[Row], planned: int, edges: Mapp
     counts = sorted({*range(FIRST, planned, 2), planned})  # each as if it were the only look
     return Sensitivity(
         finding,
-        [_varied(alone.model_copy(update={"margin": margin}), rows, planned, edges) for margin in margins],
-        [_varied(alone, [row for row in rows if row["seed"] in seeds[:count]], count, edges) for count in counts],
+        [_varied(alone.model_copy(update={"margin": margin}), rows, planned, edges, scores) for margin in margins],
+        [
+            _varied(alone, [row for row in rows if row["seed"] in seeds[:count]], count, edges, scores)
+            for count in counts
+        ],
     )
 
 
@@ -122,8 +134,10 @@ def _by_factor(each: Sensitivity) -> list[str]:
     return [one.state_words for one in each.margins] or [alone if factor == 1 else "" for factor in FACTORS]
 
 
-def _varied(finding: Finding, rows: Sequence[Row], planned: int, edges: Mapping[Cell, bool]) -> Variation:
-    verdict = judge(finding, rows, planned, "", edges)
+def _varied(
+    finding: Finding, rows: Sequence[Row], planned: int, edges: Mapping[Cell, bool], scores: Scores
+) -> Variation:
+    verdict = judge(finding, rows, planned, "", edges, scores=scores)
     return Variation(
         margin=finding.margin,
         seeds=planned,

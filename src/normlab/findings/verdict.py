@@ -12,6 +12,7 @@ from typing import Any
 from normlab.config.schema import InputError
 from normlab.findings.formula import parse
 from normlab.findings.printable import printable
+from normlab.findings.scope import Scope
 from normlab.stats.paired import Interval
 from normlab.stats.rates import Failures
 
@@ -37,6 +38,7 @@ class Reason(StrEnum):
     FAILURES = "failures"  # contrast, side: it failed more often, although its scores are better or equal
     KEPT = "kept"  # n: the planned looks had been used up, so the first verdict is kept
     NO_SPREAD = "no_spread"  # equal differences, which give no interval
+    ALIKE = "alike"  # contrast, examples: the arms differ on too few test examples for an interval over them
     # undecided whatever the numbers are
     NO_RUNS = "no_runs"
     NO_SHARED_SEEDS = "no_shared_seeds"
@@ -69,6 +71,10 @@ class Estimate:
     sides     what the contrast compares: the cells that the claim favours, and the others
     failed    for each side, the seeds on which one of its runs failed
     mean_of_all  over all seeds, with the finding's `diverged_value` for runs that diverged; None: no run failed
+    scope     what the interval counts the error of
+    examples  of the test, where the scope names any
+    example_error  standard error of the mean over examples
+    seeds_alone    where the interval counts both errors: that over seeds alone, at the same level
     ratio     values, mean, sd and interval are natural logarithms of factors
     state     supported, contradicted, undecided; for an exploratory finding: estimate
     kind      the reason
@@ -89,6 +95,10 @@ class Estimate:
     sides: list[str] = field(default_factory=list)
     failed: list[list[int]] = field(default_factory=list)
     mean_of_all: float | None = None
+    scope: Scope = Scope.SEEDS
+    examples: int = 0
+    example_error: float | None = None
+    seeds_alone: Interval | None = None
 
     @property
     def all_seeds(self) -> list[int]:
@@ -245,12 +255,13 @@ def finite(value: Any) -> Any:
 
 
 def _estimate(values: Mapping[str, Any]) -> Estimate:
-    known = _known(Estimate, values) | {"kind": Reason(values["kind"])}
+    known = _known(Estimate, values) | {"kind": Reason(values["kind"]), "scope": Scope(values.get("scope", "seeds"))}
     if not all(math.isfinite(float(value)) for value in (values["mean"], values["sd"], *values["values"])):
         raise ValueError(values["mean"])
     if len(values["seeds"]) != len(values["values"]):
         raise ValueError(f"{len(values['seeds'])} seeds and {len(values['values'])} values")
-    made = Estimate(**{**known, "interval": _interval(values["interval"])})
+    intervals = {name: _interval(values.get(name)) for name in ("interval", "seeds_alone")}
+    made = Estimate(**{**known, **intervals})
     _check_types(made)
     parse(made.formula)
     return made
@@ -266,17 +277,18 @@ def _interval(values: Mapping[str, Any] | None) -> Interval | None:
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("finding", "title", "scale", "rule", "decides", "name", "formula", "metric", "state"), (str,)),
-    **dict.fromkeys(("primary", "ratio"), (bool,)),
-    **dict.fromkeys(("cell",), (str,)),
+    **dict.fromkeys(
+        ("finding", "title", "scale", "rule", "decides", "name", "formula", "metric", "state", "cell"), (str,)
+    ),
+    **dict.fromkeys(("primary", "ratio", "edge"), (bool,)),
     **dict.fromkeys(("level", "low", "high"), (int, float)),
-    **dict.fromkeys(("margin", "mean", "sd", "point", "least", "most", "mean_of_all"), (int, float, type(None))),
-    **dict.fromkeys(("n", "diverged"), (int,)),
-    "edge": (bool,),
-    "metrics": (dict,),
+    **dict.fromkeys(
+        ("margin", "mean", "sd", "point", "least", "most", "mean_of_all", "example_error"), (int, float, type(None))
+    ),
+    **dict.fromkeys(("n", "diverged", "examples"), (int,)),
     **dict.fromkeys(("seeds", "left_out", "sides", "failed", "looks"), (list,)),
     **dict.fromkeys(("claim", "needed"), (int, type(None))),
-    "facts": (dict,),
+    **dict.fromkeys(("facts", "metrics"), (dict,)),
     "first": (dict, type(None)),
 }
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from normlab.findings.finding import Finding
 from normlab.findings.formula import parse
+from normlab.findings.scope import Scope
 from normlab.findings.verdict import Bound, Estimate, Reason, Verdict
+from normlab.stats.power import MOST
 
 _SENTENCES: dict[Reason, str] = {
     Reason.NONE: "",
@@ -28,6 +31,7 @@ _SENTENCES: dict[Reason, str] = {
     Reason.FAILURES: "{side} failed more often, which the scores of {contrast} don't show",
     Reason.KEPT: "the first verdict, at {n} seeds, used up the planned looks and is kept",
     Reason.NO_SPREAD: "no spread: all pairs of {contrast} have the same difference, so no interval can be computed",
+    Reason.ALIKE: "{contrast} differs on too few of the test's {examples} examples for an interval over them",
     Reason.NO_RUNS: "no runs",
     Reason.NO_SHARED_SEEDS: "no seeds in common",
     Reason.INCOMPLETE: "incomplete: {cell} has {n} of {planned} seeds",
@@ -58,9 +62,37 @@ def interval_words(estimate: Estimate, digits: int = 3) -> str:
     if estimate.interval is None:
         return "(no interval)"
     if math.isinf(estimate.interval.low):
-        return "(all seeds equal: no interval)"
+        alike = estimate.seeds_alone is not None and math.isfinite(estimate.seeds_alone.low)
+        return "(too few examples differ: no interval)" if alike else "(all seeds equal: no interval)"
     ends = (estimate.interval.low, estimate.interval.high)
     return f"[{', '.join(number(end, estimate.metric, ratio=estimate.ratio, digits=digits) for end in ends)}]"
+
+
+_SCOPES: dict[Scope, str] = {
+    Scope.SEEDS: "",
+    Scope.EXAMPLES: "over seeds and the test's {examples:,} examples; over seeds alone {alone}",
+    Scope.NONE_KEPT: "over seeds only: these runs kept no scores per example",
+    Scope.SOME_KEPT: "over seeds only: not every run kept its scores per example",
+    Scope.DIVERGED: "over seeds only: runs that diverged have no scores per example",
+    Scope.FEW_EXAMPLES: "over seeds only: the test's {examples} examples are too few for an interval over them",
+}
+
+
+def scope_words(estimate: Estimate) -> str:
+    """What the interval of a finding about data in general counts the error of; empty for one about seeds alone."""
+    alone = interval_words(replace(estimate, interval=estimate.seeds_alone, seeds_alone=None))
+    return _SCOPES[estimate.scope].format(examples=estimate.examples, alone=alone)
+
+
+def needed_words(verdict: Verdict) -> str:
+    """What would decide an open verdict, by the spread and the margin alone; empty if nothing is known of it."""
+    if verdict.state != "undecided" or not verdict.needed:
+        return ""
+    if verdict.needed >= MOST and any(e.scope is Scope.EXAMPLES for e in verdict.estimates):
+        return "no number of seeds would distinguish margin and zero: that takes a test split with more examples"
+    if verdict.needed > min((arm.n for arm in verdict.arms), default=0):
+        return f"by an upper bound on the spread, {verdict.needed} seeds would distinguish margin and zero"
+    return "the seeds can distinguish the margin from zero; the difference seems to be close to the margin"
 
 
 def failure_words(estimate: Estimate) -> list[str]:
@@ -160,6 +192,7 @@ def numbers_of(verdict: Verdict, finding: Finding) -> Sequence[str]:
         shown = f"{formula_words(finding, estimate)} = {estimate_words(estimate, 4)}"
         margin = f", margin {margin_words(verdict, finding.metric)}" if verdict.margin is not None else ""
         lines.append(f"{estimate.name}: {shown}{level}, n = {len(estimate.seeds)}{margin}")
+        lines += [f"{estimate.name}: {words}" for words in [scope_words(estimate)] if words]
         if finding.seeds == "training" or any(estimate.failed):
             lines += [f"{estimate.name}: {line}" for line in failure_words(estimate)]
     return [*lines, *(f"{bound.cell}: {bound_words(bound)}" for bound in verdict.bounds)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -26,3 +27,11 @@ def read_regular(path: Path) -> bytes:
             return file.read()
     except ValueError:  # not a valid name of a file
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's content; of one that can't be read, that of nothing."""
+    try:
+        return hashlib.sha256(read_regular(path)).hexdigest()
+    except OSError:
+        return hashlib.sha256(b"").hexdigest()

@@ -3,11 +3,11 @@
 <output>/runs/<id>/
     owner            while a process works on the run: which one; it holds a lock on the file
     config.json      the whole config
-    status.json      state (running, finished, failed, stopped), attempt, times, code, torch, SHA-256 of the other
-                     files; the cause of a failure
+    status.json      state (running, finished, failed, stopped), attempt, times, code, torch, files' SHA-256, cause
     progress.json    while it trains: step and steps
     summary.json     the flat result
     provenance.json  what it was made with
+    example_scores.json  of a tested run, see `example_scores`
     metrics.jsonl    every logged value: {"step": 50, "time": 1.7e9, "train/loss": 0.7, …} a line, time in s since 1970
     links.json       its address on W&B, once it is there
     resume.json      until it has finished: its resume points, see `resume_points`
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from normlab.folder.files import read_regular
+from normlab.folder.files import hash_file, read_regular
 from normlab.folder.hold import Hold
 from normlab.folder.jsonfile import parse_json, read_json, write_json
 from normlab.folder.typed import Progress, Status, parse_config, typed
@@ -80,7 +80,7 @@ class RunFolder:
     def write_config(self, values: dict[str, Any]) -> str:
         """Record the whole config; returns its SHA-256, for the status."""
         write_json(self.config_file, values)
-        return hashlib.sha256(self.config_content()).hexdigest()
+        return hash_file(self.config_file)
 
     # how far it has come
 
@@ -152,7 +152,7 @@ class RunFolder:
     def write_summary(self, values: dict[str, Any]) -> str:
         """Record the result; returns its SHA-256, for the status."""
         write_json(self._summary, values)
-        return hashlib.sha256(self._summary.read_bytes()).hexdigest()
+        return hash_file(self._summary)
 
     def checked_summary(self, digest: object) -> tuple[dict[str, Any], str]:
         """The result, checked against its SHA-256 in the status, and what is wrong with it, if anything."""
@@ -171,9 +171,10 @@ class RunFolder:
             return {}, f"{name} can't be read: {error}"
 
     def changed(self, status: dict[str, Any]) -> str:
-        """Which other file of a finished run doesn't match its SHA-256 in the status, in words; empty if none."""
-        if "config" in status and hashlib.sha256(self.config_content()).hexdigest() != status["config"]:
-            return f"{self.config_file.name} is not what the run wrote"
+        """Which other file of a finished run is not what the status has the SHA-256 of, if it has; empty if none."""
+        for name, path in (("config", self.config_file), ("example_scores", self.example_scores_file)):
+            if name in status and hash_file(path) != status[name]:
+                return f"{path.name} is not what the run wrote"
         if "rows" in status and self.hash_rows() != status["rows"]:
             return f"{self._metrics.name} is not what the run wrote"
         return ""
@@ -190,6 +191,11 @@ class RunFolder:
     def write_provenance(self, values: dict[str, Any]) -> None:
         """Record what the run was made with."""
         write_json(self.provenance_file, values)
+
+    @property
+    def example_scores_file(self) -> Path:
+        """Of a tested run: its score on each example of the test split."""
+        return self.folder / "example_scores.json"
 
     # every logged value
 

@@ -3,6 +3,7 @@
 <output>/studies/<name>-<scale>/
     runs.csv       one row per finding and run: tuning and reporting; see `study_table`
     curves.csv     every validation of the reporting runs
+    example_scores.jsonl  each reporting run's scores, for findings about data in general; see `example_scores`
     verdicts.json  each finding's verdict, and its earlier looks
     plan.json      the findings as they were planned, and their runs; see `study.planned`
     manifest.json  command, commit, machine, versions
@@ -13,11 +14,12 @@ The committed reference also has tuning.csv, a table like runs.csv.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from normlab.folder.example_scores import read_lines, write_lines
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.folder.study_table import read_rows, write_rows
 from normlab.folder.typed import Looks, Shown, typed
@@ -122,6 +124,23 @@ class StudyFolder:
         part = self.curves_file.with_name(f".{self.curves_file.name}.part")
         pandas.DataFrame(rows, columns=None if rows else ["finding"]).to_csv(part, index=False)
         part.replace(self.curves_file)
+
+    @property
+    def example_scores_file(self) -> Path:
+        """The reporting runs' scores on each example, a line per run."""
+        return self.folder / "example_scores.jsonl"
+
+    def read_example_scores(self) -> dict[str, dict[str, Any]]:
+        """Run → its record; empty if there is no file.
+
+        Raises:
+            InputError: a line is damaged.
+        """
+        return read_lines(self.example_scores_file)
+
+    def write_example_scores(self, records: Mapping[str, Mapping[str, Any]]) -> None:
+        """Replace them; without any there is no file."""
+        write_lines(self.example_scores_file, records)
 
     @property
     def verdicts_file(self) -> Path:

@@ -26,6 +26,7 @@ class Status(Stored):
     summary: str | None = None
     config: str | None = None
     rows: str | None = None
+    example_scores: str | None = None
     accepted: list[str] = Field(default_factory=list)
 
 

@@ -16,6 +16,7 @@ from normlab.findings.wording import (
     formula_words,
     level_words,
     reason_words,
+    scope_words,
 )
 from normlab.report.words import metric_words
 
@@ -94,6 +95,10 @@ def finding_table(finding: Finding, verdict: Verdict) -> str:
     if contrasts:
         header = ["Contrast", "", f"Estimate [{escaped(level_words(verdict.level))} interval]", "$n$"]
         parts.append(table("lllr", header, contrasts, f"{finding.name} at {verdict.scale}: contrasts"))
+    scopes = [[escaped(f"{e.name}: {scope_words(e)}")] for e in verdict.estimates if scope_words(e)]
+    if scopes:
+        note = f"{finding.name} at {verdict.scale}: seeds, or seeds and examples"
+        parts.append(table("l", ["What the intervals cover"], scopes, note))
     failed = [[escaped(f"{e.name}: {line}")] for e in verdict.estimates if any(e.failed) for line in failure_words(e)]
     if failed:
         parts.append(table("l", ["Runs that failed"], failed, f"{finding.name} at {verdict.scale}: failures"))

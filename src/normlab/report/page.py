@@ -79,6 +79,7 @@ def _environment() -> Environment:
         "reason_words": wording.reason_words,
         "bound_words": wording.bound_words,
         "failure_words": wording.failure_words,
+        "scope_words": wording.scope_words,
     }
     return made
 

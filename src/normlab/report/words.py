@@ -15,6 +15,7 @@ from normlab.findings.wording import (
     in_points,
     level_words,
     margin_words,
+    needed_words,
     reason_words,
 )
 from normlab.report.sources import StudyResult
@@ -168,14 +169,8 @@ def to_decide(verdict: Verdict) -> str:
         return "Scores and failure rates favour different sides; more seeds would not change that."
     if verdict.reason is Reason.KEPT:
         return "A fresh verdict needs fresh seeds in another output folder."
-    n = min((arm.n for arm in verdict.arms), default=0)
-    if verdict.state == "undecided" and verdict.needed and verdict.needed <= n:
-        return (
-            f"{n} seeds can distinguish 0 from the margin, but the difference is close to the margin; only more "
-            "seeds can decide."
-        )
-    if verdict.needed:
-        return f"By an upper bound on the spread, {verdict.needed} seeds would distinguish 0 from the margin."
+    if words := needed_words(verdict):
+        return f"{first_upper(words)}."
     return "An estimate: it has no verdict." if verdict.state == "estimate" else ""
 
 
@@ -197,11 +192,11 @@ def rule_words(finding: Finding) -> str:
     level = level_words(1 - ALPHA / PRIMARIES if finding.primary else 1 - ALPHA)
     contrasts = "the contrast" if len(finding.formulas) == 1 else f"each of {len(finding.formulas)} contrasts"
     margin = margin_words(finding, finding.metric)
+    errors = ", over seeds and the test's examples" if "examples" in finding.generalises_over else ""
     where = f"must be within ±{margin}" if finding.rule == "equivalence" else f"must be above {margin}"
     claim = "support the claim" if finding.primary else "favour it (an estimate, no verdict)"
-    return (
-        f"Rule, fixed in advance: to {claim}, the {level} interval of {contrasts} of {name}, paired by seed, {where}."
-    )
+    what = f"the {level} interval of {contrasts} of {name}, paired by seed{errors}"
+    return f"Rule, fixed in advance: to {claim}, {what}, {where}."
 
 
 def cells_words(finding: Finding) -> str:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from filelock import FileLock
 
 from normlab.config.schema import InputError
+from normlab.folder.files import hash_file
 from normlab.folder.hold import Hold
 from normlab.folder.place import Place
 from normlab.folder.results import remove_folder
@@ -102,7 +103,9 @@ class Run:
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Record the result and release the run."""
-        self._status("finished", summary=self.place.write_summary(summary), rows=self.place.hash_rows())
+        scores = self.place.example_scores_file
+        kept = {"example_scores": hash_file(scores)} if scores.exists() else {}
+        self._status("finished", summary=self.place.write_summary(summary), rows=self.place.hash_rows(), **kept)
         _clear(self.place)
         self.hold.let_go()
 

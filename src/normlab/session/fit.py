@@ -14,6 +14,7 @@ from rich.console import Console
 from normlab.config.schema import InputError
 from normlab.mirror.progress import Bar, Heartbeat
 from normlab.session.checkpointing import KeepBest, load_best
+from normlab.session.example_scores import keep_example_scores
 from normlab.session.resumable import check_point, unusable
 from normlab.session.resumption import Noise, Resumption
 from normlab.session.session import Session
@@ -102,7 +103,10 @@ class Fit:
 
     def _tested_as(self, name: str) -> dict[str, float]:
         self.task.tested_as = name
-        found = self.trainer.test(self.task, batches_of(self.session, self.trainer, "test"), verbose=False)[0]
+        batches = batches_of(self.session, self.trainer, "test")
+        found = self.trainer.test(self.task, batches, verbose=False)[0]
+        if name == "test":
+            keep_example_scores(self.session, self.trainer, self.task, batches)
         return {key: value for key, value in found.items() if "/" in key}
 
     def _epoch(self, batches: int) -> int:

@@ -131,12 +131,19 @@ def spread_bound(differences: Sequence[float], level: float = SPREAD_LEVEL) -> f
 
 
 def seeds_needed(
-    differences: Sequence[float], margin: float, alpha: float, wanted: float = 0.8, equivalence: bool = False
+    differences: Sequence[float],
+    margin: float,
+    alpha: float,
+    wanted: float = 0.8,
+    *,
+    equivalence: bool = False,
+    fixed: float = 0.0,
 ) -> int:
     """Seeds with which one look would distinguish 0 from the margin with that probability, by the spread's upper bound.
 
-    With `equivalence`: with which two equal arms would be shown to differ by less than the margin. The guarded
-    interval's width at the observed skewness is included.
+    Of `equivalence`: at which two equal arms would be shown to differ by less than the margin. The guarded
+    interval's reach at the skewness seen is counted in. `fixed` is a standard error that seeds don't lessen, as that of
+    the test's examples; where it is too large for any number of them, `power.MOST`.
 
     Raises:
         ValueError: fewer than two seeds, or all differences are equal.
@@ -149,7 +156,9 @@ def seeds_needed(
 
     def chance(n: int) -> float:
         wide = float(guarded.widening(abs(float(skew)), max(n, guarded.LEAST), alpha))
-        return (equivalence_power if equivalence else power)(n, margin, sd, alpha, wide)
+        return (equivalence_power if equivalence else power)(
+            n, margin, float(np.hypot(sd, fixed * n**0.5)), alpha, wide
+        )
 
     return max(fewest(chance, wanted), guarded.LEAST)
 

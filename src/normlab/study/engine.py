@@ -18,14 +18,15 @@ from normlab.config.shipped import CONF, REFERENCE
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.judge import judge, undecided
-from normlab.findings.logged import check_metrics
 from normlab.findings.tuning import TuningScores
 from normlab.findings.verdict import NOT_JUDGED, Reason, Verdict
 from normlab.folder.study_folder import StudyFolder
 from normlab.study.budget import budget_words, chances, looks_words
 from normlab.study.choices import chosen, to_run, users_choices
+from normlab.study.example_scores import decoded, records_of
 from normlab.study.halving import expected_trials, first_round, steps_words, tune
 from normlab.study.ledger import Ledger
+from normlab.study.logged import check_metrics
 from normlab.study.printed import print_finding, print_study, print_unrun
 from normlab.study.reference import reference_estimates, reference_scores
 from normlab.study.scale import Scale, Study, read_scale
@@ -229,9 +230,9 @@ class Conductor:
         for look in looks:
             trials = reporting_trials(finding, self.scale, points, self.user, look=look)
             jobs, outcomes = self._run(finding, "report", trials)
-            rows = rows_of(trials, jobs, outcomes)
-            self.ledger.keep(finding, [*tuned, *rows], training_curves(trials, jobs))
-            verdict = judge(finding, rows, look, self.scale.name, edges, looks)
+            rows, scores = rows_of(trials, jobs, outcomes), records_of(finding, jobs)
+            self.ledger.keep(finding, [*tuned, *rows], training_curves(trials, jobs), scores)
+            verdict = judge(finding, rows, look, self.scale.name, edges, looks=looks, scores=decoded(scores))
             verdict = self.ledger.looked(finding, verdict)
             if verdict.state != "undecided" or verdict.reason in NOT_JUDGED or look == looks[-1]:
                 break

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,6 +46,7 @@ class Ledger:
         self._rules: dict[str, str] = {}
         self._rows = self._read_runs()
         self._curves = self._read_curves()
+        self._scores = self._read_example_scores()
 
     def check_rule(self, finding: Finding) -> None:
         """Check that a primary finding's rule is the one of its first look at the data.
@@ -111,8 +112,18 @@ class Ledger:
     def _file(self, finding: Finding) -> LooksFile:
         return LooksFile(self._files.output, finding.name, self.scale)
 
-    def keep(self, finding: Finding, rows: Sequence[dict[str, Any]], curves: Sequence[dict[str, Any]]) -> None:
-        """Replace a finding's records, unless they have more runs judged by the same rule."""
+    def keep(
+        self,
+        finding: Finding,
+        rows: Sequence[dict[str, Any]],
+        curves: Sequence[dict[str, Any]],
+        scores: Mapping[str, dict[str, Any]],
+    ) -> None:
+        """Replace a finding's records, unless they have more runs judged by the same rule.
+
+        Args:
+            scores: run → its record of scores per example.
+        """
         before = [row for row in self._rows if row["finding"] == finding.name]
         if self._by_the_same_rule(finding) and _reported(rows) < _reported(before):
             self.kept_before.add(finding.name)
@@ -120,8 +131,11 @@ class Ledger:
         self._begin()
         self._rows = [row for row in self._rows if row["finding"] != finding.name] + list(rows)
         self._curves = [row for row in self._curves if row["finding"] != finding.name] + list(curves)
-        StudyFolder(self.folder).write_runs(self._rows)
-        StudyFolder(self.folder).write_curves(self._curves)
+        runs = {row.get("id") for row in self._rows}
+        self._scores = {run: record for run, record in {**self._scores, **scores}.items() if run in runs}
+        self._files.write_runs(self._rows)
+        self._files.write_curves(self._curves)
+        self._files.write_example_scores(self._scores)
 
     def save(self, finding: Finding, verdict: Verdict) -> None:
         """Write a verdict next to the study's other verdicts, new and earlier."""
@@ -162,6 +176,14 @@ class Ledger:
         except InputError:
             self._damaged.append(self._files.runs_file)
             return []
+
+    def _read_example_scores(self) -> dict[str, dict[str, Any]]:
+        """Those of an earlier invocation; a damaged file is set aside, and read from the runs again."""
+        try:
+            return self._files.read_example_scores()
+        except InputError:
+            self._damaged.append(self._files.example_scores_file)
+            return {}
 
     def _read_curves(self) -> list[dict[str, Any]]:
         rows, problem = self._files.read_curves()

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from normlab.findings.finding import Finding
 from normlab.findings.verdict import ArmSummary, Estimate, Verdict
-from normlab.findings.wording import estimate_words, numbers_of, reason_words
+from normlab.findings.wording import estimate_words, needed_words, numbers_of, reason_words
 from normlab.sweep.board import duration
 
 _COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow", "estimate": "cyan"}
@@ -40,13 +40,7 @@ def details(verdict: Verdict, finding: Finding) -> list[str]:
     lines += [arm_line(arm) for arm in verdict.arms if arm.mean is not None]
     lines += [f"{e.name}: {estimate_words(e, 4)}" for e in verdict.also]
     seeds = min((arm.n for arm in verdict.arms), default=0)
-    if verdict.state == "undecided" and verdict.needed:
-        if verdict.needed > seeds:
-            lines.append(f"by an upper bound on the spread, {verdict.needed} seeds would distinguish 0 from the margin")
-        else:
-            lines.append(
-                "the seeds can distinguish the margin from zero; the difference seems to be close to the margin"
-            )
+    lines += [words for words in [needed_words(verdict)] if words]
     if len(verdict.looks) > 1:
         lines.append(f"{seeds} seeds; looks planned at {', '.join(map(str, verdict.looks))}, which share the error")
     if verdict.first is not None:

@@ -11,11 +11,13 @@ from typing import Any
 
 from normlab.config.schema import InputError
 from normlab.config.shipped import CONF, REFERENCE
+from normlab.findings.examples import Scores
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.judge import judge, keep_first
 from normlab.findings.verdict import Reason, Row, Verdict, stored
 from normlab.folder.study_folder import StudyFolder
+from normlab.study.example_scores import decoded
 from normlab.study.planned import finding_of
 from normlab.study.stages import rates_of, scores_of
 
@@ -29,6 +31,7 @@ class Evidence:
 
     rows     of its reporting runs
     planned  number of seeds that occur in any of its cells
+    scores   run → its score on each test example, for the runs that kept it
     recorded the verdict stored in the folder, which says which looks were planned
     edges    cells whose tuned option was best at an end of the points
     """
@@ -37,11 +40,12 @@ class Evidence:
     rows: list[Row]
     planned: int
     edges: dict[Cell, bool]
+    scores: Scores = field(default_factory=dict)
     recorded: Mapping[str, Any] = field(default_factory=dict)
 
     def judged(self, scale: str) -> Verdict:
         """The verdict by the finding's file; if the planned looks were used up earlier, the verdict of then."""
-        verdict = judge(self.finding, self.rows, self.planned, scale, self.edges, self._looks)
+        verdict = judge(self.finding, self.rows, self.planned, scale, self.edges, looks=self._looks, scores=self.scores)
         first = self.recorded.get("first")
         kept = self.recorded.get("reason") == Reason.KEPT and isinstance(first, dict)
         return keep_first(verdict, first) if kept and first else verdict
@@ -61,8 +65,8 @@ def read_evidence(folder: Path, conf: Path = CONF, reference: Path = REFERENCE) 
         reference: folder with tuning.csv, for findings that took their rates from there.
 
     Raises:
-        InputError: the table is missing, it names an unknown finding or cell, or there is no record of how a cell
-        was tuned.
+        InputError: the table is missing or one of its files is damaged, it names an unknown finding or cell, or there
+            is no record of how a cell was tuned.
     """
     study = StudyFolder(folder)
     if not study.runs_file.exists():
@@ -73,7 +77,8 @@ def read_evidence(folder: Path, conf: Path = CONF, reference: Path = REFERENCE) 
     names = list(dict.fromkeys(row["finding"] for row in rows))
     recorded = {v.get("finding"): v for v in _recorded(folder) if isinstance(v, dict)}
     found = [_evidence(folder, finding_of(folder, name, conf), rows, tuned, committed) for name in names]
-    return [replace(each, recorded=recorded.get(each.finding.name, {})) for each in found]
+    scores = decoded(study.read_example_scores())
+    return [replace(each, scores=scores, recorded=recorded.get(each.finding.name, {})) for each in found]
 
 
 def rejudge(folder: Path, conf: Path = CONF, reference: Path = REFERENCE) -> list[Verdict]:

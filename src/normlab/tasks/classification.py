@@ -26,6 +26,7 @@ class Classification(Task):
 
     metric = "accuracy"
     direction = "max"
+    scored_as = "accuracy"
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -38,6 +39,10 @@ class Classification(Task):
     def collect(self, logits: Tensor, batch: Batch, loss: Tensor) -> None:
         """Keep the predicted classes, the labels and the summed loss."""
         self._kept.append((logits.argmax(dim=1), batch.targets, loss))
+
+    def score(self, logits: Tensor, batch: Batch) -> Tensor:
+        """bool [B]: right."""
+        return logits.argmax(dim=1) == batch.targets
 
     def metrics(self, split: str) -> dict[str, Tensor]:
         """`loss` in nats per example, `accuracy` and `f1` in [0, 1]."""

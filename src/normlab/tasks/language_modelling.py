@@ -26,6 +26,7 @@ class LanguageModelling(Task):
 
     metric = "bits_per_character"
     direction = "min"
+    scored_as = "loss"
 
     def __init__(self, *args: Any, tokens_per_character: dict[str, float], **options: Any) -> None:
         super().__init__(*args, **options)
@@ -43,6 +44,14 @@ class LanguageModelling(Task):
         """Keep the summed loss and the number of valid tokens."""
         count = batch.targets.numel() if batch.mask is None else int(batch.mask.sum())
         self._kept.append((loss, count))
+
+    def score(self, logits: Tensor, batch: Batch) -> Tensor:
+        """float32 [B]: nats per valid token of each window."""
+        loss = F.cross_entropy(logits.flatten(0, 1).float(), batch.targets.flatten(), reduction="none")
+        loss = loss.view(batch.targets.shape)
+        if batch.mask is None:
+            return loss.mean(dim=1)
+        return torch.where(batch.mask, loss, 0.0).sum(dim=1) / batch.mask.sum(dim=1)
 
     def metrics(self, split: str) -> dict[str, Tensor]:
         """`loss` in nats per token, `perplexity`, `bits_per_character`."""

@@ -29,6 +29,7 @@ class Task(pl.LightningModule, ABC):
 
     metric: ClassVar[str]  # chooses the best checkpoint, as in `validation/<metric>`
     direction: ClassVar[Literal["max", "min"]]
+    scored_as: ClassVar[Literal["accuracy", "loss"]]  # the metric that is the mean of what `score` gives
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Task(pl.LightningModule, ABC):
         self.diverged = False
         self.confusion: Tensor | None = None  # counts [actual class, predicted class] of the last evaluation
         self.tested_as = "test"  # prefix of the logged test metrics
+        self.scored: list[Tensor] = []  # score of each of this process's examples in the last test, by batch
         self._compiled: tuple[Callable[..., Tensor]] | None = None
 
     def run_compiled(self) -> None:
@@ -70,6 +72,10 @@ class Task(pl.LightningModule, ABC):
     def metrics(self, split: str) -> dict[str, Tensor]:
         """The metrics of everything collected, over all processes; clears it."""
 
+    @abstractmethod
+    def score(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The score of each example [B], on the device: right or wrong, or its mean loss."""
+
     def training_step(self, batch: Batch, _index: int) -> Tensor:
         """Mean loss over the valid targets of the global batch.
 
@@ -83,11 +89,15 @@ class Task(pl.LightningModule, ABC):
 
     def validation_step(self, batch: Batch, _index: int) -> None:
         """Collect a batch of the validation split."""
-        self._evaluate("validation", batch)
+        self._evaluate(batch)
+
+    def on_test_epoch_start(self) -> None:
+        """Forget the scores of an earlier test."""
+        self.scored.clear()
 
     def test_step(self, batch: Batch, _index: int) -> None:
-        """Collect a batch of the test split."""
-        self._evaluate("test", batch)
+        """Collect a batch of the test split, and what it scores example by example."""
+        self.scored.append(self.score(self._evaluate(batch), batch))
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics."""
@@ -97,9 +107,10 @@ class Task(pl.LightningModule, ABC):
         """Log the test metrics."""
         self._log_metrics("test", self.tested_as)
 
-    def _evaluate(self, split: str, batch: Batch) -> None:
+    def _evaluate(self, batch: Batch) -> Tensor:
         logits = self.logits(batch)
         self.collect(logits, batch, self.losses(logits, batch))
+        return logits
 
     def _log_metrics(self, split: str, name: str) -> None:
         # the metrics are already reduced over processes; without our own step, Lightning's would be one too low

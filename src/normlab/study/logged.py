@@ -35,6 +35,13 @@ def check_metrics(finding: Finding, configs: Mapping[Cell, RunConfig]) -> None:
     for key, metric in asked.items():
         for cell, config in configs.items():
             _check(f"finding.{key}", metric, cell, config)
+    if finding.metric == "test/loss" and "examples" in finding.generalises_over:
+        wrong = next((cell for cell, config in configs.items() if config.task.goal == "classification"), None)
+        if wrong is not None:
+            raise InputError(
+                f"finding.generalises_over names examples, of which {wrong} keeps no loss: a classification keeps "
+                "which are right, so take metric=test/accuracy"
+            )
     if finding.tune is not None:
         for cell, config in configs.items():
             _check("finding.tune.by", finding.tune.by, cell, config)
