@@ -6,9 +6,10 @@
     verdicts.json  each finding's verdict, and the looks that it had before
     plan.json      the findings as they were planned, and their runs; see `study.planned`
     manifest.json  command, commit, machine, versions
+    origin.json    of a study that was imported: the pack, and what was admitted
     wandb.json     what W&B shows of the study
     wandb/         what W&B's client writes
-The committed reference also has tuning.csv, a table like runs.csv.
+The committed reference, which is a pack, also has tuning.csv, a table like runs.csv.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from typing import Any, NamedTuple
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.folder.study_table import read_rows, write_rows
 from normlab.folder.typed import Looks, Shown, typed
+
+KEPT = ("manifest.json", "verdicts.json", "plan.json", "runs.csv", "curves.csv")  # what a pack keeps of a study
 
 
 class Curves(NamedTuple):
@@ -176,6 +179,18 @@ class StudyFolder:
         write_json(self.manifest_file, values)
 
     @property
+    def _origin(self) -> Path:
+        return self.folder / "origin.json"
+
+    def read_origin(self) -> dict[str, Any]:
+        """Of a study that was imported: the pack, and what was admitted; empty for any other."""
+        return read_json(self._origin)
+
+    def write_origin(self, values: dict[str, Any]) -> None:
+        """Record that the study was imported."""
+        write_json(self._origin, values)
+
+    @property
     def wandb(self) -> Path:
         """What W&B's client writes."""
         return self.folder / "wandb"
@@ -196,5 +211,5 @@ class StudyFolder:
 def studies_below(output: Path) -> Iterator[StudyFolder]:
     """The folders of all studies below the folder of all results, by name."""
     for path in sorted(output.glob("studies/*")):
-        if path.is_dir():
+        if path.is_dir() and not path.name.startswith("."):  # one that is being imported
             yield StudyFolder(path)

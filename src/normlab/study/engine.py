@@ -24,6 +24,7 @@ from normlab.findings.verdict import NOT_JUDGED, Reason, Verdict
 from normlab.folder.study_folder import StudyFolder
 from normlab.study.choices import chosen, to_run, users_choices
 from normlab.study.ledger import Ledger
+from normlab.study.origin import check_origin
 from normlab.study.printed import looks_words, print_finding, print_study, print_unrun
 from normlab.study.reference import reference_estimates, reference_scores
 from normlab.study.scale import Scale, Study, read_scale
@@ -167,6 +168,7 @@ class Conductor:
         for finding in findings:
             trials = self._foreseen(finding)
             self.serving.add(trials, self.composer([trial.choices for trial in trials], self._cache))
+            check_origin(self.ledger.planned, trials, self._jobs)
 
     def _foreseen(self, finding: Finding) -> list[Trial]:
         """All that don't wait for the finding's own tuning."""
@@ -256,7 +258,7 @@ class Conductor:
         self.serving.add(trials, [job.config for job in jobs])
         jobs = [replace(job, serves=self.serving.of(job.config)) for job in jobs]
         unique = list({job.id: job for job in jobs}.values())
-        self.ledger.planned.begin(finding, stage, unique)
+        self.ledger.planned.begin(finding, stage, trials, jobs)
         found = look_up(unique)
         todo = [job for job in unique if is_missing(job, found[job.number])]
         admit(unique)
