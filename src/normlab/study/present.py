@@ -22,6 +22,7 @@ from normlab.study.packed import StudyRecord
 
 Kind = Literal["rule", "config", "data", "code", "torch"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+_OTHER = "its options and data are those of another run here"
 _REMEDIES = {
     "rule": "undo the change",
     "config": "use the same version of normlab and the same files in conf",
@@ -109,7 +110,7 @@ class Here:
             differences.timed.append(record.id)
         elif not same:
             threads = record.provenance.get("threads")
-            other = f"{threads} threads there, {config.threads} here" if threads != config.threads else "an option"
+            other = f"{threads} threads there, {config.threads} here" if threads != config.threads else _OTHER
             differences.add("config", f"{record.id}: {other}")
         else:
             self._compare_data(record, config, differences)
