@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import zipfile
@@ -11,16 +10,13 @@ from pathlib import Path
 
 import pytest
 import test_study
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from finding_files import finding, write
 from normlab.commands.console import call
 from normlab.config.schema import InputError
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.folder.looks import LooksFile
-from normlab.folder.pack import manifest_of, open_pack, write_pack
-from normlab.folder.seal import seal
+from normlab.folder.pack import open_pack, write_pack
 from normlab.folder.study_folder import StudyFolder
 from normlab.study import unpacking
 from normlab.study.packing import pack_studies
@@ -185,22 +181,55 @@ def in_looks(edit):
 
 
 REFUSED = {
-    "a row's score": (in_rows(lambda ls: [ls[0], ls[1].replace(",0.", ",1."), *ls[2:]]), r"runs.csv has been altered: "),
-    "a row's seed": (in_rows(lambda ls: [ls[0], ls[1].replace(",0,mlp", ",99,mlp").replace(",0,l", ",99,l"), *ls[2:]]), r"seed of planted, arm \w+, seed 99 is 99, and the run recorded 0"),
-    "a row twice": (in_rows(lambda ls: [*ls, ls[1]]), r"has two rows for planted, arm \w+, seed 0; only one can count"),
-    "no seed": (in_rows(lambda ls: [ls[0], *(line.replace("report", "") for line in ls[1:])]), "line 2: finding, stage, arm or seed is missing"),
-    "a summary": (in_json("summary.json", **{"test/accuracy": 0.99}), r"run lstm-\w+-.* \(planted, arm \w+, seed \d\) is not whole: its summary.json is not what the run wrote"),
+    "a row's score": (
+        in_rows(lambda lines: [lines[0], lines[1].replace(",0.", ",1."), *lines[2:]]),
+        r"runs.csv has been altered: ",
+    ),
+    "a row's seed": (
+        in_rows(lambda lines: [lines[0], lines[1].replace(",0,l", ",99,l"), *lines[2:]]),
+        r"seed of planted, arm \w+, seed 99 is 99, and the run recorded 0",
+    ),
+    "a row twice": (
+        in_rows(lambda lines: [*lines, lines[1]]),
+        r"has two rows for planted, arm \w+, seed 0; only one can count",
+    ),
+    "no stage": (
+        in_rows(lambda lines: [line.replace("report", "") for line in lines]),
+        "line 2: finding, stage, arm or seed is missing",
+    ),
+    "a summary": (
+        in_json("summary.json", **{"test/accuracy": 0.99}),
+        r"run lstm-\w+-.* \(planted, arm \w+, seed \d\) is not whole: its summary.json is not what the run wrote",
+    ),
     "a config": (in_json("/config.json", seed=77), "is not whole: its config.json is not what the run wrote"),
     "a state": (in_json("/status.json", state="running"), "is not whole: it has not finished"),
-    "a lost look": (lambda members: members.pop("looks/planted-quick.jsonl"), "its looks lack the one of planted at 8 seeds|a look of planted at 8 seeds is missing"),
+    "a lost look": (
+        lambda members: members.pop("looks/planted-quick.jsonl"),
+        "a look of planted at 8 seeds is missing from its looks",
+    ),
     "a damaged look": (in_looks(lambda text: text[:-20]), "line 1 is damaged"),
-    "a damaged plan": (lambda members: members.update({"planted-quick/plan.json": b"{"}), "planted-quick/plan.json can't be read"),
+    "a damaged plan": (
+        lambda members: members.update({"planted-quick/plan.json": b"{"}),
+        "planted-quick/plan.json can't be read",
+    ),
     "a finding": (in_json("plan.json", findings={"planted": {"name": 3}}), "holds no valid finding 'planted'"),
-    "a rule": (in_json("planted-quick/manifest.json", rules={"planted": "0123456789ab"}), r"other rule \(planted: 0123456789ab in the pack, \w{12} in planted.yaml\): undo the change, or --accept-rule"),
-    "code": (in_json("/status.json", code="0123"), r"other code \(lstm-.*\): check out the same commit, or --accept-code"),
-    "torch": (in_json("/status.json", torch="1.0"), r"other torch \(.*: 1.0 there, .* here\): install the same version, or --accept-torch"),
-    "data": (in_json("/provenance.json", data="0123"), r"other config \(lstm-.*: its options and data are those of another run here\): use the same"),
-}  # fmt: skip
+    "a rule": (
+        in_json("planted-quick/manifest.json", rules={"planted": "0123456789ab"}),
+        r"other rule \(planted: 0123456789ab in the pack, \w{12} in planted.yaml\): undo .*, or --accept-rule",
+    ),
+    "code": (
+        in_json("/status.json", code="0123"),
+        r"other code \(lstm-.*\): check out the same commit, or --accept-code",
+    ),
+    "torch": (
+        in_json("/status.json", torch="1.0"),
+        r"other torch \(.*: 1.0 there, .* here\): install the same version, or --accept-torch",
+    ),
+    "data": (
+        in_json("/provenance.json", data="0123"),
+        r"other config \(lstm-.*: its options and data are those of another run here\): use the same",
+    ),
+}
 
 
 @pytest.fixture
@@ -250,24 +279,22 @@ def test_data_of_another_content_are_refused(planted, whole, cache, monkeypatch)
     from normlab.study import present
 
     monkeypatch.setattr(present, "data_of", lambda config: SimpleNamespace(fingerprint="0123"))
-    with pytest.raises(
-        InputError, match=r"other data \(\w+: \w+ there, 0123 here, and 15 more\): use the same data, or"
-    ):
+    with pytest.raises(InputError, match=r"other data \(\w+: \w+ there, 0123 here, and 15 more\)"):
         imported(planted, cache, whole)
     assert imported(planted, cache, whole, "data").differences.found.keys() == {"data"}
 
 
 def test_a_scale_of_other_choices_is_refused_at_once(planted, whole, cache):
     write(planted.conf, finding(tune=None, scales={"smoke": [], "quick": ["trainer.steps=11"]}))
-    with pytest.raises(InputError, match="planted at scale=quick: trainer.steps=10 in the pack, trainer.steps=11 here"):
+    with pytest.raises(
+        InputError, match=r"planted at scale=quick: trainer.steps=10 in the pack, trainer.steps=11 here"
+    ):
         imported(planted, cache, whole)
 
 
 def test_a_study_that_would_do_other_runs_here_is_refused_before_any(planted, whole, cache):
     imported(planted, cache, whole)
-    with pytest.raises(
-        InputError, match=r"was imported from planted-quick.zip, where .*: model.width was \d+ and is 9"
-    ):
+    with pytest.raises(InputError, match=r"imported from planted-quick.zip, where .*: model.width was \d+ and is 9"):
         planted("scale.overrides=['logger=none','trainer.threads=1','trainer.progress=false','model.width=9']")
     assert planted.done == []
 
@@ -287,81 +314,3 @@ def test_no_pack_or_half_of_one_is_refused(planted, whole, cache, content, words
     with pytest.raises(InputError, match=words):
         imported(planted, cache, whole)
     assert not planted.output.exists()
-
-
-def zipped(path: Path, members: dict[str, bytes], *, sealed: bool = True) -> Path:
-    with path.open("w+b") as file:
-        with zipfile.ZipFile(file, "w") as archive:
-            for name, content in members.items():
-                archive.writestr(name, content)
-        if sealed:
-            seal(file)
-    return path
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["../evil", "/etc/evil", "runs/../../evil/config.json", "runs/a/evil.py", "a\\..\\b", "s/runs.csv/x", "ä/runs.csv"],
-)
-def test_names_that_lead_elsewhere_are_refused(planted, cache, tmp_path, name):
-    digest = hashlib.sha256(b"x").hexdigest()
-    listed = zipped(tmp_path / "listed.zip", {name: b"x", "manifest.json": manifest_of({name: digest})})
-    unlisted = zipped(tmp_path / "unlisted.zip", {name: b"x", "manifest.json": manifest_of({})})
-    for path in (listed, unlisted):
-        with pytest.raises(InputError, match="which no pack (holds|does); nothing of it is read"):
-            imported(planted, cache, path)
-    assert not planted.output.exists()
-
-
-def test_another_format_and_a_pack_zipped_by_others_are_refused(planted, cache, tmp_path):
-    path = zipped(tmp_path / "new.zip", {"manifest.json": json.dumps({"pack": 2, "members": {}}).encode()})
-    with pytest.raises(InputError, match="is a pack of format 2, and this version of normlab reads format 1"):
-        imported(planted, cache, path)
-    path = zipped(tmp_path / "a.zip", {"manifest.json": manifest_of({})}, sealed=False)
-    with pytest.raises(InputError, match="unzip it and import the folder"):
-        imported(planted, cache, path)
-    path = zipped(tmp_path / "b.zip", {"a/runs.csv": b"", "manifest.json": manifest_of({})})
-    with pytest.raises(InputError, match="is damaged: a/runs.csv is not in its manifest"):
-        imported(planted, cache, path)
-    with pytest.raises(InputError, match="can't be read: No such file"):
-        imported(planted, cache, tmp_path / "none.zip")
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory) -> Path:
-    """A pack of a few bytes, as a file and as a folder."""
-    folder = tmp_path_factory.mktemp("small")
-    members = {"a-quick/verdicts.json": b'{"verdicts": []}\n', "looks/a-quick.jsonl": b"", "tuning.csv": b"a,b\n1,2\n"}
-    write_pack(folder / "pack.zip", members.items())
-    write_pack(folder / "pack", members.items(), unpacked=True)
-    return folder
-
-
-def read_all(path: Path) -> None:
-    with open_pack(path) as pack:
-        for name in pack.members:
-            pack.read(name)
-
-
-@settings(deadline=None)
-@given(data=st.data())
-def test_any_flipped_bit_is_refused(small, data, tmp_path_factory):
-    read_all(small / "pack.zip")
-    read_all(small / "pack")
-    content = (small / "pack.zip").read_bytes()
-    bit = data.draw(st.integers(0, 8 * len(content) - 1))
-    flipped = small / "flipped.zip"
-    flipped.write_bytes(content[: bit // 8] + bytes([content[bit // 8] ^ 1 << bit % 8]) + content[bit // 8 + 1 :])
-    with pytest.raises(InputError):
-        read_all(flipped)
-    file = data.draw(
-        st.sampled_from(sorted(p for p in (small / "pack").rglob("*") if p.is_file() and p.stat().st_size))
-    )
-    content = file.read_bytes()
-    bit = data.draw(st.integers(0, 8 * len(content) - 1))
-    try:
-        file.write_bytes(content[: bit // 8] + bytes([content[bit // 8] ^ 1 << bit % 8]) + content[bit // 8 + 1 :])
-        with pytest.raises(InputError):
-            read_all(small / "pack")
-    finally:
-        file.write_bytes(content)

@@ -9,7 +9,6 @@
     origin.json    of a study that was imported: the pack, and what was admitted
     wandb.json     what W&B shows of the study
     wandb/         what W&B's client writes
-The committed reference, which is a pack, also has tuning.csv, a table like runs.csv.
 """
 
 from __future__ import annotations
@@ -74,19 +73,6 @@ class StudyFolder:
         """Replace the table of runs."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_rows(self.runs_file, rows)
-
-    @property
-    def tuning_file(self) -> Path:
-        """Of the committed reference: the table of tuning runs."""
-        return self.folder / "tuning.csv"
-
-    def read_tuning(self) -> list[dict[str, Any]]:
-        """The committed table of tuning runs; empty if there is none.
-
-        Raises:
-            InputError: it is damaged.
-        """
-        return read_rows(self.tuning_file) if self.tuning_file.exists() else []
 
     @property
     def curves_file(self) -> Path:
