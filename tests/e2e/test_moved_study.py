@@ -16,7 +16,6 @@ from normlab.folder.study_folder import StudyFolder
 ROOT = Path(__file__).parents[2]
 TINY = finding(
     common=["model=mlp", "model.width=8", "task=fashion_mnist", "task.batch_size=16"],
-    tune={"points": [1e-2, 3e-2], "option": "optim.lr", "by": "validation/accuracy", "best": "max"},
     scales={"smoke": []},
 )
 

@@ -306,7 +306,8 @@ def test_a_running_study_shows_how_far_each_finding_is(made, tmp_path, conf, fix
     folder = tmp_path / "outputs/studies/s-quick"
     record = PlanRecord(folder)
     record.plan([fixed, later], {"planted": {"tune": 20, "report": 16}, "later": {"report": 8}})
-    record.begin(fixed, "tune", [SimpleNamespace(id=f"run-{n}", code="c") for n in range(20)])
+    trials = [SimpleNamespace(cell=fixed.cells[0], point=0.01, seed=1000 + n) for n in range(20)]
+    record.begin(fixed, "tune", trials, [SimpleNamespace(id=f"run-{n}", code="c") for n in range(20)])
     for n in range(3):
         content = b'{"x": 1}'
         run = tmp_path / "outputs/runs" / f"run-{n}"

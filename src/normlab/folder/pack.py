@@ -97,11 +97,6 @@ class Pack:
         return self.read(f"{_LOOKS}/{stem}.jsonl")
 
 
-def study_member(study: str, name: str) -> str:
-    """The name of a study's file in a pack."""
-    return f"{study}/{name}"
-
-
 def run_member(run: str, name: str) -> str:
     """The name of a run's file in a pack."""
     return f"{_RUNS}/{run}/{name}"
@@ -164,6 +159,13 @@ def write_pack(path: Path, members: Iterable[tuple[str, bytes]], *, unpacked: bo
         else:
             part.unlink(missing_ok=True)
     return True
+
+
+def sign_folder(path: Path) -> None:
+    """Write the manifest of a folder whose files are those of a pack."""
+    digests = {name: hashlib.sha256(_read_below(path, name)).hexdigest() for name in _names_below(path)}
+    digests.pop(MANIFEST, None)
+    (path / MANIFEST).write_bytes(manifest_of(digests))
 
 
 def _write_archive(part: Path, members: Iterable[tuple[str, bytes]]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from normlab.config.schema import InputError
 from normlab.folder.files import read_regular
 from normlab.folder.looks import looks_folder
-from normlab.folder.pack import looks_member, run_member, study_member, write_pack
+from normlab.folder.pack import looks_member, run_member, write_pack
 from normlab.folder.run_record import RunRecord
 from normlab.folder.study_folder import KEPT, StudyFolder
 from normlab.runs.store import folder_of
@@ -82,7 +82,7 @@ def _members(studies: Sequence[StudyFolder], packed: Packed, tables: bool) -> It
         records.append(record)
         looks |= seen
         packed.studies.append(record.name)
-        yield from ((study_member(record.name, name), content) for name, content in record.files.items())
+        yield from ((f"{record.name}/{name}", content) for name, content in record.files.items())
     for stem in sorted(looks):
         packed.looks += len(looks[stem].splitlines())
         yield looks_member(stem), looks[stem]

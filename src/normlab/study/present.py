@@ -76,6 +76,7 @@ class Here:
     def __init__(self, conf: Path, cache: Path) -> None:
         self._conf = conf
         self._cache = cache
+        self._torch = version("torch")
         self._data: dict[str, tuple[str, str]] = {}
         self._codes: dict[tuple[str, ...], str] = {}
 
@@ -114,8 +115,8 @@ class Here:
             differences.add("config", f"{record.id}: {other}")
         else:
             self._compare_data(record, config, differences)
-            if record.status.get("torch") not in (None, version("torch")):
-                differences.add("torch", f"{record.id}: {record.status['torch']} there, {version('torch')} here")
+            if record.status.get("torch") not in (None, self._torch):
+                differences.add("torch", f"{record.id}: {record.status['torch']} there, {self._torch} here")
         code = self.code(record)
         if code not in (record.status.get("code"), *record.status.get("accepted", [])):
             differences.add("code", record.id)

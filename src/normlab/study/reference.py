@@ -50,6 +50,8 @@ def reference_rates(reference: Path) -> list[Row]:
 def altered_tables(reference: Path) -> list[str]:
     """What of the committed reference is not what was packed, in words."""
     problems: list[str] = []
+    if not reference.exists():
+        return problems
     try:
         with open_pack(reference) as pack:
             for name in pack.members:
