@@ -18,8 +18,8 @@ from normlab.folder.jsonfile import read_json, write_json
 from normlab.folder.looks import LooksFile
 from normlab.folder.pack import open_pack, write_pack
 from normlab.folder.study_folder import StudyFolder
-from normlab.study import unpacking
-from normlab.study.packing import pack_studies
+from normlab.moving import unpacking
+from normlab.moving.packing import pack_studies
 
 world = test_study.world  # the fixture
 TWO = ("scale.seeds.training=12", "scale.looks.training=[8,12]")
@@ -276,7 +276,7 @@ def test_code_that_is_not_admitted_when_it_is_imported_again(planted, whole, cac
 def test_data_of_another_content_are_refused(planted, whole, cache, monkeypatch):
     from types import SimpleNamespace
 
-    from normlab.study import present
+    from normlab.moving import present
 
     monkeypatch.setattr(present, "data_of", lambda config: SimpleNamespace(fingerprint="0123"))
     with pytest.raises(InputError, match=r"other data \(\w+: \w+ there, 0123 here, and 15 more\)"):

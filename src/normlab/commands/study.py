@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def export_studies(arguments: Sequence[str]) -> None:
     """`normlab study export`."""
-    from normlab.study.packing import pack_studies
+    from normlab.moving.packing import pack_studies
 
     parser = Parser("study export", __doc__)
     parser.add_argument("folders", metavar="FOLDER", type=Path, nargs="+", help="such as outputs/studies/textbook-full")
@@ -64,7 +64,7 @@ def export_studies(arguments: Sequence[str]) -> None:
 
 def import_studies(arguments: Sequence[str]) -> None:
     """`normlab study import`."""
-    from normlab.study.unpacking import unpack
+    from normlab.moving.unpacking import unpack
 
     parser = Parser("study import", __doc__)
     parser.add_argument("file", metavar="FILE", type=Path, help="a pack, as a file or a folder")

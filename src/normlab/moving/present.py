@@ -14,11 +14,11 @@ import pydantic
 from normlab.config.schema import InputError, RunConfig
 from normlab.findings.finding import read_finding
 from normlab.folder.run_record import RunRecord
+from normlab.moving.packed import StudyRecord
 from normlab.runs.code import code_of
 from normlab.runs.identity import run_id
 from normlab.runs.provenance import processor
 from normlab.runs.run import data_of
-from normlab.study.packed import StudyRecord
 
 Kind = Literal["rule", "config", "data", "code", "torch"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

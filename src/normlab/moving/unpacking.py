@@ -22,10 +22,10 @@ from normlab.folder.pack import TUNING, Pack, open_pack
 from normlab.folder.run_folder import RunFolder, runs_folder
 from normlab.folder.run_record import RunRecord
 from normlab.folder.study_folder import KEPT, StudyFolder
+from normlab.moving.packed import StudyRecord, later_looks, row_words
+from normlab.moving.present import Differences, Here, words_of_run
 from normlab.runs.store import accept, all_claims, folder_of, look, put_in_place
 from normlab.study.origin import record_origin
-from normlab.study.packed import StudyRecord, later_looks, row_words
-from normlab.study.present import Differences, Here, words_of_run
 
 STAGING = ".import.part"  # in each folder that files will be moved to
 

@@ -16,8 +16,8 @@ from normlab.folder.looks import looks_folder
 from normlab.folder.pack import looks_member, run_member, write_pack
 from normlab.folder.run_record import RunRecord
 from normlab.folder.study_folder import KEPT, StudyFolder
+from normlab.moving.packed import StudyRecord, looks_of
 from normlab.runs.store import folder_of
-from normlab.study.packed import StudyRecord, looks_of
 
 
 @dataclass
