@@ -41,7 +41,8 @@ def done(process: subprocess.Popen[str]) -> str:
 @pytest.mark.slow
 def test_a_study_that_is_killed_and_moved_gives_the_same_verdicts(tmp_path):
     conf = tmp_path / "mine"
-    write(conf, {**TINY, "name": "my_planted"}, "my_planted")
+    file = write(conf, {**TINY, "name": "my_planted"}, "my_planted")
+    file.write_text(f"# @package _global_\n{file.read_text()}hydra:\n  mode: MULTIRUN\n")
     study = ("train.py", "--config-dir", str(conf), "finding=my_planted", "scale=smoke")
     done(start(*study, f"output={tmp_path / 'still'}"))
     old = tmp_path / "old"
