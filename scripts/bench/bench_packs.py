@@ -16,11 +16,12 @@ from pathlib import Path
 
 from normlab.config.schema import RunConfig
 from normlab.folder.results import run_folders
-from normlab.folder.run_record import RunRecord
+from normlab.folder.run_record import RECORDED, RunRecord
 from normlab.folder.study_folder import StudyFolder
 from normlab.runs.identity import run_id
 from normlab.runs.store import folder_of
 
+CONFIG_FILE, STATUS_FILE, *_ = RECORDED
 RUN = ("model=mlp", "norm=batch", "model.width=8", "trainer.steps=4", "trainer.threads=1", "logger=none")
 
 
@@ -32,9 +33,9 @@ def made_up_study(output: Path, count: int) -> Path:
     for seed in range(count):
         config = {**first.config, "seed": seed}
         known = RunConfig.model_validate_json(json.dumps(config), strict=True)
-        content = first.files["config.json"].replace(b'\n "seed": 0,', f'\n "seed": {seed},'.encode())
+        content = first.files[CONFIG_FILE].replace(b'\n "seed": 0,', f'\n "seed": {seed},'.encode())
         status = {name: value for name, value in first.status.items() if name != "config"}
-        files = {**first.files, "config.json": content, "status.json": json.dumps(status).encode()}
+        files = {**first.files, CONFIG_FILE: content, STATUS_FILE: json.dumps(status).encode()}
         record = replace(first, id=run_id(known, first.data), files=files)
         if seed:
             record.write(folder_of(output, record.id))
