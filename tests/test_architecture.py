@@ -32,10 +32,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "logs": {"config", "folder", "mirror", "runs"},
     "sweep": {"config", "command_line", "stopping", "folder", "runs"},
     "study": {"config", "folder", "mirror", "runs", "findings", "sweep"},
+    "moving": {"config", "folder", "runs", "findings", "study"},
     "report": {"config", "folder", "findings", "study"},
     "commands": {
         *("stopping", "config", "command_line", "folder", "kernels", "data", "mirror"),
-        *("runs", "stats", "findings", "logs", "sweep", "study", "report"),
+        *("runs", "stats", "findings", "logs", "sweep", "study", "moving", "report"),
     },
 }
 TORCH_FREE = [
@@ -50,6 +51,7 @@ TORCH_FREE = [
     "logs",
     "sweep",
     "study",
+    "moving",
     "report",
     "commands",
 ]
@@ -114,7 +116,7 @@ def test_the_order_of_the_rooms_has_no_circle():
 
 # files of a run and of a study, whose names and formats only the room `folder` knows
 STORED = re.compile(
-    r"(?:\S*/)?(?:(?:config|status|progress|summary|provenance|links|resume|plan|verdicts|manifest|wandb)\.json"
+    r"(?:\S*/)?(?:(?:config|status|progress|summary|provenance|links|resume|plan|verdicts|manifest|origin|wandb)\.json"
     r"|metrics\.jsonl|example_scores\.jsonl?|(?:runs|curves|tuning)\.csv|(?:best|last|resume-\S*)\.ckpt)"
 )
 STORED_PARTS = {"owner", "checkpoints", "wandb", "runs", "studies"}  # as parts of a path

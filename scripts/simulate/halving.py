@@ -16,8 +16,8 @@ from page import table, write
 from normlab.config.shipped import CONF, REFERENCE
 from normlab.findings.finding import read_finding
 from normlab.findings.tuning import TuningScores
-from normlab.folder.study_folder import StudyFolder
 from normlab.folder.study_table import read_rows
+from normlab.study.reference import reference_rates
 
 MORE = Path(__file__).with_name("tuning_runs.csv")
 Scores = dict[float, dict[int, float]]  # point → seed → score
@@ -26,7 +26,7 @@ Scores = dict[float, dict[int, float]]  # point → seed → score
 def recorded() -> dict[tuple[str, str], Scores]:
     """Of each finding's tuned arm, the scores with the seeds that every point has."""
     cells: dict[tuple[str, str], Scores] = defaultdict(lambda: defaultdict(dict))
-    for row in [*StudyFolder(REFERENCE).read_tuning(), *read_rows(MORE)]:
+    for row in [*reference_rates(REFERENCE), *read_rows(MORE)]:
         cells[row["finding"], row["arm"]][row["point"]][row["seed"]] = row["validation/accuracy"]
     for scores in cells.values():
         whole = set.intersection(*(set(seeds) for seeds in scores.values()))

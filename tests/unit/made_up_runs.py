@@ -13,6 +13,7 @@ from normlab.data.store import prepare
 from normlab.folder.example_scores import write_example_scores
 from normlab.runs.code import code_hash
 from normlab.runs.identity import run_id
+from normlab.runs.provenance import provenance
 from normlab.runs.run import Done
 from normlab.runs.store import claim
 from normlab.sweep.job import job
@@ -47,10 +48,12 @@ def made_up(behaviour: Callable[[RunConfig], dict[str, Any]], done: list[str]) -
     """
 
     def do(config: RunConfig) -> Done:
-        name = run_id(config, prepare(config.task, Path(config.cache)).fingerprint)
+        data = prepare(config.task, Path(config.cache)).fingerprint
+        name = run_id(config, data)
         run, _ = claim(
             Path(config.output), name, code_hash(config), config.model_dump(mode="json"), repeat=config.rerun
         )
+        provenance(run.place, config, data)
         done.append(f"{config.norm_name}-{config.seed}")
         try:
             summary = behaviour(config)

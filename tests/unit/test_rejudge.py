@@ -15,6 +15,7 @@ from normlab.findings.judge import judge
 from normlab.findings.verdict import Reason, stored
 from normlab.findings.wording import reason_words
 from normlab.folder.jsonfile import read_json, write_json
+from normlab.folder.pack import sign_folder
 from normlab.folder.study_table import write_rows
 from normlab.study.rejudge import differences, read_evidence, rejudge
 
@@ -62,8 +63,12 @@ def test_an_edge_is_seen_in_the_committed_tuning(conf, folder, tmp_path):
         rejudge(folder, conf, reference)
     reference.mkdir()
     write_rows(reference / "tuning.csv", tuned())
+    sign_folder(reference)
     assert differences(folder, rejudge(folder, conf, reference)) == []
     write_rows(reference / "tuning.csv", tuned((1e-3, 3e-3, 1e-2)))
+    with pytest.raises(InputError, match=r"tuning.csv has been altered since it was packed"):
+        rejudge(folder, conf, reference)
+    sign_folder(reference)
     (verdict,) = rejudge(folder, conf, reference)
     assert verdict.reason is Reason.EDGE
     assert reason_words(verdict) == "edge: the best rate of layer is at an end of the grid, 0.01"

@@ -20,6 +20,7 @@ from normlab.findings.finding import read_finding
 from normlab.findings.judge import judge
 from normlab.findings.wording import estimate_words, formula_words
 from normlab.folder.jsonfile import read_json, write_json
+from normlab.folder.pack import sign_folder
 from normlab.report.build import MOST_BYTES, build, gather, own_studies
 from normlab.report.colours import colour_of
 from normlab.report.contrasts import favoured_colour, round_factors
@@ -44,6 +45,8 @@ def made(tmp_path, conf, fixed):
     """Builds the page of some studies; its text."""
 
     def page(*own: Path, reference: Path = tmp_path / "reference", papers: bool = False) -> str:
+        if reference.is_dir():
+            sign_folder(reference)  # as the committed one is
         written, page.problems = build(tmp_path / "report", own, conf, reference, papers=papers)
         return written.read_text(encoding="utf-8")
 
@@ -306,7 +309,8 @@ def test_a_running_study_shows_how_far_each_finding_is(made, tmp_path, conf, fix
     folder = tmp_path / "outputs/studies/s-quick"
     record = PlanRecord(folder)
     record.plan([fixed, later], {"planted": {"tune": 20, "report": 16}, "later": {"report": 8}})
-    record.begin(fixed, "tune", [SimpleNamespace(id=f"run-{n}", code="c") for n in range(20)])
+    trials = [SimpleNamespace(cell=fixed.cells[0], point=0.01, seed=1000 + n) for n in range(20)]
+    record.begin(fixed, "tune", trials, [SimpleNamespace(id=f"run-{n}", code="c") for n in range(20)])
     for n in range(3):
         content = b'{"x": 1}'
         run = tmp_path / "outputs/runs" / f"run-{n}"

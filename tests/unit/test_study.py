@@ -19,6 +19,7 @@ from finding_files import finding, write
 from normlab.config.schema import InputError, RunConfig
 from normlab.findings.verdict import Reason
 from normlab.folder.jsonfile import read_json
+from normlab.folder.pack import sign_folder
 from normlab.folder.study_table import read_rows
 from normlab.study import engine
 from normlab.study.choices import users_choices
@@ -145,6 +146,7 @@ def test_rates_come_from_the_committed_table(world, tmp_path):
     (tmp_path / "reference").mkdir()
     rows = (world.output / "studies" / "planted-quick" / "runs.csv").read_text().splitlines()
     (tmp_path / "reference" / "tuning.csv").write_text("\n".join([rows[0], *(r for r in rows if ",tune," in r)]))
+    sign_folder(tmp_path / "reference")
     (verdict,) = world("scale.tuning=reference", "rerun=true")
     assert [arm.point for arm in verdict.arms] == [0.01, 0.01]
     assert len(world.done) == 16

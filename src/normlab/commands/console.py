@@ -19,6 +19,7 @@ COMMANDS = {
     "table": "show all runs in one table",
     "compare": "compare two groups of runs, paired by seed",
     "judge": "give a verdict on your own runs, from a table of arms, seeds and scores",
+    "study": "pack studies for another machine, and resume them from a pack",
     "report": "write the studies' results as a page with figures and tables",
     "advise": "say which norm to use for a network, according to the evidence",
     "watch": "show the curves of all runs in the terminal, without network",

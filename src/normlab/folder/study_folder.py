@@ -7,9 +7,9 @@
     verdicts.json  each finding's verdict, and its earlier looks
     plan.json      the findings as they were planned, and their runs; see `study.planned`
     manifest.json  command, commit, machine, versions
+    origin.json    of a study that was imported: the pack, and what was admitted
     wandb.json     what W&B shows of the study
     wandb/         what W&B's client writes
-The committed reference also has tuning.csv, a table like runs.csv.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from normlab.folder.example_scores import read_lines, write_lines
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.folder.study_table import read_rows, write_rows
 from normlab.folder.typed import Looks, Shown, typed
+
+# what a pack keeps of a study
+KEPT = ("manifest.json", "verdicts.json", "plan.json", "runs.csv", "curves.csv", "example_scores.jsonl")
 
 
 class Curves(NamedTuple):
@@ -73,19 +76,6 @@ class StudyFolder:
         """Replace the table of runs."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_rows(self.runs_file, rows)
-
-    @property
-    def tuning_file(self) -> Path:
-        """The table of tuning runs, which only the committed reference has."""
-        return self.folder / "tuning.csv"
-
-    def read_tuning(self) -> list[dict[str, Any]]:
-        """The committed table of tuning runs; empty if there is none.
-
-        Raises:
-            InputError: it is damaged.
-        """
-        return read_rows(self.tuning_file) if self.tuning_file.exists() else []
 
     @property
     def curves_file(self) -> Path:
@@ -195,6 +185,18 @@ class StudyFolder:
         write_json(self.manifest_file, values)
 
     @property
+    def _origin(self) -> Path:
+        return self.folder / "origin.json"
+
+    def read_origin(self) -> dict[str, Any]:
+        """Of a study that was imported: the pack, and what was admitted; empty for any other."""
+        return read_json(self._origin)
+
+    def write_origin(self, values: dict[str, Any]) -> None:
+        """Record that the study was imported."""
+        write_json(self._origin, values)
+
+    @property
     def wandb(self) -> Path:
         """What W&B's client writes."""
         return self.folder / "wandb"
@@ -215,5 +217,5 @@ class StudyFolder:
 def studies_below(output: Path) -> Iterator[StudyFolder]:
     """The folders of all studies below the folder of all results, by name."""
     for path in sorted(output.glob("studies/*")):
-        if path.is_dir():
+        if path.is_dir() and not path.name.startswith("."):  # one that is being imported
             yield StudyFolder(path)

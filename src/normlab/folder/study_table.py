@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +23,11 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     part.replace(path)
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path, content: bytes | None = None) -> list[dict[str, Any]]:
     """Its rows, without the entries that a run doesn't have.
+
+    Args:
+        content: of the file, if that has been read already.
 
     Raises:
         InputError: it is not such a table, or a row is damaged; the message has its line.
@@ -31,7 +35,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     import pandas
 
     try:
-        frame = pandas.read_csv(path, dtype={"condition": str, "cell": str, "arm": str, "id": str}, low_memory=False)
+        source = path if content is None else io.BytesIO(content)
+        frame = pandas.read_csv(source, dtype={"condition": str, "cell": str, "arm": str, "id": str}, low_memory=False)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: {str(error).splitlines()[0]}") from None
     missing = [name for name in KEYS if name not in frame.columns]

@@ -12,7 +12,7 @@ from normlab.config.schema import InputError
 from normlab.config.shipped import CONF, REFERENCE
 from normlab.findings.finding import Finding, read_finding
 from normlab.findings.verdict import Verdict
-from normlab.folder.study_folder import StudyFolder, studies_below
+from normlab.folder.study_folder import studies_below
 from normlab.report.charts import charts_of
 from normlab.report.figure import Chart, drawing
 from normlab.report.latex import write_tables
@@ -20,6 +20,7 @@ from normlab.report.matrix import Matrix, matrix_of
 from normlab.report.page import write_page
 from normlab.report.sources import Source, StudyResult, read_sources, result_of
 from normlab.study.planned import Stage, planned_findings
+from normlab.study.reference import altered_tables, reference_rates
 from normlab.study.scale import read_study
 
 STUDIES = ("textbook", "beyond", "paper")  # in the order of the page
@@ -76,7 +77,7 @@ def gather(own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE) 
         conf: folder that holds `finding` and `study`.
         reference: folder of committed studies, with tuning.csv.
     """
-    problems: list[str] = []
+    problems = altered_tables(reference)
     mine = read_sources(own, own=True)
     committed = read_sources(sorted(path for path in reference.glob("*") if path.is_dir()), own=False)
     for source in [*mine, *committed]:
@@ -171,7 +172,7 @@ def _users_own(sources: Sequence[Source], ours: set[str], problems: list[str]) -
 
 def _tuning(reference: Path, problems: list[str]) -> list[dict[str, Any]]:
     try:
-        return StudyFolder(reference).read_tuning()
+        return [dict(row) for row in reference_rates(reference)]
     except InputError as error:
         problems.append(f"{error}. The reference's tuning is left out.")
         return []

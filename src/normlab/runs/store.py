@@ -210,6 +210,21 @@ def accept(folder: Path, status: dict[str, Any], code: str) -> None:
     RunFolder(folder).write_status({**status, "accepted": [*status.get("accepted", []), code]})
 
 
+def put_in_place(made: Path, folder: Path) -> Path | None:
+    """Move the folder of a finished run, made elsewhere, to where it belongs.
+
+    The caller holds the lock of all claims, and has looked: what is there has no result.
+
+    Returns:
+        Where an unfinished or damaged run that was there is kept.
+    """
+    kept = None
+    if folder.exists():
+        kept = _set_aside(folder, "attempt", int(RunFolder(folder).read_status().get("attempt", 1)))
+    made.rename(folder)
+    return kept
+
+
 def tidy(folder: Path) -> None:
     """Remove files left by a process that died while finishing a run."""
     run = RunFolder(folder)

@@ -27,6 +27,7 @@ from normlab.study.example_scores import decoded, records_of
 from normlab.study.halving import expected_trials, first_round, steps_words, tune
 from normlab.study.ledger import Ledger
 from normlab.study.logged import check_metrics
+from normlab.study.origin import check_origin
 from normlab.study.printed import print_finding, print_study, print_unrun
 from normlab.study.reference import reference_estimates, reference_scores
 from normlab.study.scale import Scale, Study, read_scale
@@ -174,6 +175,7 @@ class Conductor:
         for finding in findings:
             trials = self._foreseen(finding)
             self.serving.add(trials, self.composer([trial.choices for trial in trials], self._cache))
+            check_origin(self.ledger.planned, trials, self._jobs)
 
     def _foreseen(self, finding: Finding) -> list[Trial]:
         """The trials that don't depend on the finding's own tuning."""
@@ -265,7 +267,7 @@ class Conductor:
         self.serving.add(trials, [job.config for job in jobs])
         jobs = [replace(job, serves=self.serving.of(job.config)) for job in jobs]
         unique = list({job.id: job for job in jobs}.values())
-        self.ledger.planned.begin(finding, stage, unique)
+        self.ledger.planned.begin(finding, stage, trials, jobs)
         found = look_up(unique)
         todo = [job for job in unique if is_missing(job, found[job.number])]
         admit(unique)

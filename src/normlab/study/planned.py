@@ -2,14 +2,15 @@
 
 The plan, which the study writes before its first run:
     findings  name → the finding as it was planned; a user's own has its file elsewhere
-    runs      name → stage → how many runs, and id → code of those that are known by now
+    runs      name → stage → how many runs, and of those that are known by now id → code, and which trials they are:
+              [arm, condition, point, seed, id]
     seeds     name → recipe, tuning, reporting → the seeds that were used for it, now or by an earlier plan
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from normlab.findings.finding import Finding, read_finding
 from normlab.findings.printable import printable
 from normlab.folder.study_folder import StudyFolder
 from normlab.runs.store import folder_of, look
+from normlab.study.stages import Trial
 from normlab.sweep.plan import Job
 
 
@@ -86,14 +88,29 @@ class PlanRecord:
 
     @staticmethod
     def _stage(before: Mapping[str, Any], stage: str, count: int) -> dict[str, Any]:
-        ids = _mapping(_mapping(before.get(stage)).get("ids"))
-        return {"planned": count, "ids": dict(ids) if len(ids) <= count else {}}
+        known = _mapping(before.get(stage))
+        ids = _mapping(known.get("ids"))
+        return {**known, "planned": count} if len(ids) <= count else {"planned": count, "ids": {}}
 
-    def begin(self, finding: Finding, stage: str, jobs: Sequence[Job]) -> None:
-        """Record which runs a stage has."""
+    def begin(self, finding: Finding, stage: str, trials: Sequence[Trial], jobs: Sequence[Job]) -> None:
+        """Record which runs a stage has: the job of each trial."""
         ids = {job.id: job.code for job in jobs}
-        self._runs.setdefault(finding.name, {})[stage] = {"planned": len(ids), "ids": ids}
+        asked = [[*_trial(trial), job.id] for trial, job in zip(trials, jobs, strict=True)]
+        self._runs.setdefault(finding.name, {})[stage] = {"planned": len(ids), "ids": ids, "trials": asked}
         self._write()
+
+    def other_runs(self, trials: Sequence[Trial], jobs: Sequence[Job]) -> Iterator[tuple[Job, str]]:
+        """The jobs of trials for which another run is recorded, and that run's id."""
+        known: dict[tuple[Any, ...], str] = {}
+        for finding, stage in {(trial.finding, trial.stage) for trial in trials}:
+            asked = _mapping(_mapping(self._runs.get(finding)).get(stage)).get("trials", [])
+            for entry in asked if isinstance(asked, list) else []:
+                if isinstance(entry, list) and all(isinstance(part, str | int | float | None) for part in entry):
+                    known[(finding, stage, *entry[:-1])] = str(entry[-1])
+        for trial, job in zip(trials, jobs, strict=True):
+            was = known.get((trial.finding, trial.stage, *_trial(trial)), job.id)
+            if was != job.id:
+                yield job, was
 
     def _write(self) -> None:
         self.folder.write_plan({"findings": self._findings, "runs": self._runs, "seeds": self._seeds})
@@ -163,6 +180,10 @@ def _stage(output: Path, name: str, values: Mapping[str, Any]) -> Stage:
 def _list(values: Any) -> list[Any]:
     """A part of a file that may be damaged."""
     return values if isinstance(values, list) else []
+
+
+def _trial(trial: Trial) -> list[Any]:
+    return [trial.cell.arm, trial.cell.condition, trial.point, trial.seed]
 
 
 def _mapping(values: Any) -> Mapping[str, Any]:

@@ -8,8 +8,10 @@ from normlab.config.schema import InputError
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.tuning import TuningScores
-from normlab.findings.verdict import Estimate, read_verdicts
+from normlab.findings.verdict import Estimate, Row, read_verdicts
+from normlab.folder.pack import TUNING, open_pack
 from normlab.folder.study_folder import StudyFolder
+from normlab.folder.study_table import read_rows
 from normlab.study.scale import Scale
 from normlab.study.stages import key_of, rates_of, scores_of, tuned_cells
 
@@ -20,7 +22,7 @@ def reference_scores(finding: Finding, scale: Scale, reference: Path) -> dict[Ce
     Raises:
         InputError: it has none, for example because the finding has changed.
     """
-    rows = StudyFolder(reference).read_tuning()
+    rows = reference_rates(reference)
     found = {}
     for cell in tuned_cells(finding):
         own = rates_of(rows, finding, key_of(finding, cell, scale))
@@ -33,10 +35,39 @@ def reference_scores(finding: Finding, scale: Scale, reference: Path) -> dict[Ce
     return found
 
 
+def reference_rates(reference: Path) -> list[Row]:
+    """The committed table of tuning runs; empty if there is none.
+
+    Raises:
+        InputError: it is damaged, or was altered since it was packed.
+    """
+    if not (reference / TUNING).exists():
+        return []
+    with open_pack(reference) as pack:
+        return [*read_rows(reference / TUNING, pack.read(TUNING))]
+
+
+def altered_tables(reference: Path) -> list[str]:
+    """What of the committed reference is not what was packed, in words."""
+    problems: list[str] = []
+    if not reference.exists():
+        return problems
+    try:
+        with open_pack(reference) as pack:
+            for name in pack.members:
+                try:
+                    pack.read(name)
+                except InputError as error:
+                    problems.append(f"{error}.")
+    except InputError as error:
+        problems.append(f"{error}.")
+    return problems
+
+
 def reference_estimates(reference: Path) -> dict[str, tuple[str, Estimate]]:
     """For each committed finding with contrasts: its scale and its first contrast."""
     found = {}
-    for study in map(StudyFolder, sorted(reference.glob("*"))):
+    for study in map(StudyFolder, sorted(reference.glob("*/"))):
         for verdict in read_verdicts(study.read_judged(), study.verdicts_file, []).values():
             if verdict.estimates:
                 found[verdict.finding] = (verdict.scale, verdict.estimates[0])

@@ -19,6 +19,7 @@ from normlab.findings.verdict import Reason, Row, Verdict, stored
 from normlab.folder.study_folder import StudyFolder
 from normlab.study.example_scores import decoded
 from normlab.study.planned import finding_of
+from normlab.study.reference import reference_rates
 from normlab.study.stages import rates_of, scores_of
 
 CLOSE = 1e-6  # relative; the digits of a CSV file allow no more
@@ -73,7 +74,7 @@ def read_evidence(folder: Path, conf: Path = CONF, reference: Path = REFERENCE) 
         raise InputError(f"{folder} is not the folder of a study: it has no runs.csv")
     rows = study.read_runs()
     tuned = [row for row in rows if row["stage"] == "tune"]
-    committed = StudyFolder(reference).read_tuning()
+    committed = reference_rates(reference)
     names = list(dict.fromkeys(row["finding"] for row in rows))
     recorded = {v.get("finding"): v for v in _recorded(folder) if isinstance(v, dict)}
     found = [_evidence(folder, finding_of(folder, name, conf), rows, tuned, committed) for name in names]

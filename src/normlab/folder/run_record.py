@@ -1,0 +1,109 @@
+"""What a finished run has recorded, without its checkpoints: enough to know its result elsewhere. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from normlab.folder.files import read_regular
+from normlab.folder.jsonfile import parse_json
+from normlab.folder.typed import Config, Status, typed
+
+_CONFIG, _STATUS, _SUMMARY, _PROVENANCE = "config.json", "status.json", "summary.json", "provenance.json"
+_ROWS, _SCORES = "metrics.jsonl", "example_scores.json"
+RECORDED = (_CONFIG, _STATUS, _SUMMARY, _PROVENANCE, _ROWS, _SCORES)  # see `run_folder`
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The content of a run's files, by name; those of a run that logs nothing have no rows."""
+
+    id: str
+    files: dict[str, bytes]
+
+    @classmethod
+    def read(cls, folder: Path) -> RunRecord:
+        """As they lie in the run's folder."""
+        files = {}
+        for name in RECORDED:
+            with suppress(OSError):
+                files[name] = read_regular(folder / name)
+        return cls(folder.name, files)
+
+    def write(self, folder: Path) -> None:
+        """Into a new folder."""
+        folder.mkdir(parents=True)
+        for name, content in self.files.items():
+            (folder / name).write_bytes(content)
+
+    @cached_property
+    def status(self) -> dict[str, Any]:
+        """Empty if it is missing or damaged, as with all of these."""
+        return typed(self._parsed(_STATUS), Status)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The whole config."""
+        return typed(self._parsed(_CONFIG), Config)
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """The flat result."""
+        return self._parsed(_SUMMARY)
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """What it was made with."""
+        return self._parsed(_PROVENANCE)
+
+    @property
+    def data(self) -> str:
+        """The fingerprint of its data."""
+        return str(self.provenance.get("data", ""))
+
+    @property
+    def seed(self) -> int:
+        """Its seed."""
+        return int(self.config.get("seed", 0))
+
+    @property
+    def is_finished(self) -> bool:
+        """Does it say so?"""
+        return self.status.get("state") == "finished"
+
+    @property
+    def problem(self) -> str:
+        """What of a finished run's record is missing or was changed afterwards, in words; empty if nothing."""
+        digests = {_SUMMARY: self.status.get("summary"), _CONFIG: self.status.get("config")}
+        digests |= {_ROWS: self.status.get("rows"), _SCORES: self.status.get("example_scores")}
+        for name, digest in digests.items():
+            # runs of earlier versions recorded no checksum but the summary's
+            if (digest or name == _SUMMARY) and self._digest(name) != digest:
+                return f"its {name} is not what the run wrote"
+        for name, values in ((_CONFIG, self.config), (_SUMMARY, self.summary), (_PROVENANCE, self.data)):
+            if not values:
+                return f"its {name} is missing or damaged"
+        return ""
+
+    def agrees_with(self, other: RunRecord) -> bool:
+        """Is it the same result: the same summary and logged values?"""
+        return all(self._digest(name) == other._digest(name) for name in (_SUMMARY, _ROWS))
+
+    def accepting(self, code: str) -> RunRecord:
+        """The same, counting as a result of the code with this hash too."""
+        status = {**self.status, "accepted": [*self.status.get("accepted", []), code]}
+        return replace(self, files={**self.files, _STATUS: f"{json.dumps(status, indent=1)}\n".encode()})
+
+    def _digest(self, name: str) -> str:
+        return hashlib.sha256(self.files.get(name, b"")).hexdigest()
+
+    def _parsed(self, name: str) -> dict[str, Any]:
+        try:
+            return parse_json(self.files.get(name, b""))
+        except ValueError:
+            return {}
