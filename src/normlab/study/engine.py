@@ -225,7 +225,7 @@ class Conductor:
             jobs, outcomes = self._run(finding, "report", trials)
             rows = rows_of(trials, jobs, outcomes)
             self.ledger.keep(finding, [*tuned, *rows], training_curves(trials, jobs))
-            verdict = judge(finding, rows, look, self.scale.name, edges, looks)
+            verdict = judge(finding, rows, look, self.scale.name, edges, looks=looks)
             verdict = self.ledger.looked(finding, verdict)
             if verdict.state != "undecided" or verdict.reason in NOT_JUDGED or look == looks[-1]:
                 break
@@ -264,7 +264,9 @@ class Conductor:
         self.console.print(f"[dim]{finding.name} · {stage}: {words}[/]", highlight=False)
         folder = Path(str(self.cfg.hydra.sweep.dir)) / f"{finding.name}-{stage}"
         alone = 1 if jobs[0].config.measure.exclusive and self.scale.alone else None
-        outcomes = carry_out(self.console, unique, todo, self.launch, self.cfg, folder, alone)
+        outcomes = carry_out(
+            self.console, unique, todo, launch=self.launch, cfg=self.cfg, invocation=folder, at_once=alone
+        )
         bad = {n: o for n, o in outcomes.items() if not o.is_result}
         self.failed += len(bad)
         for number, outcome in list(bad.items())[:3]:

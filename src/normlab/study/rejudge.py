@@ -41,7 +41,7 @@ class Evidence:
 
     def judged(self, scale: str) -> Verdict:
         """The verdict by the finding's file; if the planned looks were used up earlier, the verdict of then."""
-        verdict = judge(self.finding, self.rows, self.planned, scale, self.edges, self._looks)
+        verdict = judge(self.finding, self.rows, self.planned, scale, self.edges, looks=self._looks)
         first = self.recorded.get("first")
         kept = self.recorded.get("reason") == Reason.KEPT and isinstance(first, dict)
         return keep_first(verdict, first) if kept and first else verdict
@@ -107,12 +107,12 @@ def _evidence(
             raise InputError(f"{folder}/runs.csv: {finding.name} has no cell {cell}; its file has changed since")
     edges = {}
     for cell in finding.cells if finding.tune is not None else []:
-        edges[cell] = _edge(folder, finding, finding.tuned_at(cell), own, tuned, committed)
+        edges[cell] = _edge(folder, finding, finding.tuned_at(cell), own=own, tuned=tuned, committed=committed)
     return Evidence(finding, own, len({row["seed"] for row in own}), edges)
 
 
 def _edge(
-    folder: Path, finding: Finding, cell: Cell, own: Sequence[Row], tuned: Sequence[Row], committed: Sequence[Row]
+    folder: Path, finding: Finding, cell: Cell, *, own: Sequence[Row], tuned: Sequence[Row], committed: Sequence[Row]
 ) -> bool:
     """Was the cell's best point at an end of the grid, in the study's own tuning or else in the committed one?"""
     here = [row for row in tuned if row["finding"] == finding.name and _is(row, cell)]
