@@ -322,7 +322,7 @@ FITTINGS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "no mean": (at("normlab", "data", "fitted", "statistics", to={}), "the pixels' mean does not fit"),
     "other mean": (at("normlab", "data", "fitted", "statistics", "mean", to=[1.0] * 7), "the pixels' mean"),
     "text mean": (at("normlab", "data", "fitted", "statistics", "mean", to="x"), "damaged"),
-    "order": (at("normlab", "data", "fitted", "statistics", "permutation", to=[0, 7]), "no permutation"),
+    "order": (at("normlab", "data", "fitted", "statistics", "permutation", to=[0, 7]), "not a permutation"),
 }
 
 
@@ -555,7 +555,7 @@ def test_a_hostile_study_is_read_without_harm(name, tmp_path, capsys):
     find(tmp_path / "outputs")
     if file == "wandb.json":
         assert not show_again(folder)
-        assert "is damaged, and not shown" in capsys.readouterr().err
+        assert "is damaged, so it is not uploaded" in capsys.readouterr().err
     assert StudyFolder(folder).read_verdicts() == []
     assert listing(tmp_path) == before
 
