@@ -183,10 +183,7 @@ def test_a_config_is_checked_before_torch_is_imported():
     assert done.stdout.strip() == "[]"
 
 
-PLAIN_CALLS = ["norms", "kernels", "models", "probes"]  # whose calls have few arguments without a name
-
-
-@pytest.mark.parametrize("room", PLAIN_CALLS)
+@pytest.mark.parametrize("room", MAY_IMPORT)
 def test_no_call_has_more_than_five_positional_arguments(room: str):
     for path in files(room):
         if path.parent.name == "gpu":  # Triton's own functions take pointers and masks in order

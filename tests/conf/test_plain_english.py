@@ -21,7 +21,7 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "src" / "normlab" / "report" / "templates" / "page.html",
 ]
-UNITS = "run|cell|row|class|step|layer|seed|study|example|batch|fault|channel|rung|token|process|core"
+UNITS = "feature|run|cell|row|class|step|layer|seed|study|example|batch|fault|channel|rung|token|process|core"
 PHRASES = {  # phrase → what to write instead
     r"\bgo(es)? on (from|with|offline)\b": "resumes, continues",
     r"\b(done|do it) again\b": "repeated",

@@ -149,8 +149,8 @@ CHECKPOINTS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "norm process": (named("norm", "subprocess.Popen"), "would run code"),
     "norm of the contract": (named("norm", "normlab.norms.base.Norm"), "must subclass|kept|abstract|damaged"),
     "norm function": (named("norm", "normlab.models.checkpoint.load_checkpoint"), "would run code"),
-    "norm is a model": (named("norm", "normlab.models.cnn.CNN"), "no norm of normlab"),
-    "model is a norm": (named("model", "normlab.norms.layer.LayerNorm"), "no model of normlab"),
+    "norm is a model": (named("norm", "normlab.models.cnn.CNN"), "not a norm of normlab"),
+    "model is a norm": (named("model", "normlab.norms.layer.LayerNorm"), "not a model of normlab"),
     "model helper": (named("model", "normlab.models.checkpoint.load_checkpoint"), "defines no class"),
     "norm imported name": (named("norm", "normlab.norms.layer.Tensor"), "damaged|must subclass"),
     "no such norm": (named("norm", "normlab.norms.layer.Nothing"), "defines no class Nothing"),
@@ -322,7 +322,7 @@ FITTINGS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "no mean": (at("normlab", "data", "fitted", "statistics", to={}), "the pixels' mean does not fit"),
     "other mean": (at("normlab", "data", "fitted", "statistics", "mean", to=[1.0] * 7), "the pixels' mean"),
     "text mean": (at("normlab", "data", "fitted", "statistics", "mean", to="x"), "damaged"),
-    "order": (at("normlab", "data", "fitted", "statistics", "permutation", to=[0, 7]), "no permutation"),
+    "order": (at("normlab", "data", "fitted", "statistics", "permutation", to=[0, 7]), "not a permutation"),
 }
 
 
@@ -555,7 +555,7 @@ def test_a_hostile_study_is_read_without_harm(name, tmp_path, capsys):
     find(tmp_path / "outputs")
     if file == "wandb.json":
         assert not show_again(folder)
-        assert "is damaged, and not shown" in capsys.readouterr().err
+        assert "is damaged, so it is not uploaded" in capsys.readouterr().err
     assert StudyFolder(folder).read_verdicts() == []
     assert listing(tmp_path) == before
 

@@ -65,7 +65,9 @@ def loader(
     if classes_per_batch is not None and seed is not None:
         assert isinstance(split, Examples)
         composition = FewClasses(split.targets, batch_size, classes_per_batch, world_size)
-    batches: Any = Shares(order, batch_size, rank, world_size, composition, augment and seed is not None)
+    batches: Any = Shares(
+        order, batch_size, rank, world_size, composition=composition, augment=augment and seed is not None
+    )
     if len(order) < world_size:
         raise InputError(f"{world_size} processes can't divide {len(order)} examples; use trainer.devices=1")
     # With its own generator, the loader draws nothing from torch's global one.
@@ -141,6 +143,7 @@ class Shares(Sampler[Share]):
         batch_size: int,
         rank: int,
         world_size: int,
+        *,
         composition: FewClasses | None = None,
         augment: bool = False,
     ) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from normlab.config.schema import InputError
-from normlab.findings.advice import CONDITIONS, Advice, Model, When
+from normlab.findings.advice import Advice, Model, When
 from normlab.findings.estimates import margin_of
 from normlab.findings.finding import Finding
 from normlab.findings.judge import SPOILT, state_of
@@ -204,8 +204,3 @@ def _words(advice: Advice, outcome: str) -> str:
         "equal": f"{advice.plus} or {advice.minus}: no difference that matters",
         "open": f"{advice.plus} or {advice.minus}: not decided",
     }[outcome]
-
-
-def condition_words(when: When) -> str:
-    """`statistics over few examples (2 to 16)`."""
-    return CONDITIONS[when]

@@ -122,7 +122,16 @@ def read_source(folder: Path, *, own: bool) -> Source:
         problems.append(f"{study.manifest_file} is missing or damaged, so the origin of these tables is unknown.")
     begun: dict[str, list[Stage]] = {row["finding"]: [] for row in rows if own}
     progress = {name: stages for name, stages in (begun | planned).items() if name not in verdicts}
-    return Source(folder, own, verdicts, rows, curves, manifest, progress, problems)
+    return Source(
+        folder=folder,
+        own=own,
+        verdicts=verdicts,
+        rows=rows,
+        curves=curves,
+        manifest=manifest,
+        progress=progress,
+        problems=problems,
+    )
 
 
 def _repeated(folder: Path, rows: Sequence[Row]) -> list[str]:

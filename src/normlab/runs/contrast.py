@@ -78,7 +78,14 @@ def contrast(frame: DataFrame, first: str, second: str, metric: str, diverged_va
         )
     values = [_values(arm.set_index("seed").loc[seeds], metric, diverged_value) for arm in arms]
     counts = [sum(_has_diverged(arm.set_index("seed").loc[seeds])) for arm in arms]
-    return Contrast(metric, [int(s) for s in seeds], values[0], values[1], alone, (counts[0], counts[1]))
+    return Contrast(
+        metric=metric,
+        seeds=[int(s) for s in seeds],
+        first=values[0],
+        second=values[1],
+        alone=alone,
+        diverged=(counts[0], counts[1]),
+    )
 
 
 def _arm(frame: DataFrame, condition: str) -> DataFrame:

@@ -50,7 +50,16 @@ class Owner:
 def this_process(resume: str | None = None) -> Owner:
     """This process."""
     pid = os.getpid()
-    return Owner(socket.gethostname(), pid, _start_of(pid), _boot(), this_job(), launch(), resume, pid_space())
+    return Owner(
+        host=socket.gethostname(),
+        pid=pid,
+        started=_start_of(pid),
+        boot=_boot(),
+        slurm=this_job(),
+        launch=launch(),
+        resume=resume,
+        space=pid_space(),
+    )
 
 
 def launch() -> str:

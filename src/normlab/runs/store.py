@@ -186,7 +186,14 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
         folder.mkdir(parents=True, exist_ok=True)
         hold = take(folder, this_process(point.file if point else None))
     place = Place(folder, run_id, attempt, point)
-    run = Run(place, code, _now(), place.write_config(config), hold, replaced)
+    run = Run(
+        place=place,
+        code=code,
+        started=_now(),
+        config=place.write_config(config),
+        hold=hold,
+        replaced=replaced,
+    )
     run._status("running")
     return run, note if hold.locked else "; ".join(filter(None, (note, _NO_LOCKS.format(output))))
 

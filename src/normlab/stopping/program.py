@@ -20,7 +20,7 @@ def begin(name: str) -> None:
     """Make signals end the program without a traceback, and make failing output not end it.
 
     Args:
-        name: `__name__` of the calling module. Nothing happens if that module is only imported.
+        name: the dunder name of the calling module. Nothing happens if that module is only imported.
     """
     if name != "__main__":
         return

@@ -275,7 +275,9 @@ class Conductor:
         self.console.print(f"[dim]{finding.name} · {stage}: {words}[/]", highlight=False)
         folder = Path(str(self.cfg.hydra.sweep.dir)) / f"{finding.name}-{stage}"
         alone = 1 if jobs[0].config.measure.exclusive and self.scale.alone else None
-        outcomes = carry_out(self.console, unique, todo, self.launch, self.cfg, folder, alone)
+        outcomes = carry_out(
+            self.console, unique, todo, launch=self.launch, cfg=self.cfg, invocation=folder, at_once=alone
+        )
         bad = {n: o for n, o in outcomes.items() if not o.is_result}
         self.failed += len(bad)
         for number, outcome in list(bad.items())[:3]:

@@ -113,12 +113,12 @@ def _evidence(
             raise InputError(f"{folder}/runs.csv: {finding.name} has no cell {cell}; its file has changed since")
     edges = {}
     for cell in finding.cells if finding.tune is not None else []:
-        edges[cell] = _edge(folder, finding, finding.tuned_at(cell), own, tuned, committed)
+        edges[cell] = _edge(folder, finding, finding.tuned_at(cell), own=own, tuned=tuned, committed=committed)
     return Evidence(finding, own, len({row["seed"] for row in own}), edges)
 
 
 def _edge(
-    folder: Path, finding: Finding, cell: Cell, own: Sequence[Row], tuned: Sequence[Row], committed: Sequence[Row]
+    folder: Path, finding: Finding, cell: Cell, *, own: Sequence[Row], tuned: Sequence[Row], committed: Sequence[Row]
 ) -> bool:
     """Was the cell's best point at an end of the grid, in the study's own tuning or else in the committed one?"""
     here = [row for row in tuned if row["finding"] == finding.name and _is(row, cell)]

@@ -63,7 +63,7 @@ def sweep(combinations: Sequence[Sequence[str]], composer: Composer, launch: Lau
     console.print(headline(len(combinations), jobs, found), highlight=False, soft_wrap=True)
     admit(jobs)
     invocation = Path(str(cfg.hydra.sweep.dir))
-    outcomes = carry_out(console, jobs, todo, launch, cfg, invocation)
+    outcomes = carry_out(console, jobs, todo, launch=launch, cfg=cfg, invocation=invocation)
     print_table(console, jobs, outcomes)
     if todo:
         console.print(f"results: {invocation / 'table.csv'}", soft_wrap=True, highlight=False, markup=False)
@@ -76,6 +76,7 @@ def carry_out(
     console: Console,
     jobs: Sequence[Job],
     todo: Sequence[Job],
+    *,
     launch: Launch,
     cfg: DictConfig,
     invocation: Path,

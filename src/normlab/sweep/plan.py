@@ -101,7 +101,14 @@ def planned(combinations: Sequence[Sequence[str]], configs: Iterable[RunConfig])
         names.append(run_id(config, fingerprints[data]))
         if names[-1] not in jobs:
             varied = [override for override in overrides if override not in common]
-            jobs[names[-1]] = Job(len(jobs), list(overrides), varied, asked, names[-1], codes[parts])
+            jobs[names[-1]] = Job(
+                number=len(jobs),
+                overrides=list(overrides),
+                varied=varied,
+                config=asked,
+                id=names[-1],
+                code=codes[parts],
+            )
     return [jobs[name] for name in names]
 
 
