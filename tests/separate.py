@@ -8,6 +8,7 @@ import signal
 import subprocess
 
 GROUP = 2000  # of all users
+USERS = range(20001, 20005)
 NEW_MOUNTS, NEW_NUMBERS = 0x00020000, 0x20000000  # of unshare(2)
 PARENT_DIES, KEEP_RIGHTS = 1, 8  # of prctl(2)
 RIGHTS_VERSION, MAY_READ = 0x20080522, 1 << 2  # of capset(2): CAP_DAC_READ_SEARCH

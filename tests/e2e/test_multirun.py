@@ -25,6 +25,7 @@ def states(output: Path) -> dict[str, str]:
     return {"-".join(f.name.split("-")[1:4:2]): read_json(f / "status.json").get("state") for f in folders}
 
 
+@pytest.mark.slow
 def test_a_killed_multirun_goes_on_and_gives_what_single_runs_give(zygote, cache, tmp_path):
     single, sweep = tmp_path / "single", tmp_path / "sweep"
     for seed in (0, 1):

@@ -33,6 +33,7 @@ def test_gradient_growth_from_the_command_to_the_record(train, tmp_path):
     assert f"{summary['gradient_growth']:.4f} per layer" in again.out
 
 
+@pytest.mark.slow
 def test_every_option_makes_another_run_with_another_result(train, tmp_path):
     options = ["measure.steps=1", "measure.inputs=data", "measure.batch_size=33", "measure.skip=0", "seed=1"]
     for option in ([], *([option] for option in options)):

@@ -31,7 +31,8 @@ SOME = (1, 2, 3, 4, 5, 6, 10, 11, 13, 14, 15)
 
 
 @pytest.mark.parametrize(
-    ("kind", "save", "steps"), [("lstm", 1, SOME), ("cnn", 2, (5, 8, 9, 10, 15)), ("stopping", 1, (5, 7))]
+    ("kind", "save", "steps"),
+    [pytest.param("lstm", 1, SOME, marks=pytest.mark.slow), ("cnn", 2, (5, 8, 9, 10, 15)), ("stopping", 1, (5, 7))],
 )
 def test_killed_at_many_steps_and_resumed(kind, save, steps, zygote, cache, tmp_path, uninterrupted):
     """One run, killed at one step after the other."""
@@ -105,7 +106,9 @@ def test_saving_by_wall_clock(zygote, cache, tmp_path):
         assert (point.step if point else 0) == step
 
 
-@pytest.mark.parametrize(("kind", "steps"), [("stopping", (4, 6, 7)), ("cnn", (5, 9, 14))])
+@pytest.mark.parametrize(
+    ("kind", "steps"), [pytest.param("stopping", (4, 6, 7), marks=pytest.mark.slow), ("cnn", (5, 9, 14))]
+)
 def test_a_moved_folder_resumes_to_the_same_result(kind, steps, zygote, cache, tmp_path, uninterrupted):
     """Every part of a run is done under another path; the first validation may be the best."""
     output = tmp_path / "first"

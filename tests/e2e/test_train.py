@@ -39,7 +39,11 @@ def losses(folder: Path) -> list[float]:
 
 @pytest.mark.parametrize(
     ("model", "metric", "worst"),
-    [("cnn", "accuracy", 1.0), ("lstm", "accuracy", 1.0), ("transformer", "bits_per_character", 20.0)],
+    [
+        ("cnn", "accuracy", 1.0),
+        ("lstm", "accuracy", 1.0),
+        pytest.param("transformer", "bits_per_character", 20.0, marks=pytest.mark.slow),
+    ],
 )
 def test_the_gesture(model, metric, worst, tmp_path, cache):
     """A command of its own, with the default logger, without a key, a network or a question."""
@@ -142,6 +146,7 @@ def test_a_damaged_checkpoint_is_named(train, trained):
     assert "damaged" in answer.err
 
 
+@pytest.mark.slow
 def test_multirun_trains_every_combination(train, tmp_path):
     answer = train("-m", *short("cnn", "logger=none")[1:], "model=cnn", "norm=batch,layer", "seed=0,1")
     assert answer.status == 0, answer.err

@@ -143,6 +143,7 @@ def test_a_language_model_is_looked_into(train, tmp_path):
     assert summary["inside/tid_mean_iid"] > 0
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_sees_the_same(zygote, cache, tmp_path):
     """Batches of two classes, looked into; killed twice, and resumed."""
     more = ("trainer.save_steps=1", "measure.inside=true", "task.bucket=false", "task.classes_per_batch=2")

@@ -16,7 +16,7 @@ from damage import damaged_checkpoint, damaged_record, flipped_bit, interrupt
 from trial import LIMIT, OTHER, STOPPED, Trial
 
 from normlab.runs.owner import read_owner
-from separate import GROUP, can_be_made
+from separate import GROUP, USERS, can_be_made
 from zygote import Ended
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -166,7 +166,7 @@ def two_users(trial: Trial) -> None:
     for folder in (trial.scratch, trial.output, trial.output / "runs", trial.notes, trial.cache):
         os.chown(folder, -1, GROUP)
         folder.chmod(0o2775)
-    trial.user = FIRST_USER
+    trial.user = USERS[0]
     for _ in range(trial.rng.randint(1, 3)):
         trial.give(**moment(trial, trial.rng.choice(("SIGKILL", "SIGTERM"))))
         trial.user += 1
@@ -217,7 +217,6 @@ STRIKES: dict[str, Callable[[Trial], None]] = {
     "full memory": full_memory,
 }
 ON_A_MOUNT = ("full disk", "read-only folder")
-FIRST_USER = 20001
 
 
 def cannot(fault: str, *, mounts: bool) -> str:

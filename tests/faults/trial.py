@@ -16,6 +16,7 @@ from typing import Any
 from exactness import KINDS, differences, options, result
 from normlab.folder.jsonfile import read_json
 from normlab.folder.resume_points import newest_intact
+from separate import GROUP, USERS
 from zygote import ROOT, Ended, Zygote
 
 LOST, WRONG, TWICE, OTHER = "finished runs lost", "wrong results", "runs done twice", "other complaints"
@@ -60,6 +61,17 @@ class Stand:
         os.environ["XDG_CACHE_HOME"] = str(self.kernels)  # which other users can read, and faults may damage
         self.zygote = Zygote()
         self.references = {kind: self._reference(kind) for kind in KINDS}
+        self._give_users_the_kernel()
+
+    def _give_users_the_kernel(self) -> None:
+        """Each user's own copy; without it, a user's runs would take the plain cell, whose last digits differ."""
+        if os.getuid() != 0:
+            return
+        built = self.kernels / "normlab" / "kernels-0"
+        for user in USERS:
+            own = shutil.copytree(built, built.with_name(f"kernels-{user}"))
+            for path in (own, *own.iterdir()):
+                os.chown(path, user, GROUP)
 
     def _reference(self, kind: str) -> Reference:
         plain, saving, note = (self.scratch / f"{kind}-{name}" for name in ("plain", "saving", "changes"))

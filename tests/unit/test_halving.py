@@ -72,6 +72,7 @@ def test_a_point_that_is_lost_gets_no_more_seeds(world, how, drop):
     assert tuned(world) == {"layer": expected, "batch": expected}
 
 
+@pytest.mark.slow
 def test_a_study_stopped_while_it_tunes_resumes_with_the_same_choice(world):
     (whole,) = world("scale.tuning_seeds=[1,3]")
     runs = tuned(world)
@@ -94,6 +95,7 @@ def test_a_study_stopped_while_it_tunes_resumes_with_the_same_choice(world):
     assert len(world.done) == 2 * 9 + 2 * 8 - 13
 
 
+@pytest.mark.slow
 def test_a_widened_grid_is_halved_anew_and_repeats_no_run(world):
     def rising(config, effect):
         best = 0.3 if config.norm_name == "layer" else 0.01

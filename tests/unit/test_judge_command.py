@@ -84,16 +84,16 @@ def test_too_few_seeds_are_open(judged):
     ("change", "words"),
     [
         (lambda t: pd.concat([t, t[:1]]), "new has two runs of seed 0"),
-        (lambda t: t.assign(score=t["score"].astype(object).where(t["seed"] != 2, "bad")), "'bad' is no number"),
+        (lambda t: t.assign(score=t["score"].astype(object).where(t["seed"] != 2, "bad")), "'bad' is not a number"),
         (lambda t: t.assign(score=t["score"].where(t["seed"] != 2, np.inf)), "is infinite"),
-        (lambda t: t.assign(score=t["score"] > 0), "'True' is no number"),
+        (lambda t: t.assign(score=t["score"] > 0), "'True' is not a number"),
         (lambda t: t[t["arm"] == "new"], "holds 1 arm (new), and a verdict compares two"),
         (lambda t: t.assign(arm=t["arm"].where(t["seed"] > 2, "third")), "choose two with --arms"),
         (lambda t: t.assign(arm=t["arm"].where(t["seed"] > 0)), "has no `arm`"),
         (lambda t: t.rename(columns={"score": "scores"}), "has no metric score; there are arm, seed, scores"),
         (lambda t: t.drop(columns="seed"), "name that of the seed with --seed, or compare the arms without pairs"),
         (lambda t: t.assign(norm=t["seed"] % 2), "both `arm` and `norm` distinguish two arms"),
-        (lambda t: t.assign(seed=t["seed"] + 0.5), "is no seed"),
+        (lambda t: t.assign(seed=t["seed"] + 0.5), "is not a seed"),
         (lambda t: t.rename(columns={"arm": "x"}), "name that of the arm with --arm"),
     ],
 )
@@ -227,7 +227,7 @@ def test_a_hundred_thousand_rows_take_two_seconds(judged):
         ("arm,seed,acc,acc\na,0,1,2\n", "has 2 columns 'acc'"),
         ("arm,seed,acc\n", "holds no runs"),
         ('arm,seed,acc\na,0,1\n"b,0,2\n', "can't be read"),
-        ("arm,seed,acc\na,,1.5\nb,0,2.5\n", "'nan' is no seed"),
+        ("arm,seed,acc\na,,1.5\nb,0,2.5\n", "'nan' is not a seed"),
         ("arm,seed,acc\na,0,1e400\nb,0,2.5\n", "inf is infinite"),
     ],
 )

@@ -14,7 +14,8 @@ from normlab.config.schema import InputError
 from normlab.findings.finding import read_finding
 from normlab.findings.judge import PRIMARIES, judge
 from normlab.findings.scope import Scope
-from normlab.findings.verdict import Reason, read_verdict, stored
+from normlab.findings.stored import read_verdict, stored
+from normlab.findings.verdict import Reason
 from normlab.findings.wording import estimate_words, needed_words, numbers_of, reason_words, scope_words
 from normlab.folder.example_scores import encode
 from normlab.folder.study_folder import StudyFolder

@@ -252,8 +252,9 @@ def test_compiles_without_a_gpu(step, norm, parts, width, real, tmp_path, monkey
 
 
 @needs_triton
+@pytest.mark.slow
 @pytest.mark.skipif(INTERPRETED or DEVICE == "cuda", reason="they run")
-@pytest.mark.parametrize("which", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("which", ["not slow", "slow"])
 def test_in_the_interpreter(which):
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     command = [sys.executable, "-m", "pytest", __file__, "-m", which]

@@ -136,6 +136,7 @@ def test_findings_that_decide_nothing_take_the_first_look(planted):
     assert (verdict.state, verdict.looks, len(planted.done)) == ("estimate", [8], 2 * 8)
 
 
+@pytest.mark.slow
 def test_a_dry_study_says_its_upper_bound(planted, capsys):
     planted(*TWO, "dry=true")
     out = capsys.readouterr().out

@@ -79,6 +79,7 @@ def test_a_finding_that_has_not_begun_has_its_number_of_runs(world, mine):
     assert seen["first"]["hunch"] == [Stage("tune", 20), Stage("report", 16)]
 
 
+@pytest.mark.slow
 def test_a_dry_study_takes_nothing_down(world):
     world("dry=true")
     assert not (world.output / "studies").exists()

@@ -12,7 +12,8 @@ from normlab.config.schema import InputError
 from normlab.config.shipped import REFERENCE
 from normlab.findings.finding import read_finding
 from normlab.findings.judge import judge
-from normlab.findings.verdict import Reason, stored
+from normlab.findings.stored import stored
+from normlab.findings.verdict import Reason
 from normlab.findings.wording import reason_words
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.folder.pack import sign_folder

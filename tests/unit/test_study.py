@@ -133,12 +133,14 @@ def test_an_edge_widens_the_grid_of_every_arm(world):
     assert tried["layer"] == tried["batch"] == {1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 0.3, 1.0}
 
 
+@pytest.mark.slow
 def test_an_edge_that_stays_decides_nothing(world):
     world.behaviour = lambda c, e: {"validation/accuracy": c.optim.lr, "test/accuracy": 0.8 + c.seed * 1e-3}
     (verdict,) = world()
     assert (verdict.state, verdict.reason) == ("undecided", Reason.EDGE)
 
 
+@pytest.mark.slow
 def test_rates_come_from_the_committed_table(world, tmp_path):
     with pytest.raises(InputError, match="no rates for layer of planted at scale=quick"):
         world("scale.tuning=reference")
@@ -232,6 +234,7 @@ def test_what_a_run_serves_is_no_part_of_it(world):
     assert {"finding:planted", "finding:other"} == set.intersection(*map(set, found.values()))
 
 
+@pytest.mark.slow
 def test_a_study_extended_after_a_look_keeps_its_first_verdict(world):
     world.effect = 0.0105
     (first,) = world()
@@ -302,6 +305,7 @@ def test_a_dry_study_writes_nothing(world, tmp_path, cache, options, monkeypatch
     assert tree(tmp_path / "out", cache) == before
 
 
+@pytest.mark.slow
 def test_a_finished_study_that_is_stopped_early_keeps_its_records(world):
     for name in ("planted", "other"):
         write(world.conf, finding(name=name, primary=False), name)
@@ -323,7 +327,7 @@ def test_a_finished_study_that_is_stopped_early_keeps_its_records(world):
         assert set(read_progress(folder)) == {"planted", "other"}
 
 
-@pytest.mark.parametrize("how", ["fewer", "failed"])
+@pytest.mark.parametrize("how", ["fewer", pytest.param("failed", marks=pytest.mark.slow)])
 def test_a_finding_that_comes_to_less_keeps_its_earlier_records(world, how, capsys):
     world()
     folder = world.output / "studies" / "planted-quick"

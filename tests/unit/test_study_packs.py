@@ -58,7 +58,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("options", [TWO, ("scale.tuning=own",)])
-@pytest.mark.parametrize("count", [3, 17])
+@pytest.mark.parametrize("count", [3, pytest.param(17, marks=pytest.mark.slow)])
 def test_a_study_that_moved_says_what_one_says_that_never_did(world, cache, tmp_path, options, count):
     if options == TWO:
         write(world.conf, finding(tune=None))

@@ -168,6 +168,7 @@ def test_two_imports_at_once_both_end_well(planted, whole, cache):
     assert planted.done == []
 
 
+@pytest.mark.slow
 def test_a_study_is_packed_while_it_runs(planted, cache, tmp_path):
     """What is packed is what a study that was killed at that moment would have left."""
     packs = []

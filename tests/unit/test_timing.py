@@ -353,11 +353,13 @@ def test_a_fresh_process_answers(config, tmp_path, importable):
     assert '"block/step_ms": 2.5' in lines[1]
 
 
+@pytest.mark.slow
 def test_its_errors_are_those_of_the_run(config, tmp_path, importable):
     with pytest.raises(InputError, match="no such clock"):
         measure_fresh(refuses, config("measure=step_time"), Place(tmp_path, "a", 1))
 
 
+@pytest.mark.slow
 def test_its_death_is_told(config, tmp_path, importable):
     with pytest.raises(RuntimeError, match="died with status 7"):
         measure_fresh(dies, config("measure=step_time"), Place(tmp_path, "a", 1))

@@ -14,7 +14,8 @@ from normlab.config.schema import InputError
 from normlab.findings.finding import read_finding
 from normlab.findings.judge import judge
 from normlab.findings.printable import printable
-from normlab.findings.verdict import Reason, read_verdict, read_verdicts, stored
+from normlab.findings.stored import read_verdict, read_verdicts, stored
+from normlab.findings.verdict import Reason
 from normlab.findings.wording import _SENTENCES, estimate_words, numbers_of, reason_words
 
 

@@ -52,6 +52,7 @@ def test_a_project_is_judged_by_its_summaries(judged, project, server):
     assert "history" not in " ".join(server.requests).lower()
 
 
+@pytest.mark.slow
 def test_an_address_of_the_browser_is_the_same(judged, project, server):
     done = judged(f"{server.address}/{ENTITY}/trials/workspace", "--arms", "layer", "batch")
     assert done.out.startswith("better"), done.err
@@ -68,6 +69,7 @@ def test_what_is_no_project_is_one_line(judged, project, address, words):
     assert (done.status, words in done.err, done.err.count("\n")) == (2, True, 1), done.err
 
 
+@pytest.mark.slow
 def test_without_a_server_or_a_key_it_is_one_line(judged, project, server):
     done = judged(project, WANDB_API_KEY="")
     assert (done.status, "API key" in done.err, done.err.count("\n")) == (2, True, 1), done.err

@@ -55,6 +55,7 @@ def test_a_run_arrives_whole(run, server, folder):
     assert any(name.startswith("code/") for name in sent.files)
 
 
+@pytest.mark.slow
 def test_predictions_are_tables(run, server):
     assert run().status == 0
     sent = only(server)

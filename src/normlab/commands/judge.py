@@ -32,7 +32,8 @@ from typing import Any
 from normlab.commands.parser import Parser, count, real
 from normlab.config.schema import InputError
 from normlab.findings.anyones import Arms, verdict_on
-from normlab.findings.verdict import Estimate, Reason, finite
+from normlab.findings.stored import finite
+from normlab.findings.verdict import Estimate, Reason
 from normlab.findings.wording import estimate_words, failure_words, level_words
 from normlab.folder.jsonfile import parse_json, write_json
 from normlab.logs.columns import Asked, Found, find

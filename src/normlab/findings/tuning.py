@@ -21,7 +21,7 @@ WIDENED_AT_MOST = 2  # half decades at either end
 class TuningScores:
     """The scores of one cell.
 
-    scores  point → one value per tuning seed, by rising seed, with what stands for runs that diverged
+    scores  point → one value per tuning seed, by rising seed, with the substitute value for runs that diverged
     best    max or min
     lost    points of which every run diverged or ended at chance
     """

@@ -60,7 +60,7 @@ def find(sources: Sequence[Runs], asked: Asked) -> Found:
 
     Raises:
         InputError: a column is missing or not unique, there are not two arms, an arm has two runs of a seed, or a value
-            is no number.
+            is not a number.
     """
     places = _Places(sources)
     metric, metric_words = _metric(sources, asked)
@@ -220,7 +220,7 @@ def _seeds(column: list[Any], name: str, places: _Places) -> np.ndarray:
                 raise ValueError
             found[row] = whole
         except (TypeError, ValueError, OverflowError):
-            raise InputError(f"column {name}: {str(value)[:40]!r} is no seed ({places[row]})") from None
+            raise InputError(f"column {name}: {str(value)[:40]!r} is not a seed ({places[row]})") from None
     return found
 
 
@@ -269,7 +269,7 @@ def _number(value: object, metric: str, places: _Places, row: int) -> float:
     else:
         number = number_of(value)
     if number is None:
-        raise InputError(f"column {metric}: {str(value)[:40]!r} is no number ({places[row]})")
+        raise InputError(f"column {metric}: {str(value)[:40]!r} is not a number ({places[row]})")
     return number
 
 

@@ -22,7 +22,7 @@ def read(folders: Sequence[Path]) -> Iterator[Run]:
     """The runs; an empty field was not logged at that step.
 
     Raises:
-        InputError: a file is damaged, or a value is no number.
+        InputError: a file is damaged, or a value is not a number.
     """
     for folder in folders:
         run = Run(str(folder))

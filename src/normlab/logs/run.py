@@ -49,7 +49,7 @@ class Run:
     curves: dict[str, Curve] = field(default_factory=dict)
 
     def log(self, metric: str, value: object, step: float = math.nan) -> None:
-        """Add a value; what is no number (an image, a table) is left out."""
+        """Add a value; values that are not numbers (images, tables) are left out."""
         number = number_of(value)
         if number is not None:
             self.curves.setdefault(metric, Curve()).add(number, step)

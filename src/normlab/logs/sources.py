@@ -23,7 +23,7 @@ class Source:
     """A kind of folder.
 
     name    in messages
-    key     what it calls a fact of a run
+    key     what it calls a setting of a run
     is_run  is this folder a run, by the names in it?
     read    the runs of these folders
     """

@@ -166,10 +166,10 @@ def same_look(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def later_looks(stem: str, here: bytes, there: bytes) -> list[bytes]:
-    """The lines of a pack's looks that come after those that an output has.
+    """The lines of a pack's looks that follow those an output has.
 
     Raises:
-        InputError: a line is damaged, or one does not go on from the other.
+        InputError: a line is damaged, or the two disagree on a look that both have.
     """
     ours, theirs = parse_looks(stem, here), parse_looks(stem, there)
     for number, (one, other) in enumerate(zip(ours, theirs, strict=False), 1):

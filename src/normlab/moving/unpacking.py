@@ -1,6 +1,6 @@
 """Importing a pack: everything is verified before anything is written. Imports no torch.
 
-Results that are there already are never replaced: equal ones are skipped, and a different one refuses the whole pack.
+Existing results are never replaced: equal ones are skipped, and if one differs the whole pack is refused.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def _compare_tables(study: StudyRecord, output: Path, done: Unpacked) -> None:
 
 
 def _compare_again(done: Unpacked, output: Path) -> None:
-    """Whoever claims a run has to wait by now; has one been claimed since?"""
+    """Refuse the pack if a run has been claimed since it was compared; from now on no process can claim one."""
     for run in done.new:
         folder = folder_of(output, run)
         if os.path.lexists(folder) and (run not in done.aside or look(folder, "").state in _TAKEN):

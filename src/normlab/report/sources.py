@@ -12,7 +12,8 @@ from normlab.config.schema import InputError
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.printable import printable
-from normlab.findings.verdict import Row, Verdict, read_verdicts
+from normlab.findings.stored import read_verdicts
+from normlab.findings.verdict import Row, Verdict
 from normlab.folder.study_folder import StudyFolder
 from normlab.study.planned import Stage, read_progress
 

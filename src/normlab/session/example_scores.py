@@ -15,7 +15,7 @@ from normlab.tasks.task import Task
 
 
 def keep_example_scores(session: Session, trainer: pl.Trainer, task: Task, batches: Any) -> None:
-    """Record the scores of the test that has just ended, by every process together; not if one is no number.
+    """Record the scores of the test that has just ended, by every process together; not if one is not a number.
 
     Args:
         batches: this process's, which were tested.

@@ -58,7 +58,7 @@ def two_way(differences: ArrayLike, sizes: ArrayLike | None = None, alpha: float
         alpha: one minus the level; at a look of a design, `Design.error`.
 
     Raises:
-        ValueError: fewer than eight seeds or a hundred examples, another shape, or what is no number.
+        ValueError: fewer than eight seeds or a hundred examples, another shape, or a value that is not a number.
     """
     d = np.asarray(differences, dtype=np.float64)
     if d.ndim != 2:

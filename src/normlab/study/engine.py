@@ -32,12 +32,7 @@ from normlab.study.printed import print_finding, print_study, print_unrun
 from normlab.study.reference import reference_estimates, reference_scores
 from normlab.study.scale import Scale, Study, read_scale
 from normlab.study.serving import Serving
-from normlab.study.stages import (
-    Trial,
-    reporting_trials,
-    rows_of,
-    training_curves,
-)
+from normlab.study.stages import Trial, reporting_trials, rows_of, training_curves
 from normlab.study.tracked import mirror
 from normlab.sweep.dry import Compose, stand_in, with_cache
 from normlab.sweep.estimate import estimate, steps_of

@@ -11,7 +11,8 @@ from typing import Any
 from normlab.config.schema import InputError
 from normlab.findings.finding import Finding
 from normlab.findings.judge import keep_first
-from normlab.findings.verdict import NOT_JUDGED, Reason, Verdict, stored
+from normlab.findings.stored import stored
+from normlab.findings.verdict import NOT_JUDGED, Reason, Verdict
 from normlab.folder.looks import LooksFile
 from normlab.folder.study_folder import StudyFolder
 from normlab.runs.provenance import command, git_state, machine, packages

@@ -7,8 +7,9 @@ from pathlib import Path
 from normlab.config.schema import InputError
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
+from normlab.findings.stored import read_verdicts
 from normlab.findings.tuning import TuningScores
-from normlab.findings.verdict import Estimate, Row, read_verdicts
+from normlab.findings.verdict import Estimate, Row
 from normlab.folder.pack import TUNING, open_pack
 from normlab.folder.study_folder import StudyFolder
 from normlab.folder.study_table import read_rows

@@ -15,7 +15,8 @@ from normlab.findings.examples import Scores
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.judge import judge, keep_first
-from normlab.findings.verdict import Reason, Row, Verdict, stored
+from normlab.findings.stored import stored
+from normlab.findings.verdict import Reason, Row, Verdict
 from normlab.folder.study_folder import StudyFolder
 from normlab.study.example_scores import decoded
 from normlab.study.planned import finding_of

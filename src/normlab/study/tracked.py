@@ -9,7 +9,8 @@ from typing import Any
 
 from normlab.config.schema import InputError, WandbConfig
 from normlab.findings.finding import Finding
-from normlab.findings.verdict import Verdict, read_verdicts
+from normlab.findings.stored import read_verdicts
+from normlab.findings.verdict import Verdict
 from normlab.findings.wording import numbers_of
 from normlab.folder.study_folder import StudyFolder
 from normlab.mirror.upload import add_tags, lacking
