@@ -24,7 +24,7 @@ class Source:
 
     name    in messages
     key     what it calls a setting of a run
-    is_run  is this folder a run, by the names in it?
+    is_run  whether a folder is a run, judged by the names in it
     read    the runs of these folders
     """
 
