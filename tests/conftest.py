@@ -43,11 +43,8 @@ def no_request_to_stop_is_left():
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory) -> Path:
-    """Materialised data, shared by all tests, also by those of the other workers of pytest-xdist."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
-    folder.mkdir(exist_ok=True)
-    return folder
+    """Materialised data, shared by all tests of a session."""
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
