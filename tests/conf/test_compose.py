@@ -45,6 +45,7 @@ def test_every_choice_passes_the_checks(choice):
     assert config.optim.lr > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [t for t in choices("task") if not t.startswith("for_") and "files" not in t])
 def test_every_task_passes_the_checks_with_a_model(task):
     assert checked(composed(f"task={task}", f"model={fitting_model(task)}")).task.name == task

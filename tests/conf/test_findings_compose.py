@@ -11,6 +11,7 @@ from normlab.findings.finding import read_finding
 from normlab.study.logged import check_metrics
 from normlab.study.scale import read_scale, read_study
 from normlab.study.stages import reporting_trials, tuned_cells
+from slowly import some
 
 CONF = Path(__file__).parents[2] / "conf"
 FINDINGS = sorted(path.stem for path in (CONF / "finding").glob("*.yaml") if not path.stem.startswith("paper_"))
@@ -24,7 +25,7 @@ def composed():
         yield lambda overrides: compose("train", overrides=overrides)
 
 
-@pytest.mark.parametrize("name", FINDINGS)
+@pytest.mark.parametrize("name", some(FINDINGS))
 def test_every_cell_composes_and_logs_the_metrics(composed, name):
     finding = read_finding(CONF / "finding" / f"{name}.yaml")
     assert "full" in finding.scales

@@ -13,6 +13,7 @@ from normlab.data.load import load
 from normlab.data.loader import loader
 from normlab.models.build import build_model
 from normlab.session.task import build_task
+from slowly import some
 
 CONF = Path(__file__).parents[2] / "conf"
 NORMS = sorted(path.stem for path in (CONF / "norm").glob("*.yaml"))
@@ -45,7 +46,7 @@ def data(cache):
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", some(NORMS))
 def test_one_step_on_every_task_or_a_reason(norm, model, data):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -52,9 +52,8 @@ def run(output: Path, cache: Path, *options: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    "model", ["lstm", pytest.param("cnn", marks=pytest.mark.slow), pytest.param("fused", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
 def test_two_processes_equal_one(model, tmp_path, cache, train):
     run(tmp_path / "two", cache, *MODELS[model], "trainer=ddp")
     answer = train(*COMMON, *MODELS[model], output=tmp_path / "one")

@@ -49,7 +49,7 @@ def test_a_killed_multirun_goes_on_and_gives_what_single_runs_give(zygote, cache
     assert len(list((sweep / "invocations").iterdir())) == 3  # the last one had nothing to do
 
 
-@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(("name", "status"), [pytest.param("SIGINT", 130, marks=pytest.mark.slow), ("SIGTERM", 143)])
 def test_a_stopped_multirun_saves_and_says_how_to_go_on(name, status, zygote, cache, tmp_path):
     command = ["-m", *options("lstm", cache, tmp_path), "seed=0,1"]
     (ended,) = zygote(command, at={"step": 7, "signal": name})

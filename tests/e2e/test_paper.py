@@ -22,6 +22,7 @@ from normlab.study.printed import print_finding
 from normlab.study.scale import read_scale, read_study
 from normlab.study.stages import reporting_trials
 from normlab.sweep.compose import Composer
+from slowly import some
 
 CONF = Path(__file__).parents[2] / "conf"
 FINDINGS = sorted(path.stem for path in (CONF / "finding").glob("paper_*.yaml"))
@@ -62,7 +63,7 @@ def test_the_study_runs_every_paper_finding_at_its_scale_alone(scale):
     assert to_run(findings, scale) == (findings, [])
 
 
-@pytest.mark.parametrize("name", FINDINGS)
+@pytest.mark.parametrize("name", some(FINDINGS))
 def test_every_cell_passes_the_checks_and_logs_what_is_looked_at(name, scale, tmp_path):
     finding = read_finding(CONF / "finding" / f"{name}.yaml")
     base = load([f"finding={name}", "scale=paper", f"output={tmp_path / 'out'}"])
@@ -152,7 +153,7 @@ def look_alike(monkeypatch):
     return asked
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", some(EXPERIMENTS))
 def test_each_recipe_trains_and_is_tested_on_look_alike_rows(experiment, train, tmp_path, look_alike):
     answer = train(
         f"experiment={experiment}", *SMALL[experiment], "trainer.steps=2", "trainer.batches=2",

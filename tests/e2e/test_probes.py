@@ -70,6 +70,7 @@ def test_layers_reach_the_other_loggers(train, tmp_path):
     assert "layer/gradient_log10" in lines[0]
 
 
+@pytest.mark.slow
 def test_a_sweep_of_probes(train, tmp_path):
     answer = train("-m", *GROWTH, "norm=none,batch", "model.activation=relu,sigmoid", "seed=0,1")
     assert answer.status == 0, answer.err

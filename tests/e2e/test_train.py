@@ -41,7 +41,7 @@ def losses(folder: Path) -> list[float]:
     ("model", "metric", "worst"),
     [
         ("cnn", "accuracy", 1.0),
-        ("lstm", "accuracy", 1.0),
+        pytest.param("lstm", "accuracy", 1.0, marks=pytest.mark.slow),
         pytest.param("transformer", "bits_per_character", 20.0, marks=pytest.mark.slow),
     ],
 )

@@ -107,7 +107,7 @@ def test_a_diverged_run_has_no_area_no_gap_and_no_last_test(train, tmp_path):
     assert "gap/accuracy" not in summary
 
 
-@pytest.mark.parametrize("norm", ["batch", "layer"])
+@pytest.mark.parametrize("norm", ["batch", pytest.param("layer", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("model", [("model=cnn", "model.width=8"), LSTM])
 def test_looking_inside_changes_nothing_else(norm, model, train, tmp_path):
     found = {}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from normlab.runs import code
+from slowly import some
 
 RUNS = {
     f"{measure} {model}": (measure, f"normlab.norms.{norm}", f"normlab.models.{model}.{name}")
@@ -36,36 +37,38 @@ def hashes() -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("file", "stale"),
-    [
-        ("norms/layer.py", set(RUNS) - {"training cnn", "step_time cnn"} | LSTMS),
-        ("norms/base.py", set(RUNS)),
-        ("norms/dyt.py", set()),
-        ("models/cnn.py", {"training cnn", "step_time cnn"}),
-        ("models/lstm.py", LSTMS),
-        ("models/transformer.py", {"training transformer"}),
-        ("kernels/recurrence.py", LSTMS),
-        ("kernels/cpu/*", LSTMS),
-        ("data/loader.py", set(RUNS)),
-        ("tasks/classification.py", TRAININGS),
-        ("probes/inside.py", TRAININGS),
-        ("session/session.py", set(RUNS)),
-        ("session/fit.py", TRAININGS),
-        ("session/resumption.py", TRAININGS),
-        ("measures/training.py", TRAININGS),
-        ("measures/step_time.py", set(RUNS) - TRAININGS),
-        ("measures/blocks.py", set(RUNS) - TRAININGS),
-        ("config/seeds.py", set(RUNS)),
-        # what only refuses, shows, copies, stores or stops a run
-        ("config/checks.py", set()),
-        ("mirror/loggers.py", set()),
-        ("mirror/wandb_run.py", set()),
-        ("mirror/progress.py", set()),
-        ("mirror/upload.py", set()),
-        ("stopping/request.py", set()),
-        ("folder/place.py", set()),
-        ("runs/store.py", set()),
-        ("report/build.py", set()),
-    ],
+    some(
+        [
+            ("norms/layer.py", set(RUNS) - {"training cnn", "step_time cnn"} | LSTMS),
+            ("norms/base.py", set(RUNS)),
+            ("norms/dyt.py", set()),
+            ("models/cnn.py", {"training cnn", "step_time cnn"}),
+            ("models/lstm.py", LSTMS),
+            ("models/transformer.py", {"training transformer"}),
+            ("kernels/recurrence.py", LSTMS),
+            ("kernels/cpu/*", LSTMS),
+            ("data/loader.py", set(RUNS)),
+            ("tasks/classification.py", TRAININGS),
+            ("probes/inside.py", TRAININGS),
+            ("session/session.py", set(RUNS)),
+            ("session/fit.py", TRAININGS),
+            ("session/resumption.py", TRAININGS),
+            ("measures/training.py", TRAININGS),
+            ("measures/step_time.py", set(RUNS) - TRAININGS),
+            ("measures/blocks.py", set(RUNS) - TRAININGS),
+            ("config/seeds.py", set(RUNS)),
+            # what only refuses, shows, copies, stores or stops a run
+            ("config/checks.py", set()),
+            ("mirror/loggers.py", set()),
+            ("mirror/wandb_run.py", set()),
+            ("mirror/progress.py", set()),
+            ("mirror/upload.py", set()),
+            ("stopping/request.py", set()),
+            ("folder/place.py", set()),
+            ("runs/store.py", set()),
+            ("report/build.py", set()),
+        ]
+    ),
 )
 def test_which_runs_a_changed_file_makes_stale(file, stale, package):
     before = hashes()

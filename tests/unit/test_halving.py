@@ -52,7 +52,7 @@ def test_the_steps_of_each_arms_tuning_are_printed_and_recorded(world, capsys):
     assert {row["steps"] for row in rows if row["stage"] == "tune"} == {1250}
 
 
-@pytest.mark.parametrize("drop", [True, False])
+@pytest.mark.parametrize("drop", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("how", ["diverged", "chance"])
 def test_a_point_that_is_lost_gets_no_more_seeds(world, how, drop):
     """Only the rate of 0.01 trains, so that the better half of five holds one that doesn't."""

@@ -45,7 +45,7 @@ def test_the_committed_verdicts_follow_from_the_committed_tables(recorded):
     assert differences(recorded, rejudge(recorded)) == []
 
 
-@pytest.mark.parametrize("edge", [False, True])
+@pytest.mark.parametrize("edge", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_study_is_judged_again_as_it_was(world, edge):
     if edge:
         world.behaviour = lambda c, e: {"validation/accuracy": c.optim.lr, "test/accuracy": 0.8 + c.seed * 1e-3}

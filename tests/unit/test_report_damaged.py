@@ -13,6 +13,7 @@ from normlab.findings.printable import printable
 from normlab.folder.jsonfile import read_json
 from normlab.folder.study_table import read_rows, write_rows
 from normlab.report.latex import escaped
+from slowly import some
 
 conf, fixed, made = test_report.conf, test_report.fixed, test_report.made
 HOSTILE = [
@@ -26,7 +27,7 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("name", some(HOSTILE), ids=range(len(HOSTILE)))
 def test_any_name_can_be_shown_anywhere(made, tmp_path, name):
     """As JSON and YAML hold it: a contrast, a label, a title, and a condition of the formula's other side."""
     values = finding(contrasts={name: "layer - batch"}, also={name: "ms"}, title=name, advice=None)

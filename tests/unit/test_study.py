@@ -97,7 +97,10 @@ def world(tmp_path, cache, monkeypatch):
     return world
 
 
-@pytest.mark.parametrize(("effect", "state"), [(0.05, "supported"), (0.0, "contradicted"), (-0.05, "contradicted")])
+@pytest.mark.parametrize(
+    ("effect", "state"),
+    [(0.05, "supported"), (0.0, "contradicted"), pytest.param(-0.05, "contradicted", marks=pytest.mark.slow)],
+)
 def test_what_is_planted_is_found(world, effect, state, capsys):
     world.effect = effect
     (verdict,) = world()
@@ -154,6 +157,7 @@ def test_rates_come_from_the_committed_table(world, tmp_path):
     assert len(world.done) == 16
 
 
+@pytest.mark.slow
 def test_a_failed_run_leaves_its_finding_undecided_and_the_others_go_on(world, capsys):
     write(world.conf, finding(name="other", primary=False), "other")
     OmegaConf.save({"study": {"name": "s", "title": "Two", "findings": ["planted2", "other"]}}, _study(world, "s"))
@@ -296,7 +300,9 @@ def tree(*folders):
     }
 
 
-@pytest.mark.parametrize("options", [(), ("accept_code=true",), ("rerun=true",)])
+@pytest.mark.parametrize(
+    "options", [(), *(pytest.param((o,), marks=pytest.mark.slow) for o in ("accept_code=true", "rerun=true"))]
+)
 def test_a_dry_study_writes_nothing(world, tmp_path, cache, options, monkeypatch):
     world()
     monkeypatch.setattr("normlab.sweep.plan.code_hash", lambda config: "other code")

@@ -57,7 +57,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-@pytest.mark.parametrize("options", [TWO, ("scale.tuning=own",)])
+@pytest.mark.parametrize("options", [TWO, pytest.param(("scale.tuning=own",), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("count", [3, pytest.param(17, marks=pytest.mark.slow)])
 def test_a_study_that_moved_says_what_one_says_that_never_did(world, cache, tmp_path, options, count):
     if options == TWO:

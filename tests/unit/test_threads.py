@@ -25,8 +25,9 @@ print(torch.get_num_threads())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(usable_cores() < 2, reason="two threads need two cores")
-@pytest.mark.parametrize("threads", ["1", pytest.param("3", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("threads", ["1", "3"])
 def test_omp_num_threads_changes_nothing(threads, cache):
     code = TRAIN.format(unit=str(Path(__file__).parent), cache=cache)
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}

@@ -181,6 +181,7 @@ def test_batch_norm_is_folded_and_layer_norm_is_not(session):
     assert len(rows) == 3
 
 
+@pytest.mark.slow
 def test_the_folded_network_is_the_one_that_is_timed(session, monkeypatch):
     served = []
     monkeypatch.setattr(inference_time, "_pass", lambda bench, model, batches: served.append(model) or (lambda i: None))
@@ -341,6 +342,7 @@ def dies(_session: Session) -> fresh.Found:
     os._exit(7)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_answers(config, tmp_path, importable):
     summary = measure_fresh(
         process_and_seed, config("measure=step_time", "logger=none", "seed=5"), Place(tmp_path, "a", 1)

@@ -135,6 +135,7 @@ def test_offline_it_writes_both_and_talks_to_nobody(dashboard, server, tmp_path)
     assert server.requests == []
 
 
+@pytest.mark.slow
 def test_saved_to_a_project_it_arrives_with_the_verdicts(dashboard, server, tmp_path):
     finding = study(tmp_path / "study")
     done = dashboard("--project", "trials", "--study", str(tmp_path / "study"))

@@ -60,6 +60,7 @@ def test_an_address_of_the_browser_is_the_same(judged, project, server):
     assert (done.status, "WANDB_BASE_URL" in done.err) == (2, True), done.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "words"),
     [(f"wandb:{ENTITY}/nothing", "nothing"), ("wandb:nothing", "write wandb:entity/project")],

@@ -69,6 +69,7 @@ def test_predictions_are_tables(run, server):
     assert right / sum(counts.values()) == pytest.approx(sent.summary["validation/accuracy"])
 
 
+@pytest.mark.slow
 def test_curves_have_steps_examples_and_seconds_as_x_and_their_best_as_summary(run, server):
     assert run().status == 0
     sent = only(server)
