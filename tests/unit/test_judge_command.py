@@ -48,10 +48,17 @@ def judged(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("file", ["runs.csv", "runs.jsonl", "runs.parquet"])
-@pytest.mark.parametrize(("effect", "status", "word"), [(1.0, 0, "better"), (-1.0, 1, "not better"), (0.2, 3, "open")])
-def test_the_exit_status_is_the_verdict(judged, file, effect, status, word):
+@pytest.mark.parametrize(
+    ("effect", "status", "sentence"),
+    [
+        (1.0, 0, "new is better than old by more than 0.2"),
+        (-1.0, 1, "new is not better than old by more than 0.2"),
+        (0.2, 3, "open: whether new is better than old by more than 0.2 is undecided"),
+    ],
+)
+def test_the_exit_status_is_the_verdict(judged, file, effect, status, sentence):
     found, out, _ = judged(runs(effect), file=file)
-    assert (found, out.startswith(f"{word}: new than old by more than 0.2")) == (status, True)
+    assert (found, out.startswith(sentence)) == (status, True)
 
 
 def test_the_interval_is_the_one_that_decides_findings(judged):

@@ -46,7 +46,7 @@ def test_a_project_is_judged_by_its_summaries(judged, project, server):
     server.state.runs["batch4"].lines["wandb-summary.json"][0] = '{"val/acc": 1.5, "_step": 3}'
     done = judged(project, "--arms", "layer", "batch")
     assert done.status == 0, done.err
-    assert "better: layer than batch" in done.out
+    assert "layer is better than batch by more than" in done.out
     assert "0 of layer and 1 of batch failed" in done.out
     assert "arm from config key `norm`, seed from `seed`, metric `val/acc`" in done.out
     assert "history" not in " ".join(server.requests).lower()

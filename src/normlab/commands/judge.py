@@ -44,6 +44,11 @@ from normlab.stats.keeping import Decision, Session
 
 STATUS = {"supported": 0, "contradicted": 1, "undecided": 3, "keep": 0, "discard": 1, "open": 3}
 WORDS = {"supported": "better", "contradicted": "not better", "undecided": "open"}
+_SENTENCES = {
+    "supported": "{} is better than {} by more than {:g}",
+    "contradicted": "{} is not better than {} by more than {:g}",
+    "undecided": "open: whether {} is better than {} by more than {:g} is undecided",
+}
 _WHY = {
     Reason.AT_MARGIN: "the interval includes the margin",
     Reason.FEW_PAIRS: "an interval needs eight {runs} that didn't fail",
@@ -149,7 +154,7 @@ def _lines(asked: argparse.Namespace, arms: Arms, made: Estimate) -> list[str]:
     first, second = arms.names
     why = _WHY.get(made.kind, made.kind.replace("_", " ")).format(runs="pairs" if arms.paired else "runs of each arm")
     lines = [
-        f"{WORDS[made.state]}: {first} than {second} by more than {asked.margin:g}{f' ({why})' if why else ''}",
+        _SENTENCES[made.state].format(first, second, asked.margin) + (f" ({why})" if why else ""),
         f"{arms.metric}: {_numbers(made)}, {level_words(1 - asked.alpha)} interval, n = {_n(arms, made)}"
         + (" pairs" if arms.paired else ""),
     ]

@@ -125,8 +125,15 @@ class Failures:
         n = len(self.first)
         if len(self.kept) == n:
             high = rate_interval(0, n).high
-            return f"no run failed in {n} seeds; a failure rate of up to {high:.0%} per arm is not excluded (95 %)"
+            return (
+                f"no run failed in {n} seeds; a failure rate of up to {_percent(high)} per arm is not excluded (95 %)"
+            )
         counts = " and ".join(
             f"{sum(arm)} of {name}" for arm, name in zip((self.first, self.second), names, strict=True)
         )
         return f"on the {len(self.kept)} of {n} seeds on which no run failed; {counts} failed"
+
+
+def _percent(rate: float) -> str:
+    """Whole per cent, but a small rate is never printed as none."""
+    return f"{rate:.0%}" if rate >= 0.01 else f"{100 * rate:.1g}%"
