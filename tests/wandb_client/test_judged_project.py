@@ -55,7 +55,7 @@ def test_a_project_is_judged_by_its_summaries(judged, project, server):
 @pytest.mark.slow
 def test_an_address_of_the_browser_is_the_same(judged, project, server):
     done = judged(f"{server.address}/{ENTITY}/trials/workspace", "--arms", "layer", "batch")
-    assert done.out.startswith("better"), done.err
+    assert done.out.startswith("layer is better than batch"), done.err
     done = judged("https://example.org/loopback/trials")
     assert (done.status, "WANDB_BASE_URL" in done.err) == (2, True), done.err
 
