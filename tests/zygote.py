@@ -15,7 +15,6 @@ import sys
 import tempfile
 import termios
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +198,7 @@ def _fork(
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
     except BaseException:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())  # the program's own, which `begin` has set
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
