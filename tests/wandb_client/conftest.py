@@ -67,19 +67,29 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def sync(here, tmp_path):
-    """`sync()` is `make sync`."""
+def normlab(here):
+    """`normlab("judge", …)` is that command in a process of its own."""
 
-    def command(**environment: str) -> Ended:
+    def command(*arguments: str, **environment: str) -> Ended:
         done = subprocess.run(
-            [sys.executable, "-m", "normlab", "sync", "--runs", str(tmp_path / "outputs")],
+            [sys.executable, "-m", "normlab", *arguments],
             cwd=ROOT,
-            env={**os.environ, **here, "WANDB_MODE": "offline", **environment},
+            env={**os.environ, **here, **environment},
             capture_output=True,
             text=True,
             timeout=120,
             check=False,
         )
         return Ended(done.returncode, done.stdout, done.stderr)
+
+    return command
+
+
+@pytest.fixture
+def sync(normlab, tmp_path):
+    """`sync()` is `make sync`."""
+
+    def command(**environment: str) -> Ended:
+        return normlab("sync", "--runs", str(tmp_path / "outputs"), **{"WANDB_MODE": "offline", **environment})
 
     return command

@@ -1,15 +1,12 @@
 """The workspace and the report, as a server gets them and as a file."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import asdict
+from functools import partial
 
 import pytest
 
-from commands import ROOT, Ended
 from normlab.commands import dashboard_chart, dashboard_panels
 from normlab.config.schema import InputError
 from normlab.config.shipped import CONF
@@ -21,20 +18,8 @@ TOLD = dashboard_panels.Told("x", 1, "a title", "what", "who", "that", "test/acc
 
 
 @pytest.fixture
-def dashboard(here):
-    def command(*arguments: str, **environment: str) -> Ended:
-        done = subprocess.run(
-            [sys.executable, "-m", "normlab", "dashboard", *arguments],
-            cwd=ROOT,
-            env={**os.environ, **here, **environment},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        return Ended(done.returncode, done.stdout, done.stderr)
-
-    return command
+def dashboard(normlab):
+    return partial(normlab, "dashboard")
 
 
 def study(folder):

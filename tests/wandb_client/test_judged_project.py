@@ -1,31 +1,14 @@
 """`normlab judge wandb:entity/project` on the runs that a server holds."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 from wandb_state import ENTITY, Run
 
-from commands import ROOT, Ended
-
 
 @pytest.fixture
-def judged(here, tmp_path):
-    def command(*arguments: str, **environment: str) -> Ended:
-        done = subprocess.run(
-            [sys.executable, "-m", "normlab", "judge", *arguments, "--margin", "0.2"],
-            cwd=ROOT,
-            env={**os.environ, **here, **environment},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        return Ended(done.returncode, done.stdout, done.stderr)
-
-    return command
+def judged(normlab):
+    return lambda *arguments, **environment: normlab("judge", *arguments, "--margin", "0.2", **environment)
 
 
 @pytest.fixture
