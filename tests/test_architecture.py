@@ -34,9 +34,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "study": {"config", "folder", "mirror", "runs", "findings", "sweep"},
     "moving": {"config", "folder", "runs", "findings", "study"},
     "report": {"config", "folder", "findings", "study"},
+    "dashboard": {"config", "study"},
+    "environment": {"config", "folder", "data", "mirror", "runs"},
     "commands": {
-        *("stopping", "config", "command_line", "folder", "kernels", "data", "mirror"),
-        *("runs", "stats", "findings", "logs", "sweep", "study", "moving", "report"),
+        *("stopping", "config", "command_line", "folder", "kernels", "mirror"),
+        *("runs", "stats", "findings", "logs", "sweep", "study", "moving", "report", "dashboard", "environment"),
     },
 }
 TORCH_FREE = [
@@ -53,6 +55,8 @@ TORCH_FREE = [
     "study",
     "moving",
     "report",
+    "dashboard",
+    "environment",
     "commands",
 ]
 HEAVY = ("torch", "pytorch_lightning", "torchmetrics", "lightning_fabric", "wandb", "datasets")

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 from run_folders import begin, finish, write_owner
 
-from normlab.commands import doctor, machine, surroundings
-from normlab.commands.check import Check
+from normlab.commands import doctor
 from normlab.commands.doctor import examine
 from normlab.config.schema import WandbConfig
+from normlab.environment import machine, surroundings
+from normlab.environment.check import Check
 from normlab.mirror.wandb_access import is_online
 from normlab.runs.owner import this_process
 

@@ -7,14 +7,14 @@ from functools import partial
 
 import pytest
 
-from normlab.commands import dashboard_chart, dashboard_panels
 from normlab.config.schema import InputError
 from normlab.config.shipped import CONF
+from normlab.dashboard import chart, panels
 from normlab.findings.finding import read_findings
 from normlab.findings.verdict import Reason, Verdict
 from normlab.folder.jsonfile import read_json, write_json
 
-TOLD = dashboard_panels.Told("x", 1, "a title", "what", "who", "that", "test/accuracy", "supported", ["+1"], ["a", "b"])
+TOLD = panels.Told("x", 1, "a title", "what", "who", "that", "test/accuracy", "supported", ["+1"], ["a", "b"])
 
 
 @pytest.fixture
@@ -54,10 +54,10 @@ def panels_of(spec):
 
 def test_every_panel_shows_a_column_that_runs_have():
     """Curves and results by the names of the run's own record."""
-    spec = json.dumps(panels_of(dashboard_panels.spec_of_workspace(dashboard_panels.workspace("e", "p"))))
+    spec = json.dumps(panels_of(panels.spec_of_workspace(panels.workspace("e", "p"))))
     for name in ("validation/accuracy", "test/accuracy", "last/accuracy", "area/loss", "train/examples"):
         assert f'{name}"' in spec, name
-    for quantity in dashboard_panels.QUANTITIES:
+    for quantity in panels.QUANTITIES:
         assert f'"inside/{quantity}"' in spec, quantity
     assert '"config:optim.value.lr"' in spec
 
@@ -68,43 +68,43 @@ def sensitivity(spec):
 
 def test_learning_rates_are_a_point_a_run_coloured_by_norm():
     """What the chart draws are columns that the panel asks for, and those are flat ones of every run."""
-    accuracy, _ = sensitivity(dashboard_panels.spec_of_workspace(dashboard_panels.workspace("e", "p", "e/chart")))
+    accuracy, _ = sensitivity(panels.spec_of_workspace(panels.workspace("e", "p", "e/chart")))
     assert accuracy["panelDefId"] == "e/chart"
     (runs,) = accuracy["userQuery"]["queryFields"]
     asked = {field["name"]: field["args"][0]["value"] for field in runs["fields"] if field.get("args")}
     assert asked == {"config": ["lr", "norm", "model", "task"], "summary": ["validation/accuracy"]}
     fields = accuracy["fieldSettings"]
     assert set(fields.values()) == {*asked["config"], *asked["summary"]}
-    used = set(re.findall(r"\$\{field:(\w+)\}", json.dumps(dashboard_chart.SPEC)))
+    used = set(re.findall(r"\$\{field:(\w+)\}", json.dumps(chart.SPEC)))
     assert used == set(fields)
-    points = dashboard_chart.SPEC["encoding"]
+    points = chart.SPEC["encoding"]
     assert points["color"]["field"] == "${field:norm}"
     assert (points["x"]["field"], points["x"]["scale"]) == ("${field:rate}", {"type": "log"})
-    assert {layer["encoding"]["y"]["field"] for layer in dashboard_chart.SPEC["layer"]} == {"${field:score}"}
+    assert {layer["encoding"]["y"]["field"] for layer in chart.SPEC["layer"]} == {"${field:score}"}
 
 
 def test_where_wandb_keeps_no_chart_they_are_a_scatter():
-    spec = dashboard_panels.spec_of_workspace(dashboard_panels.workspace("e", "p", None))
+    spec = panels.spec_of_workspace(panels.workspace("e", "p", None))
     assert sensitivity(spec) == []
     titles = [panel["config"].get("chartTitle") for panel in panels_of(spec)]
     assert "validation/accuracy by optim.lr" in titles
 
 
 def test_filters_arrive():
-    spec = dashboard_panels.spec_of_workspace(dashboard_panels.workspace("e", "p"))
+    spec = panels.spec_of_workspace(panels.workspace("e", "p"))
     (runs,) = spec["section"]["runSets"]
     assert [f["key"]["name"] for f in runs["filters"]["filters"]] == ["jobType"]
     assert [key["name"] for key in runs["grouping"]] == ["model.value", "task.value", "norm.value", "cell.value"]
-    report = json.dumps(dashboard_panels.spec_of_report(dashboard_panels.report("e", "p", [TOLD])))
+    report = json.dumps(panels.spec_of_report(panels.report("e", "p", [TOLD])))
     assert '"value": ["a", "b"]' in report
 
 
 @pytest.mark.parametrize("bad", ["config.norm in ['a', 'b']", "config.norm == 'a' and Metric('JobType') != 'study'"])
 def test_a_filter_that_would_be_dropped_is_an_error(bad):
-    view = dashboard_panels.workspace("e", "p")
+    view = panels.workspace("e", "p")
     view.runset_settings.filters = bad
     with pytest.raises(InputError, match="would drop a filter"):
-        dashboard_panels.spec_of_workspace(view)
+        panels.spec_of_workspace(view)
 
 
 def test_offline_it_writes_both_and_talks_to_nobody(dashboard, server, tmp_path):
@@ -131,9 +131,9 @@ def test_saved_to_a_project_it_arrives_with_the_verdicts(dashboard, server, tmp_
     assert len(panels_of(views["project-view"]["spec"])) > 20
     assert "supported" in json.dumps(views["runs"]["spec"])
     assert server.state.projects == {"trials"}  # which was not there before
-    (chart,) = server.state.charts
-    assert json.loads(server.state.charts[chart]) == dashboard_chart.SPEC
-    assert {panel["panelDefId"] for panel in sensitivity(views["project-view"]["spec"])} == {chart}
+    (name,) = server.state.charts
+    assert json.loads(server.state.charts[name]) == chart.SPEC
+    assert {panel["panelDefId"] for panel in sensitivity(views["project-view"]["spec"])} == {name}
     (run,) = server.state.runs.values()
     assert (run.job_type, run.exit_code) == ("study", 0)
     assert run.summary[f"verdict/{finding.name}"] == "supported"
@@ -146,9 +146,9 @@ def test_saved_again_it_shows_the_chart_that_is_there(dashboard, server):
     for _ in range(2):
         done = dashboard("--project", "trials")
         assert done.status == 0, done.err
-    (chart,) = server.state.charts
+    (name,) = server.state.charts
     shown = [sensitivity(v["spec"]) for v in server.state.views.values() if v["type"] == "project-view"]
-    assert [{panel["panelDefId"] for panel in panels} for panels in shown] == [{chart}, {chart}]
+    assert [{panel["panelDefId"] for panel in panels} for panels in shown] == [{name}, {name}]
 
 
 @pytest.mark.parametrize(

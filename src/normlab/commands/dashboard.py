@@ -38,14 +38,14 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--offline", metavar="FILE", type=Path, help="write the specifications as JSON instead")
     asked = parser.parse_args(arguments)
     try:
-        from normlab.commands import dashboard_panels
+        from normlab.dashboard import panels
     except ModuleNotFoundError as error:
         raise InputError(f"the dashboard needs {error.name}: {HINT}") from None
     findings = told(asked.study)
     if asked.offline:
-        write(dashboard_panels, asked, findings)
+        write(panels, asked, findings)
     else:
-        save(dashboard_panels, asked, findings)
+        save(panels, asked, findings)
 
 
 def told(study: Path | None) -> list[Told]:
@@ -65,7 +65,7 @@ def told(study: Path | None) -> list[Told]:
 
 def write(panels: Any, asked: argparse.Namespace, findings: list[Told]) -> None:
     os.environ["WANDB_MODE"] = "offline"
-    entity, chart = asked.entity or "entity", panels.dashboard_chart
+    entity, chart = asked.entity or "entity", panels.charts
     content = {
         "workspace": panels.spec_of_workspace(panels.workspace(entity, asked.project, chart.name_for(entity))),
         "chart": chart.SPEC,
@@ -89,7 +89,7 @@ def save(panels: Any, asked: argparse.Namespace, findings: list[Told]) -> None:
             api.create_project(asked.project, entity)
         if asked.study is not None:
             show(WandbConfig(project=asked.project, entity=entity, mode="online"), asked.study, findings)
-        view = panels.workspace(entity, asked.project, panels.dashboard_chart.keep(api, entity))
+        view = panels.workspace(entity, asked.project, panels.charts.keep(api, entity))
         panels.spec_of_workspace(view)
         view.save()
         text = panels.report(entity, asked.project, findings, {"entity": entity, "project": asked.project})

@@ -11,9 +11,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from normlab.commands import machine, surroundings
-from normlab.commands.check import Check
 from normlab.commands.parser import Parser
+from normlab.environment import machine, surroundings
+from normlab.environment.check import Check
 from normlab.kernels import build
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}

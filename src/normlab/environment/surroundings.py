@@ -13,9 +13,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from normlab.commands.check import Check, Verdict
 from normlab.config.schema import WandbConfig
 from normlab.data.source import PACKS
+from normlab.environment.check import Check, Verdict
 from normlab.folder.jsonfile import read_json
 from normlab.mirror.wandb_access import OFFLINE, is_online, server
 from normlab.runs.owner import read_owner, this_process

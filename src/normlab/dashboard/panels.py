@@ -9,8 +9,8 @@ from typing import Any
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
-from normlab.commands import dashboard_chart
 from normlab.config.schema import InputError
+from normlab.dashboard import chart as charts
 from normlab.study.tracked import Told
 
 STEP, EXAMPLES, SECONDS = "trainer/global_step", "train/examples", "train/seconds"
@@ -122,7 +122,7 @@ def scatter(option: str, metric: str) -> wr.ScatterPlot:
 
 
 def _by_learning_rate(chart: str | None, metric: str) -> Any:
-    return dashboard_chart.by_learning_rate(chart, metric) if chart else scatter("optim.lr", metric)
+    return charts.by_learning_rate(chart, metric) if chart else scatter("optim.lr", metric)
 
 
 def parallel() -> wr.ParallelCoordinatesPlot:

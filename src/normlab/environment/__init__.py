@@ -1,0 +1,1 @@
+"""What `normlab doctor` checks: the machine, and what normlab depends on."""
