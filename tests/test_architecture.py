@@ -25,7 +25,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "probes": {"norms", "models", "data", "tasks"},
     "mirror": {"config", "folder", "data"},
     "session": {"config", "stopping", "folder", "models", "data", "tasks", "mirror"},
-    "measures": {"config", "stopping", "folder", "norms", "models", "data", "tasks", "probes", "mirror", "session"},
+    "timing": {"config", "stopping", "folder", "models", "data", "session"},
+    "measures": {
+        *("config", "folder", "norms", "models", "data", "tasks", "probes", "mirror", "session", "timing"),
+    },
     "runs": {"config", "stopping", "folder", "data"},
     "stats": set(),
     "findings": {"config", "stats"},

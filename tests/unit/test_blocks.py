@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from normlab.measures.blocks import WARM_UP, compared, interleaved, ratio, rows
+from normlab.timing.blocks import WARM_UP, compared, interleaved, ratio, rows
 
 
 class Machine:

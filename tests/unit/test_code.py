@@ -55,7 +55,7 @@ def hashes() -> dict[str, str]:
             ("session/resumption.py", TRAININGS),
             ("measures/training.py", TRAININGS),
             ("measures/step_time.py", set(RUNS) - TRAININGS),
-            ("measures/blocks.py", set(RUNS) - TRAININGS),
+            ("timing/blocks.py", set(RUNS) - TRAININGS),
             ("config/seeds.py", set(RUNS)),
             # what only refuses, shows, copies, stores or stops a run
             ("config/checks.py", set()),

@@ -15,9 +15,7 @@ from normlab.config.cores import usable_cores
 from normlab.config.schema import InputError, RunConfig, Sizes
 from normlab.data.batch import Batch
 from normlab.folder.place import Place
-from normlab.measures import fresh, inference_time, site_time, step_time
-from normlab.measures.fresh import measure_fresh
-from normlab.measures.timing import Bench
+from normlab.measures import inference_time, site_time, step_time
 from normlab.models.mlp import MLP
 from normlab.norms.base import Norm
 from normlab.norms.batch import BatchNorm
@@ -29,6 +27,9 @@ from normlab.session.session import Session
 from normlab.tasks.classification import Classification
 from normlab.tasks.language_modelling import LanguageModelling
 from normlab.tasks.task import Task
+from normlab.timing import fresh
+from normlab.timing.bench import Bench
+from normlab.timing.fresh import measure_fresh
 
 CONF = Path(__file__).parents[2] / "conf"
 FEW = ("measure.blocks=3", "measure.steps=2", "logger=none")

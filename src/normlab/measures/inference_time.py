@@ -11,12 +11,12 @@ from normlab.config.measures.timing import InferenceTime
 from normlab.config.schema import InputError, RunConfig
 from normlab.data.batch import Batch
 from normlab.folder.place import Place
-from normlab.measures.blocks import Part, compared, rows
-from normlab.measures.fresh import Found, measure_fresh
-from normlab.measures.timing import Bench, described
 from normlab.models.base import Model
 from normlab.models.fold import fold
 from normlab.session.session import Session
+from normlab.timing.bench import Bench, described
+from normlab.timing.blocks import Part, compared, rows
+from normlab.timing.fresh import Found, measure_fresh
 
 REHEARSALS = 10  # training batches from which running statistics are computed
 

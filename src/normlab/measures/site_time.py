@@ -13,12 +13,12 @@ from torch.nn import functional as F
 from normlab.config.schema import RunConfig
 from normlab.data.batch import Batch
 from normlab.folder.place import Place
-from normlab.measures.blocks import Part, compared, ratio, rows, totals
-from normlab.measures.fresh import Found, measure_fresh
-from normlab.measures.timing import Bench, described
 from normlab.norms.base import Norm
 from normlab.norms.batch import BatchNorm
 from normlab.session.session import Session
+from normlab.timing.bench import Bench, described
+from normlab.timing.blocks import Part, compared, ratio, rows, totals
+from normlab.timing.fresh import Found, measure_fresh
 
 
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:

@@ -15,12 +15,12 @@ from torch.nn.utils import clip_grad_norm_
 from normlab.config.schema import RunConfig
 from normlab.data.batch import Batch
 from normlab.folder.place import Place
-from normlab.measures.blocks import WARM_UP, Part, compared, rows
-from normlab.measures.fresh import Found, measure_fresh
-from normlab.measures.timing import Bench, described
 from normlab.models.base import Model
 from normlab.session.session import Session
 from normlab.tasks.optimiser import build_optimiser
+from normlab.timing.bench import Bench, described
+from normlab.timing.blocks import WARM_UP, Part, compared, rows
+from normlab.timing.fresh import Found, measure_fresh
 
 PARTS = ("forward", "backward", "optimiser")
 

@@ -16,10 +16,10 @@ from normlab.config.measures.timing import Timing
 from normlab.config.schema import InputError, component_name
 from normlab.data.batch import Batch
 from normlab.data.loader import loader
-from normlab.measures.blocks import AGAINST, Part, Times, interleaved
 from normlab.models.base import Model
 from normlab.models.statistics import check_statistics
 from normlab.session.session import Session
+from normlab.timing.blocks import AGAINST, Part, Times, interleaved
 
 Clock = Literal["process", "wall"]
 

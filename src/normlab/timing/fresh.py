@@ -38,7 +38,7 @@ def measure_fresh(find: Callable[[Session], Found], config: RunConfig, place: Pl
 
 def _in_fresh_process(find: Callable[[Session], Found], config: RunConfig, place: Place) -> Found:
     # not multiprocessing, with which joblib's workers can't start a process
-    command = [sys.executable, "-m", "normlab.measures.fresh"]
+    command = [sys.executable, "-m", "normlab.timing.fresh"]
     # in its own group, so that Ctrl-C reaches only the process that waits, which ends this one
     ended = subprocess.run(
         command, input=pickle.dumps((find, config, place)), stdout=subprocess.PIPE, check=False, process_group=0
