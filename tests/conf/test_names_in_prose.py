@@ -85,7 +85,7 @@ def is_there(path: str, beside: Path) -> bool:
 
 
 PATH = re.compile(r"[\w/.-]*\w\.(?:py|yaml|cpp|h|toml)|(?:src|conf|scripts|tests|notebooks)/[\w/.-]*")
-COLUMN = re.compile(r"[a-z]+(_[a-z]+)+")  # of a summary, put together from a measure's name and a quantity
+COLUMN = re.compile(r"_?[a-z]+(_[a-z]+)*")  # of a summary, put together from a measure's name and a quantity
 OTHERS = {"Raises", "pyarrow", "tokenizers"}  # a section of docstrings, and libraries
 PLACEHOLDER = re.compile(r"(^|/)(x|my_\w+|mine|…+)([./]|$)")  # `norms/x.py`: whatever one adds
 

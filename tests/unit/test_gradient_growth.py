@@ -11,7 +11,8 @@ from torch import nn
 
 from norm_sites import config as norm_config
 from normlab.config.schema import Sizes
-from normlab.measures.gradient_growth import cosine, gradient_logs, growth, hidden, inner_layers, rms
+from normlab.measures.gradient_growth import cosine, gradient_logs, hidden, rms
+from normlab.measures.slopes import growth, inner
 from normlab.models.build import factory
 from normlab.models.cnn import CNN
 from normlab.models.mlp import MLP
@@ -163,7 +164,7 @@ def measured(norm: str, activation: str, **options) -> float:
     model = mlp(norm, activation, sizes=Sizes("images", (1, 16, 16), outputs=2), width=256, depth=20, **options)
     layers = hidden(model, gaussian(256, 1, 16, 16))
     logs = gradient_logs(layers, gaussian(256, 256, seed=1))
-    return growth([-log for log in logs], inner_layers(20, 0.2))
+    return growth([-log for log in logs], inner(20, 0.2))
 
 
 def test_shortcuts_hold_the_growth_back():
@@ -180,11 +181,11 @@ def test_growth_is_the_slope():
 
 
 def test_inner_layers_leave_the_same_out_at_both_ends():
-    assert inner_layers(40, 0.2) == range(9, 33)
-    assert inner_layers(10, 0.0) == range(1, 11)
-    assert inner_layers(4, 0.4) == range(2, 4)
-    assert inner_layers(2, 0.4) == range(1, 3)
-    assert inner_layers(3, 0.4) == range(1, 4)
+    assert inner(40, 0.2) == range(9, 33)
+    assert inner(10, 0.0) == range(1, 11)
+    assert inner(4, 0.4) == range(2, 4)
+    assert inner(2, 0.4) == range(1, 3)
+    assert inner(3, 0.4) == range(1, 4)
 
 
 def test_cosine_is_the_mean_over_all_pairs():

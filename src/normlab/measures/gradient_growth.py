@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from statistics import linear_regression
 from typing import Any
 
 import torch
@@ -12,6 +10,7 @@ from torch import Tensor
 from normlab.config.measures.gradients import GradientGrowth
 from normlab.config.schema import InputError, RunConfig
 from normlab.folder.place import Place
+from normlab.measures.slopes import gaussian, growth, inner, sequences_of_equal_length
 from normlab.models.base import Model, outputs_of
 from normlab.probes.signals import cosine, rms
 from normlab.session.session import Session
@@ -64,23 +63,23 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     if options.steps:
         _train_a_step(session, build_task(config, model, session.data))
     layers = hidden(model, _inputs(session, options).to(session.device))
-    cotangent = _gaussian(layers[-1].shape, session.seed("cotangent")).to(session.device)
+    cotangent = gaussian(layers[-1].shape, session.seed("cotangent")).to(session.device)
     gradients = gradient_logs(layers, cotangent)
     activations = [float(rms(x).log10()) for x in layers]
     cosines = [cosine(x) for x in layers]
     names = ("layer/gradient_log10", "layer/activation_log10", "layer/cosine")
     for i, values in enumerate(zip(gradients, activations, cosines, strict=True), 1):
         session.log(dict(zip(names, values, strict=True)), i)
-    inner = inner_layers(len(layers), options.skip)
+    fitted = inner(len(layers), options.skip)
     summary = {
-        "gradient_growth": growth([-log for log in gradients], inner),
-        "activation_growth": growth(activations, inner),
+        "gradient_growth": growth([-log for log in gradients], fitted),
+        "activation_growth": growth(activations, fitted),
         "output_cosine": cosines[-1],
         "gradient_log10_first": gradients[0],
         "gradient_log10_last": gradients[-1],
         "layers": len(layers),
-        "first_layer": inner.start,
-        "last_layer": inner.stop - 1,
+        "first_layer": fitted.start,
+        "last_layer": fitted.stop - 1,
         "parameters": sum(p.numel() for p in model.parameters()),
     }
     return session.finish(summary)
@@ -110,27 +109,11 @@ def gradient_logs(layers: list[Tensor], cotangent: Tensor) -> list[float]:
     return logs[::-1]
 
 
-def inner_layers(count: int, skip: float) -> range:
-    """The layers (from 1) that are fitted: without the share `skip` at each end, but at least two."""
-    left_out = min(int(skip * count), (count - 2) // 2)
-    return range(1 + left_out, count - left_out + 1)
-
-
-def growth(logs: list[float], layers: range) -> float | None:
-    """10 to the slope of a least-squares line; None if a value is not finite."""
-    values = [logs[layer - 1] for layer in layers]
-    if not all(map(math.isfinite, values)):
-        return None
-    return float(10 ** linear_regression(layers, values).slope)
-
-
 def _inputs(session: Session, options: GradientGrowth) -> Tensor:
     """A batch [B, …]: Gaussian, or from the training split, with sequences cut to the shortest of the batch."""
     if options.inputs == "gaussian":
-        return _gaussian((options.batch_size, *session.data.sizes.shape), session.seed("inputs"))
-    batch = session.sample(options.batch_size, "measure.batch_size")
-    inputs = batch.inputs if batch.mask is None else batch.inputs[:, : int(batch.mask.sum(1).min())]
-    return inputs.double() if inputs.is_floating_point() else inputs
+        return gaussian((options.batch_size, *session.data.sizes.shape), session.seed("inputs"))
+    return sequences_of_equal_length(session.sample(options.batch_size, "measure.batch_size"))
 
 
 def _train_a_step(session: Session, task: Task) -> None:
@@ -141,7 +124,3 @@ def _train_a_step(session: Session, task: Task) -> None:
     (task.losses(task.model(inputs, batch.mask), batch) / batch.total).backward()
     task.configure_gradient_clipping(optimiser)
     optimiser.step()
-
-
-def _gaussian(shape: tuple[int, ...], seed: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -76,6 +76,49 @@ def _check_depth(config: RunConfig, model: Signature) -> None:
         raise InputError(f"measure=gradient_growth needs at least two hidden layers; {options} gives one")
 
 
+class GradientInTime(Measure):
+    """How much gradients grow per time step on their way back through an untrained recurrent network."""
+
+    processes = "one"
+    reads_test = False
+    trains = False
+    scores = False
+    headline = ("gradient_per_step",)
+    summary: ClassVar[tuple[str, ...]] = (
+        *("gradient_per_step", "gradient_log10_first", "gradient_log10_last"),
+        *("time_steps", "first_step", "last_step", "kernel"),
+    )
+
+    name: Literal["gradient_in_time"]
+    batch_size: Annotated[int, Field(ge=2, le=MOST)]  # examples
+    skip: Annotated[float, Field(ge=0, lt=0.5)]  # share of the steps at each end that is left out of the fit
+
+    def check(self, config: RunConfig, model: Signature) -> None:
+        """The model must read a sequence step by step, in one direction."""
+        if not model.constants["recurrent"] or not model.constants["depth"]:
+            raise InputError(
+                f"measure=gradient_in_time follows gradients through a recurrence, but model={config.model_name} has "
+                "none: use model=lstm, or measure=gradient_growth for gradients through layers"
+            )
+        if config.model.get("bidirectional"):
+            raise InputError("measure=gradient_in_time needs one direction of time: set model.bidirectional=false")
+
+    def rows(self, config: RunConfig, summary: Summary) -> Rows:
+        """Growth per step, and gradients at both ends."""
+        return [
+            (
+                "gradient per step",
+                f"{number(summary['gradient_per_step'])} backwards, from step {summary['last_step']} to "
+                f"{summary['first_step']}",
+            ),
+            (
+                "gradient, log10 RMS",
+                f"{number(summary['gradient_log10_first'], '+.2f')} at the first step, "
+                f"{number(summary['gradient_log10_last'], '+.2f')} at step {summary['time_steps']}",
+            ),
+        ]
+
+
 class LearningRateCeiling(Measure):
     """The largest learning rate at which a network still learns."""
 
@@ -104,6 +147,45 @@ class LearningRateCeiling(Measure):
 
 
 _LARGEST_RATE = 38  # its power of ten
+
+
+class Landscape(Measure):
+    """How smooth the loss is along the path of training, and the internal covariate shift of the layers."""
+
+    processes = "one"
+    reads_test = False
+    trains = False
+    scores = False
+    headline = ("smoothness",)
+    summary: ClassVar[tuple[str, ...]] = (
+        *("loss_range", "gradient_change", "smoothness", "shift", "shift_cosine", "looks"),
+    )
+
+    name: Literal["landscape"]
+    steps: Annotated[int, Field(ge=1, le=MOST)]  # optimiser steps
+    looks: Annotated[int, Field(ge=1, le=MOST)]  # of them, before which it looks around
+    distance: PositiveFloat  # of the farthest point, in times the weights' norm
+
+    def check(self, config: RunConfig, model: Signature) -> None:
+        """There can't be more looks than steps, and the layers must have an order."""
+        if self.looks > self.steps:
+            raise InputError(f"measure.looks={self.looks}: there are only measure.steps={self.steps} steps to look at")
+        if model.constants["recurrent"]:
+            raise InputError(
+                "measure=landscape updates the layers one after the other, but the parameters of "
+                f"model={config.model_name} act at every time step: use model=mlp, cnn, transformer"
+            )
+
+    def rows(self, config: RunConfig, summary: Summary) -> Rows:
+        """Smoothness and shift."""
+        if summary["diverged"]:
+            return []
+        smoothness, varies = number(summary["smoothness"], ".2f"), number(summary["loss_range"])
+        shift, cosine = number(summary["shift"], ".3f"), number(summary["shift_cosine"], ".3f")
+        return [
+            ("smoothness", f"{smoothness} (the loss varies by {varies} nats)"),
+            ("covariate shift", f"{shift} of the gradient's norm, cosine {cosine}"),
+        ]
 
 
 class ScaleInvariance(Measure):
