@@ -90,6 +90,9 @@ def _unknown_key(error: ConfigCompositionException, conf: Path) -> str:
     if missing := _only_of_some(key[1], conf):
         return missing
     known = _keys(conf)
+    if key[1] in known:
+        group = key[1].partition(".")[0]
+        return f"there is no option {key[1]} with the {group} that the finding, study or experiment chooses"
     return f"there is no option {key[1]}.{_suggest(key[1], known)} `--cfg job` prints them all."
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from normlab.config.measures.gradients import GradientGrowth
 from normlab.config.schema import InputError, RunConfig
 from normlab.folder.place import Place
-from normlab.measures.slopes import gaussian, growth, inner, sequences_of_equal_length
+from normlab.measures.slopes import gaussian, growth, inner, sequences_of_equal_length, steadiness
 from normlab.models.base import Model, outputs_of
 from normlab.probes.signals import cosine, rms
 from normlab.session.session import Session
@@ -48,7 +48,8 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     and with fewer units per layer it falls with depth.
 
     Returns:
-        A flat summary: `gradient_growth` and `activation_growth`; `gradient_log10_first` and `…_last`, log10 of g_1
+        A flat summary: `gradient_growth` and `activation_growth`; `gradient_steadiness`, min(growth, 1 / growth), so 1
+        if gradients neither vanish nor explode; `gradient_log10_first` and `…_last`, log10 of g_1
         and g_L; `output_cosine`, the mean cosine between the x_L of two examples. null: not finite, for example because
         every gradient is 0. The run's metrics have a row `layer/…` for each layer, with the layer as the step.
 
@@ -71,8 +72,10 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     for i, values in enumerate(zip(gradients, activations, cosines, strict=True), 1):
         session.log(dict(zip(names, values, strict=True)), i)
     fitted = inner(len(layers), options.skip)
+    per_layer = growth([-log for log in gradients], fitted)
     summary = {
-        "gradient_growth": growth([-log for log in gradients], fitted),
+        "gradient_growth": per_layer,
+        "gradient_steadiness": steadiness(per_layer),
         "activation_growth": growth(activations, fitted),
         "output_cosine": cosines[-1],
         "gradient_log10_first": gradients[0],

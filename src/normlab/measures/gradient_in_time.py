@@ -10,7 +10,7 @@ from torch import Tensor
 from normlab.config.measures.gradients import GradientInTime
 from normlab.config.schema import InputError, RunConfig
 from normlab.folder.place import Place
-from normlab.measures.slopes import gaussian, growth, inner, sequences_of_equal_length
+from normlab.measures.slopes import gaussian, growth, inner, sequences_of_equal_length, steadiness
 from normlab.models.base import Model, outputs_of
 from normlab.session.session import Session
 
@@ -29,7 +29,8 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     in training mode and everything is float64. The loss is replaced by E as in measure=gradient_growth.
 
     Returns:
-        A flat summary: `gradient_per_step`; `gradient_log10_first` and `…_last`, log10 of g_1 and g_T; `time_steps` T.
+        A flat summary: `gradient_per_step`; `gradient_steadiness`, min(growth, 1 / growth), so 1 if gradients neither
+        vanish nor explode; `gradient_log10_first` and `…_last`, log10 of g_1 and g_T; `time_steps` T.
         null: not finite, for example because a gradient is 0. The run's metrics have a row `step/gradient_log10` for
         each time step.
 
@@ -51,8 +52,10 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     for i, log in enumerate(logs, 1):
         session.log({"step/gradient_log10": log}, i)
     fitted = inner(len(logs), options.skip)
+    per_step = growth([-log for log in logs], fitted)
     summary = {
-        "gradient_per_step": growth([-log for log in logs], fitted),
+        "gradient_per_step": per_step,
+        "gradient_steadiness": steadiness(per_step),
         "gradient_log10_first": logs[0],
         "gradient_log10_last": logs[-1],
         "time_steps": len(logs),

@@ -34,3 +34,8 @@ def growth(logs: list[float], fitted: range) -> float | None:
     if not all(map(math.isfinite, values)):
         return None
     return float(10 ** linear_regression(fitted, values).slope)
+
+
+def steadiness(growth: float | None) -> float | None:
+    """min(growth, 1 / growth): 1 if gradients neither vanish nor explode, and less the faster they do either."""
+    return None if growth is None else min(growth, 1 / growth)

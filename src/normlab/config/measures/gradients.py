@@ -25,8 +25,8 @@ class GradientGrowth(Measure):
     scores = False
     headline = ("gradient_growth",)
     summary: ClassVar[tuple[str, ...]] = (
-        *("gradient_growth", "activation_growth", "output_cosine", "gradient_log10_first", "gradient_log10_last"),
-        *("layers", "first_layer", "last_layer"),
+        *("gradient_growth", "gradient_steadiness", "activation_growth", "output_cosine"),
+        *("gradient_log10_first", "gradient_log10_last", "layers", "first_layer", "last_layer"),
     )
 
     name: Literal["gradient_growth"]
@@ -85,7 +85,7 @@ class GradientInTime(Measure):
     scores = False
     headline = ("gradient_per_step",)
     summary: ClassVar[tuple[str, ...]] = (
-        *("gradient_per_step", "gradient_log10_first", "gradient_log10_last"),
+        *("gradient_per_step", "gradient_steadiness", "gradient_log10_first", "gradient_log10_last"),
         *("time_steps", "first_step", "last_step", "kernel"),
     )
 
