@@ -51,7 +51,7 @@ class Paused(Exception):  # noqa: N818 (a pause is no error)
     """
 
     def __init__(self, step: int, steps: int) -> None:
-        super().__init__(f"at step {step} of {steps} ({step / steps:.0%})")
+        super().__init__(f"at step {step} of {steps} ({100 * step / steps:.0f} %)")
         self.step, self.steps = step, steps
 
 

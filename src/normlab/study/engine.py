@@ -137,6 +137,9 @@ class Conductor:
             self.ledger.check_rule(finding)
             tuning = self.scale.tuning_range(finding) if finding.tune is not None else []
             self.ledger.planned.use_seeds(finding, tuning, self.scale.reporting(finding))
+            if self.scale.tuning == "own":
+                ends = [end.model_dump() for end in self.scale.early_ends_of(finding)]
+                self.ledger.planned.use_early_ends(finding, ends)
             points = self._stand_in_points(finding)
             trials = reporting_trials(finding, self.scale, points, self.user)
             first = list({trial.cell: trial for trial in trials}.values())

@@ -82,7 +82,7 @@ def _words(jobs: Sequence[Job], todo: Sequence[Job]) -> str:
     if not todo:
         return "all runs finished before"
     pauses = [job.pause for job in jobs if job.pause is not None]
-    parts = [f"{pauses.count(share)} of them to {share:.0%} of their steps" for share in sorted(set(pauses))]
+    parts = [f"{pauses.count(share)} of them to {100 * share:g} % of their steps" for share in sorted(set(pauses))]
     return ", ".join(
         [
             f"{len(jobs)} runs",

@@ -143,6 +143,7 @@ def share_of_run(job: Job) -> float:
     if job.pause is None or not job.config.measure.trains:
         return 1.0
     epoch, steps = _epoch_and_steps(job.config)
+    epoch = min(epoch, steps)  # validations are spread over the steps if they are fewer
     return pause_step(job.pause, steps=steps, epoch=epoch, count=job.config.trainer.validations) / steps
 
 
