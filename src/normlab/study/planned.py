@@ -191,10 +191,10 @@ def _stage(output: Path, name: str, values: Mapping[str, Any]) -> Stage:
     return Stage(
         name,
         planned if isinstance(planned, int) else 0,
-        states.count("finished"),
-        states.count("running"),
-        states.count("failed"),
-        states.count("paused"),
+        done=states.count("finished"),
+        running=states.count("running"),
+        failed=states.count("failed"),
+        paused=states.count("paused"),
     )
 
 
