@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,13 @@ from normlab.study.halving import expected_trials
 from normlab.study.scale import Scale, read_scale, read_study
 from normlab.study.stages import Trial, reporting_trials
 from normlab.sweep.compose import Composer
-from normlab.sweep.estimate import steps_of
-from normlab.sweep.plan import Job, planned
+from normlab.sweep.estimate import share_of_run, steps_of
+from normlab.sweep.plan import Job, furthest, planned
 
 # before there were looks: every point with three seeds, ten seeds for every finding and twenty processes
 FIXED = (
     "scale.tuning_seeds=[3]",
+    "scale.early_ends=[]",
     "scale.seeds={training: 10, init: 10, process: 20, exact: 2}",
     "scale.looks={training: null, process: null}",
 )
@@ -48,11 +50,13 @@ class Measured:
     def seconds(self, trial: Trial, job: Job) -> float:
         """Of a training what isn't training, and its steps at the measured pace; of another measure all as it was.
 
+        A run that pauses costs its share of both.
+
         Of a cell's runs the fastest counts: most of the tables were made on a busy machine.
         """
         rows = self._rows[trial.finding, trial.cell.arm, trial.cell.condition]
         steps = steps_of(job.config)
-        return min(
+        return share_of_run(job) * min(
             row["seconds"] + row["train_seconds"] * (steps / row["steps"] - 1)
             if steps and "train_seconds" in row
             else row["seconds"]
@@ -83,7 +87,11 @@ def costs(
         point = finding.tune.points[2] if finding.tune is not None else None
         trials += reporting_trials(finding, scale, dict.fromkeys(finding.cells, point), [])
     combinations = [trial.choices for trial in trials]
-    jobs = planned(combinations, composed(combinations, cache))
+    jobs = [
+        replace(job, pause=trial.pause)
+        for trial, job in zip(trials, planned(combinations, composed(combinations, cache)), strict=True)
+    ]
+    far = {job.id: job for job in furthest(jobs)}
     likely = chances(findings, scale, trials, jobs)
     found = dict.fromkeys((finding.name for finding in findings), (0, 0.0, 0.0))
     seen: set[str] = set()
@@ -91,7 +99,7 @@ def costs(
         if job.id in seen:
             continue
         seen.add(job.id)
-        hours = measured.seconds(trial, job) / 3600
+        hours = measured.seconds(trial, far[job.id]) / 3600
         runs, most, expected = found[trial.finding]
         found[trial.finding] = (runs + 1, most + hours, expected + hours * likely[job.number])
     return found

@@ -1,6 +1,7 @@
 """Verdicts over seeds and examples, by the judge, with the truth at the margin.
 
-Run by python scripts/simulate/examples.py (ten minutes on a free core).
+Run by python scripts/simulate/examples.py (ten minutes on a free core). Rows that the page has already are kept, so
+that it can be stopped and run again; after a change of the statistics, remove them from the page first.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
-from page import rate, table, write
+from page import kept, rate, table, write
 from populations import Array, Draw, exponential, lognormal, normal, t3
 from scipy import stats
 
@@ -208,14 +209,21 @@ def by_the_judge(found: Finding, scores: Array) -> str:
 def main() -> None:
     studies = int(sys.argv[1]) if len(sys.argv) > 1 else STUDIES
     judging._needed = lambda *_: 8  # which takes most of the time, and decides nothing
-    rows: list[list[object]] = []
-    for world in WORLDS:
-        rows.append(row(world, studies))
-        print(*rows[-1], sep=" | ", file=sys.stderr, flush=True)
+    heading = page([], studies).splitlines()[1]
+    known = {tuple(cells[:2]): cells for cells in kept("examples", heading)} if studies == STUDIES else {}
+    rows: dict[World, Sequence[object]] = {w: known[key(w)] for w in WORLDS if key(w) in known}
+    for world in sorted((w for w in WORLDS if w not in rows), key=lambda w: w.examples):
+        rows[world] = row(world, studies)
+        print(*rows[world], sep=" | ", file=sys.stderr, flush=True)
         if studies == STUDIES:
-            write("examples", page(rows, studies))
+            write("examples", page([rows[w] for w in WORLDS if w in rows], studies))
     if studies != STUDIES:
-        print(page(rows, studies))
+        print(page([rows[w] for w in WORLDS], studies))
+
+
+def key(world: World) -> tuple[str, str]:
+    """The first two cells of its row, which no two rows share."""
+    return world.name, str(world.examples)
 
 
 def page(rows: Sequence[Sequence[object]], studies: int) -> str:

@@ -12,10 +12,10 @@ from page import rate, table, write
 from scipy import stats
 
 from normlab.stats import guarded
-from normlab.stats.families import share_interval
 from normlab.stats.paired import Interval
 from normlab.stats.rates import paired_rates, rate_interval, unpaired_rates
 from normlab.stats.sequential import Design
+from normlab.stats.shares import share_interval
 
 FAMILY = 0.05 / 6
 STUDIES = 20_000

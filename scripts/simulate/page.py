@@ -22,11 +22,26 @@ def rate(share: float, bound: float | None = None, studies: int = 0) -> str:
     return f"**{text} ✗**" if above else text
 
 
+def kept(section: str, heading: str) -> list[list[str]]:
+    """The cells of the rows that the section's first table has; none if the section doesn't begin with that line."""
+    text = _marks(section).search(PAGE.read_text(encoding="utf-8"))
+    body = text[2].strip() if text else ""
+    if not body.startswith(heading):
+        return []
+    lines = [line for line in body.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
 def write(section: str, text: str) -> None:
     """Replaces what stands between the page's marks of that section."""
     page = PAGE.read_text(encoding="utf-8")
-    marks = re.compile(rf"(<!-- {section} -->\n).*?(<!-- end of {section} -->)", re.DOTALL)
+    marks = _marks(section)
     if not marks.search(page):
         raise SystemExit(f"{PAGE} has no marks of {section}")
-    PAGE.write_text(marks.sub(lambda m: f"{m[1]}\n{text.strip()}\n\n{m[2]}", page), encoding="utf-8")
+    PAGE.write_text(marks.sub(lambda m: f"{m[1]}\n{text.strip()}\n\n{m[3]}", page), encoding="utf-8")
     print(text)
+
+
+def _marks(section: str) -> re.Pattern[str]:
+    """The section's mark, what stands in it, and the mark of its end."""
+    return re.compile(rf"(<!-- {section} -->\n)(.*?)(<!-- end of {section} -->)", re.DOTALL)

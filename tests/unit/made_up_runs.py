@@ -44,7 +44,8 @@ class Launcher:
 def made_up(behaviour: Callable[[RunConfig], dict[str, Any]], done: list[str]) -> Callable[[RunConfig], Done]:
     """What stands for `normlab.runs.run.do`: the run is claimed and recorded.
 
-    Its summary is `behaviour`'s, and so are its scores per example, if it gives any as `example_scores`.
+    Its summary is `behaviour`'s, and so are its scores per example, if it gives any as `example_scores`, and its
+    validations, if it gives the accuracies at its steps as `curve`: then it pauses where it is asked to.
     """
 
     def do(config: RunConfig) -> Done:
@@ -63,6 +64,13 @@ def made_up(behaviour: Callable[[RunConfig], dict[str, Any]], done: list[str]) -
         except BaseException as error:
             run.fail("failed", str(error))
             raise
+        curve = summary.pop("curve", {})
+        for step, value in curve.items():
+            if not run.place.resume or step > run.place.resume.step:
+                run.place.append_row({"step": step, "time": 0.0, "validation/accuracy": value})
+            if config.pause and config.pause * max(curve) <= step < max(curve):
+                run.pause(f"at step {step}", step=step, steps=max(curve), seconds=1.0)
+                return Done({}, run.place.folder, True, paused=f"paused at step {step}")
         if record := summary.pop("example_scores", None):
             write_example_scores(run.place.example_scores_file, record)
         run.finish(summary)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import test_study
+from rejudged_studies import differences, rejudge
 from test_stats_two_way import slow
 
 from finding_files import finding, write
@@ -21,7 +22,6 @@ from normlab.folder.example_scores import encode
 from normlab.folder.study_folder import StudyFolder
 from normlab.report.latex import finding_table
 from normlab.study.logged import check_metrics
-from normlab.study.rejudge import differences, rejudge
 
 world = test_study.world  # the fixture
 BOTH = ["seeds", "examples"]

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import test_study
+from rejudged_studies import differences, rejudge
 
 from finding_files import finding, write
 from normlab.config.schema import InputError
@@ -17,7 +18,6 @@ from normlab.stats import power
 from normlab.stats.sequential import seeds_needed, spread_bound
 from normlab.study.budget import expected_seeds
 from normlab.study.ledger import Ledger
-from normlab.study.rejudge import differences, rejudge
 
 world = test_study.world  # the fixture
 TWO = ("scale.seeds.training=12", "scale.looks.training=[8,12]")

@@ -5,6 +5,7 @@ import shutil
 import pytest
 import test_study
 from omegaconf import OmegaConf
+from rejudged_studies import differences, rejudge
 
 from finding_files import finding, write
 from normlab.config.schema import InputError
@@ -14,7 +15,6 @@ from normlab.folder.jsonfile import read_json, write_json
 from normlab.report.build import build, gather
 from normlab.study import choices
 from normlab.study.planned import PlanRecord, Stage, planned_findings, read_progress
-from normlab.study.rejudge import differences, rejudge
 from normlab.study.serving import read_serving
 
 world = test_study.world  # the fixture

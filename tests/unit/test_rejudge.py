@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import test_study
 from made_up_studies import reported, tuned
+from rejudged_studies import differences, rejudge
 
 from finding_files import finding, write
 from normlab.config.schema import InputError
@@ -18,7 +19,7 @@ from normlab.findings.wording import reason_words
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.folder.pack import sign_folder
 from normlab.folder.study_table import write_rows
-from normlab.study.rejudge import differences, read_evidence, rejudge
+from normlab.study.rejudge import read_evidence
 
 world = test_study.world  # the fixture
 

@@ -80,19 +80,6 @@ def test_looks_that_are_not_planned(n, look, says):
         DESIGN.interval(np.arange(float(n)), look)
 
 
-def test_a_look_cannot_be_taken_twice_or_out_of_order():
-    assert [DESIGN.next_look(seen) for seen in ([], [8], [8, 12], [8, 12, 18], [8, 12, 18, 24])] == [
-        8,
-        12,
-        18,
-        24,
-        None,
-    ]
-    for seen in ([8, 8], [12], [8, 18], [8, 12, 18, 24, 30]):
-        with pytest.raises(ValueError, match="but planned at"):
-            DESIGN.next_look(seen)
-
-
 @pytest.mark.parametrize("name", ["normal", "exponential", "lognormal"])
 def test_looking_again_costs_nothing(name):
     """The truth at the margin: any interval beyond it, at any look, would be a false verdict. t's are."""

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from normlab.config.measures.training import places
 from normlab.config.schema import InputError
-from normlab.session.validations import Validations, check_validations, places
+from normlab.session.validations import Validations, check_validations
 
 
 @given(st.data())

@@ -14,7 +14,9 @@ from normlab.findings.finding import read_findings
 from normlab.findings.verdict import Reason, Verdict
 from normlab.folder.jsonfile import read_json, write_json
 
-TOLD = panels.Told("x", 1, "a title", "what", "who", "that", "test/accuracy", "supported", ["+1"], ["a", "b"])
+SUMMARY = panels.FindingSummary(
+    "x", 1, "a title", "what", "who", "that", "test/accuracy", "supported", ["+1"], ["a", "b"]
+)
 
 
 @pytest.fixture
@@ -95,7 +97,7 @@ def test_filters_arrive():
     (runs,) = spec["section"]["runSets"]
     assert [f["key"]["name"] for f in runs["filters"]["filters"]] == ["jobType"]
     assert [key["name"] for key in runs["grouping"]] == ["model.value", "task.value", "norm.value", "cell.value"]
-    report = json.dumps(panels.spec_of_report(panels.report("e", "p", [TOLD])))
+    report = json.dumps(panels.spec_of_report(panels.report("e", "p", [SUMMARY])))
     assert '"value": ["a", "b"]' in report
 
 

@@ -24,7 +24,7 @@ from normlab.findings.finding import read_findings
 from normlab.folder.jsonfile import write_json
 from normlab.folder.study_folder import StudyFolder
 from normlab.study.planned import finding_of
-from normlab.study.tracked import Told, table_of, tell
+from normlab.study.tracked import FindingSummary, summarise, table_of
 
 HINT = "pip install 'normlab[dashboard]'"
 
@@ -41,14 +41,14 @@ def main(arguments: Sequence[str]) -> None:
         from normlab.dashboard import panels
     except ModuleNotFoundError as error:
         raise InputError(f"the dashboard needs {error.name}: {HINT}") from None
-    findings = told(asked.study)
+    findings = summaries(asked.study)
     if asked.offline:
         write(panels, asked, findings)
     else:
         save(panels, asked, findings)
 
 
-def told(study: Path | None) -> list[Told]:
+def summaries(study: Path | None) -> list[FindingSummary]:
     """The findings of a study or, without a study, all findings in conf, without verdicts.
 
     Raises:
@@ -58,12 +58,12 @@ def told(study: Path | None) -> list[Told]:
         raise InputError(f"--study {study}: it has no verdicts.json; studies are in outputs/studies")
     if study is not None:
         names = [verdict["finding"] for verdict in StudyFolder(study).read_verdicts()]
-        return tell([finding_of(study, name, CONF) for name in names], study)
+        return summarise([finding_of(study, name, CONF) for name in names], study)
     names = [path.stem for path in sorted((CONF / "finding").glob("*.yaml"))]
-    return tell(read_findings(CONF, names), study)
+    return summarise(read_findings(CONF, names), study)
 
 
-def write(panels: Any, asked: argparse.Namespace, findings: list[Told]) -> None:
+def write(panels: Any, asked: argparse.Namespace, findings: list[FindingSummary]) -> None:
     os.environ["WANDB_MODE"] = "offline"
     entity, chart = asked.entity or "entity", panels.charts
     content = {
@@ -77,7 +77,7 @@ def write(panels: Any, asked: argparse.Namespace, findings: list[Told]) -> None:
     print(f"{asked.offline}: a workspace of {count} panels and a report of {len(findings)} findings")
 
 
-def save(panels: Any, asked: argparse.Namespace, findings: list[Told]) -> None:
+def save(panels: Any, asked: argparse.Namespace, findings: list[FindingSummary]) -> None:
     os.environ.setdefault("WANDB_SILENT", "true")
     from normlab.mirror.wandb_access import check_access, connect
 
@@ -102,7 +102,7 @@ def save(panels: Any, asked: argparse.Namespace, findings: list[Told]) -> None:
     print(f"workspace: {view.url}\nreport:    {text.url}")
 
 
-def show(options: Any, study: Path, findings: list[Told]) -> None:
+def show(options: Any, study: Path, findings: list[FindingSummary]) -> None:
     """Show the study as its own run.
 
     Raises:

@@ -31,7 +31,7 @@ from typing import Any
 
 from normlab.commands.parser import Parser, count, real
 from normlab.config.schema import InputError
-from normlab.findings.anyones import Arms, verdict_on
+from normlab.findings.own_runs import Arms, verdict_on
 from normlab.findings.stored import finite
 from normlab.findings.verdict import Estimate, Reason
 from normlab.findings.wording import estimate_words, failure_words, level_words

@@ -259,6 +259,7 @@ class RunConfig(Strict):
     plan: str | None  # set by a multirun: the frozen plan of this run
     # set by a study: finding:NAME and arm:NAME for which this run is evidence
     serves: list[str] = Field(default_factory=list)
+    pause: Annotated[float, Field(gt=0, lt=1)] | None = None  # set by a study: stop and save at that share of the steps
     debug: bool  # show tracebacks of input errors
 
     @field_validator("norm", "model")

@@ -11,7 +11,7 @@ import wandb_workspaces.workspaces as ws
 
 from normlab.config.schema import InputError
 from normlab.dashboard import chart as charts
-from normlab.study.tracked import Told
+from normlab.study.tracked import FindingSummary
 
 STEP, EXAMPLES, SECONDS = "trainer/global_step", "train/examples", "train/seconds"
 QUANTITIES = ("gradient", "activation", "dead", "stable_rank", "cosine", "gain_drift", "tid_mean", "tid_var")
@@ -140,7 +140,9 @@ def parallel() -> wr.ParallelCoordinatesPlot:
     )
 
 
-def report(entity: str, project: str, findings: Sequence[Told], runs_of: Mapping[str, Any] | None = None) -> wr.Report:
+def report(
+    entity: str, project: str, findings: Sequence[FindingSummary], runs_of: Mapping[str, Any] | None = None
+) -> wr.Report:
     """Claims, verdicts, and the runs behind each.
 
     Args:
@@ -148,14 +150,14 @@ def report(entity: str, project: str, findings: Sequence[Told], runs_of: Mapping
     """
     where = dict(runs_of or {})
     blocks: list[Any] = [wr.TableOfContents(), wr.H1("Findings"), wr.MarkdownBlock(_overview(findings))]
-    for told in findings:
-        claim = f"Claim {told.claim}: " if told.claim else ""
-        blocks += [wr.H2(f"{claim}{told.title}"), wr.MarkdownBlock(_story(told))]
-        if told.runs:
+    for finding in findings:
+        claim = f"Claim {finding.claim}: " if finding.claim else ""
+        blocks += [wr.H2(f"{claim}{finding.title}"), wr.MarkdownBlock(_story(finding))]
+        if finding.runs:
             blocks.append(
                 wr.PanelGrid(
-                    runsets=[_runset(told.name, _named(told.runs), where)],
-                    panels=_laid_out([bar(told.metric), *(curve(m, STEP) for m in _curves(told.metric))]),
+                    runsets=[_runset(finding.name, _named(finding.runs), where)],
+                    panels=_laid_out([bar(finding.metric), *(curve(m, STEP) for m in _curves(finding.metric))]),
                 )
             )
     blocks += [wr.H1("All runs"), _all_runs(where)]
@@ -205,21 +207,23 @@ def _laid_out(panels: Sequence[Any]) -> list[Any]:
 _MARKS = {"supported": "✓", "contradicted": "✗", "undecided": "?", "estimate": "·"}
 
 
-def _overview(findings: Sequence[Told]) -> str:
+def _overview(findings: Sequence[FindingSummary]) -> str:
     if not findings:
         return "No study was given: `normlab dashboard --study outputs/studies/NAME` shows its verdicts."
     rows = [
-        f"| {told.claim or ''} | {told.title} | {_MARKS.get(told.verdict or '', '')} {told.verdict or 'not run'} |"
-        for told in findings
+        f"| {one.claim or ''} | {one.title} | {_MARKS.get(one.verdict or '', '')} {one.verdict or 'not run'} |"
+        for one in findings
     ]
     return "\n".join(["| claim | finding | verdict |", "| --- | --- | --- |", *rows])
 
 
-def _story(told: Told) -> str:
-    verdict = f"**{told.verdict}**" if told.verdict else "not run yet"
-    numbers = [f"- {line}" for line in told.numbers]
-    expected = f"Expected from the literature: {told.expect}"
-    return "\n\n".join([told.statement, f"Verdict: {verdict}", "\n".join(numbers), expected, f"Source: {told.source}"])
+def _story(finding: FindingSummary) -> str:
+    verdict = f"**{finding.verdict}**" if finding.verdict else "not run yet"
+    numbers = [f"- {line}" for line in finding.numbers]
+    expected = f"Expected from the literature: {finding.expect}"
+    return "\n\n".join(
+        [finding.statement, f"Verdict: {verdict}", "\n".join(numbers), expected, f"Source: {finding.source}"]
+    )
 
 
 def spec_of_workspace(view: ws.Workspace) -> dict[str, Any]:

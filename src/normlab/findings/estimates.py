@@ -43,7 +43,7 @@ def contrasts_of(
         values = {seed: sign * value for seed, value in _contrast(finding, formula, rows, finding.metric).items()}
         if len(values) > 1:
             failed = _failed_seeds(finding, formula, rows, values)
-            made = _scored(_named(name, formula, finding), values, failed, design, look)
+            made = _scored(_blank(name, formula, finding), values, failed, design, look)
             if design is not None:
                 made = over_examples(finding, formula, made, rows, scores=scores, alpha=design.error(look))
             found.append(made)
@@ -89,26 +89,14 @@ def further_of(finding: Finding, rows: Sequence[Row], design: Design | None, loo
                 continue
             values = _contrast(plain, formula, having, metric)
             if len(values) > 1:
-                bare = replace(_named(f"{label}: {name}", formula, plain), metric=metric, sides=[])
+                bare = replace(_blank(f"{label}: {name}", formula, plain), metric=metric, sides=[])
                 found.append(replace(_scored(bare, values, [[], []], design, look), failed=[]))
     return found
 
 
-def _named(name: str, formula: Formula, finding: Finding) -> Estimate:
-    """An estimate without numbers yet."""
-    return Estimate(
-        name=name,
-        formula=str(formula),
-        metric=finding.metric,
-        seeds=[],
-        values=[],
-        mean=0.0,
-        sd=0.0,
-        interval=None,
-        state="estimate",
-        ratio=finding.rule == "ratio",
-        sides=[" or ".join(map(str, cells)) for cells in _sides(finding, formula)],
-    )
+def _blank(name: str, formula: Formula, finding: Finding) -> Estimate:
+    sides = [" or ".join(map(str, cells)) for cells in _sides(finding, formula)]
+    return Estimate.blank(name, str(formula), finding.metric, sides, ratio=finding.rule == "ratio")
 
 
 def _sides(finding: Finding, formula: Formula) -> tuple[list[Cell], list[Cell]]:

@@ -35,7 +35,7 @@ SPOILT = frozenset(
 )  # no evidence either way
 
 
-class Said(NamedTuple):
+class Ruling(NamedTuple):
     """A state, its reason, and the contrast that decided it."""
 
     state: str
@@ -76,17 +76,19 @@ def judge(
     margin = margin_of(finding) if contrasts else 0.0
     stated = [ruled(finding.rule, margin, estimate) for estimate in contrasts]
     bounds = bounds_of(finding, rows)
-    said = _by_bounds(bounds) if finding.rule == "exact" else _by_contrasts(finding, stated)
+    ruling = _by_bounds(bounds) if finding.rule == "exact" else _by_contrasts(finding, stated)
     hindered = _hindered(finding, rows, arms, planned)
     if hindered is not None:
-        said = hindered._replace(decides=said.decides)
+        ruling = hindered._replace(decides=ruling.decides)
     elif not finding.primary:
-        said = said._replace(state="estimate") if finding.rule == "exact" else Said("estimate", decides=said.decides)
+        ruling = (
+            ruling._replace(state="estimate") if finding.rule == "exact" else Ruling("estimate", decides=ruling.decides)
+        )
     needed = [n for e in stated if (n := _needed(finding, e, alpha)) is not None]
     return replace(
-        undecided(finding, scale, said.reason, **said.facts),
-        state=said.state,
-        decides=said.decides,
+        undecided(finding, scale, ruling.reason, **ruling.facts),
+        state=ruling.state,
+        decides=ruling.decides,
         estimates=stated if finding.primary else [_only_estimated(estimate) for estimate in stated],
         also=further_of(finding, rows, design_of(planned, ALPHA, looks), planned),
         arms=arms,
@@ -201,37 +203,37 @@ def _only_estimated(estimate: Estimate) -> Estimate:
     return replace(estimate, state="estimate", kind=estimate.kind if estimate.kind in SPOILT else Reason.NONE)
 
 
-def _hindered(finding: Finding, rows: Sequence[Row], arms: Sequence[ArmSummary], planned: int) -> Said | None:
+def _hindered(finding: Finding, rows: Sequence[Row], arms: Sequence[ArmSummary], planned: int) -> Ruling | None:
     """What keeps the runs from deciding anything, whatever their numbers say."""
     used = sorted(set(finding.recipe_seeds) & {int(row["seed"]) for row in rows})
     if finding.primary and used:
-        return Said("undecided", Reason.RECIPE, {"seeds": ", ".join(map(str, used))})
+        return Ruling("undecided", Reason.RECIPE, {"seeds": ", ".join(map(str, used))})
     short = next((arm for arm in arms if arm.n < planned), None)
     if short is not None:
-        return Said("undecided", Reason.INCOMPLETE, {"cell": short.cell, "n": short.n, "planned": planned})
+        return Ruling("undecided", Reason.INCOMPLETE, {"cell": short.cell, "n": short.n, "planned": planned})
     if finding.primary and planned < LEAST[finding.seeds]:
-        return Said("undecided", Reason.TOO_FEW_SEEDS, {"planned": planned, "least": LEAST[finding.seeds]})
+        return Ruling("undecided", Reason.TOO_FEW_SEEDS, {"planned": planned, "least": LEAST[finding.seeds]})
     edge = next((arm for arm in arms if arm.edge), None)
     if finding.primary and edge is not None:
-        return Said("undecided", Reason.EDGE, {"cell": edge.cell, "point": edge.point})
+        return Ruling("undecided", Reason.EDGE, {"cell": edge.cell, "point": edge.point})
     return None
 
 
-def _by_bounds(bounds: Sequence[Bound]) -> Said:
+def _by_bounds(bounds: Sequence[Bound]) -> Ruling:
     if not bounds:
-        return Said("undecided", Reason.NO_RUNS)
+        return Ruling("undecided", Reason.NO_RUNS)
     broken = [bound for bound in bounds if not bound.holds]
     decides = f"{(broken or bounds)[0].cell}: {(broken or bounds)[0].metric}"
     if broken:
         facts = {"broken": len(broken), "count": len(bounds)}
-        return Said("contradicted", Reason.BOUNDS_BROKEN, facts, decides)
-    return Said("supported", Reason.BOUNDS_HOLD, {"count": len(bounds)}, decides)
+        return Ruling("contradicted", Reason.BOUNDS_BROKEN, facts, decides)
+    return Ruling("supported", Reason.BOUNDS_HOLD, {"count": len(bounds)}, decides)
 
 
-def _by_contrasts(finding: Finding, estimates: Sequence[Estimate]) -> Said:
+def _by_contrasts(finding: Finding, estimates: Sequence[Estimate]) -> Ruling:
     """All contrasts together: supported if each is, contradicted if one is."""
     if not estimates:
-        return Said("undecided", Reason.NO_SHARED_SEEDS)
+        return Ruling("undecided", Reason.NO_SHARED_SEEDS)
     margin = margin_of(finding)
 
     def room(e: Estimate) -> float:
@@ -242,10 +244,10 @@ def _by_contrasts(finding: Finding, estimates: Sequence[Estimate]) -> Said:
     spoilt = [e for e in estimates if e.state == "undecided" and e.kind is not Reason.AT_MARGIN]
     worst = min(against or spoilt or estimates, key=room)
     if against or spoilt:
-        return Said(worst.state, worst.kind, _facts(finding, worst) if spoilt and not against else {}, worst.name)
+        return Ruling(worst.state, worst.kind, _facts(finding, worst) if spoilt and not against else {}, worst.name)
     if all(e.state == "supported" for e in estimates):
-        return Said("supported", decides=worst.name)
-    return Said("undecided", Reason.AT_MARGIN, decides=worst.name)
+        return Ruling("supported", decides=worst.name)
+    return Ruling("undecided", Reason.AT_MARGIN, decides=worst.name)
 
 
 def _facts(finding: Finding, estimate: Estimate) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The first stage: from scores at each point to each cell's best one, the same rule for all.
 
 Successive halving (Jamieson and Talwalkar 2016, 1502.07943): every point is tried with one seed, the better half of a
-cell's points with more, and so on; the best mean of those with the most seeds is chosen.
+cell's points with more, and so on; the best mean of those with the most seeds is chosen. The runs with the first seeds
+may be halved in the same way by their own curves: they pause, and only the best of them go on.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ class TuningScores:
     scores  point → one value per tuning seed, by rising seed, with the substitute value for runs that diverged
     best    max or min
     lost    points of which every run diverged or ended at chance
+    ended   points whose runs were ended early, which have no scores
     """
 
     scores: Mapping[float, Sequence[float]]
     best: str
     lost: frozenset[float] = frozenset()
+    ended: frozenset[float] = frozenset()
 
     @property
     def chosen(self) -> float:
@@ -39,9 +42,9 @@ class TuningScores:
     def better_half(self, points: Sequence[float], seeds: int) -> list[float]:
         """The better half of the points (of five two) by the mean over the first `seeds`, without those that are lost.
 
-        Empty if one is left, which more seeds can't change.
+        Those that were ended early count as the worst. Empty if one is left, which more seeds can't change.
         """
-        half = self._ranked(points, seeds)[: len(points) // 2]
+        half = self._ranked([point for point in points if point not in self.ended], seeds)[: len(points) // 2]
         kept = sorted(point for point in half if point not in self.lost)
         return kept if len(kept) > 1 else []
 
@@ -53,8 +56,29 @@ class TuningScores:
     @property
     def edge(self) -> int:
         """-1 or +1: the best point is the smallest or the largest, and a better one may lie beyond; 0: it is inside."""
-        points = sorted(self.scores)
+        points = sorted({*self.scores, *self.ended})
         return -1 if self.chosen == points[0] else 1 if self.chosen == points[-1] else 0
+
+
+def going_on(reached: Mapping[float, float | None], best: str, keep: float) -> list[float]:
+    """The points whose runs go on after a pause: of those of a cell the best share, by what they have reached.
+
+    All of them if one's validations don't say what it has reached.
+
+    Args:
+        reached: point → mean over the seeds; minus or plus infinity if its runs diverged.
+        keep: the share of the points, rounded up (0.4 of five: two).
+    """
+    known = {point: value for point, value in reached.items() if value is not None}
+    if len(known) < len(reached):
+        return sorted(reached)
+    sign = -1 if best == "max" else 1
+    return sorted(sorted(known, key=lambda point: (sign * known[point], point))[: kept_of(len(known), keep)])
+
+
+def kept_of(points: int, keep: float) -> int:
+    """How many points that share is."""
+    return math.ceil(round(keep * points, 6))
 
 
 def widened(tuning: Tuning, points: Sequence[float], curves: Sequence[TuningScores]) -> list[float]:

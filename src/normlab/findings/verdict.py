@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -94,6 +94,12 @@ class Estimate:
     examples: int = 0
     example_error: float | None = None
     seeds_alone: Interval | None = None
+
+    @classmethod
+    def blank(cls, name: str, formula: str, metric: str, sides: Sequence[str], *, ratio: bool = False) -> Estimate:
+        """Without numbers yet."""
+        numbers: dict[str, Any] = {"seeds": [], "values": [], "mean": 0.0, "sd": 0.0, "interval": None}
+        return cls(name, formula, metric, **numbers, state="estimate", sides=list(sides), ratio=ratio)
 
     @property
     def all_seeds(self) -> list[int]:

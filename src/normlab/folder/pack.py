@@ -3,7 +3,7 @@
 manifest.json                    format, and the SHA-256 of every other file and of this one
 <study>/                         a study's tables, verdicts, plan and manifest: see `study_folder`
 looks/<finding>-<scale>.jsonl    the looks that its findings have had: see `looks`
-runs/<id>/                       what a finished run has recorded, without checkpoints: see `run_record`
+runs/<id>/                       what a finished or paused run has recorded, without checkpoints: see `run_record`
 tuning.csv                       only in the committed reference: learning rates for studies that don't tune
 
 Two packs of the same content are the same bytes. An archive carries a checksum of all its bytes as well, see `seal`.

@@ -1,4 +1,4 @@
-"""What a finished run has recorded, without its checkpoints: enough to know its result elsewhere. Imports no torch."""
+"""What a run has recorded, without its checkpoints: enough to know its result elsewhere. Imports no torch."""
 
 from __future__ import annotations
 
@@ -77,16 +77,32 @@ class RunRecord:
         return self.status.get("state") == "finished"
 
     @property
+    def is_paused(self) -> bool:
+        """Does it say that it has come as far as it was launched for? Its validations are known; it has no result."""
+        return self.status.get("state") == "paused"
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """Every logged row that can be read."""
+        found = []
+        for line in self.files.get(_ROWS, b"").splitlines():
+            with suppress(ValueError):
+                found.append(parse_json(line))
+        return found
+
+    @property
     def problem(self) -> str:
-        """What of a finished run's record is missing or was changed afterwards, in words; empty if nothing."""
+        """What of the record of a finished or paused run is missing or was changed later, in words; or empty."""
         digests = {_SUMMARY: self.status.get("summary"), _CONFIG: self.status.get("config")}
+        if self.is_paused:
+            del digests[_SUMMARY]
         digests |= {_ROWS: self.status.get("rows"), _SCORES: self.status.get("example_scores")}
         for name, digest in digests.items():
             # runs of earlier versions recorded no checksum but the summary's
             if (digest or name == _SUMMARY) and self._digest(name) != digest:
                 return f"its {name} is not what the run wrote"
         for name, values in ((_CONFIG, self.config), (_SUMMARY, self.summary), (_PROVENANCE, self.data)):
-            if not values:
+            if not values and not (self.is_paused and name == _SUMMARY):
                 return f"its {name} is missing or damaged"
         return ""
 

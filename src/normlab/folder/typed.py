@@ -27,6 +27,9 @@ class Status(Stored):
     config: str | None = None
     rows: str | None = None
     example_scores: str | None = None
+    step: int | None = None
+    steps: int | None = None
+    seconds: float | None = None
     accepted: list[str] = Field(default_factory=list)
 
 

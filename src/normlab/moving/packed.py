@@ -20,6 +20,7 @@ from normlab.folder.looks import parse_looks
 from normlab.folder.run_record import RunRecord
 from normlab.folder.study_folder import KEPT
 from normlab.folder.study_table import read_rows
+from normlab.runs.validated import gives, result_of, validations_until
 
 Key = tuple[str, str, str, str, float | None, int]
 CLOSE = 1e-12  # relative; a CSV file is read to the last digit but one
@@ -119,20 +120,34 @@ class StudyRecord:
         Raises:
             InputError: a row says something else.
         """
+        for row in self._by_outcome(record.id, paused=True):
+            self._check_paused(row, record)
+        if record.is_paused:
+            return
         diverged = bool(record.summary.get("diverged", False))
         known = {"outcome": "diverged" if diverged else "finished", "seed": record.seed, "diverged": diverged}
         numbers = {k: v for k, v in record.summary.items() if isinstance(v, bool | int | float) and v == v}
-        for row in self.by_run.get(record.id, []):
-            expected = {
-                **(numbers if row["stage"] == "report" else {k: numbers[k] for k in numbers if k in row}),
-                **known,
-            }
-            for name, value in expected.items():
-                if not _equal(row.get(name), value):
-                    raise InputError(
-                        f"{self.where}: {self.name}/{_RUNS} has been altered: {name} of {row_words(row)} is "
-                        f"{row.get(name)}, and the run recorded {value}"
-                    )
+        for row in self._by_outcome(record.id, paused=False):
+            expected = numbers if row["stage"] == "report" else {k: numbers[k] for k in numbers if k in row}
+            self._check_row(row, {**expected, **known})
+
+    def _by_outcome(self, run: str, *, paused: bool) -> list[Row]:
+        return [row for row in self.by_run.get(run, []) if (row["outcome"] == "paused") == paused]
+
+    def _check_paused(self, row: Row, record: RunRecord) -> None:
+        """Compare the row of a tuning run that was ended early with its validations, which may go on."""
+        step = row.get("steps")
+        upto = validations_until(record.rows, step) if isinstance(step, int) else []
+        values = {name: result_of(upto, name) for name in row if gives(name)}
+        self._check_row(row, {**values, "steps": upto[-1]["step"] if upto else None, "seed": record.seed})
+
+    def _check_row(self, row: Row, expected: Mapping[str, Any]) -> None:
+        for name, value in expected.items():
+            if not _equal(row.get(name), value):
+                raise InputError(
+                    f"{self.where}: {self.name}/{_RUNS} has been altered: {name} of {row_words(row)} is "
+                    f"{row.get(name)}, and the run recorded {value}"
+                )
 
     def check_looks(self, looks: Mapping[str, bytes]) -> None:
         """Compare the looks that the verdicts mention with those of the files of looks.

@@ -1,7 +1,7 @@
 """Packing studies: what they know, so that another machine can resume them. Imports no torch.
 
 A study may be running. Its files are read in the opposite order of that in which it writes them, and only runs that
-have finished are taken: what is packed is what a study that was killed at some moment would have left.
+have finished or paused are taken: what is packed is what a study that was killed at some moment would have left.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Packed:
     """What was packed.
 
     written   False: the same pack was there already
-    runs      finished runs with their records
+    runs      finished or paused runs with their records
     planned   runs that the studies have planned or have rows of
     left_out  damaged runs, and what is wrong with them
     """
@@ -90,7 +90,7 @@ def _members(studies: Sequence[StudyFolder], packed: Packed, tables: bool) -> It
     packed.planned = len(wanted)
     for name in () if tables else wanted:
         run = RunRecord.read(folder_of(output, name))
-        if not run.is_finished:
+        if not (run.is_finished or run.is_paused):
             continue
         if run.problem:
             packed.left_out.append(f"{run.id}: {run.problem}")

@@ -108,7 +108,7 @@ def _verify(pack: Pack, studies: Mapping[str, StudyRecord], here: Here, differen
         here.compare_rules(study, differences)
     for record in _records(pack):
         words = words_of_run(record.id, studies.values(), record.seed)
-        if record.problem or not record.is_finished:
+        if record.problem or not (record.is_finished or record.is_paused):
             raise InputError(f"{pack.path}: {words} is not whole: {record.problem or 'it has not finished'}")
         for study in studies.values():
             study.check_run(record)
@@ -136,7 +136,9 @@ def _compare(
         words = words_of_run(run, studies.values(), record.seed)
         if found.state == "running":
             raise InputError(f"{found.why} is working on {words} in {output}: wait for it, or stop it, and import then")
-        if found.state not in ("finished", "stale"):
+        if record.is_paused and found.state in ("finished", "stale", "paused"):
+            done.known += 1  # which can resume from where it paused, or has a result already
+        elif found.state not in ("finished", "stale"):
             if not folder.is_dir() or folder.is_symlink():
                 raise InputError(f"{folder} is not a folder of its own: remove it, or import into another output")
             done.new.append(run)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from normlab.findings.anyones import Arms
+from normlab.findings.own_runs import Arms
 from normlab.findings.verdict import Estimate
 from normlab.findings.wording import level_words, number
 from normlab.report.colours import INKS, NORMS

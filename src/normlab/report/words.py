@@ -228,7 +228,7 @@ def progress_words(stages: Sequence[Stage]) -> str:
     """`tuning 30 of 30 runs, reporting 12 of 32 runs (2 running)`."""
     parts = []
     for stage in stages:
-        others = ((stage.running, "running"), (stage.failed, "failed"))
+        others = ((stage.running, "running"), (stage.failed, "failed"), (stage.paused, "ended early or paused"))
         more = ", ".join(f"{count} {word}" for count, word in others if count)
         name = {"tune": "tuning", "report": "reporting"}.get(stage.name, stage.name)
         parts.append(f"{name} {stage.done} of {stage.planned} runs{f' ({more})' if more else ''}")

@@ -26,7 +26,7 @@ from normlab.runs.owner import launch, read_owner
 from normlab.runs.provenance import command, peak_memory_mb, provenance
 from normlab.runs.show import show
 from normlab.runs.store import Run, accept, claim, folder_of, look, tidy
-from normlab.stopping.request import Stopped, listening, stop_request
+from normlab.stopping.request import Paused, Stopped, listening, stop_request
 
 OTHERS_WAIT = 300.0  # seconds that the other processes of a run wait for the first to claim it
 
@@ -35,14 +35,17 @@ OTHERS_WAIT = 300.0  # seconds that the other processes of a run wait for the fi
 class Done:
     """The outcome of a request for a run.
 
+    summary   empty if it has paused
     computed  False: it had finished before
     note      a sentence for the user, or nothing
+    paused    where it has paused, in words; empty if it has not
     """
 
     summary: dict[str, Any]
     folder: Path
     computed: bool
     note: str = ""
+    paused: str = ""
 
 
 def run(config: RunConfig) -> dict[str, Any]:
@@ -118,7 +121,12 @@ def _done(config: RunConfig) -> Done:
     for line in (note, *prepared.notes) if config.trainer.progress else prepared.notes:
         if line:
             print(one_line(line), flush=True)
-    return Done(_recorded(owned, config, data), folder, True, note)
+    try:
+        return Done(_recorded(owned, config, data), folder, True, note)
+    except Paused as pause:
+        return Done(
+            {}, folder, True, f"paused {pause}; without pause=... the same command resumes it", f"paused {pause}"
+        )
 
 
 def _check_tasks(config: RunConfig) -> None:
@@ -131,18 +139,28 @@ def _check_tasks(config: RunConfig) -> None:
 
 
 def _recorded(owned: Run, config: RunConfig, data: str) -> dict[str, Any]:
-    """Measure, and record how the run ended."""
+    """Measure, and record how the run ended.
+
+    Raises:
+        Paused: it has come as far as it was launched for.
+    """
     place, request = owned.place, stop_request()
+    started = time.perf_counter()
     try:
         provenance(place, config, data)
         measure = _measure(config)  # imports torch, which must not count as the run's time
         started = time.perf_counter()
         summary = measure(config, place)
-        summary |= {"seconds": time.perf_counter() - started}
+        summary |= {"seconds": owned.spent + time.perf_counter() - started}
         if not config.measure.exclusive:  # measured in another process, which has its own peak memory
             summary |= {"peak_memory_mb": peak_memory_mb()}
         request.hold("recording the result")
         owned.finish(summary)
+    except Paused as pause:
+        seconds = owned.spent + time.perf_counter() - started
+        owned.pause(str(pause), step=pause.step, steps=pause.steps, seconds=seconds)
+        request.release()
+        raise
     except InputError as error:
         if place.has_rows() or list_points(place.folder):
             owned.fail("failed", str(error))  # the run had begun, so keep what it computed
@@ -222,7 +240,7 @@ def _take_part(config: RunConfig, folder: Path, name: str) -> Done:
     place = Place(folder, name, int(found.status.get("attempt", 1)), resume)
     try:
         return Done(_measure(config)(config, place), folder, True)
-    except Stopped:
+    except (Stopped, Paused):
         raise SystemExit(0) from None
 
 

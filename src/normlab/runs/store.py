@@ -29,11 +29,12 @@ from normlab.runs.owner import at_work, is_certain, read_owner, take, this_proce
 # missing   there is no such run
 # # finished  a result of the current code, or of accepted code
 # # stale     a result of code that has changed since
+# # paused    stopped where a study had it stop, with current or accepted code; it can resume
 # # partial   started with the current code and failed, stopped or killed; it can resume from its last save
 # # foreign   started with code that has changed since, or with another torch
 # # running   a living process works on it
 # # damaged   its files contradict each other
-State = Literal["missing", "finished", "stale", "partial", "foreign", "running", "damaged"]
+State = Literal["missing", "finished", "stale", "paused", "partial", "foreign", "running", "damaged"]
 
 
 class BusyError(InputError):
@@ -68,16 +69,22 @@ def look(folder: Path, code: str) -> Found:
         return Found("running", status, {}, process)
     if not status:
         return _without_status(folder)
-    if status.get("state") not in ("running", "finished", "failed", "stopped"):
+    if status.get("state") not in ("running", "finished", "failed", "stopped", "paused"):
         return Found("damaged", status, {}, "status.json has no state")
+    known = status.get("code") == code or code in status.get("accepted", [])
     if status["state"] == "finished":
         summary, problem = run.checked_summary(status.get("summary"))
         if problem := problem or run.changed(status):
             return Found("damaged", status, {}, problem)
-        known = status.get("code") == code or code in status.get("accepted", [])
         return Found("finished" if known else "stale", status, summary)
-    same = status.get("code") == code and status.get("torch") == _torch()
-    return Found("partial" if same else "foreign", status, {})
+    if status["state"] == "paused" and known and not run.changed(status):
+        return Found("paused", status, {})
+    return Found("partial" if _same(status, code) else "foreign", status, {})
+
+
+def _same(status: dict[str, Any], code: str) -> bool:
+    """Was an unfinished run started with the present code and torch, so that it can resume?"""
+    return bool(status.get("code") == code and status.get("torch") == _torch())
 
 
 def _without_status(folder: Path) -> Found:
@@ -100,6 +107,7 @@ class Run:
     config: str  # SHA-256 of config.json
     hold: Hold  # the locked record of this process as owner
     replaced: Path | None = None  # the earlier attempt, set aside
+    spent: float = 0.0  # seconds until it paused
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Record the result and release the run."""
@@ -108,6 +116,16 @@ class Run:
         self._status("finished", summary=self.place.write_summary(summary), rows=self.place.hash_rows(), **kept)
         _clear(self.place)
         self.hold.let_go()
+
+    def pause(self, cause: str, *, step: int, steps: int, seconds: float) -> None:
+        """Record that the run has come as far as it was launched for, and release it.
+
+        Args:
+            steps: of the whole run.
+            seconds: of the process, those before an earlier pause included.
+        """
+        self._status("paused", cause=cause, rows=self.place.hash_rows(), step=step, steps=steps, seconds=seconds)
+        self._release()
 
     def fail(self, state: str, cause: str) -> None:
         """Record a failed or stopped run and release it, even if the disk is full."""
@@ -122,7 +140,7 @@ class Run:
             self.replaced.rename(self.place.folder)
         self.hold.let_go()
 
-    def _status(self, state: str, **more: str) -> None:
+    def _status(self, state: str, **more: str | float) -> None:
         status = {
             "state": state,
             "attempt": self.place.attempt,
@@ -164,7 +182,9 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
             raise BusyError(f"{found.why} is working on {folder}: wait for it{gone}")
         if found.state == "finished" and not repeat:  # another process has just finished it
             raise BusyError(f"{folder} has finished in the meantime: repeat the command to see the result")
-        point = newest_intact(folder) if found.state == "partial" else None
+        if found.state == "paused" and not _same(found.status, code):
+            found = replace(found, state="foreign")
+        point = newest_intact(folder) if found.state in ("partial", "paused") else None
         if found.state == "partial" and point is None and RunFolder(folder).resume_file.exists():
             found = replace(found, state="damaged", why="all of its saves are damaged")
         attempt = int(found.status.get("attempt", 0))
@@ -193,6 +213,7 @@ def claim(output: Path, run_id: str, code: str, config: dict[str, Any], *, repea
         config=place.write_config(config),
         hold=hold,
         replaced=replaced,
+        spent=float(found.status.get("seconds") or 0.0) if point is not None else 0.0,
     )
     run._status("running")
     return run, note if hold.locked else "; ".join(filter(None, (note, _NO_LOCKS.format(output))))

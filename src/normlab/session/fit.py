@@ -22,7 +22,7 @@ from normlab.session.trainer import batches_of, build_trainer
 from normlab.session.training_log import TrainingLog
 from normlab.session.validation_curve import ValidationCurve
 from normlab.session.validations import Validations, check_validations
-from normlab.stopping.request import Stopped, stop_request
+from normlab.stopping.request import Paused, Stopped, stop_request
 from normlab.tasks.task import Task
 
 
@@ -56,7 +56,7 @@ class Fit:
             check_validations(options.validations, self._epoch(len(batches)))  # before a logger starts
         if options.compile:
             task.run_compiled()
-        self.resumption = Resumption(session.place, session.loggers.record, options, self.curve)
+        self.resumption = Resumption(session.place, session.loggers.record, options, self.curve, session.config.pause)
         self.callbacks = [self.log, *probes, self.curve, *self._keepers(), *self._drivers()]
         self.trainer = build_trainer(session.config, session.place, session.loggers.all, self.callbacks)
 
@@ -64,7 +64,8 @@ class Fit:
         """Train, from the beginning or from where an interrupted run can resume.
 
         Raises:
-            Stopped: the run was asked to stop, and has been saved. The loggers are closed because the process may end.
+            Stopped, Paused: the run was asked to stop, or to pause, and has been saved. The loggers are closed because
+                the process may end.
         """
         started = time.perf_counter()
         batches = batches_of(self.session, self.trainer, "train", self.session.seed("order"))
@@ -144,7 +145,7 @@ class Fit:
         """Report an error before the first resumed step as an error of the resume point."""
         try:
             yield
-        except InputError:
+        except (InputError, Paused):
             raise
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             if self.session.place.resume is None or self.resumption.trains:
@@ -156,6 +157,6 @@ class Fit:
     def _closed_when_stopped(self) -> Iterator[None]:
         try:
             yield
-        except Stopped:
+        except (Stopped, Paused):
             self.session.finish({})
             raise

@@ -15,6 +15,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from normlab.config.measures.training import least_steps
 from normlab.config.schema import TrainerConfig
 from normlab.config.seeds import derive
 from normlab.data.loader import Shares
@@ -24,15 +25,22 @@ from normlab.models.base import Model
 from normlab.session.conditions import change, conditions
 from normlab.session.record import RunRecord
 from normlab.session.validation_curve import ValidationCurve
-from normlab.stopping.request import stop_request
+from normlab.stopping.request import Paused, stop_request
 from normlab.tasks.task import Task
 
 
 class Resumption(pl.Callback):
-    """Saves resume points at intervals of steps or wall-clock time, and when the run is asked to stop."""
+    """Saves resume points at intervals of steps or wall-clock time, when the run is asked to stop, and when it pauses.
 
-    def __init__(self, place: Place, record: RunRecord, options: TrainerConfig, curve: ValidationCurve) -> None:
+    Args:
+        pause: the share of the steps after which it pauses, at its next validation; None: it doesn't.
+    """
+
+    def __init__(
+        self, place: Place, record: RunRecord, options: TrainerConfig, curve: ValidationCurve, pause: float | None
+    ) -> None:
         self.place = place
+        self.pause = pause
         self.record = record
         self.options = options
         self.curve = curve
@@ -56,7 +64,11 @@ class Resumption(pl.Callback):
         self.request.hold("saving before the next step")
 
     def on_train_batch_start(self, trainer: pl.Trainer, task: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        """Save if it is time, stop if asked to."""
+        """Save if it is time; stop if asked to, or if it has come as far as it should.
+
+        Raises:
+            Paused: it has; it was saved.
+        """
         self._batch = batch_idx
         stop, late = self.request.signum is not None, self._is_late()
         if trainer.world_size > 1:  # all processes decide together, which costs a message
@@ -64,11 +76,14 @@ class Resumption(pl.Callback):
             stop = asked and trainer.strategy.reduce_boolean_decision(stop, all=False)
             late = asked and trainer.strategy.reduce_boolean_decision(late, all=False)
         every = self.options.save_steps
-        due = late or stop or (every is not None and trainer.global_step % every == 0)
+        pause = self._pauses(trainer)
+        due = late or stop or pause or (every is not None and trainer.global_step % every == 0)
         if due and trainer.global_step > self._saved_step:
             self._save(trainer)
         if stop:
             self.request.obey()
+        if pause:
+            raise Paused(trainer.global_step, int(trainer.estimated_stepping_batches))
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Note that a step with the restored state has worked."""
@@ -102,6 +117,12 @@ class Resumption(pl.Callback):
                     file=sys.stderr,
                     flush=True,
                 )
+
+    def _pauses(self, trainer: pl.Trainer) -> bool:
+        """Has the run just validated, with that share of its steps done?"""
+        if self.pause is None or self.curve.last_step != trainer.global_step:
+            return False
+        return trainer.global_step >= least_steps(self.pause, int(trainer.estimated_stepping_batches))
 
     def _is_late(self) -> bool:
         return time.monotonic() - self._saved_at >= 60 * self.options.save_minutes

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from normlab.config.measures.training import places
 from normlab.config.schema import InputError
 
 
@@ -26,11 +27,6 @@ class Validations(pl.Callback):
         """Set the interval so that Lightning validates after this batch or not."""
         batches = int(trainer.num_training_batches)
         trainer.val_check_batch = 1 if batch_idx + 1 in places(self.count, batches) else batches + 1
-
-
-def places(count: int, batches: int) -> set[int]:
-    """The batches of an epoch, counted from 1, after which the run validates; halves are rounded up."""
-    return {(2 * k * batches + count) // (2 * count) for k in range(1, count + 1)}
 
 
 def check_validations(count: int, batches: int) -> None:

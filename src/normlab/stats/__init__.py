@@ -1,1 +1,1 @@
-"""Statistics of seeds: intervals, looks, rates of failure, exact tests, families, power. numpy and scipy only."""
+"""Statistics of seeds: intervals, looks, rates of failure, exact tests, shares, power. numpy and scipy only."""

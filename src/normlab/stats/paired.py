@@ -80,22 +80,6 @@ def t_interval(differences: Sequence[float] | NDArray[np.float64], alpha: float 
     return Interval(mean - half, mean + half, 1 - alpha)
 
 
-def margin_p(differences: Sequence[float] | NDArray[np.float64], margin: float, *, within: bool = False) -> float:
-    """One-sided p of a paired t test that the mean lies above `margin`.
-
-    `within`: that it lies inside ±margin, the larger of two one-sided tests (Schuirmann 1987). For equal differences, p
-    is 0 if they lie there, else 1.
-    """
-    d = _checked(differences)
-    mean, error = float(d.mean()), float(d.std(ddof=1) / np.sqrt(len(d)))
-    if error == 0:
-        return float(not (abs(mean) < margin if within else mean > margin))
-    if within:
-        above, below = (mean + margin) / error, (mean - margin) / error
-        return float(max(stats.t.sf(above, len(d) - 1), stats.t.cdf(below, len(d) - 1)))
-    return float(stats.t.sf((mean - margin) / error, len(d) - 1))
-
-
 def sign_flip_test(differences: Sequence[float] | NDArray[np.float64]) -> float:
     """Two-sided p of the mean under all 2^n choices of signs (Fisher 1935); beyond 16 seeds, under a sample of them."""
     d = _checked(differences)

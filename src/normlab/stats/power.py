@@ -44,11 +44,6 @@ def seeds_needed(difference: float, sd: float, alpha: float = 0.05, wanted: floa
     return fewest(lambda n: power(n, difference, sd, alpha), wanted)
 
 
-def seeds_for_equivalence(margin: float, sd: float, alpha: float = 0.05, wanted: float = 0.8) -> int:
-    """The fewest seeds with which two equal arms are shown to differ by less than the margin."""
-    return fewest(lambda n: equivalence_power(n, margin, sd, alpha), wanted)
-
-
 def fewest(chance: Callable[[int], float], wanted: float) -> int:
     """The smallest n from 2 at which a growing chance reaches the wanted one; `MOST` if none does."""
     low, high = 2, 2

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from normlab.stats.families import shares_differ
 from normlab.stats.paired import Interval
+from normlab.stats.shares import shares_differ
 
 
 @dataclass(frozen=True)

@@ -111,16 +111,6 @@ class Design:
         low, high = self.limits(differences, look)
         return Interval(float(low), float(high), 1 - self.alpha)
 
-    def next_look(self, seen: Sequence[int]) -> int | None:
-        """The look after those already taken; None after the cap.
-
-        Raises:
-            ValueError: the looks taken are not the design's first ones, in order.
-        """
-        if tuple(seen) != self.looks[: len(seen)]:
-            raise ValueError(f"looks were taken at {_row(seen)} seeds, but planned at {_row(self.looks)}")
-        return self.looks[len(seen)] if len(seen) < len(self.looks) else None
-
 
 def spread_bound(differences: Sequence[float], level: float = SPREAD_LEVEL) -> float:
     """Upper confidence bound on the sd of normal differences, s · √((n - 1) / χ²): 1.8 s at eight seeds."""

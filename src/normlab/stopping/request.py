@@ -43,6 +43,18 @@ class Stopped(SystemExit):
         return f"stopped by {WORDS[self.signum]}"
 
 
+class Paused(Exception):  # noqa: N818 (a pause is no error)
+    """The run has come as far as it was launched for, and has saved its work; it can be resumed.
+
+    step   optimiser steps done
+    steps  of the whole run
+    """
+
+    def __init__(self, step: int, steps: int) -> None:
+        super().__init__(f"at step {step} of {steps} ({100 * step / steps:.0f} %)")
+        self.step, self.steps = step, steps
+
+
 class StopRequest:
     """The request to stop this process, from the signal until the process stops.
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.markup import escape
 
 from normlab.config.schema import InputError
 from normlab.config.shipped import CONF, REFERENCE
@@ -24,20 +24,21 @@ from normlab.folder.study_folder import StudyFolder
 from normlab.study.budget import budget_words, chances, looks_words
 from normlab.study.choices import chosen, to_run, users_choices
 from normlab.study.example_scores import decoded, records_of
-from normlab.study.halving import expected_trials, first_round, steps_words, tune
+from normlab.study.halving import Runs, expected_trials, first_round, steps_words, tune
 from normlab.study.ledger import Ledger
 from normlab.study.logged import check_metrics
 from normlab.study.origin import check_origin
 from normlab.study.printed import print_finding, print_study, print_unrun
 from normlab.study.reference import reference_estimates, reference_scores
+from normlab.study.runner import Runner
 from normlab.study.scale import Scale, Study, read_scale
-from normlab.study.serving import Serving
 from normlab.study.stages import Trial, reporting_trials, rows_of, training_curves
 from normlab.study.tracked import mirror
 from normlab.sweep.dry import Compose, stand_in, with_cache
-from normlab.sweep.estimate import estimate, steps_of
-from normlab.sweep.multirun import Launch, admit, carry_out, check_launcher, is_missing, look_up, side_by_side
-from normlab.sweep.plan import Job, Outcome, planned
+from normlab.sweep.estimate import estimate, steps_of_job
+from normlab.sweep.multirun import Launch, check_launcher, is_missing, look_up, side_by_side
+from normlab.sweep.paused import standing
+from normlab.sweep.plan import furthest
 
 
 def conduct(
@@ -72,8 +73,8 @@ def conduct(
     print_unrun(conductor.console, left, scale.name, reference_estimates(REFERENCE))
     conductor.show(run)
     conductor.console.print(f"results: {conductor.ledger.folder}", highlight=False, soft_wrap=True, markup=False)
-    if conductor.failed:
-        print(f"{conductor.failed} runs failed; the same command repeats them", file=sys.stderr)
+    if conductor.runner.failed:
+        print(f"{conductor.runner.failed} runs failed; the same command repeats them", file=sys.stderr)
         sys.exit(1)
     return verdicts
 
@@ -102,9 +103,8 @@ def _checked(
 class Conductor:
     """Runs and judges findings one after the other.
 
-    user     command-line overrides
-    failed   runs without a result so far
-    serving  which findings and arms each run is evidence for, as far as known
+    user    command-line overrides
+    runner  does the runs, once the ledger is known
     """
 
     cfg: DictConfig
@@ -113,13 +113,19 @@ class Conductor:
     user: list[str]
     composer: Compose
     launch: Launch
-    failed: int = 0
-    serving: Serving = field(default_factory=Serving)
     console: Console = field(default_factory=Console)
 
     def __post_init__(self) -> None:
         folder = StudyFolder.at(Path(str(self.cfg.output)), f"{self.study.name}-{self.scale.name}").folder
         self.ledger = Ledger(folder, self.scale.name)
+        self.runner = Runner(
+            cfg=self.cfg,
+            composer=self.composer,
+            launch=self.launch,
+            console=self.console,
+            plan=self.ledger.planned,
+            alone=self.scale.alone,
+        )
 
     def check(self, findings: Sequence[Finding]) -> None:
         """Compose every cell and check that its metrics exist, before anything runs.
@@ -131,11 +137,14 @@ class Conductor:
             self.ledger.check_rule(finding)
             tuning = self.scale.tuning_range(finding) if finding.tune is not None else []
             self.ledger.planned.use_seeds(finding, tuning, self.scale.reporting(finding))
+            if self.scale.tuning == "own":
+                ends = [end.model_dump() for end in self.scale.early_ends_of(finding)]
+                self.ledger.planned.use_early_ends(finding, ends)
             points = self._stand_in_points(finding)
             trials = reporting_trials(finding, self.scale, points, self.user)
             first = list({trial.cell: trial for trial in trials}.values())
             try:
-                configs = self.composer([trial.choices for trial in first], self._cache)
+                configs = self.runner.configs(first)
                 check_metrics(finding, dict(zip((trial.cell for trial in first), configs, strict=True)))
             except InputError as error:
                 raise InputError(f"conf/finding/{finding.name}.yaml: {error}") from None
@@ -145,13 +154,13 @@ class Conductor:
     def dry(self, findings: Sequence[Finding]) -> None:
         """Say what would be run, how long it would take and how large it would get; with tuning, an upper bound."""
         trials = [trial for finding in findings for trial in self._stages(finding)]
-        every = self._jobs(trials)
-        jobs = list({job.id: job for job in every}.values())
+        every = self.runner.jobs(trials)
+        jobs = furthest(every)
         found = look_up(jobs)
         todo = [job for job in jobs if is_missing(job, found[job.number])]
         finished = len(jobs) - len(todo)
         self.console.print(f"{len(findings)} findings, {len(jobs)} runs, {finished} finished", highlight=False)
-        lines = looks_words(self.scale, findings) + budget_words(trials, every, lambda job: steps_of(job.config))
+        lines = looks_words(self.scale, findings) + budget_words(trials, every, steps_of_job)
         if self.scale.widen and self.scale.tuning == "own":
             lines.append("a grid whose end is best is widened, by two points at either end at most")
         for line in lines:
@@ -169,8 +178,8 @@ class Conductor:
         """Note all runs that are known in advance, because a finding may share runs with a later one."""
         for finding in findings:
             trials = self._foreseen(finding)
-            self.serving.add(trials, self.composer([trial.choices for trial in trials], self._cache))
-            check_origin(self.ledger.planned, trials, self._jobs)
+            self.runner.serving.add(trials, self.runner.configs(trials))
+            check_origin(self.ledger.planned, trials, self.runner.jobs)
 
     def _foreseen(self, finding: Finding) -> list[Trial]:
         """The trials that don't depend on the finding's own tuning."""
@@ -203,7 +212,7 @@ class Conductor:
     def show(self, findings: Sequence[Finding]) -> None:
         """Show the study in W&B, if its runs are logged there."""
         trial = self._foreseen(findings[0])[0]
-        (config,) = self.composer([trial.choices], self._cache)
+        (config,) = self.runner.configs([trial])
         if config.logger.wandb is not None:
             mirror(self.ledger.folder, findings, config.logger.wandb)
 
@@ -226,7 +235,7 @@ class Conductor:
         looks = self.scale.looks_of(finding)
         for look in looks:
             trials = reporting_trials(finding, self.scale, points, self.user, look=look)
-            jobs, outcomes = self._run(finding, "report", trials)
+            jobs, outcomes = self.runner.run(finding, "report", trials)
             rows, scores = rows_of(trials, jobs, outcomes), records_of(finding, jobs)
             self.ledger.keep(finding, [*tuned, *rows], training_curves(trials, jobs), scores)
             verdict = judge(finding, rows, look, self.scale.name, edges, looks=looks, scores=decoded(scores))
@@ -245,54 +254,25 @@ class Conductor:
             InputError: a tuning run has no result.
         """
         assert finding.tune is not None
-        kept = [finding.tune.by, "steps"]
+        tuning = finding.tune
+        worst = -math.inf if tuning.best == "max" else math.inf
 
         def run(trials: list[Trial]) -> list[dict[str, Any]]:
-            jobs, outcomes = self._run(finding, "tune", trials)
-            return rows_of(trials, jobs, outcomes, keep=kept)
+            jobs, outcomes = self.runner.run(finding, "tune", trials)
+            return rows_of(trials, jobs, outcomes, keep=[tuning.by, "steps"])
 
-        curves, rows = tune(finding, self.scale, self.user, run)
+        def stand(trials: list[Trial], share: float) -> float | None:
+            return standing(self.runner.jobs(trials), share, tuning.by, worst)
+
+        curves, rows = tune(finding, self.scale, self.user, Runs(run, stand))
         for line in steps_words(rows):
             self.console.print(f"[dim]{finding.name} · tuned: {line}[/]", highlight=False, soft_wrap=True)
         return curves, rows
-
-    def _run(self, finding: Finding, stage: str, trials: Sequence[Trial]) -> tuple[list[Job], dict[int, Outcome]]:
-        """Run the trials that have no result yet; returns their jobs in order."""
-        jobs = self._jobs(trials)
-        self.serving.add(trials, [job.config for job in jobs])
-        jobs = [replace(job, serves=self.serving.of(job.config)) for job in jobs]
-        unique = list({job.id: job for job in jobs}.values())
-        self.ledger.planned.begin(finding, stage, trials, jobs)
-        found = look_up(unique)
-        todo = [job for job in unique if is_missing(job, found[job.number])]
-        admit(unique)
-        words = f"{len(unique)} runs, {len(unique) - len(todo)} finished before" if todo else "all runs finished before"
-        self.console.print(f"[dim]{finding.name} · {stage}: {words}[/]", highlight=False)
-        folder = Path(str(self.cfg.hydra.sweep.dir)) / f"{finding.name}-{stage}"
-        alone = 1 if jobs[0].config.measure.exclusive and self.scale.alone else None
-        outcomes = carry_out(
-            self.console, unique, todo, launch=self.launch, cfg=self.cfg, invocation=folder, at_once=alone
-        )
-        bad = {n: o for n, o in outcomes.items() if not o.is_result}
-        self.failed += len(bad)
-        for number, outcome in list(bad.items())[:3]:
-            job = next(job for job in unique if job.number == number)
-            told = f"[red]{outcome.state}[/] {job.id}: {escape(outcome.cause)}"
-            self.console.print(told, highlight=False, soft_wrap=True)
-        return jobs, outcomes
-
-    def _jobs(self, trials: Sequence[Trial]) -> list[Job]:
-        combinations = [trial.choices for trial in trials]
-        return planned(combinations, self.composer(combinations, self._cache))
 
     def _stand_in_points(self, finding: Finding) -> dict[Cell, float | None]:
         """Points before tuning has found them: the middle of the grid."""
         grid = self.scale.grid(finding) if finding.tune is not None else [None]
         return dict.fromkeys(finding.cells, grid[len(grid) // 2])
-
-    @property
-    def _cache(self) -> Path:
-        return Path(str(self.cfg.cache))
 
 
 def _chosen(finding: Finding, curves: Mapping[Cell, TuningScores]) -> dict[Cell, float | None]:

@@ -14,7 +14,20 @@ from normlab.study.planned import PlanRecord
 from normlab.study.stages import Trial
 from normlab.sweep.plan import Job, changes
 
-_IGNORED = {"output", "cache", "logger", "plan", "serves", "rerun", "accept_code", "on_error", "debug", "dry", "trust"}
+_IGNORED = {
+    "output",
+    "cache",
+    "logger",
+    "plan",
+    "serves",
+    "pause",
+    "rerun",
+    "accept_code",
+    "on_error",
+    "debug",
+    "dry",
+    "trust",
+}
 
 
 def record_origin(study: StudyFolder, pack: Path, admitted: Iterable[str]) -> None:

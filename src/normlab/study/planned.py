@@ -5,6 +5,7 @@ The plan, which the study writes before its first run:
     runs      name → stage → how many runs, and of those that are known by now id → code, and which trials they are:
               [arm, condition, point, seed, id]
     seeds     name → recipe, tuning, reporting → the seeds that were used for it, now or by an earlier plan
+    early_ends  name → when its tuning runs pause, and which share of an arm's points goes on
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Stage:
     done: int = 0
     running: int = 0
     failed: int = 0
+    paused: int = 0
 
 
 class PlanRecord:
@@ -55,6 +57,7 @@ class PlanRecord:
         self._findings: dict[str, Any] = dict(_mapping(recorded.get("findings")))
         self._runs: dict[str, Any] = dict(_mapping(recorded.get("runs")))
         self._seeds: dict[str, Any] = dict(_mapping(recorded.get("seeds")))
+        self._early_ends: dict[str, Any] = dict(_mapping(recorded.get("early_ends")))
 
     def use_seeds(self, finding: Finding, tuning: Iterable[int], reporting: Iterable[int]) -> None:
         """Note what each seed of a finding is used for; what an earlier plan used them for stays.
@@ -73,6 +76,21 @@ class PlanRecord:
                     "and can't be reported on: list such seeds as recipe_seeds, or start again with another output=..."
                 )
         self._seeds[finding.name] = {use: sorted(seeds) for use, seeds in used.items()}
+
+    def use_early_ends(self, finding: Finding, ends: Sequence[Mapping[str, float]]) -> None:
+        """Note the rule by which tuning runs are ended early.
+
+        Raises:
+            InputError: the finding's tuning has begun by another rule.
+        """
+        before = self._early_ends.get(finding.name, [])
+        if before != list(ends) and _mapping(_mapping(self._runs.get(finding.name)).get("tune")).get("ids"):
+            rule = ", ".join("{" + ", ".join(f"{k}: {v}" for k, v in end.items()) + "}" for end in before)
+            raise InputError(
+                f"the tuning of {finding.name} began with scale.early_ends=[{rule}] ({self.folder.plan_file}), which "
+                "decides which points go on: use it again, or start again with another output=..."
+            )
+        self._early_ends[finding.name] = list(ends)
 
     def plan(self, findings: Sequence[Finding], sizes: Mapping[str, Mapping[str, int]]) -> None:
         """Record what will be run; runs of an earlier plan stay in it.
@@ -113,7 +131,9 @@ class PlanRecord:
                 yield job, was
 
     def _write(self) -> None:
-        self.folder.write_plan({"findings": self._findings, "runs": self._runs, "seeds": self._seeds})
+        self.folder.write_plan(
+            {"findings": self._findings, "runs": self._runs, "seeds": self._seeds, "early_ends": self._early_ends}
+        )
 
 
 def read_progress(folder: Path) -> dict[str, list[Stage]]:
@@ -171,9 +191,10 @@ def _stage(output: Path, name: str, values: Mapping[str, Any]) -> Stage:
     return Stage(
         name,
         planned if isinstance(planned, int) else 0,
-        states.count("finished"),
-        states.count("running"),
-        states.count("failed"),
+        done=states.count("finished"),
+        running=states.count("running"),
+        failed=states.count("failed"),
+        paused=states.count("paused"),
     )
 
 

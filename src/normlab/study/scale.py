@@ -18,9 +18,17 @@ from normlab.config.schema import InputError
 from normlab.config.strict import Strict
 from normlab.findings.finding import LEAST, Finding, Unit, find_file, read_findings, read_node
 from normlab.findings.judge import PRIMARIES
+from normlab.runs.validated import gives
 
 Kind = TypeVar("Kind", bound=Strict)
 FIRST_TUNING_SEED = 1000  # tuning seeds are never reporting seeds
+
+
+class EarlyEnd(Strict):
+    """When tuning runs with the first seeds pause, and how many go on."""
+
+    at: Annotated[float, Field(gt=0, lt=1)]  # share of a run's steps; it pauses at its next validation
+    keep: Annotated[float, Field(gt=0, lt=1)]  # share of the points of an arm's grid, the best by then, rounded up
 
 
 class Scale(Strict):
@@ -30,6 +38,7 @@ class Scale(Strict):
     findings: Literal["primary", "all"]
     tuning: Literal["reference", "own"]  # rates from the committed table, or tuned first
     tuning_seeds: Annotated[list[PositiveInt], Field(min_length=1)]  # of each point, round by round of the halving
+    early_ends: list[EarlyEnd] = Field(default_factory=list)  # empty: every tuning run goes to its end
     drop_failed: bool  # a point whose runs diverged or ended at chance gets no further seeds
     points: PositiveInt | None  # of the tuning grid, its middle ones; null: all
     widen: bool  # go on tuning beyond an end of the grid that is best
@@ -43,6 +52,12 @@ class Scale(Strict):
         if any(later <= sooner for sooner, later in pairwise(self.tuning_seeds)):
             row = ", ".join(map(str, self.tuning_seeds))
             raise InputError(f"scale.tuning_seeds=[{row}]: each round needs more seeds than the last, such as [1, 3]")
+        ends = [(end.at, -end.keep) for end in self.early_ends]
+        if any(later[0] <= sooner[0] or later[1] <= sooner[1] for sooner, later in pairwise(ends)):
+            raise InputError(
+                "scale.early_ends: each pause comes later and keeps fewer points than the one before it, such as "
+                "[{at: 0.25, keep: 0.6}, {at: 0.5, keep: 0.4}]"
+            )
         for unit, looks in self.looks.items():
             if looks is None:
                 continue
@@ -86,6 +101,10 @@ class Scale(Strict):
     def rounds_of(self, finding: Finding) -> list[int]:
         """Tuning seeds of a point after each round; a finding that decides nothing has the first alone."""
         return self.tuning_seeds if finding.primary else self.tuning_seeds[:1]
+
+    def early_ends_of(self, finding: Finding) -> list[EarlyEnd]:
+        """The pauses of its tuning runs; none if it is tuned by what validations don't say."""
+        return self.early_ends if finding.tune is not None and gives(finding.tune.by) else []
 
     def tuning_range(self, finding: Finding) -> list[int]:
         """Seeds of the first stage, of the points that get most."""

@@ -14,6 +14,7 @@ from normlab.findings.tuning import TuningScores
 from normlab.findings.verdict import Row
 from normlab.folder.run_folder import RunFolder
 from normlab.study.scale import FIRST_TUNING_SEED, Scale
+from normlab.sweep.paused import at_pause
 from normlab.sweep.plan import Job, Outcome
 
 _AXES = ("step", "train/examples", "train/seconds")  # possible horizontal axes of a curve
@@ -25,6 +26,7 @@ class Trial:
 
     choices  all overrides, the seed included
     key      names the cell independently of the finding: its overrides without point and seed
+    pause    the share of its steps after which the run pauses; None: it goes to its end
     """
 
     finding: str
@@ -34,6 +36,7 @@ class Trial:
     point: float | None
     seed: int
     choices: list[str]
+    pause: float | None = None
 
 
 def tuning_trials(
@@ -44,7 +47,6 @@ def tuning_trials(
     user: Sequence[str],
 ) -> list[Trial]:
     """Every cell that is tuned at its points with every one of the tuning seeds, counted from 0."""
-    assert finding.tune is not None
     return [
         _trial(finding, scale, cell, stage="tune", point=point, seed=FIRST_TUNING_SEED + seed, user=user)
         for seed in seeds
@@ -108,7 +110,7 @@ def _trial(
 def rows_of(
     trials: Sequence[Trial], jobs: Sequence[Job], outcomes: Mapping[int, Outcome], keep: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
-    """One row for each trial that has a result.
+    """One row for each trial that has a result, or has paused: that row has the steps and values up to the pause.
 
     Args:
         jobs: of the trials, in their order.
@@ -119,7 +121,7 @@ def rows_of(
         outcome = outcomes[job.number]
         if not outcome.is_result:
             continue
-        summary = RunFolder(job.folder).read_summary()
+        summary = at_pause(job, trial.pause, keep or []) or RunFolder(job.folder).read_summary()
         values = {
             name: value
             for name, value in summary.items()
@@ -134,7 +136,7 @@ def rows_of(
             "point": trial.point,
             "seed": trial.seed,
             "id": job.id,
-            "outcome": "diverged" if summary.get("diverged") else "finished",
+            "outcome": summary.get("outcome") or ("diverged" if summary.get("diverged") else "finished"),
             "diverged": bool(summary.get("diverged", False)),
         }
         rows.append({**values, **row})
@@ -160,15 +162,18 @@ def training_curves(trials: Sequence[Trial], jobs: Sequence[Job]) -> list[dict[s
 
 
 def scores_of(finding: Finding, rows: Sequence[Row]) -> TuningScores:
-    """A cell's scores at each point; a run that diverged gets the worst possible score."""
+    """A cell's scores at each point; a run that diverged gets the worst possible one, and one that paused none."""
     assert finding.tune is not None
     scores: dict[float, list[float]] = {}
-    sound: set[float] = set()
+    sound, ended = set[float](), set[float]()
     worst = -math.inf if finding.tune.best == "max" else math.inf
     for row in sorted(rows, key=lambda row: int(row["seed"])):
         point, value = float(row["point"]), row.get(finding.tune.by)
+        if row.get("outcome") == "paused":
+            ended.add(point)
+            continue
         usable = row.get("diverged") is not True and isinstance(value, int | float) and math.isfinite(value)
         scores.setdefault(point, []).append(float(value) if usable and value is not None else worst)
         if usable and not has_failed(finding, row, finding.tune.by):
             sound.add(point)
-    return TuningScores(scores, finding.tune.best, frozenset(scores) - sound)
+    return TuningScores(scores, finding.tune.best, frozenset(scores) - sound, frozenset(ended) - set(scores))

@@ -20,7 +20,7 @@ from normlab.study.serving import read_serving, tags_of
 
 
 @dataclass(frozen=True)
-class Told:
+class FindingSummary:
     """One finding as W&B shows it.
 
     verdict  supported, contradicted, …; None: it has not been run
@@ -43,25 +43,25 @@ class Told:
 def mirror(folder: Path, findings: Iterable[Finding], options: WandbConfig) -> None:
     """Show a finished study, and tag the runs that it shares with earlier ones. If W&B fails, a warning is printed."""
     output = folder.parents[1]
-    if show_study(options, folder, table_of(folder, tell(findings, folder))):
+    if show_study(options, folder, table_of(folder, summarise(findings, folder))):
         try:
             add_tags(lacking(output, read_serving(output)))
         except InputError as error:
             warn(f"{error}; `make sync` tries again")
 
 
-def tell(findings: Iterable[Finding], folder: Path | None) -> list[Told]:
+def summarise(findings: Iterable[Finding], folder: Path | None) -> list[FindingSummary]:
     """The findings, primary ones first, with their results from a study's folder; None: no study."""
     study = StudyFolder(folder) if folder else None
     verdicts = read_verdicts(study.read_judged(), study.verdicts_file, []) if study else {}
     rows = study.read_runs() if study else []
     ordered = sorted(findings, key=lambda f: (not f.primary, f.claim or 99, f.name))
-    return [_told(finding, verdicts.get(finding.name), rows) for finding in ordered]
+    return [_summary_of(finding, verdicts.get(finding.name), rows) for finding in ordered]
 
 
-def table_of(folder: Path, told: Iterable[Told]) -> StudyTable:
+def table_of(folder: Path, summaries: Iterable[FindingSummary]) -> StudyTable:
     """The verdicts of a study's folder as W&B shows them."""
-    given = [one for one in told if one.verdict]
+    given = [one for one in summaries if one.verdict]
     return StudyTable(
         name=folder.name,
         columns=["claim", "finding", "title", "verdict", "numbers", "expected"],
@@ -72,9 +72,9 @@ def table_of(folder: Path, told: Iterable[Told]) -> StudyTable:
     )
 
 
-def _told(finding: Finding, verdict: Verdict | None, rows: Sequence[dict[str, Any]]) -> Told:
+def _summary_of(finding: Finding, verdict: Verdict | None, rows: Sequence[dict[str, Any]]) -> FindingSummary:
     runs = sorted({str(row["id"]) for row in rows if row["finding"] == finding.name and "id" in row})
-    return Told(
+    return FindingSummary(
         name=finding.name,
         claim=finding.claim,
         title=finding.title,

@@ -15,6 +15,7 @@ from statistics import fmean
 import pydantic
 from rich.console import Console
 
+from normlab.config.measures.training import pause_step
 from normlab.config.schema import LoggerConfig, RunConfig, TaskConfig
 from normlab.folder.results import run_folders
 from normlab.runs.identity import science
@@ -55,7 +56,9 @@ def estimate(
         return
     past = past_costs({Path(job.config.output) for job in jobs})
     tried = {} if all(cell_of(job.config) in past for job in todo) else _trials(console, todo, past)
-    known = [past.get(cell_of(job.config)) or tried[cell_of(job.config)] for job in todo]
+    whole = [past.get(cell_of(job.config)) or tried[cell_of(job.config)] for job in todo]
+    shares = [share_of_run(job) for job in todo]
+    known = [Cost(share * cost.seconds, cost.megabytes) for share, cost in zip(shares, whole, strict=True)]
     seconds, megabytes = sum(cost.seconds for cost in known), sum(cost.megabytes for cost in known)
     source = "past runs" if not tried else "short trials" if not past else "past runs and short trials"
     beside = f", with {at_once} in parallel about {duration(seconds / at_once)}" if at_once > 1 else ""
@@ -133,6 +136,20 @@ def _before(configs: dict[str, RunConfig], cell: str) -> list[RunConfig]:
 def steps_of(config: RunConfig) -> int:
     """Optimiser steps of a training; 0 of a measure that doesn't train."""
     return _epoch_and_steps(config)[1] if config.measure.trains else 0
+
+
+def share_of_run(job: Job) -> float:
+    """Which part of its run a job does: up to its pause, a whole run's steps."""
+    if job.pause is None or not job.config.measure.trains:
+        return 1.0
+    epoch, steps = _epoch_and_steps(job.config)
+    epoch = min(epoch, steps)  # validations are spread over the steps if they are fewer
+    return pause_step(job.pause, steps=steps, epoch=epoch, count=job.config.trainer.validations) / steps
+
+
+def steps_of_job(job: Job) -> int:
+    """Optimiser steps of a training up to its end, or its pause."""
+    return round(share_of_run(job) * steps_of(job.config))
 
 
 def _epoch_and_steps(config: RunConfig) -> tuple[int, int]:

@@ -59,8 +59,10 @@ def _done(plan_file: Path, config: RunConfig) -> Outcome:
             f"changed since it was planned: {'; '.join(changed[:2])}{more}. Repeat the command to plan it again"
         )
     quiet = config.trainer.model_copy(update={"progress": False})
-    update = {"trainer": quiet, "plan": None, "serves": planned["serves"]}
+    update = {"trainer": quiet, "plan": None, "serves": planned["serves"], "pause": planned["pause"]}
     done = do(recalled(config.model_copy(update=update)))
+    if done.paused:
+        return Outcome("paused", f"{done.paused.removeprefix('paused ')}, resumes if it is kept")
     if not done.computed:
         return Outcome("skipped")
     return Outcome("diverged" if done.summary.get("diverged") else "finished", done.note)

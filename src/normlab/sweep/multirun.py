@@ -162,6 +162,7 @@ def headline(asked: int, jobs: Sequence[Job], found: dict[int, Found]) -> str:
     words = {
         "finished": "finished",
         "stale": "code changed since; will be repeated",
+        "paused": "paused by a study; will resume",
         "partial": "interrupted; will resume",
         "foreign": "interrupted, code changed since; will start again",
         "running": "running in another process",

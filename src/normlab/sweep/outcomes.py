@@ -56,7 +56,7 @@ def write_table(jobs: Sequence[Job], outcomes: dict[int, Outcome], invocation: P
             rows.writerow([job.id, outcome.state, overrides, metric, value, seconds, outcome.cause, outcome.log or ""])
 
 
-_COLOURS = {"finished": "green", "skipped": "green", "diverged": "yellow"}
+_COLOURS = {"finished": "green", "skipped": "green", "diverged": "yellow", "paused": "cyan"}
 
 
 def _numbers(job: Job, outcome: Outcome) -> tuple[str, str]:

@@ -33,6 +33,7 @@ class Job:
     id         its identity, which includes the data
     code       hash of the code that it depends on
     serves     finding:… and arm:… of a study for which it is evidence
+    pause      the share of its steps after which it pauses; None: it runs to the end
     """
 
     number: int
@@ -42,6 +43,7 @@ class Job:
     id: str
     code: str
     serves: list[str] = field(default_factory=list)
+    pause: float | None = None
 
     @property
     def folder(self) -> Path:
@@ -58,7 +60,7 @@ class Job:
 class Outcome:
     """How a job ended.
 
-    state  finished, skipped, diverged, failed, stopped, elsewhere (in another process), not started
+    state  finished, skipped, diverged, paused, failed, stopped, elsewhere (in another process), not started
     cause  in one line, except for the first three states
     log    file of the traceback
     """
@@ -69,8 +71,17 @@ class Outcome:
 
     @property
     def is_result(self) -> bool:
-        """Does the run have a result? One that diverged has."""
-        return self.state in ("finished", "skipped", "diverged")
+        """Has the run come as far as it was launched for? One that diverged or paused has."""
+        return self.state in ("finished", "skipped", "diverged", "paused")
+
+
+def furthest(jobs: Iterable[Job]) -> list[Job]:
+    """Each run once, as the job that takes it furthest."""
+    found: dict[str, Job] = {}
+    for job in jobs:
+        if job.id not in found or (job.pause or 1.0) > (found[job.id].pause or 1.0):
+            found[job.id] = job
+    return list(found.values())
 
 
 def plan(combinations: Sequence[Sequence[str]], configs: Iterable[RunConfig]) -> list[Job]:
@@ -116,7 +127,7 @@ def freeze(job: Job, invocation: Path) -> Path:
     """Write a job's plan, which its process gets as `plan=FILE`."""
     path = invocation / "jobs" / f"{job.number:04}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    values = {"id": job.id, "code": job.code, "serves": job.serves, "overrides": job.overrides}
+    values = {"id": job.id, "code": job.code, "serves": job.serves, "pause": job.pause, "overrides": job.overrides}
     write_json(path, {**values, "config": job.config.model_dump(mode="json")}, durable=False)
     return path
 
@@ -130,6 +141,7 @@ def read_plan(plan_file: Path) -> dict[str, Any]:
     planned = read_json(plan_file)
     serves = planned.get("serves")
     whole = isinstance(planned.get("config"), dict) and isinstance(planned.get("code"), str)
+    whole = whole and isinstance(planned.setdefault("pause", None), float | None)
     if not whole or not isinstance(serves, list) or not all(isinstance(tag, str) for tag in serves):
         raise InputError(f"{plan_file}: the plan of this run is damaged; multiruns write it themselves")
     return planned

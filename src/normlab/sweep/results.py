@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from normlab.config.measures.base import Measure
-
-# metric → is higher better? In the order in which a task's main metric is chosen; see `Task.metric`.
-METRICS = {"accuracy": True, "bits_per_character": False, "perplexity": False, "loss": False}
+from normlab.runs.validated import METRICS
 
 
 def main_value(summary: dict[str, Any]) -> tuple[str, float] | None:

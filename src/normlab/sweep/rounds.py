@@ -12,6 +12,7 @@ from rich.console import Console
 
 from normlab.command_line.arguments import quoted
 from normlab.runs.store import look
+from normlab.sweep.paused import has_paused
 from normlab.sweep.plan import Job, Outcome, freeze, outcome_file, read_outcome
 
 Launch = Callable[..., Any]  # (overrides of each job, initial_job_idx=number of the first)
@@ -109,7 +110,10 @@ class Rounds:
                 if states[job.number].state == "finished":
                     diverged = states[job.number].summary.get("diverged")
                     outcomes[job.number] = Outcome("diverged" if diverged else "skipped", "another command finished it")
-            free = [job for job in elsewhere if states[job.number].state not in ("finished", "running")]
+                elif states[job.number].state == "paused" and has_paused(job):
+                    outcomes[job.number] = Outcome("paused", "another command has come so far")
+            gone = [job for job in elsewhere if states[job.number].state not in ("finished", "running")]
+            free = [job for job in gone if outcomes[job.number].state == "elsewhere"]
             if free:
                 outcomes |= self._round(free)
             now = {job.folder: _last_written(job.folder) for job in elsewhere}
@@ -130,6 +134,8 @@ class Rounds:
         if found.state == "running":
             return Outcome("elsewhere", f"{found.why} is working on it")
         reason = f" ({troubles[0]})" if troubles else ""
+        if found.state == "paused" and has_paused(job):
+            return Outcome("paused", str(found.status.get("cause", "")))
         if found.state in ("partial", "foreign") and found.status.get("state") == "running":
             return Outcome("failed", f"{KILLED}{reason}")
         if found.state in ("partial", "foreign") and found.status.get("state") == "stopped":

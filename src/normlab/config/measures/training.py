@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -13,6 +14,29 @@ from normlab.config.measures.base import MOST, Measure
 if TYPE_CHECKING:
     from normlab.config.schema import RunConfig
     from normlab.config.signature import Signature
+
+
+def places(count: int, batches: int) -> set[int]:
+    """The batches of an epoch, counted from 1, after which a run validates; halves are rounded up."""
+    return {(2 * k * batches + count) // (2 * count) for k in range(1, count + 1)}
+
+
+def least_steps(share: float, steps: int) -> int:
+    """The fewest steps that are at least that share of all."""
+    return math.ceil(round(share * steps, 6))
+
+
+def pause_step(share: float, *, steps: int, epoch: int, count: int) -> int:
+    """The step of the first validation with at least that share of the steps done; the last step at the latest.
+
+    Args:
+        epoch: batches of an epoch.
+        count: validations of an epoch.
+    """
+    before, within = divmod(least_steps(share, steps), epoch)
+    if within == 0 and before:
+        return before * epoch  # every epoch ends with a validation
+    return min(steps, before * epoch + min(place for place in places(count, epoch) if place >= within))
 
 
 class Training(Measure):

@@ -1,21 +1,10 @@
-"""Multiple comparisons, and shares."""
+"""Shares of runs: Wilson's interval and Fisher's test."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 from scipy import stats
 
 from normlab.stats.paired import Interval
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Holm's (1979) adjusted p values: rejecting those below alpha holds the chance of any error to alpha."""
-    order = np.argsort(p)
-    scaled = [(len(p) - rank) * p[index] for rank, index in enumerate(order)]
-    adjusted = np.minimum(np.maximum.accumulate(scaled), 1.0)
-    return [float(adjusted[list(order).index(index)]) for index in range(len(p))]
 
 
 def share_interval(count: int, n: int, alpha: float = 0.05) -> Interval:

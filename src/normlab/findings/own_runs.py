@@ -1,4 +1,4 @@
-"""Two arms of anybody's runs, paired by seed or independent, and the verdict on them. Imports no torch."""
+"""Two arms of the user's own runs, paired by seed or independent, and the verdict on them. Imports no torch."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _paired(arms: Arms, margin: float, alpha: float, *, lower: bool) -> Estimate
     differences, seeds = arms.differences(lower=lower), arms.shared
     d = list(differences.values())
     made = replace(
-        _empty(arms),
+        _blank(arms),
         seeds=list(differences),
         values=d,
         mean=float(np.mean(d)) if d else 0.0,
@@ -104,7 +104,7 @@ def _independent(arms: Arms, margin: float, alpha: float, *, lower: bool) -> Est
     one, two = sign * np.array(first), sign * np.array(second)
     interval = unpaired.interval(one, two, alpha) if min(len(one), len(two)) >= LEAST else None
     made = replace(
-        _empty(arms),
+        _blank(arms),
         mean=float(one.mean() - two.mean()) if len(one) and len(two) else 0.0,
         sd=float(np.sqrt(one.var(ddof=1) + two.var(ddof=1))) if min(len(one), len(two)) > 1 else 0.0,
         interval=interval,
@@ -127,16 +127,5 @@ def _state(arms: Arms, margin: float, interval: Interval | None) -> tuple[str, R
     return ("undecided", Reason.FAILURES) if worse == state else (state, kind)
 
 
-def _empty(arms: Arms) -> Estimate:
-    return Estimate(
-        name="first against second",
-        formula="first - second",
-        metric=arms.metric,
-        seeds=[],
-        values=[],
-        mean=0.0,
-        sd=0.0,
-        interval=None,
-        state="undecided",
-        sides=list(arms.names),
-    )
+def _blank(arms: Arms) -> Estimate:
+    return Estimate.blank("first against second", "first - second", arms.metric, arms.names)
