@@ -27,7 +27,7 @@ def layout(task: TaskConfig, *, training: bool = True) -> Layout | None:
     if task.source == "hub":
         return None
     if task.source == "path":
-        return find(task.place, pictures=task.shows_images, training=training)
+        return find(task.place, pictures=task.content == "images", training=training)
     names = sorted(path.name for path in PACKS.iterdir() if path.suffix == ".parquet")
     found = {split: [PACKS / name for name in names if name.startswith(f"{task.pack}-{split}")] for split in SPLITS}
     if not found["train"]:
