@@ -74,7 +74,7 @@ class TaskConfig(Strict):
     view: Literal["images", "rows", "pixels", "permuted_pixels", "series", "characters", "words", "subwords"]
     input: str  # column of the image, the time series or the text
     target: str | None = None  # column of the label; language modelling has none
-    pack: str | None = None  # source=embedded: stem of the files in data/packs
+    pack: str | None = None  # source=embedded: stem of the files in data/packs, or several joined by +
     hub: Hub | None = None  # source=hub
     path: str | None = None  # source=path: .parquet .csv .jsonl .txt, a folder of them by split, or of images by class
     max_length: Count | None = None  # longest sequence, in time steps; language modelling: the window

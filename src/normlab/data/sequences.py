@@ -25,11 +25,8 @@ def limited(task: TaskConfig, column: Column, found: Sequences, unit: str) -> Se
     limit = task.max_length
     long = next((i for i, row in enumerate(found) if limit is not None and len(row) > limit), None)
     if long is not None and not task.truncate:
-        column.refuse(
-            long,
-            f"{len(found[long])} {unit}, but task.max_length={limit}; set "
-            f"task.max_length={max(map(len, found))}, or task.truncate=true to cut longer ones",
-        )
+        needed = f"task.max_length={max(map(len, found))}, or task.truncate=true to cut longer ones"
+        column.refuse(long, f"{len(found[long])} {unit}, but task.max_length={limit}; set {needed}")
     return [row[:limit] for row in found]
 
 

@@ -11,11 +11,9 @@ Series = NDArray[np.float32]
 
 
 def decode(column: Column, features: int | None = None) -> list[Series]:
-    """Each value as float32 [T, F]; T may differ.
+    """Each value, a list of T numbers (F = 1) or of T lists of F numbers, as float32 [T, F]; T may differ.
 
-    Args:
-        column: lists of T numbers (one feature), or of T time steps with F numbers each.
-        features: F of the training split. Without it the first value sets it.
+    `features` is F of the training split; without it the first value sets F.
 
     Raises:
         InputError: a value is not such a list, has another F, or has a number that float32 can't hold.
@@ -33,10 +31,7 @@ def decode(column: Column, features: int | None = None) -> list[Series]:
 def _decode_one(column: Column, index: int) -> Series:
     value = column.values[index]
     if not isinstance(value, list):
-        column.refuse(
-            index,
-            f"a list of numbers, or of lists of numbers, expected, found {type(value).__name__} {value!r:.50}",
-        )
+        column.refuse(index, f"a list of numbers expected, found {type(value).__name__} {value!r:.50}")
     try:
         array = np.array(value)
     except ValueError:  # numpy's words for lists of unequal lengths
