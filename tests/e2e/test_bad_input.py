@@ -36,6 +36,11 @@ FROM_THE_CONFIG = {
     ),
     "group norm in a language model": (["norm=group", "model=transformer", "task=union"], ["time", "norm="]),
     "text for a CNN": (["model=cnn", "task=union"], ["takes images", "tokens", "lstm or transformer"]),
+    "a time series for a CNN": (
+        ["model=cnn", "task=wrist_motion"],
+        ["takes images", "features", "lstm or transformer"],
+    ),
+    "emoji for a transformer": (["model=transformer", "task=emoji"], ["gives images", "cnn or mlp"]),
     "images for an LSTM": (["model=lstm", "task=fashion_mnist"], ["fashion_rows"]),
     "batch norm on single examples": (
         ["norm=batch", "model=lstm", "task.batch_size=1"],

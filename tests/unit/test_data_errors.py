@@ -227,7 +227,7 @@ def test_split_that_is_missing(tmp_path: Path) -> None:
 
 
 def test_unknown_pack(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"task\.pack=fashion: there is no such pack\. Packs: author, fashion"):
+    with pytest.raises(InputError, match=r"task\.pack=fashion: there is no pack 'fashion'\. Packs: author, emoji"):
         load(task(source="embedded", pack="fashion"), tmp_path)
 
 

@@ -24,7 +24,7 @@ _TAKES = {"images": "images", "features": "sequences of features", "tokens": "se
 _MODELS = {"images": "cnn or mlp", "features": "lstm or transformer", "tokens": "lstm or transformer"}
 _TASKS = {
     "images": "fashion_mnist or cifar10",
-    "features": "fashion_rows or permuted_mnist",
+    "features": "fashion_rows or wrist_motion",
     "tokens": "word_stress, union or author",
 }
 

@@ -12,7 +12,10 @@ from normlab.config.signature import Signature, read, type_error
 if TYPE_CHECKING:
     from normlab.config.schema import RunConfig, TaskConfig
 
-_KIND_OF_VIEW = {"images": "images", "rows": "features", "pixels": "features", "permuted_pixels": "features"}
+_KIND_OF_VIEW = {
+    **{"images": "images", "rows": "features", "pixels": "features", "permuted_pixels": "features"},
+    "series": "features",
+}
 
 
 def shown(value: object) -> str:

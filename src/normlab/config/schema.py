@@ -71,10 +71,10 @@ class TaskConfig(Strict):
     name: str
     goal: Literal["classification", "language_modelling"]
     source: Literal["embedded", "hub", "path"]
-    view: Literal["images", "rows", "pixels", "permuted_pixels", "characters", "words", "subwords"]
-    input: str  # column of the image or the text
+    view: Literal["images", "rows", "pixels", "permuted_pixels", "series", "characters", "words", "subwords"]
+    input: str  # column of the image, the time series or the text
     target: str | None = None  # column of the label; language modelling has none
-    pack: str | None = None  # source=embedded: stem of the files in data/packs
+    pack: str | None = None  # source=embedded: stem of the files in data/packs, or several joined by +
     hub: Hub | None = None  # source=hub
     path: str | None = None  # source=path: .parquet .csv .jsonl .txt, a folder of them by split, or of images by class
     max_length: Count | None = None  # longest sequence, in time steps; language modelling: the window
@@ -104,8 +104,7 @@ class TaskConfig(Strict):
             raise InputError(f"task.source={self.source} needs task.{origin}=...")
         if self.path is not None and self.source != "path":
             raise InputError(f"task.path needs task.source=path, not task.source={self.source}")
-        text = self.view in ("characters", "words", "subwords")
-        if self.goal == "language_modelling" and not text:
+        if self.goal == "language_modelling" and self.content != "text":
             raise InputError(
                 f"language modelling needs task.view=characters, words or subwords, not task.view={self.view}"
             )
@@ -131,9 +130,11 @@ class TaskConfig(Strict):
             return path
 
     @property
-    def shows_images(self) -> bool:
-        """Are the examples images, even if a model reads them as sequences? Otherwise they are texts."""
-        return self.view not in ("characters", "words", "subwords")
+    def content(self) -> Literal["images", "series", "text"]:
+        """What the examples are, however a model reads them: images may be read as sequences."""
+        if self.view == "series":
+            return "series"
+        return "text" if self.view in ("characters", "words", "subwords") else "images"
 
     def _check_classes(self, classes: int) -> None:
         asked = f"task.classes_per_batch={classes}"

@@ -26,7 +26,7 @@ class Fitted:
     tokenizer   for subwords: the tokenizer as JSON
     shape       (C, H, W) of images
     values      for images of more than 8 bits: the values that become 0 and 255
-    arrays      for images `mean` and `std`, which broadcast over an example, and `permutation`
+    arrays      for images and series `mean` and `std`, which broadcast over an example, and for images `permutation`
     """
 
     classes: tuple[str, ...] | None = None
@@ -82,7 +82,7 @@ class Fitted:
         """
         if task.goal == "classification" and len(self.classes or ()) != sizes.outputs:
             raise InputError(f"it records {len(self.classes or ())} classes, and its model has {sizes.outputs} outputs")
-        if not task.shows_images:
+        if task.content == "text":
             if len(self.vocabulary or ()) != sizes.vocabulary or (task.goal != "classification") != sizes.causal:
                 raise InputError(f"its vocabulary is not that of its model, of {sizes.vocabulary} token ids")
             if task.view == "subwords":
@@ -90,7 +90,7 @@ class Fitted:
             return
         for name in ("mean", "std"):
             if name not in self.arrays or not _spreads(self.arrays[name].shape, sizes.shape):
-                raise InputError(f"its record of the pixels' {name} does not fit examples of shape {list(sizes.shape)}")
+                raise InputError(f"its record of the {name} does not fit examples of shape {list(sizes.shape)}")
         order = self.arrays.get("permutation")
         if order is not None and not np.array_equal(np.sort(order.ravel()), np.arange(order.size)):
             raise InputError("its order of the pixels is not a permutation")

@@ -65,10 +65,10 @@ def _split(hub: Hub, found: Any, name: str) -> Dataset:
 def _unreachable(task: TaskConfig, endpoint: str) -> str:
     if task.goal == "language_modelling":
         instead = "union"
-    elif task.view in ("images", "rows"):
+    elif task.content == "images":
         instead = "fashion_mnist" if task.view == "images" else "fashion_rows"
     else:
-        instead = "fashion_rows" if "pixels" in task.view else "author"
+        instead = "wrist_motion" if task.content == "series" else "author"
     return (
         f"task={task.name}: the hub ({endpoint}) can't be reached and the data set has not been downloaded before. "
         f"Embedded, without network: task={instead}"

@@ -23,7 +23,7 @@ class Data:
 
     splits       train, validation and, if there is one, test
     classes      their names; None in language modelling
-    vocabulary   the text of token ids; None for pixels
+    vocabulary   the text of token ids; None for images and series
     characters   predicted characters of each split, for bits per character; None in classification
     permutation  int64 [T]: the pixel of each time step; only for permuted_pixels
     fingerprint  hash of the content

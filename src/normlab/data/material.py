@@ -6,21 +6,18 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from normlab.config.schema import InputError, Sizes, TaskConfig
-from normlab.data import columns, images, source, text
+from normlab.data import columns, images, sequences, series, source, text
 from normlab.data.columns import Column
 from normlab.data.fitted import Fitted, encoder, fit_text
+from normlab.data.sequences import Arrays
 from normlab.files.folders import SPLITS, Layout
 
 SPLIT_SEED = 0  # one validation split for all runs
-REACHED_BY = 16  # training sequences that must reach a position for it to get its own batch statistics
-
-Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -117,7 +114,7 @@ def _without_training(arrays: Arrays) -> Arrays:
 
 def _classification(builder: _Builder, read: source.Read, origin: str) -> Material:
     task, known = builder.task, builder.known
-    target, textual = str(task.target), not task.shows_images
+    target = str(task.target)
     inputs: dict[str, Column] = {}
     targets: dict[str, NDArray[np.int64]] = {}
     classes, numbered = (None, False) if known is None else (known.classes, known.numbered)
@@ -125,7 +122,7 @@ def _classification(builder: _Builder, read: source.Read, origin: str) -> Materi
         with builder.of(split):
             parts = read[split]()
             found = columns.column(parts, task.input)
-            found = columns.texts(found) if textual else found
+            found = columns.texts(found) if task.content == "text" else found
             labels = columns.labels(parts, target, classes if numbered else None)
             if classes is None:
                 typed = all(part.typed for part in parts)
@@ -141,7 +138,7 @@ def _classification(builder: _Builder, read: source.Read, origin: str) -> Materi
     if known is not None:
         inputs.pop("train", None)
     fitted = known or Fitted(classes=classes, numbered=numbered)
-    convert = _sequences if textual else _pixels
+    convert = {"images": _pixels, "series": _series, "text": _sequences}[task.content]
     sizes, fitted, arrays = convert(builder, {split: inputs[split] for split in SPLITS if split in inputs}, fitted)
     return builder.finish(sizes, fitted, {f"{split}.targets": t for split, t in targets.items()} | arrays, origin)
 
@@ -210,32 +207,34 @@ def _sequences(builder: _Builder, inputs: dict[str, Column], fitted: Fitted) -> 
     for split, found in inputs.items():
         with builder.of(split):
             encoded[split] = _encode(task, found, encode)
-    longest = max(len(tokens) for sequences in encoded.values() for tokens in sequences)
-    arrays: Arrays = {}
-    for split, sequences in encoded.items():
-        arrays[f"{split}.lengths"] = np.array([len(tokens) for tokens in sequences], np.int64)
-        padded = np.zeros((len(sequences), longest), _compact(ids))
-        for row, tokens in zip(padded, sequences, strict=True):
-            row[: len(tokens)] = tokens
-        arrays[f"{split}.inputs"] = padded
-    lengths = np.sort(next(iter(arrays.values())))[::-1]  # from the training split, which comes first
-    positions = int(lengths[min(REACHED_BY, len(lengths)) - 1])
+    arrays, longest, positions = sequences.packed(encoded, _compact(ids))
     sizes = Sizes("tokens", (longest,), len(fitted.classes or ()), vocabulary=ids, positions=positions)
     return sizes, fitted, arrays
 
 
 def _encode(task: TaskConfig, column: Column, encode: text.Encoder) -> list[text.Ids]:
-    sequences = [encode(value) for value in column.values]
-    for i, ids in enumerate(sequences):
+    encoded = [encode(value) for value in column.values]
+    for i, ids in enumerate(encoded):
         if not len(ids):
             column.refuse(i, "the text contains no tokens")
-        if task.max_length is not None and len(ids) > task.max_length and not task.truncate:
-            column.refuse(
-                i,
-                f"{len(ids)} {task.view}, but task.max_length={task.max_length}; set "
-                f"task.max_length={max(map(len, sequences))}, or task.truncate=true to cut longer ones",
-            )
-    return [ids[: task.max_length] for ids in sequences]
+    return sequences.limited(task, column, encoded, task.view)
+
+
+def _series(builder: _Builder, inputs: dict[str, Column], fitted: Fitted) -> tuple[Sizes, Fitted, Arrays]:
+    task = builder.task
+    features = len(fitted.arrays["mean"]) if builder.known else None
+    decoded: dict[str, list[series.Series]] = {}
+    for split, column in inputs.items():
+        with builder.of(split):
+            found = series.decode(column, features)
+            decoded[split] = sequences.limited(task, column, found, "time steps")
+            features = found[0].shape[1]
+    if builder.known is None:
+        mean, std = series.moments(decoded["train"])
+        fitted = replace(fitted, arrays={"mean": mean, "std": std})
+    fill = fitted.arrays["mean"]  # which becomes 0 when it is standardised
+    arrays, longest, positions = sequences.packed(decoded, np.float32, fill)
+    return Sizes("features", (longest, len(fill)), len(fitted.classes or ()), positions=positions), fitted, arrays
 
 
 def _compact(ids: int) -> type[np.integer]:

@@ -27,13 +27,24 @@ def layout(task: TaskConfig, *, training: bool = True) -> Layout | None:
     if task.source == "hub":
         return None
     if task.source == "path":
-        return find(task.place, pictures=task.shows_images, training=training)
-    names = sorted(path.name for path in PACKS.iterdir() if path.suffix == ".parquet")
-    found = {split: [PACKS / name for name in names if name.startswith(f"{task.pack}-{split}")] for split in SPLITS}
-    if not found["train"]:
-        packs = ", ".join(sorted({name.rsplit("-train", 1)[0] for name in names if "-train" in name}))
-        raise InputError(f"task.pack={task.pack}: there is no such pack. Packs: {packs}")
-    return Layout(PACKS, {split: paths for split, paths in found.items() if paths})
+        return find(task.place, pictures=task.content == "images", training=training)
+    found = _packed(str(task.pack))
+    if "train" not in found:
+        raise InputError(f"task.pack={task.pack} has only {' and '.join(found)}: give it after another pack, as in A+B")
+    return Layout(PACKS, found)
+
+
+def _packed(packs: str) -> dict[str, list[Path]]:
+    """The files of one pack; of several, joined by +, a split of a later one replaces that of an earlier."""
+    paths = sorted(path for path in PACKS.iterdir() if path.suffix == ".parquet")
+    found: dict[str, list[Path]] = {}
+    for pack in packs.split("+"):
+        own = {split: [path for path in paths if path.name.startswith(f"{pack}-{split}")] for split in SPLITS}
+        if not any(own.values()):
+            known = ", ".join(sorted({path.name.partition("-")[0] for path in paths}))
+            raise InputError(f"task.pack={packs}: there is no pack {pack!r}. Packs: {known}")
+        found |= {split: files for split, files in own.items() if files}
+    return found
 
 
 def origin(task: TaskConfig) -> str:

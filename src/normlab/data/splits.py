@@ -14,10 +14,11 @@ from normlab.data.batch import Batch
 class Examples:
     """Examples with one label each.
 
-    inputs   uint8 images [N, C, H, W] or features [N, T, F]; token ids [N, T] of any integer type, 0 where padded
+    inputs   uint8 images [N, C, H, W]; uint8 or float32 features [N, T, F], `mean` where padded;
+             token ids [N, T] of any integer type, 0 where padded
     targets  int64 [N]
     lengths  int64 [N] on the CPU if sequences differ in length; otherwise None
-    mean     of the training split's pixels, broadcast over an example, like std; None for tokens
+    mean     of the training split, broadcast over an example, like std; None for tokens
     """
 
     inputs: Tensor
@@ -42,7 +43,7 @@ class Examples:
         return torch.ones_like(index) if self.lengths is None else self.lengths[index]
 
     def gather(self, index: Tensor, whole: Tensor | None = None) -> Batch:
-        """The examples at `index` (int64 [B], on the CPU), pixels standardised, sequences padded to the longest.
+        """The examples at `index` (int64 [B], on the CPU), pixels or features standardised, sequences padded.
 
         `whole` is the batch of which `index` is one process's share. All processes pad to the same length, so that
         recurrences take the same number of steps everywhere.
