@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
@@ -22,6 +23,12 @@ OURS = {path.stem: path for path in sorted(CONF.glob("*.yaml"))}
 CHOSEN = os.environ.get("NORMLAB_NORM")
 FILES = {Path(CHOSEN).stem: Path(CHOSEN)} if CHOSEN else OURS
 NORMS = list(FILES)
+# whose training reads other examples
+BATCH = {"batch", "batch_renorm", "evo_b", "frozen_batch", "switchable"}
+# whose gradient is on purpose not that of the formula: parts of it are constants in the backward pass
+DETACHED = {"ada", "batch_renorm", "detached_layer"}
+# tested at every site by `make test`; of the others, `make test` tries one site, and `make test-all` all
+THOROUGH = {"batch", "detached_layer", "dyt", "group", "instance", "layer", "layer_channel", "none", "rms"}
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,26 @@ def build(name: str, site: Site, *, parts: int = 1, bias: bool = True, gain_init
             if name in ("running_mean", "running_var"):
                 buffer.copy_(0.5 + torch.rand(buffer.shape, generator=generator, dtype=buffer.dtype))
     return norm
+
+
+def home(name: str) -> Site:
+    """A site where the norm is valid: `BTC` if possible."""
+    return next(site for site in (SITES[2], SITES[1], SITES[0]) if legal(name, site))
+
+
+def tried(cases: list[tuple[str, Site]]) -> list[Any]:
+    """Cases, most of those of the newer norms marked slow."""
+    return [
+        case
+        if case[0] in THOROUGH or CHOSEN or case[1] == home(case[0])
+        else pytest.param(*case, marks=pytest.mark.slow)
+        for case in cases
+    ]
+
+
+def some_norms(names: list[str]) -> list[Any]:
+    """Names of norms, the newer ones marked slow."""
+    return [n if n in THOROUGH or CHOSEN else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
 
 def step_of(site: Site) -> int | None:

@@ -92,7 +92,10 @@ def test_a_room_imports_only_rooms_above_it(room: str):
     assert everything >= MAY_IMPORT[room], f"no longer imported: {sorted(MAY_IMPORT[room] - everything)}"
 
 
-@pytest.mark.parametrize("room", MAY_IMPORT)
+LARGE = {"norms": "one file per norm"}  # room → why it has more files and lines
+
+
+@pytest.mark.parametrize("room", [room for room in MAY_IMPORT if room not in LARGE])
 def test_a_room_can_be_read_in_one_sitting(room: str):
     """2,000 lines of Python and 20 files at most."""
     paths = files(room)

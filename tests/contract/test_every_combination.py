@@ -13,11 +13,11 @@ from normlab.data.load import load
 from normlab.data.loader import loader
 from normlab.models.build import build_model
 from normlab.session.task import build_task
-from slowly import some
 
 CONF = Path(__file__).parents[2] / "conf"
 NORMS = sorted(path.stem for path in (CONF / "norm").glob("*.yaml"))
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+QUICK = ("batch", "group", "layer_channel")  # one pools examples, one positions, one channels
 TASKS = (
     *("fashion_mnist", "fashion_rows", "word_stress", "union", "union_subwords", "author"),
     *("mnist1d", "wrist_motion", "emoji"),
@@ -49,7 +49,7 @@ def data(cache):
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("norm", some(NORMS))
+@pytest.mark.parametrize("norm", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NORMS])
 def test_one_step_on_every_task_or_a_reason(norm, model, data):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -70,7 +70,7 @@ def test_one_step_on_every_task_or_a_reason(norm, model, data):
             continue
         taken += 1
     torch.set_num_threads(threads)
-    assert taken or norm in ("instance", "layer_channel")
+    assert taken or norm in ("instance", "layer_channel", "frn", "grn", "evo_b", "evo_s", "switchable")
 
 
 def one_step(config, data):

@@ -11,6 +11,7 @@ import torch
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
+from norm_sites import THOROUGH
 from normlab.config.schema import InputError, Sizes
 from normlab.models.base import outputs_of
 from normlab.models.build import build_model
@@ -56,10 +57,20 @@ def example(sizes: Sizes, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.randn(4, *sizes.shape, dtype=dtype)
 
 
-def norms_for(model: str, sizes: str) -> list[str]:
+TRIED = pytest.mark.parametrize(
+    "tried",
+    [
+        sorted(THOROUGH & set(NORMS)),
+        pytest.param(sorted(set(NORMS) - THOROUGH), marks=pytest.mark.slow),
+    ],
+    ids=["", "newer"],
+)
+
+
+def norms_for(model: str, sizes: str, tried: list[str]) -> list[str]:
     """Norms that the model accepts; the others are refused by name of what works."""
     accepted = []
-    for norm in NORMS:
+    for norm in tried:
         try:
             build_model(node("norm", norm), smaller(model), SIZES[sizes])
         except InputError as error:
@@ -89,10 +100,11 @@ def test_declares_the_layouts_it_uses(model):
     assert used == set(model_class(model).layouts)
 
 
+@TRIED
 @pytest.mark.parametrize(("model", "sizes"), CASES)
-def test_every_norm_takes_one_step(model, sizes):
-    accepted = norms_for(model, sizes)
-    assert {"none", "batch", "layer", "rms", "dyt"} <= set(accepted)
+def test_every_norm_takes_one_step(model, sizes, tried):
+    accepted = norms_for(model, sizes, tried)
+    assert {"none", "batch", "layer", "rms", "dyt", "derf", "scale"} & set(tried) <= set(accepted)
     for norm in accepted:
         torch.manual_seed(0)
         built = build_model(node("norm", norm), smaller(model), SIZES[sizes]).double()
@@ -106,8 +118,9 @@ def test_every_norm_takes_one_step(model, sizes):
         assert not unused, norm
 
 
+@TRIED
 @pytest.mark.parametrize(("model", "sizes"), CASES)
-def test_norms_share_the_initial_values_of_all_other_tensors(model, sizes):
+def test_norms_share_the_initial_values_of_all_other_tensors(model, sizes, tried):
     def own(norm: str) -> dict[str, torch.Tensor]:
         torch.manual_seed(3)
         built = build_model(node("norm", norm), smaller(model), SIZES[sizes])
@@ -115,7 +128,7 @@ def test_norms_share_the_initial_values_of_all_other_tensors(model, sizes):
         return {name: p for name, p in built.named_parameters() if not name.startswith(inside)}
 
     reference = own("none")
-    for norm in norms_for(model, sizes):
+    for norm in norms_for(model, sizes, tried):
         values = own(norm)
         assert values.keys() == reference.keys()
         assert all(torch.equal(values[name], reference[name]) for name in reference), norm

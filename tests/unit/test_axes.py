@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from norm_sites import NORMS, config
+from norm_sites import BATCH, NORMS, config
 from normlab.measures.axes import OVER, furthest_moments, over_all, site_axes
 from normlab.measures.sample_coupling import SITES, norm_sites
 
@@ -19,6 +19,28 @@ MOVED_BY = {
     "group": {"BC": "C", "BCHW": "CHW", "BTC": "TC", "recurrent": "C"},
     "rms": {"BC": "C", "BCHW": "CHW", "BTC": "C", "recurrent": "C"},
     "detached_layer": {"BC": "C", "BCHW": "CHW", "BTC": "C", "recurrent": "C"},
+    "derf": dict.fromkeys(SITES, ""),
+    "hard_tanh": dict.fromkeys(SITES, ""),
+    "simple_rms": {"BC": "C", "BCHW": "CHW", "BTC": "C", "recurrent": "C"},
+    "scale": dict.fromkeys(SITES, "C"),
+    "unit": dict.fromkeys(SITES, "C"),
+    "seed": dict.fromkeys(SITES, "C"),
+    "ada": {"BC": "C", "BCHW": "CHW", "BTC": "C", "recurrent": "C"},
+    "frn": {"BCHW": "HW"},
+    "grn": {"BCHW": "CHW"},
+    "evo_s": {"BCHW": "CHW"},
+    "batch_renorm": {"BC": "B", "BCHW": "BHW", "BTC": "BT", "recurrent": "B"},
+    "frozen_batch": {"BC": "B", "BCHW": "BHW", "BTC": "BT", "recurrent": "B"},
+    "evo_b": {"BCHW": "BHW"},
+    "switchable": {"BCHW": "BCHW"},
+}
+# in eval mode, of norms that read other examples in training; all others have the same there
+IN_EVALUATION = {
+    "batch": dict.fromkeys(SITES, ""),
+    "batch_renorm": dict.fromkeys(SITES, ""),
+    "frozen_batch": dict.fromkeys(SITES, ""),
+    "evo_b": {"BCHW": "HW"},
+    "switchable": {"BCHW": "CHW"},
 }
 
 
@@ -37,11 +59,11 @@ def test_what_moves_an_output_are_the_axes_of_its_statistics(name):
 
 
 @pytest.mark.parametrize("name", MOVED_BY)
-def test_only_batch_norm_does_something_else_in_eval_mode(name):
+def test_only_batch_norms_do_something_else_in_eval_mode(name):
     for kind, values in found(name).items():
-        assert moved(values, kind, "eval") == ("" if name == "batch" else MOVED_BY[name][kind])
+        assert moved(values, kind, "eval") == (MOVED_BY | IN_EVALUATION)[name][kind]
         difference = values[f"site/{kind}/train_eval_difference"]
-        assert difference > 0.1 if name == "batch" else difference == 0.0
+        assert difference > 0.1 if name in BATCH else difference == 0.0
 
 
 @pytest.mark.parametrize("seed", range(5))

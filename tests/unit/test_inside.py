@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from norm_sites import THOROUGH
 from normlab.config.schema import InputError, OptimConfig, Sizes
 from normlab.data.batch import Batch
 from normlab.data.loader import loader
@@ -139,7 +140,14 @@ def buildable(kind: str, name: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize(("kind", "name"), [case for case in CASES if buildable(*case)])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        case if case[1] in THOROUGH else pytest.param(*case, marks=pytest.mark.slow)
+        for case in CASES
+        if buildable(*case)
+    ],
+)
 def test_every_site_of_every_model_and_norm_is_seen(kind: str, name: str) -> None:
     task = made(kind, chosen(name))
     initial = {path: norm.gain.detach().clone() for path, norm in sites(task.model).items() if norm.gain is not None}

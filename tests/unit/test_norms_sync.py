@@ -36,6 +36,7 @@ class Case:
     lengths: tuple[int, int] | None = None
     steps: bool = False
     options: dict[str, Any] = field(default_factory=dict)
+    norm: str = "batch"
 
     def batch(self, seed: int) -> tuple[Tensor, Tensor | None]:
         mask = self.site.mask(seed) if self.mask else None
@@ -66,6 +67,10 @@ CASES = [
     Case("recurrent", RECURRENT, (1, 3), mask=True, lengths=(5, 2)),
     Case("beyond_positions", Site("longer", "BC", (4, 8, 16), positions=5), (1, 3), mask=True, lengths=(8, 4)),
     Case("recurrent_steps", RECURRENT, (1, 3), mask=True, steps=True),
+    Case("renorm", BTC, (1, 3), mask=True, options={"warmup": 0, "r_max": 1.2, "d_steps": 1}, norm="batch_renorm"),
+    Case("frozen", BC, (1, 5), options={"after": 1}, norm="frozen_batch"),
+    Case("evo", BCHW, (1, 3), mask=True, norm="evo_b"),
+    Case("switchable", BCHW, (1, 3), norm="switchable"),
 ]
 
 
@@ -77,7 +82,7 @@ def run(case: Case, norm, x: Tensor, mask: Tensor | None) -> Tensor:
 
 def results(case: Case, rank: int | None) -> dict[str, Tensor]:
     """Two training steps, of one process's share or (rank None) of the whole batch."""
-    norm = build("batch", case.site, sync=True, **case.options)
+    norm = build(case.norm, case.site, sync=True, **case.options)
     found: dict[str, Tensor] = {}
     for step in range(2):
         x, mask = case.batch(step)

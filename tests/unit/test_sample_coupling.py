@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from norm_sites import CASES, NORMS, build, config
+from norm_sites import BATCH, CASES, NORMS, build, config, some_norms, tried
 from normlab.config.schema import InputError, Sizes
 from normlab.measures.sample_coupling import SITES, coupling, model_couplings, norm_sites, site_couplings
 from normlab.models.build import build_model
@@ -20,6 +20,28 @@ AXES = {
     "instance": {"BCHW": "HW", "BTC": "T"},
     "group": {"BC": "C", "BCHW": "CHW", "BTC": "TC", "recurrent": "C"},
     "rms": {"BC": "C", "BCHW": "CHW", "BTC": "C", "recurrent": "C"},
+    "derf": dict.fromkeys(SITES, ""),
+    "hard_tanh": dict.fromkeys(SITES, ""),
+    "simple_rms": {"BC": "C", "BCHW": "CHW", "BTC": "C", "recurrent": "C"},
+    "scale": dict.fromkeys(SITES, "C"),
+    "unit": dict.fromkeys(SITES, "C"),
+    "seed": dict.fromkeys(SITES, "C"),
+    "ada": {"BC": "C", "BCHW": "CHW", "BTC": "C", "recurrent": "C"},
+    "frn": {"BCHW": "HW"},
+    "grn": {"BCHW": "CHW"},
+    "evo_s": {"BCHW": "CHW"},
+    "batch_renorm": {"BC": "B", "BCHW": "BHW", "BTC": "BT", "recurrent": "B"},
+    "frozen_batch": {"BC": "B", "BCHW": "BHW", "BTC": "BT", "recurrent": "B"},
+    "evo_b": {"BCHW": "BHW"},
+    "switchable": {"BCHW": "BCHW"},
+}
+# in eval mode, of norms that read other examples in training; all others have the same there
+IN_EVALUATION = {
+    "batch": dict.fromkeys(SITES, ""),
+    "batch_renorm": dict.fromkeys(SITES, ""),
+    "frozen_batch": dict.fromkeys(SITES, ""),
+    "evo_b": {"BCHW": "HW"},
+    "switchable": {"BCHW": "CHW"},
 }
 
 
@@ -39,12 +61,12 @@ def axes(couplings: dict[str, float | None]) -> str:
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("name", NORMS)
 def test_every_norm_has_the_axes_that_it_says(name, training):
-    sites = norm_sites(config(name))
+    sites = norm_sites(config(name), gain_init=1.0)  # with its own, of 0, grn starts as the identity
     found = {kind: axes(site_couplings(norm.train(training), SITES[kind][1])) for kind, norm in sites.items()}
-    assert found == (dict.fromkeys(AXES[name], "") if name == "batch" and not training else AXES[name])
+    assert found == (AXES if training else AXES | IN_EVALUATION)[name]
 
 
-@pytest.mark.parametrize(("name", "site"), [c for c in CASES if c[1].name in SITES], ids=str)
+@pytest.mark.parametrize(("name", "site"), tried([c for c in CASES if c[1].name in SITES]), ids=str)
 def test_gains_and_statistics_do_not_change_the_axes(name, site):
     assert axes(site_couplings(build(name, site).train(), SITES[site.name][1])) == AXES[name][site.name]
 
@@ -122,6 +144,7 @@ def couplings(norm: dict, model: str, training: bool, sizes: Sizes | None = None
 
 
 REFUSED = [
+    *((name, model) for name in ("frn", "grn", "evo_s", "evo_b", "switchable") for model in SMALL if model != "cnn"),
     ("instance", "mlp"),
     ("instance", "lstm"),
     ("instance", "transformer"),
@@ -131,17 +154,17 @@ REFUSED = [
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("model", SMALL)
-@pytest.mark.parametrize("name", NORMS)
-def test_only_batch_norm_in_training_couples_examples(name, model, training):
+@pytest.mark.parametrize("name", some_norms(NORMS))
+def test_only_batch_norms_in_training_couples_examples(name, model, training):
     try:
         found = couplings(dict(config(name)), model, training)
     except InputError:
         assert (name, model) in REFUSED
         return
-    assert (found["examples"] != 0.0) == (name == "batch" and training)
+    assert (found["examples"] != 0.0) == (name in BATCH and training)
     if model in ("lstm", "transformer"):
         assert found["positions"] != 0.0  # the model itself reads earlier positions
-        assert (found["future"] != 0.0) == (name == "batch" and training and model == "transformer")
+        assert (found["future"] != 0.0) == (name in BATCH and training and model == "transformer")
     else:
         assert set(found) == {"examples"}
 

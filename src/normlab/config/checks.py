@@ -14,7 +14,7 @@ from pathlib import Path
 import pydantic
 from omegaconf import DictConfig, OmegaConf
 
-from normlab.config.components import check_single, check_sites, checked_options, kind_of, lower, shown
+from normlab.config.components import canonical, check_single, check_sites, checked_options, kind_of, lower, shown
 from normlab.config.cores import memory_of_machine, usable_cores
 from normlab.config.errors import InputError
 from normlab.config.schema import RunConfig, TaskConfig
@@ -58,6 +58,7 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
     _check_command(config, overrides, launcher)
     norm = checked_options("norm", config.norm)
     model = checked_options("model", config.model)
+    config = config.model_copy(update={"model": canonical(config.model, model)})
     _check_data(config.task)
     _check_kind(config, model)
     check_sites(config, norm, model)

@@ -48,6 +48,18 @@ def checked_options(group: str, node: dict[str, Any]) -> Signature:
     return signature
 
 
+def canonical(node: dict[str, Any], signature: Signature) -> dict[str, Any]:
+    """The options with each value under one name."""
+    aliases = signature.constants.get("aliases", {})
+    return {key: aliases[key].get(value, value) if key in aliases else value for key, value in node.items()}
+
+
+def decisive(node: dict[str, Any]) -> dict[str, Any]:
+    """The options without those that were added later and are neutral, so that runs keep their ids."""
+    neutral = read(node["_target_"]).constants.get("neutral", {})
+    return {key: value for key, value in node.items() if key not in neutral or neutral[key] != value}
+
+
 def _check_class(group: str, found: Signature) -> None:
     """Does a user's own class subclass the contract? A class whose bases can't all be read is accepted."""
     own, *bases = found.classes

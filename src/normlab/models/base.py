@@ -47,6 +47,10 @@ class Model(nn.Module, ABC):
     kinds: ClassVar[tuple[str, ...]] = ("images", "features", "tokens")  # kinds of input that it accepts, see `Sizes`
     layouts: ClassVar[tuple[str, ...]] = ()  # layouts of its sites; empty: known only once the model is built
     depth: ClassVar[tuple[str, ...]] = ()  # options whose product is the number of its `hidden_layers`
+    # option → another name of a value → the name that a run's config has
+    aliases: ClassVar[dict[str, dict[str, str]]] = {}
+    # options added after the first runs → the value at which the model is what it was: there a run's id leaves them out
+    neutral: ClassVar[dict[str, Any]] = {}
     recurrent: ClassVar[bool] = False  # its norms are inside a loop over time, and its depth is time
     obstacle: ClassVar[str] = "the model does not say which layer feeds it"  # why its norms can't be folded
 

@@ -39,7 +39,7 @@ class CNN(Model):
         depth: blocks of a stage; there are 2 · depth · stages + 1 convolutions on the main path.
         residual: shortcuts around the blocks.
         placement: norm after each convolution, or before it with the activation.
-        activation: nonlinearity.
+        activation: nonlinearity; `identity` for norms that have their own (frn, evo_b, evo_s).
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("images",)
@@ -57,7 +57,7 @@ class CNN(Model):
         depth: Annotated[int, Field(gt=0)] = 1,
         residual: bool = True,
         placement: Literal["post_conv", "pre_activation"] = "post_conv",
-        activation: Literal["relu", "gelu", "silu", "tanh"] = "relu",
+        activation: Literal["relu", "gelu", "silu", "tanh", "identity"] = "relu",
     ) -> None:
         super().__init__()
         self.placement = placement

@@ -5,21 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from normlab.config.schema import InputError, Sizes
-from normlab.models.activation import activation as make_activation
 from normlab.models.activation import initialise
+from normlab.models.attention import Attention, Norms, Rotation, feed_forward, rotary_angles
 from normlab.models.base import Model
 from normlab.models.padding import masked_mean
 from normlab.norms.base import Norm, NormFactory
-
-Rotation = tuple[Tensor, Tensor]
 
 
 class Transformer(Model):
@@ -29,7 +26,11 @@ class Transformer(Model):
 
         pre       x ← x + f(N(x))     Xiong et al. 2020, arXiv:2002.04745
         post      x ← N(x + f(x))     Vaswani et al. 2017, arXiv:1706.03762
-        sandwich  x ← x + N(f(N(x)))  Ding et al. 2021 (CogView), arXiv:2105.13290
+        sandwich  x ← x + N(f(N(x)))  Ding et al. 2021 (CogView), arXiv:2105.13290; `peri`, as it is called since
+                                      Kim et al. 2025, arXiv:2502.02732, is another name for it
+        inside    x ← x + N(f(x))     OLMo 2, arXiv:2501.00656
+        deepnorm  x ← N(α x + f(x))   Wang et al. 2022, arXiv:2203.00555: with L blocks α = (2L)^¼, and the initial
+                                      weights of values, outputs and feed-forward nets times (8L)^-¼
 
     Token vectors are drawn from N(0, 1/width) and multiplied by √width (Vaswani et al. 2017, 3.4); linear
     layers from N(0, 1/fan_in), biases 0. Classification reads the mean over real positions.
@@ -44,10 +45,15 @@ class Transformer(Model):
         activation: of the feed-forward net.
         attention: `full` sees all real positions, `causal` only earlier ones and its own; `auto` is causal in
             language modelling, else full.
-        norm_position: `pre`, `post` or `sandwich`, see above.
+        norm_position: see above.
         qk_norm: normalise queries and keys, each head alone (Henry et al. 2020, arXiv:2010.04245; with a
-            learned gain per channel).
-        final_norm: a norm before the output layer; `post` ends in one already and gets no other.
+            learned gain per channel); `joint` over all heads (OLMo 2, arXiv:2501.00656); `l2` is the paper's own:
+            scores are cosines with a learnt scale, whatever the norm.
+        v_norm: normalise values, each head alone (HybridNorm, Zhuo et al. 2025, arXiv:2503.04598).
+        final_norm: a norm before the output layer; `post` and `deepnorm` end in one already and get no other.
+        embedding_norm: a norm of the embedding (BLOOM, arXiv:2211.05100).
+        depth_scale: multiply the output of the norms before f in block l = 1, 2, … by 1/√l (Sun et al. 2025, The Curse
+            of Depth, arXiv:2502.05795).
         position_encoding: `rotary` turns queries and keys (Su et al. 2021, arXiv:2104.09864) and takes any
             length; `learned` adds a vector a position.
         tie_embedding: in language modelling, the output layer shares the token vectors (Press & Wolf 2017).
@@ -60,6 +66,8 @@ class Transformer(Model):
     kinds: ClassVar[tuple[str, ...]] = ("features", "tokens")
     layouts: ClassVar[tuple[str, ...]] = ("BTC",)
     depth: ClassVar[tuple[str, ...]] = ("layers",)
+    aliases: ClassVar[dict[str, dict[str, str]]] = {"norm_position": {"peri": "sandwich"}}
+    neutral: ClassVar[dict[str, Any]] = {"v_norm": False, "embedding_norm": False, "depth_scale": False}
     obstacle: ClassVar[str] = "it sees padding, and it reads or feeds a sum of branches"
 
     def __init__(
@@ -73,9 +81,12 @@ class Transformer(Model):
         mlp_ratio: Annotated[float, Field(gt=0)] = 4.0,
         activation: Literal["relu", "gelu", "silu"] = "gelu",
         attention: Literal["auto", "full", "causal"] = "auto",
-        norm_position: Literal["pre", "post", "sandwich"] = "pre",
-        qk_norm: bool = False,
+        norm_position: Literal["pre", "post", "sandwich", "peri", "inside", "deepnorm"] = "pre",
+        qk_norm: bool | Literal["joint", "l2"] = False,
+        v_norm: bool = False,
         final_norm: bool = True,
+        embedding_norm: bool = False,
+        depth_scale: bool = False,
         position_encoding: Literal["rotary", "learned"] = "rotary",
         tie_embedding: bool = True,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
@@ -91,6 +102,12 @@ class Transformer(Model):
         if sizes.causal and attention == "full":
             raise InputError(
                 "model.attention=full sees later positions, which language modelling must not; use model.attention=auto"
+            )
+        norm_position = self.aliases["norm_position"].get(norm_position, norm_position)  # type: ignore[assignment]
+        if depth_scale and norm_position not in ("pre", "sandwich"):
+            raise InputError(
+                f"model.depth_scale=true scales the norm before each branch, and model.norm_position={norm_position} "
+                f"has none there; use pre or sandwich"
             )
         self.per_position = sizes.causal
         self.longest = sizes.shape[0]
@@ -110,20 +127,29 @@ class Transformer(Model):
             nn.Embedding(sizes.vocabulary, width) if sizes.vocabulary else nn.Linear(sizes.shape[-1], width)
         )
         self.places = nn.Parameter(torch.empty(self.longest, width)) if position_encoding == "learned" else None
+        self.embedding_norm = site() if embedding_norm else None
         self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(
+        inner = Norms(heads, causal, qk_norm, v_norm, self.longest)
+        blocks = [
             Block(
                 site,
                 norm_position,
-                Attention(site, width, heads, causal, qk_norm),
+                Attention(site, width, inner),
                 feed_forward(width, int(width * mlp_ratio), activation),
                 dropout,
             )
             for _ in range(layers)
-        )
-        self.final_norm = site() if final_norm and norm_position != "post" else None
+        ]
+        for number, block in enumerate(blocks, 1):
+            block.before_scale = number**-0.5 if depth_scale else 1.0
+            block.shortcut_scale = (2 * layers) ** 0.25 if norm_position == "deepnorm" else 1.0
+        self.blocks = nn.ModuleList(blocks)
+        self.final_norm = site() if final_norm and norm_position not in ("post", "deepnorm") else None
         self.head = nn.Linear(width, sizes.outputs)
         self._initialise(tie_embedding and sizes.causal)
+        if norm_position == "deepnorm":
+            for block in blocks:
+                block.shrink((8 * layers) ** -0.25)
 
     def _initialise(self, tie_embedding: bool) -> None:
         for module in self.modules():
@@ -146,7 +172,7 @@ class Transformer(Model):
         Raises:
             InputError: the sequences are longer than the learned positions.
         """
-        x = self._embed(inputs)
+        x = self._embed(inputs, mask)
         rotation = rotary_angles(x, self.head_width) if self.places is None else None
         for block in self.blocks:
             x = block(x, mask, rotation)
@@ -155,7 +181,7 @@ class Transformer(Model):
         logits: Tensor = self.head(x if self.per_position else masked_mean(x, mask))
         return logits
 
-    def _embed(self, inputs: Tensor) -> Tensor:
+    def _embed(self, inputs: Tensor, mask: Tensor | None) -> Tensor:
         """[B, T] or [B, T, F] → [B, T, width]."""
         x = self.embedding(inputs)
         if isinstance(self.embedding, nn.Embedding):
@@ -167,6 +193,8 @@ class Transformer(Model):
                     f"model.position_encoding=rotary accepts any length"
                 )
             x = x + self.places[: inputs.shape[1]]
+        if self.embedding_norm is not None:
+            x = self.embedding_norm(x, mask)
         embedded: Tensor = self.dropout(x)
         return embedded
 
@@ -180,7 +208,14 @@ class Transformer(Model):
 
 
 class Block(nn.Module):
-    """Attention, then the feed-forward net, each a branch with norms as `norm_position` says."""
+    """Attention, then the feed-forward net, each a branch with norms as `norm_position` says.
+
+    before_scale multiplies what the branches read from the norms before them, shortcut_scale the shortcut to a norm
+    after the sum.
+    """
+
+    before_scale = 1.0
+    shortcut_scale = 1.0
 
     def __init__(
         self,
@@ -191,8 +226,8 @@ class Block(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.norm_position = norm_position
-        self.before = nn.ModuleList(site() for _ in range(2 if norm_position != "post" else 0))
+        self.sum_first = norm_position in ("post", "deepnorm")
+        self.before = nn.ModuleList(site() for _ in range(2 if norm_position in ("pre", "sandwich") else 0))
         self.attention = attention
         self.feed_forward = feed_forward
         self.after = nn.ModuleList(site() for _ in range(2 if norm_position != "pre" else 0))
@@ -203,65 +238,21 @@ class Block(nn.Module):
         x = self._add(x, partial(self.attention, mask=mask, rotation=rotation), mask, 0)
         return self._add(x, self.feed_forward, mask, 1)
 
+    @torch.no_grad()
+    def shrink(self, factor: float) -> None:
+        """Multiply the weights of values, attention's outputs and the feed-forward net."""
+        self.attention.inward.weight.chunk(3)[2].mul_(factor)
+        linears = [module for module in self.feed_forward.modules() if isinstance(module, nn.Linear)]
+        for linear in (self.attention.outward, *linears):
+            linear.weight.mul_(factor)
+
     def _add(self, x: Tensor, branch: Callable[[Tensor], Tensor], mask: Tensor | None, i: int) -> Tensor:
-        if self.norm_position == "post":
-            y: Tensor = self.after[i](x + self.dropout(branch(x)), mask)
+        if self.sum_first:
+            shortcut = x if self.shortcut_scale == 1 else self.shortcut_scale * x
+            y: Tensor = self.after[i](shortcut + self.dropout(branch(x)), mask)
             return y
-        y = branch(self.before[i](x, mask))
-        if self.norm_position == "sandwich":
+        y = self.before[i](x, mask) if self.before else x
+        y = branch(y if self.before_scale == 1 else self.before_scale * y)
+        if self.after:
             y = self.after[i](y, mask)
         return x + self.dropout(y)
-
-
-class Attention(nn.Module):
-    """Multi-head scaled dot-product attention (Vaswani et al. 2017, 3.2)."""
-
-    def __init__(self, site: Callable[..., Norm], width: int, heads: int, causal: bool, qk_norm: bool) -> None:
-        super().__init__()
-        self.heads = heads
-        self.causal = causal
-        self.inward = nn.Linear(width, 3 * width)
-        self.norm_q = site(parts=heads) if qk_norm else None
-        self.norm_k = site(parts=heads) if qk_norm else None
-        self.outward = nn.Linear(width, width)
-
-    def forward(self, x: Tensor, mask: Tensor | None, rotation: Rotation | None) -> Tensor:
-        """x [B, T, width] → the same shape; outputs at padding are meaningless."""
-        q, k, v = self.inward(x).chunk(3, -1)
-        if self.norm_q is not None and self.norm_k is not None:
-            q, k = self.norm_q(q, mask), self.norm_k(k, mask)
-        q, k, v = (each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (q, k, v))
-        if rotation is not None:
-            q, k = rotate(q, rotation), rotate(k, rotation)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=self._visible(mask), is_causal=self.causal)
-        out: Tensor = self.outward(y.transpose(1, 2).flatten(2))
-        return out
-
-    def _visible(self, mask: Tensor | None) -> Tensor | None:
-        """The keys that a query may see, [B, 1, 1, T]; None: all, or all up to its own position."""
-        if mask is None or self.causal:
-            # padding comes last, so causal attention never lets a real position see it
-            return None
-        # a sequence without a real position sees its padding: a softmax over nothing would be NaN
-        return (mask | ~mask.any(1, keepdim=True))[:, None, None]
-
-
-def feed_forward(width: int, hidden: int, activation: str) -> nn.Module:
-    """Two linear layers at each position (Vaswani et al. 2017, 3.3)."""
-    return nn.Sequential(nn.Linear(width, hidden), make_activation(activation), nn.Linear(hidden, width))
-
-
-def rotary_angles(x: Tensor, head_width: int) -> Rotation:
-    """Cosine and sine, [T, head_width / 2] each, of the angles t · 10000^(-2i / head_width) for x [B, T, C]."""
-    half = head_width // 2
-    exact = torch.promote_types(x.dtype, torch.float32)
-    frequency = 10000.0 ** (-torch.arange(half, device=x.device, dtype=exact) / half)
-    angle = torch.outer(torch.arange(x.shape[1], device=x.device, dtype=exact), frequency)
-    return angle.cos(), angle.sin()
-
-
-def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn the channel pairs (i, i + half) of x [B, heads, T, D] by each position's angles."""
-    cos, sin = rotation
-    a, b = x.chunk(2, -1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1).to(x.dtype)

@@ -15,6 +15,11 @@ from normlab.config.schema import InputError
 Layout = Literal["BC", "BCHW", "BTC"]
 
 
+def axes_of(letters: str, layout: str) -> tuple[int, ...]:
+    """The axes of a tensor of this layout that the letters name, counted from the end, so further ones may precede."""
+    return tuple(layout.index(letter) - len(layout) for letter in letters)
+
+
 class NormFactory(Protocol):
     """A norm with its options bound, from which a model builds the norm of each of its sites."""
 
@@ -163,6 +168,15 @@ class Norm(nn.Module, ABC):
         if mask is None:
             return parted, None
         return parted, mask.unsqueeze(axis).unsqueeze(axis)
+
+    @property
+    def block_axes(self) -> tuple[int, ...]:
+        """The axes over which statistics are taken, of x as `split` returns it."""
+        return self.axes_of(self.pooled)
+
+    def axes_of(self, letters: str) -> tuple[int, ...]:
+        """The axes that letters of the layout name, of x as `split` returns it."""
+        return axes_of(letters, self.layout.replace("C", "GC"))
 
     def scale_and_shift(self, x: Tensor) -> Tensor:
         """gain · x + bias, along x's channels."""

@@ -218,18 +218,27 @@ class BatchNorm(Norm):
         if self._syncs():  # whole sequences may be longer in another process: exchange every row
             rows = merge_processes(_fit(rows, own if step is None else length))
         mean, var = self._or_running(_fit(rows, length), start)
+        offset, slope = self.standardisation(mean, var, start)
         if self.training:
             self.update(rows, start)
         if start + length > own:  # later steps use the updated last row
             late = torch.arange(start, start + length, device=x.device)[:, None] >= own
             last_mean, last_var = self.running(start, length)
-            mean, var = torch.where(late, last_mean, mean), torch.where(late, last_var, var)
-        mean, var = mean.view_as(sets.mean), var.view_as(sets.mean)
-        scale = torch.rsqrt(var + self.eps) * self._along_channels(self.gain)
-        y = (chunks - mean) * scale
-        if self.bias is not None:
-            y = y + self._along_channels(self.bias)
+            offset = torch.where(late, last_mean, offset)
+            slope = torch.where(late, torch.rsqrt(last_var + self.eps), slope)
+        y = self.output(chunks, real, offset.view_as(sets.mean), slope.view_as(sets.mean))
         return y.flatten(0, 1)[: x.shape[0]]
+
+    def standardisation(self, mean: Tensor, var: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        """Offset and slope of x̂ = (x - offset) · slope, given sets [K, length, C] of the steps from `start`."""
+        del start
+        return mean, torch.rsqrt(var + self.eps)
+
+    def output(self, x: Tensor, real: Tensor | None, offset: Tensor, slope: Tensor) -> Tensor:
+        """y of chunks [K, B/K, ...], given what `standardisation` says of their channels; `real` is their mask."""
+        del real
+        y = (x - offset) * (slope * self._along_channels(self.gain))
+        return y if self.bias is None else y + self._along_channels(self.bias)
 
     def _or_running(self, rows: Moments, start: int) -> tuple[Tensor, Tensor]:
         """Mean and variance of rows [K, length, C]; sets of fewer than two entries get the running ones."""

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from normlab.config.components import decisive
 from normlab.config.names import slug
 from normlab.config.schema import ELSEWHERE, SHOWN_OR_SAVED, RunConfig, TrainerConfig
 from normlab.runs.provenance import graphics, processor
@@ -16,6 +17,7 @@ from normlab.runs.provenance import graphics, processor
 def science(config: RunConfig) -> dict[str, Any]:
     """The part of a config that decides a run's result: without paths, loggers, and options for progress and saves."""
     values = config.model_dump(mode="json", include={"norm", "model", "task", "optim", "seed", "test"})
+    values["model"] = decisive(config.model)
     values["task"] = {k: v for k, v in values["task"].items() if k not in ELSEWHERE}
     trainer = config.trainer.model_dump(mode="json", exclude=SHOWN_OR_SAVED)
     trainer["threads"] = config.threads
