@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
@@ -34,16 +35,20 @@ class Site:
     positions: int | None = None
 
     @property
+    def channels_first(self) -> bool:
+        return self.layout in ("BCL", "BCHW", "BCDHW")
+
+    @property
     def channels(self) -> int:
-        return self.shape[1] if self.layout == "BCHW" else self.shape[-1]
+        return self.shape[1] if self.channels_first else self.shape[-1]
 
     @property
     def places(self) -> tuple[int, ...]:
         """The shape of a mask."""
-        return self.shape[:1] + self.shape[2:] if self.layout == "BCHW" else self.shape[:-1]
+        return self.shape[:1] + self.shape[2:] if self.channels_first else self.shape[:-1]
 
     def along_channels(self, mask: Tensor) -> Tensor:
-        return mask.unsqueeze(1 if self.layout == "BCHW" else -1)
+        return mask.unsqueeze(1 if self.channels_first else -1)
 
     def input(self, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
@@ -64,6 +69,7 @@ SITES = [
     Site("recurrent", "BC", (4, 5, 16), positions=5),
     Site("recurrent_step", "BC", (6, 16), positions=5),
 ]
+SIGNAL, VOLUME = Site("BCL", "BCL", (4, 16, 5)), Site("BCDHW", "BCDHW", (3, 16, 2, 3, 2))
 
 
 def config(name: str) -> Any:
@@ -101,3 +107,10 @@ def apply(norm: Norm, site: Site, x: Tensor, mask: Tensor | None = None) -> Tens
 
 CASES = [(name, site) for name in NORMS for site in SITES if legal(name, site)]
 IDS = [f"{name}-{site.name}" for name, site in CASES]
+# as images, so `make test` tries them only where a norm is compared with PyTorch's
+SPATIAL = [
+    pytest.param(name, site, marks=pytest.mark.slow, id=f"{name}-{site.name}")
+    for name in NORMS
+    for site in (SIGNAL, VOLUME)
+    if legal(name, site)
+]
