@@ -67,19 +67,26 @@ class FrozenAffine(nn.Module):
 
 
 class OldNames:
-    """Lets the state dict of the network before the swap be loaded into it afterwards.
+    """Lets a state dict of the network before the swap be loaded afterwards, as if it had been loaded before.
 
     Args:
-        names: of a site's old parameters and buffers → of the new ones; None: no longer there.
+        names: of the site's old parameters and buffers → of the new ones; None: no longer there.
+        fresh: new ones that the old norm had nothing for; they keep their values.
     """
 
-    def __init__(self, names: dict[str, str | None]) -> None:
+    def __init__(self, names: dict[str, str | None], fresh: tuple[str, ...]) -> None:
         self.names = names
+        self.fresh = fresh
 
-    def __call__(self, _module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    def __call__(self, module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
         """Rename the entries of the site in place."""
-        for old, new in self.names.items():
-            if f"{prefix}{old}" in state and (new is None or f"{prefix}{new}" not in state):
-                value = state.pop(f"{prefix}{old}")
-                if new is not None:
-                    state[f"{prefix}{new}"] = value.view(1) if value.ndim == 0 else value  # torch counts in a scalar
+        if any(f"{prefix}{new}" in state for old, new in self.names.items() if old != new):
+            return  # a state dict from after the swap
+        known = [old for old in self.names if f"{prefix}{old}" in state]
+        for old in known:
+            value, new = state.pop(f"{prefix}{old}"), self.names[old]
+            if new is not None:
+                state[f"{prefix}{new}"] = value.view(1) if value.ndim == 0 else value  # torch counts in a scalar
+        if known:
+            own = module.state_dict()
+            state.update({f"{prefix}{name}": own[name] for name in self.fresh})

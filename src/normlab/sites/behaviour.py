@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from normlab.sites.forward import random_states
 from normlab.sites.kinds import Kind, kind_as, torch_base
 from normlab.sites.watch import Seen
 
@@ -46,7 +47,7 @@ def behaviour(module: nn.Module, seen: Seen) -> Kind | None:
         return None
     try:
         trial = copy.deepcopy(module).float().cpu().eval()
-        with torch.no_grad(), torch.random.fork_rng([]):
+        with torch.no_grad(), random_states(trial):
             torch.manual_seed(0)
             return _as_base(module, trial, shape) or _by_formula(module, trial, shape)
     except Exception:  # a module that can't be copied or called alone is not recognised
@@ -144,6 +145,8 @@ def _by_formula(module: nn.Module, trial: nn.Module, shape: tuple[int, ...]) -> 
     outputs = [trial.forward(x.clone()) for x in inputs]
     if running := _running(module, trial, inputs, outputs):
         return running
+    if not _same(trial.forward(1e3 * inputs[0]), trial.forward(1e4 * inputs[0])):
+        return None  # the other norms keep only what the scale of a large input doesn't change
     for formula in _formulas(module, shape):
         fitted = _fit([formula(x) for x in inputs], outputs, formula.axis)
         if fitted is not None:

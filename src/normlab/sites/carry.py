@@ -60,23 +60,22 @@ def replacement(
     layout: Layout = "BTC" if view != "same" else site.layout
     own = {name: value for name, value in kind.options.items() if name in known - given}
     lengths = _lengths(seen, site.layout)
-    norm = make(
-        kind.gain.numel() if kind.gain is not None else site.channels,
-        layout,
-        positions=lengths["T"] if layout == "BTC" else None,
-        bias=kind.bias is not None or kind.name in _WITHOUT_BIAS,
-        **own,
-    )
+    with torch.device(seen.device or "cpu"):
+        norm = make(
+            site.channels,
+            layout,
+            positions=lengths["T"] if layout == "BTC" else None,
+            bias=kind.bias is not None or kind.name in _WITHOUT_BIAS,
+            **own,
+        )
     _refuse_single(norm, lengths)
-    norm.to(device=seen.device, dtype=seen.dtype if kind.gain is None else kind.gain.dtype)
+    norm.to(seen.dtype if kind.gain is None else kind.gain.dtype)
     lost = _fill(norm, kind) if carry else _fresh(norm, kind)
     then = [found.module.get_submodule(name) for name in kind.then]
     plain = view == "same" and not then and not seen.keyword and norm.gain is not None
     module = norm if plain else SwappedNorm(norm, view, nn.Sequential(*then) if then else None)
     if kind.names:
-        module.register_load_state_dict_pre_hook(
-            OldNames(_new_names(found.module, kind, norm, "" if plain else "norm."))
-        )
+        module.register_load_state_dict_pre_hook(_old_names(found.module, kind, norm, "" if plain else "norm."))
     module.train(found.module.training)
     return Replacement(found, module, tuple(lost))
 
@@ -168,8 +167,12 @@ def _fresh(norm: Norm, kind: Kind) -> list[str]:
     return [name for name, value in learnt.items() if value is not None]
 
 
-def _new_names(module: nn.Module, kind: Kind, norm: Norm, inner: str) -> dict[str, str | None]:
-    """Names in the old state dict → in the new one."""
-    present = {name for name, value in norm.state_dict().items() if isinstance(value, Tensor)}
-    names = {old: f"{inner}{new}" if new in present else None for old, new in kind.names.items()}
-    return {**{name: None for name in module.state_dict() if name not in names}, **names}
+def _old_names(module: nn.Module, kind: Kind, norm: Norm, inner: str) -> OldNames:
+    """Names in the old state dict → in the new one; a value that is stored in another way has none."""
+    new = {name for name, value in norm.state_dict().items() if isinstance(value, Tensor)}
+    present = {old: role for old, role in kind.names.items() if old in module.state_dict()}
+    names = {old: f"{inner}{role}" if role in new else None for old, role in present.items()}
+    if "num_batches_tracked" in module.state_dict():
+        names.setdefault("num_batches_tracked", None)
+    had = {name for name, value in (("gain", kind.gain), ("bias", kind.bias)) if value is not None}
+    return OldNames(names, tuple(f"{inner}{name}" for name in sorted(new - had - {*present.values()})))

@@ -77,14 +77,18 @@ def look(net: nn.Module, example: Any, also: Mapping[type[nn.Module], str]) -> l
     found: list[Found] = []
     inside: list[str] = []  # of norms, whose parts are no sites of their own
     for path, module in net.named_modules():
-        if any(path.startswith(f"{outer}.") or not outer for outer in inside):
+        if any(_within(path, outer) for outer in inside):
             continue
         ran = seen.lazy.get_submodule(path) if seen.lazy is not None else module
         one = _site(path, module, ran, _calls(seen, paths[id(module)]), batch_of(example), also)
         if one is not None:
             found.append(replace(one, site=replace(one.site, shared=tuple(paths[id(module)][1:]))))
-            inside += [path] if not isinstance(module, torch.jit.ScriptModule) else []
-    return _without_wrappers(found) + _functions(seen, net, inside)
+            inside += [path] if one.kind is not None else []
+    return _without_wrappers(found) + _functions(seen, net, [one.site.path for one in found])
+
+
+def _within(path: str, outer: str) -> bool:
+    return path != outer and (not outer or path.startswith(f"{outer}."))
 
 
 def _calls(seen: Watch, paths: list[str]) -> Seen | None:
@@ -200,7 +204,7 @@ def _without_wrappers(found: list[Found]) -> list[Found]:
     paths = [one.site.path for one in found if one.kind is not None]
     return [
         one for one in found
-        if one.kind is not None or not any(path.startswith(f"{one.site.path}.") for path in paths)
+        if one.kind is not None or not any(_within(path, one.site.path) for path in paths)
     ]  # fmt: skip
 
 
@@ -208,7 +212,7 @@ def _functions(seen: Watch, net: nn.Module, norms: list[str]) -> list[Found]:
     """Norms called as functions in modules that are no norms themselves."""
     found = []
     for (path, name), calls in sorted(seen.functions.items()):
-        if any(path == norm or path.startswith(f"{norm}.") for norm in norms):
+        if path in norms or any(_within(path, norm) for norm in norms):
             continue
         why = "it is called as a function in forward: make it a module to replace it"
         site = NormSite(path, f"F.{name}", _NAMES.get(name, ""), calls=calls, obstacle=why)

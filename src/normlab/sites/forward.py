@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 
 def forward(net: nn.Module, example: Any) -> Any:
@@ -56,19 +57,31 @@ def unwrapped(net: nn.Module) -> nn.Module:
 
 
 @contextmanager
+def random_states(net: nn.Module) -> Iterator[None]:
+    """Afterwards the random states of Python, NumPy and torch are as before."""
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = sorted({p.device.index for p in net.parameters() if p.device.type == "cuda"})
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+@contextmanager
 def restored(net: nn.Module) -> Iterator[None]:
     """Without gradients; afterwards buffers, modes and all random states are as before, bit by bit."""
     modules = list(net.modules())
     modes = [module.training for module in modules]
-    buffers = [{name: (b, b.clone()) for name, b in module._buffers.items() if b is not None} for module in modules]
-    states = random.getstate(), np.random.get_state()
-    devices = sorted({p.device.index for p in net.parameters() if p.device.type == "cuda"})
+    buffers = [
+        {name: (b, b.clone()) for name, b in module._buffers.items() if b is not None and not is_lazy(b)}
+        for module in modules
+    ]
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices):
+        with torch.no_grad(), random_states(net):
             yield
     finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
         for module, training, kept in zip(modules, modes, buffers, strict=True):
             module.training = training
             for name, (buffer, values) in kept.items():

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import UninitializedBuffer, is_lazy
 from torch.overrides import TorchFunctionMode
 
 from normlab.sites.forward import forward, restored
@@ -72,7 +72,7 @@ class _Functions(TorchFunctionMode):
 def watch(net: nn.Module, example: Any) -> Watch:
     """One forward pass in eval mode; a second one in training mode may reach modules that the first one doesn't."""
     lazy = any(is_lazy(p) for p in (*net.parameters(), *net.buffers()))
-    runs = copy.deepcopy(net) if lazy else net
+    runs = _copied(net) if lazy else net
     found = _pass(runs, example, training=False)
     reached = {path for path, module in runs.named_modules() if not list(module.children())}
     if not reached <= set(found.calls):
@@ -84,6 +84,11 @@ def watch(net: nn.Module, example: Any) -> Watch:
         found.functions |= more.functions
     found.lazy = runs if lazy else None
     return found
+
+
+def _copied(net: nn.Module) -> nn.Module:
+    empty = {id(b): UninitializedBuffer(device=b.device) for b in net.buffers() if is_lazy(b)}  # has no copy of its own
+    return copy.deepcopy(net, empty)
 
 
 def _pass(net: nn.Module, example: Any, training: bool) -> Watch:
