@@ -41,16 +41,20 @@ class Site:
     positions: int | None = None
 
     @property
+    def channels_first(self) -> bool:
+        return self.layout in ("BCL", "BCHW", "BCDHW")
+
+    @property
     def channels(self) -> int:
-        return self.shape[1] if self.layout == "BCHW" else self.shape[-1]
+        return self.shape[1] if self.channels_first else self.shape[-1]
 
     @property
     def places(self) -> tuple[int, ...]:
         """The shape of a mask."""
-        return self.shape[:1] + self.shape[2:] if self.layout == "BCHW" else self.shape[:-1]
+        return self.shape[:1] + self.shape[2:] if self.channels_first else self.shape[:-1]
 
     def along_channels(self, mask: Tensor) -> Tensor:
-        return mask.unsqueeze(1 if self.layout == "BCHW" else -1)
+        return mask.unsqueeze(1 if self.channels_first else -1)
 
     def input(self, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
@@ -71,6 +75,7 @@ SITES = [
     Site("recurrent", "BC", (4, 5, 16), positions=5),
     Site("recurrent_step", "BC", (6, 16), positions=5),
 ]
+SIGNAL, VOLUME = Site("BCL", "BCL", (4, 16, 5)), Site("BCDHW", "BCDHW", (3, 16, 2, 3, 2))
 
 
 def config(name: str) -> Any:
@@ -104,13 +109,15 @@ def home(name: str) -> Site:
 
 
 def tried(cases: list[tuple[str, Site]]) -> list[Any]:
-    """Cases, most of those of the newer norms marked slow."""
+    """Cases; those of signals and volumes, treated as images are, and most of those of the newer norms, marked slow."""
     return [
-        case
-        if case[0] in THOROUGH or CHOSEN or case[1] == home(case[0])
-        else pytest.param(*case, marks=pytest.mark.slow)
+        pytest.param(*case, id=f"{case[0]}-{case[1].name}", marks=() if _quick(*case) else pytest.mark.slow)
         for case in cases
     ]
+
+
+def _quick(name: str, site: Site) -> bool:
+    return site not in (SIGNAL, VOLUME) and bool(name in THOROUGH or CHOSEN or site == home(name))
 
 
 def some_norms(names: list[str]) -> list[Any]:
@@ -127,4 +134,4 @@ def apply(norm: Norm, site: Site, x: Tensor, mask: Tensor | None = None) -> Tens
 
 
 CASES = [(name, site) for name in NORMS for site in SITES if legal(name, site)]
-IDS = [f"{name}-{site.name}" for name, site in CASES]
+SPATIAL = [(name, site) for name in NORMS for site in (SIGNAL, VOLUME) if legal(name, site)]

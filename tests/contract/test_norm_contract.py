@@ -16,9 +16,9 @@ from norm_sites import (
     BATCH,
     CASES,
     DETACHED,
-    IDS,
     NORMS,
     SITES,
+    SPATIAL,
     Site,
     apply,
     build,
@@ -31,7 +31,7 @@ from norm_sites import (
 from normlab.config.schema import InputError
 
 MODES = pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-EVERYWHERE = pytest.mark.parametrize(("name", "site"), tried(CASES), ids=IDS)
+EVERYWHERE = pytest.mark.parametrize(("name", "site"), tried(CASES + SPATIAL))
 
 
 @pytest.mark.parametrize("name", NORMS)
@@ -142,7 +142,7 @@ def test_appended_padding_changes_nothing(name: str, site: Site, more: int, seed
 
 @pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
 @MODES
-@pytest.mark.parametrize(("name", "site"), tried([c for c in CASES if c[0] not in DETACHED]), ids=str)
+@pytest.mark.parametrize(("name", "site"), tried([case for case in CASES + SPATIAL if case[0] not in DETACHED]))
 def test_gradients(name: str, site: Site, training: bool, masked: bool) -> None:
     norm = build(name, site).train(training)
     mask = site.mask() if masked else None
@@ -159,8 +159,8 @@ def couplings(norm, site: Site, mask: Tensor | None) -> tuple[bool, bool]:
     """Whether the Jacobian links different examples, and different time positions of one example."""
     jacobian = torch.autograd.functional.jacobian(lambda x: apply(norm, site, x, mask), site.input())
     size = len(site.shape)
-    if site.layout == "BCHW":
-        linked = jacobian.abs().sum(dim=(1, 2, 3, size + 1, size + 2, size + 3))
+    if site.channels_first:
+        linked = jacobian.abs().sum(dim=[*range(1, size), *range(size + 1, 2 * size)])
         return bool(linked.fill_diagonal_(0).any()), False
     linked = jacobian.abs().sum(dim=(size - 1, 2 * size - 1))  # [B, B] or [B, T, B, T]
     if size == 2:
@@ -195,7 +195,7 @@ def test_eval_affine_is_the_norm_in_eval_mode(name: str, site: Site) -> None:
     if affine is None:
         assert name not in ("none", "batch", "batch_renorm", "frozen_batch") or site.name == "recurrent"
         return
-    scale, shift = (v.view(-1, 1, 1) if site.layout == "BCHW" else v for v in affine)
+    scale, shift = (v.view(-1, *[1] * (len(site.shape) - 2)) if site.channels_first else v for v in affine)
     x = site.input(seed=3)
     torch.testing.assert_close(apply(norm.eval(), site, x), x * scale + shift, rtol=1e-12, atol=1e-12)
 

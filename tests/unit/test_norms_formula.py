@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from norm_formulas import FORMULAS, Case
-from norm_sites import CASES, SITES, Site, apply, build, legal, step_of, tried
+from norm_sites import CASES, SITES, SPATIAL, Site, apply, build, legal, step_of, tried
 
 EPS = 1e-5
 Key = Callable[[int, int, int], tuple]  # (example, place, channel) -> the set of statistics that it belongs to
@@ -32,15 +32,15 @@ def pools(name: str, site: Site, parts: int, options: dict[str, Any]) -> Key:
         return lambda b, p, c: (b, c)
     if name == "group":
         size = width // options.get("groups", 8)
-        return lambda b, p, c: (b, 0 if site.layout in ("BCHW", "BTC") else p, c // size)
-    if name == "layer_channel" or site.layout != "BCHW":
+        return lambda b, p, c: (b, 0 if site.layout != "BC" else p, c // size)
+    if name == "layer_channel" or not site.channels_first:
         return lambda b, p, c: (b, p, c // width)
     return lambda b, p, c: (b, c // width)
 
 
 def formula(name: str, norm: Any, site: Site, x: Tensor, mask: Tensor | None, parts: int, **options: Any) -> Tensor:
     """y from loops over single entries; x is brought to [examples, places, channels] first."""
-    values = x.movedim(1, -1) if site.layout == "BCHW" else x
+    values = x.movedim(1, -1) if site.channels_first else x
     flat = values.reshape(x.shape[0], -1, site.channels).detach().numpy()
     real = np.ones(flat.shape[:2], bool) if mask is None else mask.reshape(flat.shape[:2]).numpy()
     gain, bias = (p.detach().numpy() if p is not None else q for p, q in ((norm.gain, 1.0), (norm.bias, 0.0)))
@@ -54,7 +54,7 @@ def formula(name: str, norm: Any, site: Site, x: Tensor, mask: Tensor | None, pa
         recurrent = site.layout == "BC" and site.positions is not None
         per_position = recurrent or (site.layout == "BTC" and options.get("pool") == "positions")
         step = (step_of(site) or 0) if per_position else None
-        y = FORMULAS[name](Case(norm, flat, real, parts, site.layout == "BCHW", step, options))
+        y = FORMULAS[name](Case(norm, flat, real, parts, site.channels_first, step, options))
     elif name not in ("dyt", "none"):
         key = pools(name, site, parts, options)
         sets = defaultdict(list)
@@ -72,7 +72,7 @@ def formula(name: str, norm: Any, site: Site, x: Tensor, mask: Tensor | None, pa
             y[b, p, c] = (flat[b, p, c] - mean) / np.sqrt(var + EPS) * gain[c] + bias[c]
     y[~real] = 0
     result = torch.from_numpy(y).reshape(values.shape)
-    return result.movedim(-1, 1) if site.layout == "BCHW" else result
+    return result.movedim(-1, 1) if site.channels_first else result
 
 
 PASSES = 200
@@ -105,7 +105,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
 
 @pytest.mark.parametrize("parts", [1, 4])
 @pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
-@pytest.mark.parametrize(("name", "site"), tried(CASES), ids=[f"{n}-{s.name}" for n, s in CASES])
+@pytest.mark.parametrize(("name", "site"), tried(CASES + SPATIAL))
 def test_training_equals_the_formula(name: str, site: Site, masked: bool, parts: int) -> None:
     for options in OPTIONS.get(name, [{}]):
         norm = build(name, site, parts=parts, **options)
@@ -120,13 +120,13 @@ def test_training_equals_the_formula(name: str, site: Site, masked: bool, parts:
 @given(data=st.data())
 @settings(max_examples=15, deadline=None)
 def test_any_shape_and_mask_equals_the_formula(name: str, data: st.DataObject) -> None:
-    layout = data.draw(st.sampled_from(["BC", "BCHW", "BTC"]))
+    layout = data.draw(st.sampled_from(["BC", "BCL", "BCHW", "BCDHW", "BTC"]))
     small = st.integers(1, 4)
     channels = 4 * data.draw(st.integers(1, 2))
-    between = {"BC": [], "BCHW": [small, small], "BTC": [small]}[layout]
+    between = [small] * (len(layout) - 2)
     space = [data.draw(size) for size in between]
     batch = data.draw(small)
-    shape = (batch, channels, *space) if layout == "BCHW" else (batch, *space, channels)
+    shape = (batch, channels, *space) if layout[1] == "C" else (batch, *space, channels)
     site = Site("any", layout, shape, positions=space[0] if layout == "BTC" else None)
     assume(legal(name, site))
     options = {"groups": 2} if name == "group" else {}
@@ -152,7 +152,7 @@ def test_detached_layer_norm_has_the_gradient_of_constant_statistics(site: Site,
     torch.testing.assert_close(y, apply(build("layer", site, parts=parts), site, x, mask), rtol=1e-11, atol=1e-11)
     (gradient,) = torch.autograd.grad(y.sum(), x)
     # with μ and σ constant, y is linear in x: its slope is y's difference between two inputs with the same statistics
-    blocks = x.detach().movedim(1, -1) if site.layout == "BCHW" else x.detach()
+    blocks = x.detach().movedim(1, -1) if site.channels_first else x.detach()
     real = torch.ones(site.places).bool() if mask is None else mask
     wide = blocks.unflatten(-1, (parts, -1))
     if site.layout == "BCHW":
@@ -160,5 +160,5 @@ def test_detached_layer_norm_has_the_gradient_of_constant_statistics(site: Site,
     else:
         var = wide.var(-1, correction=0)
     slope = (torch.rsqrt(var + EPS)[..., None].expand_as(wide).flatten(-2) * norm.gain) * real[..., None]
-    expected = slope.movedim(-1, 1) if site.layout == "BCHW" else slope
+    expected = slope.movedim(-1, 1) if site.channels_first else slope
     torch.testing.assert_close(gradient, expected, rtol=1e-10, atol=1e-10)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from norm_sites import SITES, Site, build
+from norm_sites import SIGNAL, SITES, VOLUME, Site, build
 from normlab.norms.base import Norm
 
 BC, BCHW, BTC, RECURRENT, _ = SITES
@@ -47,7 +47,8 @@ def agree(norm: Norm, theirs: Callable[[Tensor], Tensor], module: nn.Module, sit
 @pytest.mark.parametrize("momentum", [0.1, 0.7, None])
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_norm(training: bool, momentum: float | None) -> None:
-    for site, module in ((BC, nn.BatchNorm1d), (BCHW, nn.BatchNorm2d)):
+    modules = ((BC, nn.BatchNorm1d), (SIGNAL, nn.BatchNorm1d), (BCHW, nn.BatchNorm2d), (VOLUME, nn.BatchNorm3d))
+    for site, module in modules:
         theirs = module(site.channels, momentum=momentum)
         agree(build("batch", site, momentum=momentum), theirs, theirs, site, training)
     theirs = nn.BatchNorm1d(BTC.channels, momentum=momentum)
@@ -75,18 +76,24 @@ def test_layer_norm(bias: bool) -> None:
 
 
 def test_layer_norm_in_images() -> None:
-    theirs = nn.GroupNorm(1, BCHW.channels)
-    agree(build("layer", BCHW), theirs, theirs, BCHW, True)
-    by_pixel = nn.LayerNorm(BCHW.channels)
-    agree(build("layer_channel", BCHW), lambda x: by_pixel(x.movedim(1, -1)).movedim(-1, 1), by_pixel, BCHW, True)
+    for site in (SIGNAL, BCHW, VOLUME):
+        theirs = nn.GroupNorm(1, site.channels)
+        agree(build("layer", site), theirs, theirs, site, True)
+        by_pixel = nn.LayerNorm(site.channels)
+
+        def channels_first(x: Tensor, by_pixel: nn.Module = by_pixel) -> Tensor:
+            return by_pixel(x.movedim(1, -1)).movedim(-1, 1)
+
+        agree(build("layer_channel", site), channels_first, by_pixel, site, True)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 8])
 def test_group_norm(groups: int) -> None:
     theirs = nn.GroupNorm(groups, BC.channels)
     agree(build("group", BC, groups=groups), theirs, theirs, BC, True)
-    theirs = nn.GroupNorm(groups, BCHW.channels)
-    agree(build("group", BCHW, groups=groups), theirs, theirs, BCHW, True)
+    for site in (SIGNAL, BCHW, VOLUME):
+        theirs = nn.GroupNorm(groups, site.channels)
+        agree(build("group", site, groups=groups), theirs, theirs, site, True)
     theirs = nn.GroupNorm(groups, BTC.channels)
     agree(build("group", BTC, groups=groups), time_last(theirs), theirs, BTC, True)
 
@@ -99,8 +106,9 @@ def test_parts_of_layer_norm_are_groups() -> None:
 
 
 def test_instance_norm() -> None:
-    theirs = nn.InstanceNorm2d(BCHW.channels, affine=True)
-    agree(build("instance", BCHW), theirs, theirs, BCHW, True)
+    for site, module in ((SIGNAL, nn.InstanceNorm1d), (BCHW, nn.InstanceNorm2d), (VOLUME, nn.InstanceNorm3d)):
+        theirs = module(site.channels, affine=True)
+        agree(build("instance", site), theirs, theirs, site, True)
     along_time = nn.InstanceNorm1d(BTC.channels, affine=True)
     agree(build("instance", BTC), time_last(along_time), along_time, BTC, True)
 

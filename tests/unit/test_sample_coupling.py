@@ -66,7 +66,7 @@ def test_every_norm_has_the_axes_that_it_says(name, training):
     assert found == (AXES if training else AXES | IN_EVALUATION)[name]
 
 
-@pytest.mark.parametrize(("name", "site"), tried([c for c in CASES if c[1].name in SITES]), ids=str)
+@pytest.mark.parametrize(("name", "site"), tried([c for c in CASES if c[1].name in SITES]))
 def test_gains_and_statistics_do_not_change_the_axes(name, site):
     assert axes(site_couplings(build(name, site).train(), SITES[site.name][1])) == AXES[name][site.name]
 

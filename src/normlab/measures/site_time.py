@@ -112,14 +112,14 @@ class TorchBatchNorm(nn.Module):
 
     def __init__(self, norm: BatchNorm, keep: bool) -> None:
         super().__init__()
-        self.layout, self.eps, self.momentum = norm.layout, norm.eps, norm.momentum or 0.1
+        self.channels_first, self.eps, self.momentum = norm.channels_first, norm.eps, norm.momentum or 0.1
         self.gain, self.bias = norm.gain, norm.bias
         self.register_buffer("mean", torch.zeros_like(norm.gain) if keep else None)
         self.register_buffer("var", torch.ones_like(norm.gain) if keep else None)
 
     def forward(self, x: Tensor, *_: Any) -> Tensor:
         """Normalise x, in the norm's layout."""
-        flat = x if self.layout == "BCHW" else x.flatten(0, -2)
+        flat = x if self.channels_first else x.flatten(0, -2)
         y = F.batch_norm(
             flat, self.mean, self.var, self.gain, self.bias, training=True, momentum=self.momentum, eps=self.eps
         )

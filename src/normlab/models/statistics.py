@@ -15,8 +15,6 @@ from normlab.config.schema import InputError, Sizes
 from normlab.models.base import Model
 from normlab.norms.base import Norm
 
-_AXES = {2: "BC", 3: "BTC", 4: "BCHW"}  # letters of a norm's input, by its number of axes
-
 
 def check_statistics(model: Model, sizes: Sizes, examples: int | None = None) -> None:
     """Refuse a model in which a norm takes its statistics over a single value.
@@ -37,7 +35,7 @@ def check_statistics(model: Model, sizes: Sizes, examples: int | None = None) ->
     doubtful = {path: norm for path, norm in norms.items() if norm.values_per_statistic({"B": batch}) == 1}
     if not doubtful:
         return
-    needs_a_pass = any(set(norm.pooled) & set("HWT") for norm in doubtful.values())
+    needs_a_pass = any(set(norm.pooled) & set("LDHWT") for norm in doubtful.values())
     lengths = _lengths(model, sizes) if needs_a_pass else {}
     for path, norm in doubtful.items():
         here: Mapping[str, int] = {**lengths.get(path, {}), "B": batch}
@@ -52,9 +50,11 @@ def _lengths(model: Model, sizes: Sizes) -> dict[str, dict[str, int]]:
     for path, module in model.named_modules():
         if isinstance(module, Norm):
 
-            def keep(_norm: nn.Module, arguments: tuple[Tensor, ...], path: str = path) -> None:
+            def keep(norm: nn.Module, arguments: tuple[Tensor, ...], path: str = path) -> None:
                 x = arguments[0]
-                axes = zip(_AXES[x.ndim], x.shape, strict=True)
+                assert isinstance(norm, Norm)
+                letters = norm.layout if x.ndim == len(norm.layout) else "BTC"  # inside a recurrence: all its steps
+                axes = zip(letters, x.shape, strict=True)
                 found.setdefault(path, {axis: length for axis, length in axes if axis not in "BC"})
 
             handles.append(module.register_forward_pre_hook(keep))
@@ -82,6 +82,8 @@ def _refusal(path: str, norm: Norm, lengths: Mapping[str, int], sizes: Sizes) ->
         "B": (f"1 of {lengths.get('B', 1)} examples{few}", "batches of at least 2 examples for each statistic"),
         "C": (f"1 of {norm.num_features} channels", "more channels for each statistic"),
         "H": (f"the image is {lengths.get('H', 1)} x {lengths.get('W', 1)} there", "larger images, fewer stages"),
+        "L": ("the signal has 1 value there", "longer signals, fewer stages"),
+        "D": (f"the volume has depth {lengths.get('D', 1)} there", "larger volumes, fewer stages"),
         "T": ("the shortest training sequence has 1 time step", "longer sequences"),
     }
     said = [by_axis[axis] for axis in norm.pooled if axis in by_axis]

@@ -12,12 +12,18 @@ from torch import Tensor, nn
 
 from normlab.config.schema import InputError
 
-Layout = Literal["BC", "BCHW", "BTC"]
+Layout = Literal["BC", "BCL", "BCHW", "BCDHW", "BTC"]
 
 
 def axes_of(letters: str, layout: str) -> tuple[int, ...]:
     """The axes of a tensor of this layout that the letters name, counted from the end, so further ones may precede."""
     return tuple(layout.index(letter) - len(layout) for letter in letters)
+
+
+def pooled_at(layout: str, axes: Mapping[str, str]) -> str:
+    """The letters that a norm's `axes` give for a layout; signals and volumes are treated as images are."""
+    images = layout[-1] != "C"
+    return axes.get("BCHW", "").replace("HW", layout[2:]) if images else axes.get(layout, "")
 
 
 class NormFactory(Protocol):
@@ -41,6 +47,8 @@ class Norm(nn.Module, ABC):
 
     Layouts. `BC`: x [B, C]. `BCHW`: x [B, C, H, W]. `BTC`: x [B, T, C]. A site inside a recurrence is `BC`
     with `positions`: it sees one step, x [B, C] and its time index `step`, or all steps at once, x [B, T, C].
+    Signals, `BCL`: x [B, C, L], and volumes, `BCDHW`: x [B, C, D, H, W], are treated as images are: what a norm says of
+    H and W holds for L and for D, H and W. Any [B, …, C] can be flattened to `BTC`.
 
     Mask. Bool, x's shape without channels, true where real. Statistics never see padding, and padded outputs
     are 0, as long as padding is finite. Without a mask everything is real.
@@ -71,8 +79,9 @@ class Norm(nn.Module, ABC):
     """
 
     # Plain literals: an option check reads them from the source, without importing torch.
-    layouts: tuple[str, ...] = ("BC", "BCHW", "BTC")  # layouts at which the norm is valid
-    # layout → the axes over which one set of statistics is taken, in letters of the layout; absent: no statistics
+    layouts: tuple[str, ...] = ("BC", "BCL", "BCHW", "BCDHW", "BTC")  # layouts at which the norm is valid
+    # layout → the axes over which one set of statistics is taken, in letters of the layout; absent: no statistics.
+    # `BCHW` stands for `BCL` and `BCDHW` too.
     axes: ClassVar[dict[str, str]] = {}
     causal = True  # valid at a `BTC` site whose positions must not see later ones
     nearest = "layer"  # the norm to suggest where this one is refused
@@ -114,7 +123,12 @@ class Norm(nn.Module, ABC):
     @property
     def pooled(self) -> str:
         """The axes over which one set of statistics is taken here, in letters of the layout; empty: no statistics."""
-        return self.axes.get(self.layout, "")
+        return pooled_at(self.layout, self.axes)
+
+    @property
+    def channels_first(self) -> bool:
+        """Whether positions follow the channels, as in images."""
+        return self.layout[-1] != "C"
 
     @property
     def couples_examples(self) -> bool:
@@ -193,7 +207,7 @@ class Norm(nn.Module, ABC):
 
     @property
     def _channel_axis(self) -> int:
-        return 1 if self.layout == "BCHW" else -1
+        return 1 if self.channels_first else -1
 
     def _along_channels(self, values: Tensor) -> Tensor:
-        return values[:, None, None] if self.layout == "BCHW" else values
+        return values[(slice(None), *[None] * (len(self.layout) - 2))] if self.channels_first else values

@@ -11,11 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from normlab.config.schema import InputError
-from normlab.norms.base import Norm
+from normlab.norms.base import Norm, axes_of, pooled_at
 from normlab.norms.moments import Moments, at_least_float32, merge, moments
 from normlab.norms.processes import distributed, merge_processes
-
-_AXES = {"BC": (1,), "BCHW": (1, 3, 4), "BTC": (1, 2)}  # of x in chunks, [K, B/K, ...]
 
 
 class BatchNorm(Norm):
@@ -80,6 +78,9 @@ class BatchNorm(Norm):
             raise InputError("norm.nbs=1 leaves one value per channel at this site; use at least 2")
         if sync and nbs is not None:
             raise InputError("norm.sync=true pools all processes, but norm.nbs splits a batch: use only one of them")
+        # of x in chunks, [K, B/K, ...], for one set of statistics per channel, even if a subclass pools channels as well
+        pooled = pooled_at(layout, self.axes).replace("C", "")
+        self.set_axes = (1,) if self.per_position else axes_of(pooled, layout)
         self.eps = eps
         self.momentum = momentum
         self.evaluation = evaluation
@@ -153,8 +154,8 @@ class BatchNorm(Norm):
 
     def _with_running(self, x: Tensor, start: int, length: int) -> Tensor:
         scale, shift = self.running_affine(start, length)
-        if self.layout == "BCHW":
-            scale, shift = scale[0, :, None, None], shift[0, :, None, None]
+        if self.channels_first:
+            scale, shift = self._along_channels(scale[0]), self._along_channels(shift[0])
         return torch.addcmul(shift, at_least_float32(x), scale)
 
     def _syncs(self) -> bool:
@@ -189,7 +190,7 @@ class BatchNorm(Norm):
 
     def _many_sets(self, x: Tensor, start: int, length: int, chunks: int) -> Tensor:
         """Turn every set of statistics, of a chunk or a position, into a channel for the kernel."""
-        beside = 1 if self.layout == "BCHW" else -2  # the axis of chunks next to the channels
+        beside = 1 if self.channels_first else -2  # the axis of chunks next to the channels
         wide = x if chunks == 1 else x.unflatten(0, (chunks, -1)).movedim(0, beside).flatten(beside, beside + 1)
         flat = wide.flatten(1) if self.per_position else wide.flatten(0, -2) if self.layout == "BTC" else wide
         gain, bias = (p if p is None else p.repeat(length * chunks) for p in (self.gain, self.bias))
@@ -210,7 +211,7 @@ class BatchNorm(Norm):
     def _pooled(self, x: Tensor, mask: Tensor | None, step: int | None, length: int) -> Tensor:
         """Normalise by the formula, which includes padding, chunks and other processes' sets."""
         chunks, real = self._chunks(at_least_float32(x), mask)
-        sets = moments(chunks, (1,) if self.per_position else _AXES[self.layout], real)
+        sets = moments(chunks, self.set_axes, real)
         rows = Moments(*(t.reshape(len(t), length, self.num_features) for t in sets))  # [K, length, C]
         start, own = step or 0, len(self._rows(self.running_mean))
         if self.collected is not None:

@@ -11,8 +11,6 @@ from torch import Tensor
 from normlab.norms.base import Norm
 from normlab.norms.moments import at_least_float32, moments
 
-_AXES = {"BC": (-1,), "BTC": (-1,), "BCHW": (2, 3, 4)}  # of x split into blocks of channels
-
 
 class DetachedLayerNorm(Norm):
     """y = gain · (x - μ) / √(σ² + eps) + bias as in layer norm, but μ and σ are constants in the backward pass.
@@ -37,6 +35,6 @@ class DetachedLayerNorm(Norm):
         """Each example alone."""
         del step
         blocks, real = self.split(at_least_float32(x), mask, self.parts)
-        sets = moments(blocks.detach(), _AXES[self.layout], real)
+        sets = moments(blocks.detach(), self.block_axes, real)
         standard = (blocks - sets.mean) * torch.rsqrt(sets.variance + self.eps)
         return self.scale_and_shift(standard.reshape(x.shape))

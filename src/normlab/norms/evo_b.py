@@ -31,7 +31,7 @@ class EvoNormB(PooledNorm):
     """
 
     axes: ClassVar[dict[str, str]] = {"BCHW": "BHW"}
-    layouts = ("BCHW",)
+    layouts = ("BCL", "BCHW", "BCDHW")
     nearest = "layer"
 
     def __init__(

@@ -31,7 +31,7 @@ class EvoNormS(Norm):
     """
 
     axes: ClassVar[dict[str, str]] = {"BCHW": "CHW"}
-    layouts = ("BCHW",)
+    layouts = ("BCL", "BCHW", "BCDHW")
     nearest = "layer"
 
     def __init__(

@@ -28,7 +28,7 @@ class FilterResponseNorm(Norm):
     """
 
     axes: ClassVar[dict[str, str]] = {"BCHW": "HW"}
-    layouts = ("BCHW",)
+    layouts = ("BCL", "BCHW", "BCDHW")
     nearest = "layer"
 
     def __init__(

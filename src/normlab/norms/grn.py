@@ -27,7 +27,7 @@ class GlobalResponseNorm(Norm):
     """
 
     axes: ClassVar[dict[str, str]] = {"BCHW": "CHW"}
-    layouts = ("BCHW",)
+    layouts = ("BCL", "BCHW", "BCDHW")
     nearest = "layer"
 
     gain: Tensor

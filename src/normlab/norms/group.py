@@ -60,9 +60,8 @@ class GroupNorm(Norm):
         if self.layout == "BC":
             return self.scale_and_shift(standardise_blocks(x, groups, self.eps))
         if mask is None:
-            images = x if self.layout == "BCHW" else x.transpose(1, 2)
+            images = x if self.channels_first else x.transpose(1, 2)
             y = torch.group_norm(images, groups, self.gain, self.bias, self.eps)
-            return y if self.layout == "BCHW" else y.transpose(1, 2)
+            return y if self.channels_first else y.transpose(1, 2)
         blocks, real = self.split(x, mask, groups)
-        axes = (2, 3, 4) if self.layout == "BCHW" else (1, 3)
-        return self.scale_and_shift(standardise(blocks, axes, self.eps, real).reshape(x.shape))
+        return self.scale_and_shift(standardise(blocks, self.block_axes, self.eps, real).reshape(x.shape))

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from normlab.norms.base import Norm
+from normlab.norms.base import Norm, axes_of
 from normlab.norms.moments import standardise
 
 
@@ -21,7 +21,7 @@ class InstanceNorm(Norm):
     """
 
     axes: ClassVar[dict[str, str]] = {"BCHW": "HW", "BTC": "T"}
-    layouts = ("BCHW", "BTC")
+    layouts = ("BCL", "BCHW", "BCDHW", "BTC")
     causal = False
     nearest = "layer"
 
@@ -38,8 +38,8 @@ class InstanceNorm(Norm):
         """Each channel of each example alone."""
         del step
         if mask is not None:
-            axes, real = ((2, 3), mask[:, None]) if self.layout == "BCHW" else ((1,), mask[..., None])
-            return self.scale_and_shift(standardise(x, axes, self.eps, real))
-        images = x if self.layout == "BCHW" else x.transpose(1, 2)
+            real = mask.unsqueeze(self._channel_axis)
+            return self.scale_and_shift(standardise(x, axes_of(self.pooled, self.layout), self.eps, real))
+        images = x if self.channels_first else x.transpose(1, 2)
         y = torch.group_norm(images, self.num_features, self.gain, self.bias, self.eps)
-        return y if self.layout == "BCHW" else y.transpose(1, 2)
+        return y if self.channels_first else y.transpose(1, 2)

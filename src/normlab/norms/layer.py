@@ -36,11 +36,11 @@ class LayerNorm(Norm):
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
         """Each example alone; only images have padding within their statistics."""
         del step
-        if self.layout != "BCHW" and self.parts == 1:
+        if not self.channels_first and self.parts == 1:
             return functional.layer_norm(x, (self.num_features,), self.gain, self.bias, self.eps)
-        if self.layout != "BCHW":
+        if not self.channels_first:
             return self.scale_and_shift(standardise_blocks(x, self.parts, self.eps))
         if mask is None:
             return torch.group_norm(x, self.parts, self.gain, self.bias, self.eps)
         blocks, real = self.split(x, mask, self.parts)
-        return self.scale_and_shift(standardise(blocks, (2, 3, 4), self.eps, real).flatten(1, 2))
+        return self.scale_and_shift(standardise(blocks, self.block_axes, self.eps, real).flatten(1, 2))

@@ -12,8 +12,6 @@ from torch.nn import functional
 from normlab.norms.base import Norm
 from normlab.norms.moments import at_least_float32, average
 
-_AXES = {"BC": (-1,), "BTC": (-1,), "BCHW": (2, 3, 4)}  # of x split into blocks of channels
-
 
 class RMSNorm(Norm):
     """y = gain · x / √(mean(x²) + eps) + bias: layer norm without centring, and by default without bias.
@@ -42,10 +40,10 @@ class RMSNorm(Norm):
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
         """Each example alone."""
         del step
-        plain = self.layout != "BCHW" and self.parts == 1 and self.bias is None
+        plain = not self.channels_first and self.parts == 1 and self.bias is None
         if plain and x.dtype == self.gain.dtype:
             # one kernel on GPUs; on CPUs neither faster nor slower than the formula below
             return functional.rms_norm(x, (self.num_features,), self.gain, self.eps)
         blocks, real = self.split(at_least_float32(x), mask, self.parts)
-        mean_square = average(blocks.square(), _AXES[self.layout], real)
+        mean_square = average(blocks.square(), self.block_axes, real)
         return self.scale_and_shift((blocks * torch.rsqrt(mean_square + self.eps)).reshape(x.shape))

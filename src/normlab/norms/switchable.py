@@ -32,7 +32,7 @@ class SwitchableNorm(PooledNorm):
     """
 
     axes: ClassVar[dict[str, str]] = {"BCHW": "BCHW"}
-    layouts = ("BCHW",)
+    layouts = ("BCL", "BCHW", "BCDHW")
     nearest = "layer"
 
     def __init__(

@@ -7,10 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from normlab.norms.base import axes_of
 from normlab.norms.batch import BatchNorm
 from normlab.norms.moments import moments
-
-_AXES = {"BC": (0,), "BCHW": (0, 2, 3), "BTC": (0, 1)}  # axes that one set of statistics pools
 
 
 def discrepancies(norm: BatchNorm, x: Tensor, mask: Tensor | None = None, step: int | None = None) -> Tensor:
@@ -36,13 +35,13 @@ def discrepancies(norm: BatchNorm, x: Tensor, mask: Tensor | None = None, step: 
     if norm.per_position and step is not None:
         x, mask = x.unsqueeze(1), None if mask is None else mask.unsqueeze(1)
     start, length = step or 0, x.shape[1] if norm.per_position else 1
-    axes = (0,) if norm.per_position else _AXES[norm.layout]
+    axes = (0,) if norm.per_position else axes_of(norm.pooled, norm.layout)
     running_mean, running_var = (values.double() for values in norm.running(start, length))
     spread = (running_var + norm.eps).sqrt()
     steps = norm.running_mean.shape[0] if norm.per_position else 1
     own = (torch.arange(start, start + length, device=x.device) < steps)[:, None]
     if mask is not None:
-        mask = mask.unsqueeze(1 if norm.layout == "BCHW" else -1)
+        mask = mask.unsqueeze(1 if norm.channels_first else -1)
     size = norm.nbs or len(x)
     found = []
     for first in range(0, len(x), size):

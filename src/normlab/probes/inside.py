@@ -189,7 +189,7 @@ def _real(norm: Norm, values: Tensor, mask: Tensor | None) -> Tensor:
     """The entries that are not padding."""
     if mask is None:
         return values
-    return (values.movedim(1, -1) if norm.layout == "BCHW" else values)[mask]
+    return (values.movedim(1, -1) if norm.channels_first else values)[mask]
 
 
 def summarised(found: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
