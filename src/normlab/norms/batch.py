@@ -78,7 +78,7 @@ class BatchNorm(Norm):
             raise InputError("norm.nbs=1 leaves one value per channel at this site; use at least 2")
         if sync and nbs is not None:
             raise InputError("norm.sync=true pools all processes, but norm.nbs splits a batch: use only one of them")
-        # of x in chunks, [K, B/K, ...], for one set of statistics per channel, even if a subclass pools channels as well
+        # of x in chunks, [K, B/K, ...], for one set of statistics a channel, even if a subclass pools channels as well
         pooled = pooled_at(layout, self.axes).replace("C", "")
         self.set_axes = (1,) if self.per_position else axes_of(pooled, layout)
         self.eps = eps
