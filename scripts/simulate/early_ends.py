@@ -47,7 +47,7 @@ def train(output: Path) -> None:
             for cell in dict.fromkeys(finding.tuned_at(cell) for cell in finding.cells):
                 for point in finding.tune.points:
                     tuned = f"{finding.tune.option}={point:g}"
-                    choices = [*QUICK, *finding.choices(cell, "smoke"), *options, tuned, f"seed={SEED}"]
+                    choices = [*QUICK, *finding.choices(cell, "quick"), *options, tuned, f"seed={SEED}"]
                     last = {choice.partition("=")[0]: choice for choice in choices}
                     asked = [*last.values(), f"output={output}"]
                     config = checked(compose("train", overrides=asked), asked)
