@@ -15,8 +15,9 @@ from normlab.findings.finding import read_finding
 from normlab.findings.judge import judge
 from normlab.findings.printable import printable
 from normlab.findings.stored import read_verdict, read_verdicts, stored
-from normlab.findings.verdict import Reason
-from normlab.findings.wording import _SENTENCES, estimate_words, numbers_of, reason_words
+from normlab.findings.verdict import ArmSummary, Bound, Reason
+from normlab.findings.wording import _SENTENCES, bound_words, estimate_words, numbers_of, reason_words, score_words
+from normlab.study.printed import arm_line
 
 
 @pytest.fixture
