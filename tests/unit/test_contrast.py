@@ -1,10 +1,13 @@
 """Pairing two arms by seed."""
 
+import argparse
+
 import pandas as pd
 import pytest
 
+from normlab.commands import compare
 from normlab.config.schema import InputError
-from normlab.runs.contrast import check_numbers, contrast
+from normlab.runs.contrast import Contrast, check_numbers, contrast
 
 ROWS = [
     {
@@ -91,3 +94,17 @@ def test_a_missing_value_is_named():
 def test_numbers_that_mean_nothing_are_refused(numbers, words):
     with pytest.raises(InputError, match=words):
         check_numbers(*numbers)
+
+
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [
+        ("validation/accuracy", ["mean 81.5\N{NO-BREAK SPACE}%", "+1.5 points", "sd 0.5345 points", "of 1 point is"]),
+        ("validation/loss", ["mean 0.815", "+0.015,", "sd 0.005345", "of 0.01 is"]),
+    ],
+)
+def test_accuracies_are_compared_in_points_and_other_metrics_in_their_unit(metric, told, capsys):
+    pair = Contrast(metric, list(range(8)), [0.81, 0.82] * 4, [0.80] * 8, alone=[], diverged=(0, 0))
+    compare.show(argparse.Namespace(first="a", second="b", alpha=0.05, margin=0.01), pair)
+    out = capsys.readouterr().out
+    assert not [words for words in told if words not in out]

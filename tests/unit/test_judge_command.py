@@ -1,7 +1,9 @@
 """`normlab judge`: the verdict on anybody's table, inside this process."""
 
 import json
+import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import numpy as np
@@ -148,6 +150,19 @@ def test_a_page_holds_every_run(judged, tmp_path):
     assert judged(runs(), "--page", str(tmp_path / "missing" / "x.html"))[0] == 2
 
 
+@pytest.mark.parametrize("n", [1_000, pytest.param(50_000, marks=pytest.mark.slow)])
+def test_a_page_of_many_runs_counts_them_and_stays_small(judged, tmp_path, n):
+    page = tmp_path / "many.html"
+    judged(runs(n=n), "--page", str(page))
+    text = page.read_text()
+    assert page.stat().st_size < 2_000_000
+    for what in ("seeds", "new: runs", "old: runs"):
+        counts = re.findall(rf"<title>([\d,]+) {what} from", text)
+        assert 10 < len(counts) <= 80
+        assert sum(int(count.replace(",", "")) for count in counts) == n
+    assert "bars say how many of an arm's runs lie where" in text.replace("&#39;", "'")
+
+
 @pytest.mark.parametrize(
     ("change", "status"),
     [
@@ -189,6 +204,29 @@ def test_files_of_other_metrics_are_named(judged, tmp_path, capsys):
 def test_other_files_are_refused(judged):
     assert "only tables (.csv, .parquet, .jsonl)" in judged("x", file="runs.txt")[2]
     assert judged("", file="runs.csv")[0] == 2
+
+
+def test_decisions_of_several_commands_at_once_are_all_kept(tmp_path, monkeypatch):
+    """Without a lock, each would read the session before another has written its decision, and one would be lost."""
+    read, table = judge._read, tmp_path / "runs.csv"
+    runs(0.2, n=24).to_csv(table, index=False)
+
+    def slowly(*arguments):
+        found = read(*arguments)
+        time.sleep(0.1)
+        return found
+
+    monkeypatch.setattr(judge, "_read", slowly)
+    command = [str(table), "--margin", "0.2", "--session", str(tmp_path / "edits.json"), "--edits", "9"]
+
+    def decide(_):
+        with pytest.raises(SystemExit) as end:
+            judge.main(command)
+        return end.value.code
+
+    with ThreadPoolExecutor(4) as commands:
+        assert list(commands.map(decide, range(4))) == [1] * 4
+    assert json.loads((tmp_path / "edits.json").read_text())["kept"] == [False] * 4
 
 
 def test_a_session_spends_one_error_over_many_edits(judged, tmp_path):

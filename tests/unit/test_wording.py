@@ -15,8 +15,9 @@ from normlab.findings.finding import read_finding
 from normlab.findings.judge import judge
 from normlab.findings.printable import printable
 from normlab.findings.stored import read_verdict, read_verdicts, stored
-from normlab.findings.verdict import Reason
-from normlab.findings.wording import _SENTENCES, estimate_words, numbers_of, reason_words
+from normlab.findings.verdict import ArmSummary, Bound, Reason
+from normlab.findings.wording import _SENTENCES, bound_words, estimate_words, numbers_of, reason_words, score_words
+from normlab.study.printed import arm_line
 
 
 @pytest.fixture
@@ -219,3 +220,13 @@ def test_infinity_is_no_estimate(judged):
     values["estimates"][0]["mean"] = math.inf
     with pytest.raises(ValueError, match="inf"):
         read_verdict(values)
+
+
+def test_scores_are_shown_in_per_cent_if_they_are_accuracies():
+    assert score_words(0.81234, "test/accuracy") == "81.23\N{NO-BREAK SPACE}%"
+    assert score_words(0.81234, "test/loss") == "0.8123"
+    arm = ArmSummary("layer", n=8, mean=0.8123, sd=0.0042, diverged=0, point=0.01, edge=False, metrics={})
+    assert arm_line(arm, "test/accuracy") == "layer: 81.23\N{NO-BREAK SPACE}% ± 0.42 (n = 8, rate 0.01)"
+    assert arm_line(arm, "test/loss") == "layer: 0.8123 ± 0.0042 (n = 8, rate 0.01)"
+    bound = Bound("layer", "gap/accuracy", 0.25, 0.25, least=0.1, most=None)
+    assert bound_words(bound) == "gap/accuracy = 25\N{NO-BREAK SPACE}%, expected ≥ 10\N{NO-BREAK SPACE}%"

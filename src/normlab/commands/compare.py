@@ -18,6 +18,7 @@ from contextlib import suppress
 from statistics import fmean, stdev
 
 from normlab.commands.parser import Parser, real
+from normlab.findings.wording import in_points, number, scale_of, score_words
 from normlab.runs.contrast import Contrast, contrast
 from normlab.runs.table import read_runs
 from normlab.stats import guarded
@@ -33,12 +34,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("second", help="condition of the second arm")
     parser.add_argument("--metric", default="validation/accuracy", help="default: validation/accuracy")
     parser.add_argument("--where", metavar="CONDITION", help="which runs to consider")
-    parser.add_argument(
-        "--alpha", type=real(0, 1), default=0.05, help="1 minus the level of the intervals (default: 0.05)"
-    )
-    parser.add_argument(
-        "--margin", type=real(0, inclusive=True), help="the smallest difference that matters, in the metric's unit"
-    )
+    parser.add_argument("--alpha", type=real(0, 1), default=0.05, help="1 minus the level of intervals (default 0.05)")
+    parser.add_argument("--margin", type=real(0, inclusive=True), help="least difference that matters (0.01: a point)")
     parser.add_argument("--diverged", metavar="VALUE", type=real(), help="value to use for a run that diverged")
     parser.add_runs()
     asked = parser.parse_args(arguments)
@@ -47,25 +44,31 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def show(asked: argparse.Namespace, pair: Contrast) -> None:
-    d = pair.differences
-    n = len(d)
+    d, metric = pair.differences, pair.metric
+    n, unit = len(d), " points" * in_points(metric)
     found = guarded.interval(d, asked.alpha) if n >= guarded.LEAST else None
-    row("metric", f"{pair.metric}, {n} seeds: {', '.join(map(str, pair.seeds))}")
-    row(asked.first, f"mean {fmean(pair.first):.4f}{diverged(pair.diverged[0])}")
-    row(asked.second, f"mean {fmean(pair.second):.4f}{diverged(pair.diverged[1])}")
-    row("difference", f"{fmean(d):+.4f}, {interval(found)}")
-    row("spread", f"sd {stdev(d):.4f}")
+    row("metric", f"{metric}, {n} seeds: {', '.join(map(str, pair.seeds))}")
+    row(asked.first, f"mean {score_words(fmean(pair.first), metric)}{diverged(pair.diverged[0])}")
+    row(asked.second, f"mean {score_words(fmean(pair.second), metric)}{diverged(pair.diverged[1])}")
+    row("difference", f"{signed(fmean(d), metric)}{unit}, {interval(found, metric)}")
+    row("spread", f"sd {stdev(d) * scale_of(metric):.4g}{unit}")
     if asked.margin is None:  # a test against zero says nothing about a margin
         row("symmetry about 0", f"sign flips p = {sign_flip_test(d):.3g} (least possible {2 / 2**n:.2g})")
-    row("each seed", " ".join(f"{difference:+.4f}" for difference in d))
+    row("each seed", " ".join(signed(difference, metric) for difference in d) + unit)
     if pair.alone:
         row("left out", f"seeds that only one arm has: {', '.join(map(str, pair.alone))}")
     if asked.margin is not None:
-        row("margin", against(asked.margin, found) if found is not None else f"open: {interval(found)}")
+        margin = f"{asked.margin * scale_of(metric):.6g}"
+        margin += (" point" if margin == "1" else " points") * in_points(metric)
+        row("margin", against(asked.margin, found, margin) if found is not None else f"open: {interval(found, metric)}")
         with suppress(ValueError):  # equal differences, from which no number of seeds follows
             needed = seeds_needed(d, asked.margin, asked.alpha) if asked.margin > 0 else MOST
-            row("", f"a true difference of {asked.margin:g} is detected with 80 % probability by "
+            row("", f"a true difference of {margin} is detected with 80 % probability by "
                 f"{'more than ' * (needed >= MOST)}{needed} seeds, by an upper bound on the spread")  # fmt: skip
+
+
+def signed(difference: float, metric: str) -> str:
+    return number(difference, metric, ratio=False, digits=4)
 
 
 def row(label: str, text: str) -> None:
@@ -76,18 +79,18 @@ def diverged(count: int) -> str:
     return f", {count} diverged" if count else ""
 
 
-def interval(found: Interval | None) -> str:
+def interval(found: Interval | None, metric: str) -> str:
     if found is None:
         return f"no interval, which needs {guarded.LEAST} seeds"
     if math.isinf(found.low):
         return "no interval, as all differences are equal"
-    return f"{100 * found.level:.4g} % interval {found.low:+.4f} to {found.high:+.4f}"
+    return f"{100 * found.level:.4g} % interval {signed(found.low, metric)} to {signed(found.high, metric)}"
 
 
-def against(margin: float, found: Interval) -> str:
-    """What the interval says about ±margin."""
+def against(margin: float, found: Interval, shown: str) -> str:
+    """What the interval says about ±margin, which is shown in the metric's unit."""
     if found.low > margin or found.high < -margin:
-        return f"the difference is larger than {margin:g}"
+        return f"the difference is larger than {shown}"
     if -margin < found.low and found.high < margin:
-        return f"the difference is smaller than {margin:g}, either way"
-    return f"undecided: the interval includes {margin:g} or {-margin:g}"
+        return f"the difference is smaller than {shown}, either way"
+    return f"undecided: the interval includes {shown} or \N{MINUS SIGN}{shown}"

@@ -29,6 +29,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from normlab.commands.parser import Parser, count, real
 from normlab.config.schema import InputError
 from normlab.findings.own_runs import Arms, verdict_on
@@ -195,6 +197,16 @@ def _in_session(asked: argparse.Namespace, arms: Arms) -> int:
     """
     if not arms.paired:
         raise InputError("--session compares runs in pairs of one seed, and the arms share no seeds")
+    try:
+        with FileLock(asked.session.with_name(f".{asked.session.name}.lock"), timeout=60):  # each decision counts once
+            return _decide(asked, arms)
+    except Timeout:
+        raise InputError(f"--session {asked.session}: another command has held it for a minute") from None
+    except OSError as error:
+        raise InputError(f"--session {asked.session} can't be written: {error.strerror}") from None
+
+
+def _decide(asked: argparse.Namespace, arms: Arms) -> int:
     session = _read(asked.session, asked.alpha, asked.edits)
     differences = arms.gains(asked.margin, lower=asked.lower)
     failed = [sum(map(math.isnan, (arm[seed] for seed in arms.shared))) for arm in arms.runs]

@@ -13,13 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from normlab.findings.estimates import (
-    bounds_of,
-    contrasts_of,
-    further_of,
-    margin_of,
-    summary_of,
-)
+from normlab.findings.estimates import bounds_of, contrasts_of, further_of, margin_of, summary_of
 from normlab.findings.examples import Scores
 from normlab.findings.finding import LEAST, Finding
 from normlab.findings.formula import Cell

@@ -142,6 +142,12 @@ def scale_of(metric: str) -> float:
     return 100.0 if in_points(metric) else 1.0
 
 
+def score_words(value: float, metric: str, digits: int = 4) -> str:
+    """A score itself: `81.23 %` for an accuracy, otherwise the number in the metric's own unit."""
+    shown = f"{value * scale_of(metric):.{digits}g}"
+    return f"{shown}\N{NO-BREAK SPACE}%" if in_points(metric) else shown
+
+
 def in_points(metric: str) -> bool:
     """Is the metric a share of 1 that is shown in hundredths?"""
     name = re.sub(r"@\d+$", "", metric).rpartition("/")[2]
@@ -177,8 +183,9 @@ def formula_words(finding: Finding, estimate: Estimate) -> str:
 
 def bound_words(bound: Bound) -> str:
     """`train/examples = 0.2 … 0.3, expected ≥ 0.1`."""
-    found = f"{bound.low:.4g}" if bound.low == bound.high else f"{bound.low:.4g} … {bound.high:.4g}"
-    return f"{bound.metric} = {found}, expected {_between(bound.least, bound.most)}{'' if bound.holds else ': broken'}"
+    low, high = (score_words(value, bound.metric) for value in (bound.low, bound.high))
+    found = low if bound.low == bound.high else f"{low} … {high}"
+    return f"{bound.metric} = {found}, expected {_between(bound)}{'' if bound.holds else ': broken'}"
 
 
 def numbers_of(verdict: Verdict, finding: Finding) -> Sequence[str]:
@@ -198,8 +205,9 @@ def numbers_of(verdict: Verdict, finding: Finding) -> Sequence[str]:
     return [*lines, *(f"{bound.cell}: {bound_words(bound)}" for bound in verdict.bounds)]
 
 
-def _between(least: float | None, most: float | None) -> str:
+def _between(bound: Bound) -> str:
+    least, most = (None if end is None else score_words(end, bound.metric, 6) for end in (bound.least, bound.most))
     if least is not None and least == most:
-        return f"exactly {least:g}"
-    parts = ([f"≥ {least:g}"] if least is not None else []) + ([f"≤ {most:g}"] if most is not None else [])
+        return f"exactly {least}"
+    parts = ([f"≥ {least}"] if least is not None else []) + ([f"≤ {most}"] if most is not None else [])
     return " and ".join(parts)

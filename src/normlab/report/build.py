@@ -12,6 +12,7 @@ from normlab.config.schema import InputError
 from normlab.config.shipped import CONF, REFERENCE
 from normlab.findings.finding import Finding, read_finding
 from normlab.findings.verdict import Verdict
+from normlab.folder.altered import altered_members
 from normlab.folder.study_folder import studies_below
 from normlab.report.charts import charts_of
 from normlab.report.figure import Chart, drawing
@@ -20,7 +21,7 @@ from normlab.report.matrix import Matrix, matrix_of
 from normlab.report.page import write_page
 from normlab.report.sources import Source, StudyResult, read_sources, result_of
 from normlab.study.planned import Stage, planned_findings
-from normlab.study.reference import altered_tables, reference_rates
+from normlab.study.reference import reference_rates
 from normlab.study.scale import read_study
 
 STUDIES = ("textbook", "beyond", "paper")  # in the order of the page
@@ -77,7 +78,7 @@ def gather(own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE) 
         conf: folder that holds `finding` and `study`.
         reference: folder of committed studies, with tuning.csv.
     """
-    problems = altered_tables(reference)
+    problems = altered_members(reference)
     mine = read_sources(own, own=True)
     committed = read_sources(sorted(path for path in reference.glob("*") if path.is_dir()), own=False)
     for source in [*mine, *committed]:

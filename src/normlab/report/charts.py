@@ -10,6 +10,7 @@ import numpy as np
 
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
+from normlab.findings.wording import in_points
 from normlab.report.colours import INKS
 from normlab.report.contrasts import deciding
 from normlab.report.figure import Chart, figure, wrapped
@@ -54,7 +55,7 @@ def rates(finding: Finding, result: StudyResult, committed: Sequence[Mapping[str
         return None
     panels = panels_of(cells)
     chart, axes = small_multiples(f"{finding.name}-rates", "How it was tuned", panels)
-    metric, lost, seeds = finding.tune.by, 0, set()
+    metric, lost, ended, seeds = finding.tune.by, 0, 0, set()
     for ax, group in zip(axes, panels.values(), strict=True):
         for cell in group:
             style = style_of(finding, cell)
@@ -64,18 +65,20 @@ def rates(finding: Finding, result: StudyResult, committed: Sequence[Mapping[str
                 seeds |= {row["seed"] for row in rows}
                 values = [v for row in rows if (v := value_in(row, metric)) is not None]
                 lost += len(rows) - len(values)
-                if values and len(values) == len(rows):
+                ended += sum(map(bool, map(_ended, rows)))
+                if values and len(values) == len(rows) and not any(map(_ended, rows)):
                     means[point] = float(np.mean(values))
                 for row in rows:
                     score = value_in(row, metric)
                     if score is not None:
-                        text = f"{cell}, rate {point:g}, seed {row['seed']}: {compact(score)}; run {row['id']}"
+                        shown = f"{compact(score, metric)}{_ended(row)}; run {row['id']}"
+                        text = f"{cell}, rate {point:g}, seed {row['seed']}: {shown}"
                         dot(ax, point, score, style, gid=chart.mark(text))
             ax.plot(list(means), list(means.values()), ls=style["dash"], color=style["color"], lw=1.6)
             key(ax, cell, style)
             taken = {float(row["point"]) for row in rows_in(result.rows, cell) if value_in(row, "point") is not None}
             for chosen in taken & set(means):
-                text = f"{cell}: rate {chosen:g} was chosen, mean {compact(means[chosen])}"
+                text = f"{cell}: rate {chosen:g} was chosen, mean {compact(means[chosen], metric)}"
                 ax.plot([chosen], [means[chosen]], "o", mfc="none", mec=INK, ms=11, mew=1.4, gid=chart.mark(text))
         ax.set_xscale("log")
         every = 1 if len(axes) == 1 or len(tried) < 5 else 2
@@ -83,14 +86,27 @@ def rates(finding: Finding, result: StudyResult, committed: Sequence[Mapping[str
         ax.minorticks_off()
         ax.margins(x=0.1)  # so that the labels of neighbours don't touch
         ax.set_xlabel("learning rate" if finding.tune.option == "optim.lr" else finding.tune.option)
-    axes[0].set_ylabel(wrapped(with_unit(metric), 24))
+    _scored(axes, metric)
     legend(chart, axes)
     chart.caption = (
         f"Dots: one tuning seed each, n = {len(seeds)}; none is a reporting seed. Ring: the chosen rate."
         + (f" {lost} tuning runs diverged and are not drawn; a rate with a diverged run has no mean." if lost else "")
+        + (f" {ended} were ended early: their dots are what they had reached." if ended else "")
     )
     chart.alt = f"{with_unit(metric)} against learning rate, for {', '.join(map(str, cells))}."
     return chart
+
+
+def _ended(row: Mapping[str, Any]) -> str:
+    """Where a tuning run was ended early; empty if it wasn't."""
+    return f", ended early at step {row.get('steps')}" if row.get("outcome") == "paused" else ""
+
+
+def _scored(axes: Sequence[Axes], metric: str) -> None:
+    """The vertical axes: the metric's name, and accuracies in per cent."""
+    axes[0].set_ylabel(wrapped(with_unit(metric), 24))
+    for ax in axes if in_points(metric) else []:
+        ax.yaxis.set_major_formatter(lambda value, _: compact(value, metric).replace("-", "\N{MINUS SIGN}"))
 
 
 def _committed(
@@ -128,12 +144,12 @@ def curves(finding: Finding, result: StudyResult) -> Chart | None:
             key(ax, cell, style)
             for step, value in zip(steps, mean, strict=True):
                 n = len(by_step[step])
-                span = f", from {compact(min(by_step[step]))} to {compact(max(by_step[step]))}"
-                text = f"{cell}, step {step:,}: mean {compact(value)}{span}, n = {n}"
+                span = f", from {compact(min(by_step[step]), metric)} to {compact(max(by_step[step]), metric)}"
+                text = f"{cell}, step {step:,}: mean {compact(value, metric)}{span}, n = {n}"
                 dot(ax, step, value, style, ms=3.5, gid=chart.mark(text))
             _seed_lines(ax, chart, _Drawn(result, cell, style), metric)
         ax.set_xlabel("training step")
-    axes[0].set_ylabel(wrapped(with_unit(metric), 24))
+    _scored(axes, metric)
     legend(chart, axes)
     chart.caption = (
         f"Line: mean of n = {len(seeds)} seeds. Thin lines: one seed each. Band: from the lowest to the highest. "
@@ -236,17 +252,10 @@ def _seed_lines(ax: Axes, chart: Chart, drawn: _Drawn, metric: str) -> None:
         own = sorted((r for r in rows_in(result.curves, cell) if r["seed"] == seed), key=lambda r: r["step"])
         points = [(int(row["step"]), v) for row in own if (v := value_in(row, metric)) is not None]
         if points:
-            text = (
-                f"{cell}, seed {seed}: {compact(points[-1][1])} at step {points[-1][0]:,}; run {own[0].get('id', '')}"
-            )
-            ax.plot(
-                *zip(*points, strict=True),
-                ls=style["dash"],
-                color=style["color"],
-                lw=0.7,
-                alpha=0.45,
-                gid=chart.mark(text),
-            )
+            step, value = points[-1]
+            text = f"{cell}, seed {seed}: {compact(value, metric)} at step {step:,}; run {own[0].get('id', '')}"
+            look = {"ls": style["dash"], "color": style["color"], "lw": 0.7, "alpha": 0.45}
+            ax.plot(*zip(*points, strict=True), **look, gid=chart.mark(text))
 
 
 def _has(rows: Sequence[Mapping[str, Any]], cell: Cell, metric: str) -> bool:

@@ -18,7 +18,7 @@ from normlab.findings.wording import (
     reason_words,
     scope_words,
 )
-from normlab.report.words import metric_words
+from normlab.report.words import compact, with_unit
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -75,7 +75,7 @@ def finding_table(finding: Finding, verdict: Verdict) -> str:
     rows = [
         [
             escaped(arm.cell),
-            _spread(arm.mean, arm.sd),
+            _spread(arm.mean, arm.sd, finding.metric),
             f"{arm.point:g}" if arm.point is not None else "",
             str(arm.diverged),
             str(arm.n),
@@ -83,7 +83,7 @@ def finding_table(finding: Finding, verdict: Verdict) -> str:
         for arm in verdict.arms
         if arm.mean is not None
     ]
-    header = ["", escaped(metric_words(finding.metric)), "Rate", "Diverged", "$n$"]
+    header = ["", escaped(with_unit(finding.metric)), "Rate", "Diverged", "$n$"]
     parts = (
         [table("lrrrr", header, rows, f"{finding.name} at {verdict.scale}: mean and standard deviation")]
         if rows
@@ -125,7 +125,7 @@ def _numbers(estimate: Estimate) -> str:
     return escaped(estimate_words(estimate))
 
 
-def _spread(mean: float | None, sd: float | None) -> str:
+def _spread(mean: float | None, sd: float | None, metric: str) -> str:
     if mean is None:
         return ""
-    return f"${mean:.4g}$" + (rf" $\pm$ ${sd:.2g}$" if sd is not None else "")
+    return f"${compact(mean, metric)}$" + (rf" $\pm$ ${compact(sd, metric, 2)}$" if sd is not None else "")

@@ -168,7 +168,7 @@ def _entry(row: Mapping[str, Any] | None, metric: str, source: Source) -> dict[s
     if row is None:
         return {"value": "", "run": "", "folder": "", "wandb": ""}
     value = row.get(metric)
-    shown = words.compact(float(value)) if isinstance(value, int | float) else ""
+    shown = words.compact(float(value), metric) if isinstance(value, int | float) else ""
     if row.get("diverged") is True:
         shown = f"{shown} (diverged)".strip()
     run = RunFolder.at(source.folder.parent.parent, str(row["id"]))

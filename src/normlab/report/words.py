@@ -17,6 +17,7 @@ from normlab.findings.wording import (
     margin_words,
     needed_words,
     reason_words,
+    scale_of,
 )
 from normlab.report.sources import StudyResult
 from normlab.study.planned import Stage
@@ -38,7 +39,7 @@ _SPLITS = {
     "leak": "neighbour's class,",
 }
 _UNITS = {
-    "accuracy": "share of 1",
+    "accuracy": "%",
     "loss": "nats",
     "bits_per_character": "bits per character",
     "saved_bytes": "bytes",
@@ -178,9 +179,9 @@ def _seeds_more(verdict: Verdict) -> str:
     return f"; by an upper bound on the spread, {verdict.needed} would be enough" if verdict.needed else ""
 
 
-def compact(value: float) -> str:
-    """Four digits."""
-    return f"{value:.4g}"
+def compact(value: float, metric: str = "", digits: int = 4) -> str:
+    """So many digits, without a unit; of an accuracy in per cent."""
+    return f"{value * scale_of(metric):.{digits}g}"
 
 
 def rule_words(finding: Finding) -> str:

@@ -15,17 +15,7 @@ from normlab.study.stages import Trial
 from normlab.sweep.plan import Job, changes
 
 _IGNORED = {
-    "output",
-    "cache",
-    "logger",
-    "plan",
-    "serves",
-    "pause",
-    "rerun",
-    "accept_code",
-    "on_error",
-    "debug",
-    "dry",
+    *("output", "cache", "logger", "plan", "serves", "pause", "rerun", "accept_code", "on_error", "debug", "dry"),
     "trust",
 }
 

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from normlab.findings.finding import Finding
 from normlab.findings.verdict import ArmSummary, Estimate, Verdict
-from normlab.findings.wording import estimate_words, needed_words, numbers_of, reason_words
+from normlab.findings.wording import estimate_words, needed_words, numbers_of, reason_words, scale_of, score_words
 from normlab.sweep.board import duration
 
 _COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow", "estimate": "cyan"}
@@ -37,7 +37,7 @@ def print_finding(console: Console, verdict: Verdict, finding: Finding, since: f
 def details(verdict: Verdict, finding: Finding) -> list[str]:
     """One line for each contrast, bound and arm."""
     lines = list(numbers_of(verdict, finding))
-    lines += [arm_line(arm) for arm in verdict.arms if arm.mean is not None]
+    lines += [arm_line(arm, finding.metric) for arm in verdict.arms if arm.mean is not None]
     lines += [f"{e.name}: {estimate_words(e, 4)}" for e in verdict.also]
     seeds = min((arm.n for arm in verdict.arms), default=0)
     lines += [words for words in [needed_words(verdict)] if words]
@@ -49,12 +49,13 @@ def details(verdict: Verdict, finding: Finding) -> list[str]:
     return lines
 
 
-def arm_line(arm: ArmSummary) -> str:
-    """`batch_4: 0.812 ± 0.004 (n = 8, rate 0.01)`."""
-    spread = f" ± {arm.sd:.2g}" if arm.sd is not None else ""
+def arm_line(arm: ArmSummary, metric: str) -> str:
+    """`batch_4: 81.2 % ± 0.4 (n = 8, rate 0.01)`."""
+    assert arm.mean is not None
+    spread = f" ± {arm.sd * scale_of(metric):.2g}" if arm.sd is not None else ""
     rate = f", rate {arm.point:g}{' at an end of the grid' * arm.edge}" if arm.point is not None else ""
     diverged = f", {arm.diverged} diverged" if arm.diverged else ""
-    return f"{arm.cell}: {arm.mean:.4g}{spread} (n = {arm.n}{rate}{diverged})"
+    return f"{arm.cell}: {score_words(arm.mean, metric)}{spread} (n = {arm.n}{rate}{diverged})"
 
 
 def print_study(console: Console, verdicts: Sequence[Verdict], scale: str, seconds: float) -> None:

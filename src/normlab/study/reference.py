@@ -48,23 +48,6 @@ def reference_rates(reference: Path) -> list[Row]:
         return [*read_rows(reference / TUNING, pack.read(TUNING))]
 
 
-def altered_tables(reference: Path) -> list[str]:
-    """What of the committed reference is not what was packed, in words."""
-    problems: list[str] = []
-    if not reference.exists():
-        return problems
-    try:
-        with open_pack(reference) as pack:
-            for name in pack.members:
-                try:
-                    pack.read(name)
-                except InputError as error:
-                    problems.append(f"{error}.")
-    except InputError as error:
-        problems.append(f"{error}.")
-    return problems
-
-
 def reference_estimates(reference: Path) -> dict[str, tuple[str, Estimate]]:
     """For each committed finding with contrasts: its scale and its first contrast."""
     found = {}
