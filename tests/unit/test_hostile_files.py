@@ -319,8 +319,8 @@ FITTINGS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "fitted is empty": (at("normlab", "data", "fitted", to={}), "the training data is damaged"),
     "no classes": (at("normlab", "data", "fitted", "classes", to=None), "it records 0 classes, and its model has 2"),
     "more classes": (at("normlab", "data", "fitted", "classes", to=["a", "b", "c"]), "it records 3 classes"),
-    "no mean": (at("normlab", "data", "fitted", "statistics", to={}), "the pixels' mean does not fit"),
-    "other mean": (at("normlab", "data", "fitted", "statistics", "mean", to=[1.0] * 7), "the pixels' mean"),
+    "no mean": (at("normlab", "data", "fitted", "statistics", to={}), "record of the mean does not fit"),
+    "other mean": (at("normlab", "data", "fitted", "statistics", "mean", to=[1.0] * 7), "record of the mean"),
     "text mean": (at("normlab", "data", "fitted", "statistics", "mean", to="x"), "damaged"),
     "order": (at("normlab", "data", "fitted", "statistics", "permutation", to=[0, 7]), "not a permutation"),
 }
