@@ -104,6 +104,11 @@ FROM_THE_CONFIG = {
         ["task.classes_per_batch=9", "task.batch_size=8"],
         ["task.classes_per_batch=9", "task.batch_size=8"],
     ),
+    "a norm's schedule longer than the run": (
+        ["norm=batch_renorm", "trainer.steps=300"],
+        ["norm.r_steps=400", "trainer.steps=300", "norm.r_steps=150"],
+    ),
+    "a norm of images for sequences": (["norm=frn", "model=lstm"], ["norm=frn is not valid", "use norm=layer"]),
     "lengths of images": (["measure=lengths"], ["needs language modelling", "task=union"]),
     "lengths beyond learned positions": (
         ["measure=lengths", "model=transformer", "task=union", "model.position_encoding=learned"],

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from normlab.config.schema import Sizes
+from normlab.config.schema import InputError, Sizes
 from normlab.models.cnn import CNN
 from normlab.norms.layer import LayerNorm
 from normlab.norms.none import NoNorm
@@ -58,3 +58,18 @@ def test_a_stride_in_the_stem_halves_all_later_stages():
 def test_takes_any_image(shape):
     model = CNN(partial(NoNorm), Sizes("images", shape, outputs=5), width=2)
     assert model(torch.randn(2, *shape)).shape == (2, 5)
+
+
+def test_with_a_last_gain_of_zero_a_block_starts_as_its_shortcut():
+    model = CNN(partial(LayerNorm), SIZES, width=4, stages=2, depth=2, zero_last_gain=True)
+    for block in model.blocks:
+        assert not block.norm2.gain.any()
+        assert block.norm1.gain.all()
+    x = torch.randn(2, 4, 6, 6)
+    assert torch.equal(model.blocks[0](x), x.relu())
+
+
+@pytest.mark.parametrize("options", [{"residual": False}, {"placement": "pre_activation"}])
+def test_a_last_gain_needs_a_norm_at_the_end_of_a_branch(options):
+    with pytest.raises(InputError, match=r"post_conv and model\.residual=true"):
+        CNN(partial(LayerNorm), SIZES, zero_last_gain=True, **options)

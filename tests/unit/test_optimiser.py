@@ -1,10 +1,12 @@
 """Parameter groups and the course of the learning rate."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
 
-from normlab.config.schema import OptimConfig
+from normlab.config.schema import InputError, OptimConfig
 from normlab.norms.dyt import DynamicTanh
 from normlab.tasks.optimiser import build_optimiser, build_schedule, rate_factor
 
@@ -76,3 +78,64 @@ def test_rmsprop_is_its_formula():
         velocity = 0.9 * velocity + gradient / (square.sqrt() + 1e-8)
         weight = weight - 0.1 * velocity
     torch.testing.assert_close(layer.weight.detach(), weight)
+
+
+def muon_model():
+    torch.manual_seed(0)
+    embedding = nn.Embedding(5, 4)
+    return nn.ModuleDict(
+        {"tokens": embedding, "hidden": nn.Linear(4, 6), "conv": nn.Conv1d(6, 2, 3), "norm": nn.LayerNorm(6)}
+    )
+
+
+def stepped(model, optimiser, steps, start=0):
+    for number in range(start, start + steps):
+        generator = torch.Generator().manual_seed(number)
+        for parameter in model.parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimiser.step()
+
+
+def test_muon_moves_matrices_and_adamw_the_rest():
+    """As PyTorch's two optimisers do, each with its own parameters."""
+    ours, theirs = muon_model(), muon_model()
+    stepped(ours, build_optimiser(ours, config(name="muon", momentum=0.95)), 3)
+    muon = torch.optim.Muon(
+        [theirs["hidden"].weight], lr=0.1, momentum=0.95, weight_decay=0.5, adjust_lr_fn="match_rms_adamw"
+    )
+    decayed = [theirs["tokens"].weight, theirs["conv"].weight]
+    rest = [p for p in theirs.parameters() if p.ndim < 2]
+    adamw = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.5}, {"params": rest, "weight_decay": 0.0}], lr=0.1)
+    for number in range(3):
+        stepped(theirs, muon, 1, number)
+        adamw.step()
+    for name, parameter in ours.named_parameters():
+        assert torch.equal(parameter, dict(theirs.named_parameters())[name]), name
+
+
+def test_muon_goes_on_from_its_state():
+    model = muon_model()
+    optimiser = build_optimiser(model, config(name="muon"))
+    schedule = build_schedule(optimiser, config(name="muon"), steps=10)
+    stepped(model, optimiser, 2)
+    schedule.step()
+    other = muon_model()
+    other.load_state_dict(model.state_dict())
+    resumed = build_optimiser(other, config(name="muon", lr=0.7))
+    resumed.load_state_dict(deepcopy(optimiser.state_dict()))  # which shares its tensors
+    assert {group["lr"] for group in resumed.param_groups} == {optimiser.param_groups[0]["lr"]}
+    for each, opt in ((model, optimiser), (other, resumed)):
+        stepped(each, opt, 2, start=2)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_without_matrices_muon_is_adamw():
+    model = nn.Conv1d(2, 2, 3)
+    optimiser = build_optimiser(model, config(name="muon"))
+    assert [type(part).__name__ for part in optimiser.parts] == ["AdamW"]
+
+
+def test_a_torch_without_muon_is_told(monkeypatch):
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(InputError, match=r"needs torch 2\.9 or newer.*use optim=adamw"):
+        build_optimiser(muon_model(), config(name="muon"))

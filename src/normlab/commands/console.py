@@ -16,6 +16,7 @@ from normlab.stopping.program import begin
 
 COMMANDS = {
     "train": "train or measure, as python train.py does; the word train is optional",
+    "norms": "list all norms: equation, axes, state, parameters, source",
     "table": "show all runs in one table",
     "compare": "compare two groups of runs, paired by seed",
     "judge": "give a verdict on your own runs, from a table of arms, seeds and scores",

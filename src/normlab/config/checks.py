@@ -14,7 +14,16 @@ from pathlib import Path
 import pydantic
 from omegaconf import DictConfig, OmegaConf
 
-from normlab.config.components import canonical, check_single, check_sites, checked_options, kind_of, lower, shown
+from normlab.config.components import (
+    canonical,
+    check_schedule,
+    check_single,
+    check_sites,
+    checked_options,
+    kind_of,
+    lower,
+    shown,
+)
 from normlab.config.cores import memory_of_machine, usable_cores
 from normlab.config.errors import InputError
 from normlab.config.schema import RunConfig, TaskConfig
@@ -62,6 +71,7 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
     _check_data(config.task)
     _check_kind(config, model)
     check_sites(config, norm, model)
+    check_schedule(config, norm)
     _check_batch(config, model)
     _check_trainer(config)
     _check_measure(config, model)

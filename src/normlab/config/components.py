@@ -99,6 +99,20 @@ def check_sites(config: RunConfig, norm: Signature, model: Signature) -> None:
         )
 
 
+def check_schedule(config: RunConfig, norm: Signature) -> None:
+    """Does the run reach the end of the norm's schedule?"""
+    steps = config.trainer.steps
+    if steps is None or not config.measure.trains:
+        return
+    for name in norm.constants.get("counted", ()):
+        value = config.norm.get(name, 0)
+        if value > steps:
+            raise InputError(
+                f"norm.{name}={value} is more than the run's trainer.steps={steps}, so norm={config.norm_name} would "
+                f"not get there: use norm.{name}={steps // 2}, or more steps"
+            )
+
+
 _PLACES = {
     "BC": "at a site without spatial or time dimensions",
     "BCHW": "for images",

@@ -153,11 +153,11 @@ class TaskConfig(Strict):
 class OptimConfig(Strict):
     """The optimiser and its learning rate schedule. Norm parameters and biases are never decayed."""
 
-    name: Literal["adamw", "sgd", "rmsprop"]
+    name: Literal["adamw", "sgd", "rmsprop", "muon"]
     lr: PositiveFloat  # peak learning rate
     weight_decay: NonNegativeFloat  # of weight matrices and convolutions only
-    betas: tuple[Share, Share] = (0.9, 0.999)  # adamw
-    momentum: Share = 0.9  # sgd, rmsprop
+    betas: tuple[Share, Share] = (0.9, 0.999)  # adamw, and muon for what is no matrix
+    momentum: Share = 0.9  # sgd, rmsprop, muon
     alpha: Share = 0.99  # rmsprop: decay of the running mean of the squared gradient
     warmup: Share = 0.0  # share of all steps in which the rate rises linearly from 0
     schedule: Literal["constant", "cosine", "step"] = "cosine"

@@ -53,7 +53,7 @@ def find(session: Session) -> Found:
             calls[suffix] = site_calls(model.train(), batch)
     summary["sites"] = len(calls[""])
     arms: dict[str, list[Part]] = {suffix: [_each(made)] for suffix, made in calls.items()}
-    plain = next((made for made in calls.values() if made and isinstance(made[0].norm, BatchNorm)), None)
+    plain = next((made for made in calls.values() if made and type(made[0].norm) is BatchNorm), None)
     if plain is not None:
         arms[KEEPING] = [_each([torch_call(call, keep=True) for call in plain])]
         arms[WITHOUT] = [_each([torch_call(call, keep=False) for call in plain])]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
-from normlab.config.schema import Sizes
+from normlab.config.schema import InputError, Sizes
 from normlab.models.activation import activation as make_activation
 from normlab.models.activation import initialise
 from normlab.models.base import Model, Site
@@ -39,12 +41,18 @@ class CNN(Model):
         depth: blocks of a stage; there are 2 · depth · stages + 1 convolutions on the main path.
         residual: shortcuts around the blocks.
         placement: norm after each convolution, or before it with the activation.
+        zero_last_gain: the last norm of each residual block starts with gain 0, so the block starts as its shortcut
+            (Goyal et al. 2017, arXiv:1706.02677); only after convolutions, and only norms that have a gain.
         activation: nonlinearity; `identity` for norms that have their own (frn, evo_b, evo_s).
+
+    Raises:
+        InputError: there is no norm at the end of a branch whose gain could start at 0.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("images",)
     layouts: ClassVar[tuple[str, ...]] = ("BCHW",)
     depth: ClassVar[tuple[str, ...]] = ("stages", "depth")
+    neutral: ClassVar[dict[str, Any]] = {"zero_last_gain": False}
 
     def __init__(
         self,
@@ -57,13 +65,21 @@ class CNN(Model):
         depth: Annotated[int, Field(gt=0)] = 1,
         residual: bool = True,
         placement: Literal["post_conv", "pre_activation"] = "post_conv",
+        zero_last_gain: bool = False,
         activation: Literal["relu", "gelu", "silu", "tanh", "identity"] = "relu",
     ) -> None:
         super().__init__()
+        if zero_last_gain and (placement != "post_conv" or not residual):
+            raise InputError(
+                "model.zero_last_gain=true needs a norm at the end of each residual branch: "
+                "use model.placement=post_conv and model.residual=true"
+            )
         self.placement = placement
         self.residual = residual
         self.stem = nn.Conv2d(sizes.shape[0], width, 3, stem_stride, padding=1)
-        make_block = _PostConvBlock if placement == "post_conv" else _PreActivationBlock
+        make_block: Callable[..., nn.Module] = _PostConvBlock if placement == "post_conv" else _PreActivationBlock
+        if zero_last_gain:
+            make_block = partial(_PostConvBlock, last_gain=0.0)
         self.blocks = nn.ModuleList()
         channels = width
         for stage in range(stages):
@@ -125,14 +141,22 @@ class _PostConvBlock(nn.Module):
     """y = norm₂(conv₂(act(norm₁(conv₁(x))))), then act(y + shortcut(x))."""
 
     def __init__(
-        self, norm: NormFactory, inner: int, outer: int, *, stride: int, residual: bool, activation: str
+        self,
+        norm: NormFactory,
+        inner: int,
+        outer: int,
+        *,
+        stride: int,
+        residual: bool,
+        activation: str,
+        last_gain: float | None = None,
     ) -> None:
         super().__init__()
         self.residual = residual
         self.conv1 = nn.Conv2d(inner, outer, 3, stride, padding=1)
         self.norm1 = norm(outer, "BCHW")
         self.conv2 = nn.Conv2d(outer, outer, 3, padding=1)
-        self.norm2 = norm(outer, "BCHW")
+        self.norm2 = norm(outer, "BCHW", gain_init=last_gain)
         self.activation = make_activation(activation)
         project = residual and _reshapes(inner, outer, stride)
         self.shortcut = nn.Conv2d(inner, outer, 1, stride) if project else None

@@ -84,6 +84,7 @@ class Norm(nn.Module, ABC):
     # `BCHW` stands for `BCL` and `BCDHW` too.
     axes: ClassVar[dict[str, str]] = {}
     causal = True  # valid at a `BTC` site whose positions must not see later ones
+    counted: tuple[str, ...] = ()  # options in training steps, of which a run must do at least so many
     nearest = "layer"  # the norm to suggest where this one is refused
 
     gain: Tensor | None

@@ -44,6 +44,7 @@ class BatchRenorm(CountedBatchNorm):
     """
 
     axes: ClassVar[dict[str, str]] = {"BC": "B", "BCHW": "BHW", "BTC": "BT"}
+    counted = ("r_steps", "d_steps")
 
     def __init__(
         self,

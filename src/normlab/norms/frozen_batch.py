@@ -33,6 +33,7 @@ class FrozenBatchNorm(CountedBatchNorm):
     """
 
     axes: ClassVar[dict[str, str]] = {"BC": "B", "BCHW": "BHW", "BTC": "BT"}
+    counted = ("after",)
 
     def __init__(
         self,

@@ -11,10 +11,11 @@ from torch.optim import SGD, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR
 
 from normlab.config.schema import OptimConfig
+from normlab.tasks.muon import MuonAndAdamW, embeddings
 
 
 def build_optimiser(model: nn.Module, config: OptimConfig) -> Optimizer:
-    """AdamW, SGD or RMSProp over two groups: weights, with weight decay, and the rest, without.
+    """AdamW, SGD, RMSProp or Muon over two groups: weights, with weight decay, and the rest, without.
 
     Gains, biases and DyT's alpha are vectors or scalars in every norm, as are all biases; whatever has two
     dimensions or more is a weight.
@@ -25,6 +26,13 @@ def build_optimiser(model: nn.Module, config: OptimConfig) -> Optimizer:
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
+    if config.name == "muon":
+        tokens = embeddings(model)
+        matrices = [p for p in parameters if p.ndim == 2 and id(p) not in tokens]
+        chosen = {id(p) for p in matrices}
+        others = [{**group, "params": [p for p in group["params"] if id(p) not in chosen]} for group in groups]
+        with_decay = [{"params": matrices, "weight_decay": config.weight_decay}] if matrices else []
+        return MuonAndAdamW(with_decay, [group for group in others if group["params"]], config)
     if config.name == "adamw":
         # on the CPU one fused pass is several times faster than PyTorch's default
         return AdamW(groups, lr=config.lr, betas=config.betas, fused=parameters[0].device.type == "cpu")
