@@ -17,7 +17,7 @@ from normlab.config.schema import InputError, component_name
 from normlab.data.batch import Batch
 from normlab.data.loader import loader
 from normlab.measures.blocks import AGAINST, Part, Times, interleaved
-from normlab.models.base import Model
+from normlab.models.base import Model, facts_of
 from normlab.models.statistics import check_statistics
 from normlab.session.session import Session
 
@@ -111,5 +111,5 @@ def described(bench: Bench, models: dict[str, Model]) -> dict[str, Any]:
         summary["against"] = component_name(bench.options.against)
     for suffix, model in models.items():
         summary[f"parameters{suffix}"] = sum(p.numel() for p in model.parameters())
-        summary |= {f"{name}{suffix}": value for name, value in model.facts().items()}
+        summary |= {f"{name}{suffix}": value for name, value in facts_of(model).items()}
     return summary

@@ -72,6 +72,8 @@ class Norm(nn.Module, ABC):
     causal = True  # valid at a `BTC` site whose positions must not see later ones
     nearest = "layer"  # the norm to suggest where this one is refused
 
+    kernel: str | None = None  # `compiled` or `plain`, where the norm has a compiled kernel of ours at this site
+
     gain: Tensor | None
     bias: Tensor | None
 
