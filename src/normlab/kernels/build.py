@@ -1,9 +1,10 @@
 """Compiles this package's C++ once and loads it: python -m normlab.kernels.build. Imports no torch by itself.
 
-There are two libraries: `lstm`, and `norms`, which defines operations of PyTorch and needs its headers. A library is stored in the user's cache folder under a hash of its source, flags, compiler, CPU and torch version, so
-a change of any of them rebuilds it. Its checksum is stored too, and a damaged library is rebuilt. Loading it runs its
-code, so it is stored in a folder that only the user can write to. If several processes start at once, one builds it
-and the others wait.
+There are two libraries: `lstm`, and `norms`, whose operations are PyTorch's and need its headers. A library is stored
+in the user's cache folder under a hash of the sources, flags, compiler, CPU and torch version, so a change of any of
+them rebuilds it. Its checksum is stored too, and a damaged library is rebuilt. Loading it runs its code, so it is
+stored in a folder that only the user can write to. If several processes start at once, one builds it and the others
+wait.
 """
 
 from __future__ import annotations

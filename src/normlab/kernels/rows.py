@@ -6,7 +6,7 @@ computed by tensor operations. The bits are the same for the same number of thre
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,59 +21,55 @@ def choose() -> Kernel:
     return "compiled" if load_or_say("norms") else "plain"
 
 
-def serves(x: Tensor) -> bool:
-    """Can the compiled kernel be used for inputs like x now? Not on a GPU, while PyTorch traces, or under vmap."""
-    return (
-        not torch.compiler.is_compiling()
-        and x.dtype in _TYPES
-        and x.device.type == "cpu"
-        and type(x) in (Tensor, torch.nn.Parameter)
-        and torch._C._functorch.peek_interpreter_stack() is None  # torch.func's transforms of tensors
-        and torch.autograd.forward_ad._current_level < 0
-    )
-
-
-_TYPES = (torch.float32, torch.float64)
-
-
-def rescale(x: Tensor, gain: Tensor | None, bias: Tensor | None, parts: int, channels_first: bool, eps: float) -> Tensor:
-    """gain · x / √(mean(x²) + eps) + bias, with the mean over all values of one of `parts` blocks of an example.
+def rescale(x: Tensor, gain: Tensor | None, bias: Tensor | None, parts: int, eps: float) -> Tensor:
+    """gain · x / √(mean(x²) + eps) + bias, with the mean over each of `parts` blocks of the last axis.
 
     Args:
-        x: [..., C], or [B, C, ...] with `channels_first`: then the mean pools positions too.
+        x: [..., C].
         gain, bias: [C], of x's dtype.
         parts: equal blocks of channels.
-        channels_first: whether channels are the axis after the first.
         eps: added to the mean square.
     """
-    options = {"channels_first": channels_first, "centred": False, "eps": eps}
-    y: Tensor = torch.ops.normlab.standardise.default(x, gain, bias, parts, **options)
+    y: Tensor = torch.ops.normlab.rescale_rows.default(x, gain, bias, parts, eps)
+    return y
+
+
+def rescale_images(x: Tensor, gain: Tensor | None, bias: Tensor | None, parts: int, eps: float) -> Tensor:
+    """The same for x [B, C, ...]; the mean pools positions too."""
+    y: Tensor = torch.ops.normlab.rescale_images.default(x, gain, bias, parts, eps)
     return y
 
 
 def standardise(x: Tensor, gain: Tensor | None, bias: Tensor | None, parts: int, eps: float) -> Tensor:
     """gain · (x - μ) / √(σ² + eps) + bias, with μ and σ² of each of `parts` blocks of the last axis: see `rescale`."""
-    options = {"channels_first": False, "centred": True, "eps": eps}
-    y: Tensor = torch.ops.normlab.standardise.default(x, gain, bias, parts, **options)
+    y: Tensor = torch.ops.normlab.standardise_rows.default(x, gain, bias, parts, eps)
     return y
 
 
-def squash(
-    x: Tensor,
-    function: Literal["tanh", "erf"],
-    inside: tuple[Tensor, Tensor | None],
-    outside: tuple[Tensor | None, Tensor | None],
-    channels_first: bool,
-) -> Tensor:
-    """gain · f(alpha · x + shift) + bias.
+class Outside(NamedTuple):
+    """What is applied to the values of a function.
 
-    Args:
-        x: [..., C], or [B, C, ...] with `channels_first`.
-        function: f.
-        inside: alpha and shift, of one value each.
-        outside: gain and bias, [C].
-        channels_first: whether channels are the axis after the first.
+    gain            [C]; None: 1
+    bias            [C]; None: 0
+    channels_first  whether x is [B, C, ...], not [..., C]
     """
-    options = {"channels_first": channels_first, "error_function": function == "erf"}
-    y: Tensor = torch.ops.normlab.squash.default(x, *inside, *outside, **options)
+
+    gain: Tensor | None
+    bias: Tensor | None
+    channels_first: bool
+
+
+def tanh(x: Tensor, alpha: Tensor, outside: Outside) -> Tensor:
+    """gain · tanh(alpha · x) + bias, with alpha of one value."""
+    operations = torch.ops.normlab
+    function = operations.tanh_images if outside.channels_first else operations.tanh_rows
+    y: Tensor = function.default(x, alpha, None, outside.gain, outside.bias)
+    return y
+
+
+def erf(x: Tensor, alpha: Tensor, shift: Tensor | None, outside: Outside) -> Tensor:
+    """gain · erf(alpha · x + shift) + bias, with alpha and shift of one value each."""
+    operations = torch.ops.normlab
+    function = operations.erf_images if outside.channels_first else operations.erf_rows
+    y: Tensor = function.default(x, alpha, shift, outside.gain, outside.bias)
     return y

@@ -10,9 +10,9 @@ from torch import Tensor
 from normlab.config.schema import InputError
 from normlab.kernels import build
 from normlab.kernels.arguments import CellNorm, CellNorms, Sequences, Weights
+from normlab.kernels.recurrence import recurrence
 from normlab.models import fused_batch
 from normlab.models.fused_batch import Norms
-from normlab.kernels.recurrence import recurrence
 from normlab.norms.base import Norm
 from normlab.norms.batch import BatchNorm
 from normlab.norms.layer import LayerNorm

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from normlab.config.schema import InputError, Sizes
-from normlab.models import fused
 from normlab.kernels.arguments import Sequences, Weights
+from normlab.models import fused
 from normlab.models.activation import initialise
 from normlab.models.base import Model
 from normlab.models.padding import last_real, masked_mean, reverse

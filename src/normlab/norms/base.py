@@ -152,7 +152,7 @@ class Norm(nn.Module, ABC):
         y = self.normalise(x, mask, step)
         if mask is not None:
             y = y * mask.unsqueeze(self._channel_axis).to(y.dtype)  # torch.where costs six times as much
-        return y.to(x.dtype)
+        return y if y.dtype == x.dtype else y.to(x.dtype)
 
     @abstractmethod
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from normlab.kernels import rows
 from normlab.norms.base import Norm
+from normlab.norms.eager import eager
 
 
 class DynamicTanh(Norm):
@@ -32,6 +33,6 @@ class DynamicTanh(Norm):
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
         """Elementwise."""
         del mask, step
-        if self.kernel == "compiled" and x.dtype == self.alpha.dtype and rows.serves(x):
-            return rows.squash(x, "tanh", (self.alpha, None), (self.gain, self.bias), self._channel_axis == 1)
+        if self.kernel == "compiled" and x.dtype == self.alpha.dtype and eager(x):
+            return rows.tanh(x, self.alpha, rows.Outside(self.gain, self.bias, self._channel_axis == 1))
         return self.scale_and_shift(torch.tanh(self.alpha * x))

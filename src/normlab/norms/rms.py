@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from normlab.kernels import rows
 from normlab.norms.base import Norm
+from normlab.norms.eager import eager
 from normlab.norms.moments import at_least_float32, average
 
 _AXES = {"BC": (-1,), "BTC": (-1,), "BCHW": (2, 3, 4)}  # of x split into blocks of channels
@@ -46,8 +47,9 @@ class RMSNorm(Norm):
         del step
         images = self._channel_axis == 1  # whose padding lies within their statistics
         same = x.dtype == self.gain.dtype
-        if self.kernel == "compiled" and same and not (images and mask is not None) and rows.serves(x):
-            return rows.rescale(x, self.gain, self.bias, self.parts, channels_first=images, eps=self.eps)
+        if self.kernel == "compiled" and same and not (images and mask is not None) and eager(x):
+            rescale = rows.rescale_images if images else rows.rescale
+            return rescale(x, self.gain, self.bias, self.parts, self.eps)
         if same and not images and self.parts == 1 and self.bias is None:
             # one kernel on GPUs; on CPUs neither faster nor slower than the formula below
             return functional.rms_norm(x, (self.num_features,), self.gain, self.eps)

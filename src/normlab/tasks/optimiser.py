@@ -13,11 +13,14 @@ from torch.optim.lr_scheduler import LambdaLR
 from normlab.config.schema import OptimConfig
 
 
-def build_optimiser(model: nn.Module, config: OptimConfig) -> Optimizer:
+def build_optimiser(model: nn.Module, config: OptimConfig, scaled: bool = False) -> Optimizer:
     """AdamW, SGD or RMSProp over two groups: weights, with weight decay, and the rest, without.
 
     Gains, biases and DyT's alpha are vectors or scalars in every norm, as are all biases; whatever has two
     dimensions or more is a weight.
+
+    `scaled`: gradients are scaled against underflow in half precision. Fused optimisers would undo that only after they
+    were clipped.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
@@ -26,8 +29,10 @@ def build_optimiser(model: nn.Module, config: OptimConfig) -> Optimizer:
     ]
     groups = [group for group in groups if group["params"]]
     if config.name == "adamw":
-        # on the CPU one fused pass is several times faster than PyTorch's default
-        return AdamW(groups, lr=config.lr, betas=config.betas, fused=parameters[0].device.type == "cpu")
+        # one fused pass is several times faster than PyTorch's default; capturable: the step's number stays on the GPU
+        device = parameters[0].device.type
+        fused, capturable = device == "cpu" or (device == "cuda" and not scaled), device == "cuda"
+        return AdamW(groups, lr=config.lr, betas=config.betas, fused=fused, capturable=capturable)
     if config.name == "rmsprop":
         return RMSprop(groups, lr=config.lr, alpha=config.alpha, momentum=config.momentum)
     return SGD(groups, lr=config.lr, momentum=config.momentum)

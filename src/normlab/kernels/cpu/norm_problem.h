@@ -26,6 +26,23 @@ template <class real> struct AffineGradients {
     real *gain, *bias;  // [chunks, channels]
 };
 
+// A chunk's sums over rows. Blocks of rows are summed alone, because one long sum would round more.
+template <class real> struct RowSums {
+    static constexpr int64_t block = 64;
+
+    RowSums(real* of_chunks, int64_t chunk, int64_t channels)
+        : total(of_chunks ? of_chunks + chunk * channels : nullptr), part(total ? channels : 0) {}
+
+    real* now() { return total ? part.data() : nullptr; }
+
+    void close() {
+        for (size_t c = 0; c < part.size(); ++c) total[c] += part[c], part[c] = 0;
+    }
+
+    real* const total;
+    std::vector<real> part;
+};
+
 // The first `count` numbers; the rest are 0
 template <class real> inline Vector<real> load_some(const real* from, int64_t count) {
     Vector<real> v{};

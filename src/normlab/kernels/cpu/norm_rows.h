@@ -77,8 +77,8 @@ template <class real, bool centred> struct RowsBackward {
 
     void run(int64_t chunk) const {
         const int64_t from = r.from(chunk) * r.parts, to = r.from(chunk + 1) * r.parts;
-        real* dgain = sums.gain ? sums.gain + chunk * r.channels() : nullptr;
-        real* dbias = sums.bias ? sums.bias + chunk * r.channels() : nullptr;
+        RowSums<real> of_gain(sums.gain, chunk, r.channels()), of_bias(sums.bias, chunk, r.channels());
+        real *dgain = of_gain.now(), *dbias = of_bias.now();
         int64_t part = 0;
         for (int64_t n = from; n < to; ++n, part = part + 1 == r.parts ? 0 : part + 1) {
             const int64_t first = part * r.width;
@@ -86,7 +86,9 @@ template <class real, bool centred> struct RowsBackward {
                                                  dbias ? dbias + first : nullptr)
                                           : planes(n, first, dgain, dbias);
             if (dx) write(n, first, t);
+            if ((n + 1) % (RowSums<real>::block * r.parts) == 0) of_gain.close(), of_bias.close();
         }
+        of_gain.close(), of_bias.close();
     }
 
   private:

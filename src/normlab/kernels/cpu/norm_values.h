@@ -60,13 +60,15 @@ template <class real, class F> struct ValuesBackward {
 
     void run(int64_t chunk) const {
         double alpha = 0, shift = 0;  // of as many numbers as x has
-        real* dgain = sums.gain ? sums.gain + chunk * r.channels() : nullptr;
-        real* dbias = sums.bias ? sums.bias + chunk * r.channels() : nullptr;
+        RowSums<real> of_gain(sums.gain, chunk, r.channels()), of_bias(sums.bias, chunk, r.channels());
+        real *dgain = of_gain.now(), *dbias = of_bias.now();
         for (int64_t n = r.from(chunk); n < r.from(chunk + 1); ++n) {
             Vector<real> a{}, s{};
             r.inner == 1 ? last(n, dgain, dbias, a, s) : planes(n, dgain, dbias, a, s);
             alpha += sum<real>(a), shift += sum<real>(s);
+            if ((n + 1) % RowSums<real>::block == 0) of_gain.close(), of_bias.close();
         }
+        of_gain.close(), of_bias.close();
         inside[2 * chunk] = alpha, inside[2 * chunk + 1] = shift;
     }
 

@@ -175,10 +175,11 @@ struct Standardise : torch::autograd::Function<Standardise> {
     }
 };
 
-Tensor standardise(const Tensor& any, const Optional& some_gain, const Optional& some_bias, int64_t parts,
-                   bool channels_first, bool centred, double eps) {
+template <bool channels_first, bool centred>
+Tensor standardise(const Tensor& any, const Optional& some_gain, const Optional& some_bias, int64_t parts, double eps) {
     const Tensor x = any.contiguous(), gain = whole(some_gain), bias = whole(some_bias);
-    if (recorded({&x, &gain, &bias})) return Standardise::apply(x, given(gain), given(bias), parts, channels_first, centred, eps);
+    if (recorded({&x, &gain, &bias}))
+        return Standardise::apply(x, given(gain), given(bias), parts, channels_first, centred, eps);
     return standardise_now(x, gain, bias, rows_of(x, parts, channels_first), centred, eps).y;
 }
 
@@ -276,8 +277,9 @@ struct Squash : torch::autograd::Function<Squash> {
     }
 };
 
+template <bool channels_first, bool error_function>
 Tensor squash(const Tensor& any, const Tensor& some_alpha, const Optional& some_shift, const Optional& some_gain,
-              const Optional& some_bias, bool channels_first, bool error_function) {
+              const Optional& some_bias) {
     const Tensor x = any.contiguous(), alpha = some_alpha.contiguous(), shift = whole(some_shift);
     const Tensor gain = whole(some_gain), bias = whole(some_bias);
     if (recorded({&x, &alpha, &shift, &gain, &bias}))
@@ -285,19 +287,28 @@ Tensor squash(const Tensor& any, const Tensor& some_alpha, const Optional& some_
     return squash_now(x, alpha, shift, gain, bias, {channels_first, error_function}, false).y;
 }
 
+template <class Each> void operations(Each each) {
+    each("rescale_rows", standardise<false, false>), each("rescale_images", standardise<true, false>);
+    each("standardise_rows", standardise<false, true>);
+    each("tanh_rows", squash<false, false>), each("tanh_images", squash<true, false>);
+    each("erf_rows", squash<false, true>), each("erf_images", squash<true, true>);
+}
+
 }  // namespace
 
 TORCH_LIBRARY(normlab, library) {
-    library.def("standardise(Tensor x, Tensor? gain, Tensor? bias, int parts, bool channels_first, bool centred, float eps) -> Tensor");
-    library.def("squash(Tensor x, Tensor alpha, Tensor? shift, Tensor? gain, Tensor? bias, bool channels_first, bool error_function) -> Tensor");
+    operations([&](const std::string& name, auto) {
+        const bool squashes = name[0] == 't' || name[0] == 'e';
+        const std::string schema = name + (squashes ? "(Tensor x, Tensor alpha, Tensor? shift, Tensor? gain, Tensor? bias)"
+                                                    : "(Tensor x, Tensor? gain, Tensor? bias, int parts, float eps)");
+        library.def((schema + " -> Tensor").c_str());
+    });
 }
 
 TORCH_LIBRARY_IMPL(normlab, AutogradCPU, library) {
-    library.impl("standardise", standardise);
-    library.impl("squash", squash);
+    operations([&](const char* name, auto operation) { library.impl(name, operation); });
 }
 
 TORCH_LIBRARY_IMPL(normlab, CPU, library) {
-    library.impl("standardise", standardise);
-    library.impl("squash", squash);
+    operations([&](const char* name, auto operation) { library.impl(name, operation); });
 }
