@@ -122,4 +122,4 @@ def test_a_name_that_is_not_there_is_found():
     assert not exists("normlab.norms.missing")
     assert exists("normlab.norms.layer.LayerNorm.normalise")
     assert "no_such_function" not in known_in("config")
-    assert "Norm" in known_in("kernels")
+    assert "Norm" in known_in("models")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -290,3 +292,52 @@ def test_only_precise_norms_are_refreshed() -> None:
     assert torch.equal(norm.running_mean, before)
     assert not needs_refreshing(nn.Sequential(norm))
     assert needs_refreshing(nn.Sequential(norm, build("batch", BC, evaluation="precise")))
+
+
+def by_formula(norm):
+    """The same norm, which takes no real rows out of padding."""
+    other = copy.deepcopy(norm)
+    other._real_rows = lambda *_: None
+    return other
+
+
+@pytest.mark.parametrize("site", [BC, BTC], ids=lambda s: s.name)
+@pytest.mark.parametrize("options", [{}, {"evaluation": "batch"}, {"bias": False}, {"nbs": 64}])
+@pytest.mark.parametrize("training", [True, False])
+def test_real_rows_alone_give_what_the_formula_gives(site: Site, options: dict, training: bool) -> None:
+    norm = build("batch", site, **options).train(training)
+    plain = by_formula(norm)
+    mask = torch.rand(site.input().shape[:-1], generator=torch.Generator().manual_seed(0)) < 0.6
+    for seed in range(3):
+        x, z = (site.input(seed).requires_grad_() for _ in range(2))
+        y, expected = norm(x, mask), plain(z, mask)
+        torch.testing.assert_close(y, expected, **EXACT)
+        assert not y[~mask].any()
+        inputs = [*norm.parameters()], [*plain.parameters()]
+        found = torch.autograd.grad((y * site.input(9)).sum(), [x, *inputs[0]])
+        wanted = torch.autograd.grad((expected * site.input(9)).sum(), [z, *inputs[1]])
+        for one, other in zip(found, wanted, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
+    for name, buffer in norm.named_buffers():
+        torch.testing.assert_close(buffer, dict(plain.named_buffers())[name], **EXACT)
+
+
+@pytest.mark.parametrize("real", [0, 1])
+def test_fewer_than_two_real_rows_use_the_running_statistics(real: int) -> None:
+    norm, x = build("batch", BTC), BTC.input()
+    mask = torch.zeros(x.shape[:-1], dtype=torch.bool)
+    mask[0, :real] = True
+    before = norm.running_mean.clone()
+    y = norm(x, mask)
+    scale, shift = norm.eval_affine()
+    torch.testing.assert_close(y, (x * scale + shift) * mask[..., None], **EXACT)
+    assert torch.equal(norm.running_mean, before)
+
+
+def test_real_rows_are_differentiated_twice() -> None:
+    norm = build("batch", BTC)
+    mask = torch.ones(2, 3, dtype=torch.bool)
+    mask[1, 1:] = False
+    x = torch.randn(2, 3, BTC.channels, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: norm(x, mask), x)
+    assert torch.autograd.gradgradcheck(lambda x: norm(x, mask), x)

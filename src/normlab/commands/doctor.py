@@ -48,7 +48,8 @@ def examine(output: Path, cache: Path) -> Iterator[Check]:
     yield from _asked("slurm", machine.slurm)
     yield from _asked("launchers", machine.launchers)
     yield from _asked("compiler", machine.compiler)
-    yield from _asked("fused lstm", fused_lstm)
+    yield from _asked("fused lstm", partial(kernels, "lstm"))
+    yield from _asked("norm kernels", partial(kernels, "norms"))
     for name, place in (("output", output), ("cache", cache)):
         yield from _asked(name, partial(surroundings.folder, name, place))
     yield from _asked("runs", partial(surroundings.runs, output))
@@ -67,11 +68,12 @@ def show(check: Check) -> Check:
     return check
 
 
-def fused_lstm() -> Iterator[Check]:
-    """Is the LSTM's time loop compiled, or can it be?"""
+def kernels(library: build.Library) -> Iterator[Check]:
+    """Is a library of kernels compiled, or can it be?"""
+    name, instead = build.NAMES[library]
     try:
-        build.load()
+        build.load(library)
     except build.BuildError as error:
-        yield Check("warn", "fused lstm", str(error), "LSTMs use the plain cell, which is slower")
+        yield Check("warn", name.lower(), str(error), instead)
     else:
-        yield Check("ok", "fused lstm", build.status().partition(": ")[2])
+        yield Check("ok", name.lower(), build.status(library).partition(": ")[2])

@@ -187,5 +187,8 @@ def compiler() -> Iterator[Check]:
         yield Check("ok", "compiler", found)
     else:
         yield Check(
-            "warn", "compiler", "no C++ compiler", "the fused LSTM and trainer.compile=true need one: apt install g++"
+            "warn",
+            "compiler",
+            "no C++ compiler",
+            "the compiled kernels and trainer.compile=true need one: apt install g++",
         )

@@ -1,9 +1,10 @@
 """Compiles this package's C++ once and loads it: python -m normlab.kernels.build. Imports no torch by itself.
 
-The library is stored in the user's cache folder under a hash of its source, flags, compiler, CPU and torch version, so
-a change of any of them rebuilds it. Its checksum is stored too, and a damaged library is rebuilt. Loading it runs its
-code, so it is stored in a folder that only the user can write to. If several processes start at once, one builds it
-and the others wait.
+There are two libraries: `lstm`, and `norms`, whose operations are PyTorch's and need its headers. A library is stored
+in the user's cache folder under a hash of the sources, flags, compiler, CPU and torch version, so a change of any of
+them rebuilds it. Its checksum is stored too, and a damaged library is rebuilt. Loading it runs its code, so it is
+stored in a folder that only the user can write to. If several processes start at once, one builds it and the others
+wait.
 """
 
 from __future__ import annotations
@@ -21,43 +22,63 @@ import tempfile
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from filelock import FileLock
 
 SOURCES = Path(__file__).parent / "cpu"
 FLAGS = ("-O3", "-std=c++17", "-fno-math-errno", "-ffp-contract=fast", "-fPIC", "-shared", "-fopenmp")
 
+Library = Literal["lstm", "norms"]
+# what it is called, and what is used without it
+NAMES: dict[Library, tuple[str, str]] = {
+    "lstm": ("fused LSTM", "LSTMs use the plain cell, which is slower"),
+    "norms": ("norm kernels", "norms use plain tensor code, which is slower"),
+}
+
 
 class BuildError(RuntimeError):
     """The library can't be built; the message says why, in one line."""
 
 
-def load() -> ctypes.CDLL:
-    """The library; if it is not in the cache, it is compiled now, with a line on stderr.
+def load(library: Library = "lstm") -> ctypes.CDLL:
+    """A library; if it is not in the cache, it is compiled now, with a line on stderr.
 
     Raises:
         BuildError: no compiler, a compiler that fails, or a cache folder that can't be written.
     """
-    found = _load()
+    found = _load(library)
     if isinstance(found, BuildError):
         raise found
     return found
 
 
 @cache
-def _load() -> ctypes.CDLL | BuildError:
+def load_or_say(library: Library) -> bool:
+    """Is it there? If not, a line on stderr says once why, and what is used instead."""
+    try:
+        load(library)
+    except BuildError as error:
+        print(f"normlab: {NAMES[library][1]}: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+@cache
+def _load(library: Library) -> ctypes.CDLL | BuildError:
     """Try to load it, once per process, even if that fails."""
     import torch  # noqa: F401  its OpenMP runtime must be in the process first, so that both share one set of threads
 
     try:
         compiler = _compiler()
-        path = _path(compiler)
+        path = _path(compiler, library)
         _make_private(path.parent)
         if not _is_whole(path):
             with FileLock(path.with_suffix(".lock")):
                 if not _is_whole(path):
-                    _compile(compiler, path)
+                    _compile(compiler, path, library)
         return ctypes.CDLL(str(path))
     except BuildError as error:
         return error
@@ -65,12 +86,12 @@ def _load() -> ctypes.CDLL | BuildError:
         return BuildError(f"{error.filename or SOURCES}: {error.strerror or error}")
 
 
-def status() -> str:
-    """One line for the user: which compiler built the library, or why there is none. Builds it if possible."""
-    found = _load()
+def status(library: Library = "lstm") -> str:
+    """One line for the user: which compiler built a library, or why there is none. Builds it if possible."""
+    found, (name, instead) = _load(library), NAMES[library]
     if isinstance(found, BuildError):
-        return f"fused LSTM: not available, so LSTMs use the plain cell, which is slower: {found}"
-    return f"fused LSTM: built by {shlex.join(_compiler())} ({found._name})"
+        return f"{name}: not available, so {instead}: {found}"
+    return f"{name}: built by {shlex.join(_compiler())} ({found._name})"
 
 
 def _compiler() -> list[str]:
@@ -87,14 +108,25 @@ def _flags() -> list[str]:
     return [*FLAGS, native, *shlex.split(os.environ.get("CXXFLAGS", ""))]
 
 
-def _path(compiler: list[str]) -> Path:
+def _torch_flags(library: Library) -> list[str]:
+    """Where PyTorch's headers and libraries are, for code that uses them."""
+    if library == "lstm":
+        return []
+    found = find_spec("torch")
+    if found is None or not found.submodule_search_locations:
+        raise BuildError("PyTorch's headers are missing")
+    folder = Path(found.submodule_search_locations[0])
+    return ["-isystem", str(folder / "include"), f"-L{folder / 'lib'}", "-ltorch_cpu", "-lc10"]
+
+
+def _path(compiler: list[str], library: Library = "lstm") -> Path:
     digest = hashlib.sha256()
     for source in sorted(SOURCES.iterdir()):
         digest.update(source.read_bytes())
     answer = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=False).stdout
     digest.update("\n".join([*_flags(), answer, _cpu(), version("torch")]).encode())
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return folder / "normlab" / f"kernels-{os.getuid()}" / f"lstm-{digest.hexdigest()[:16]}.so"
+    return folder / "normlab" / f"kernels-{os.getuid()}" / f"{library}-{digest.hexdigest()[:16]}.so"
 
 
 def _make_private(folder: Path) -> None:
@@ -126,12 +158,13 @@ def _cpu() -> str:
     )
 
 
-def _compile(compiler: list[str], path: Path) -> None:
-    print("normlab: compiling the fused LSTM once; this takes a few seconds", file=sys.stderr, flush=True)
+def _compile(compiler: list[str], path: Path, library: Library) -> None:
+    takes = "a few seconds" if library == "lstm" else "half a minute"
+    print(f"normlab: compiling the {NAMES[library][0]} once; this takes {takes}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         built = Path(folder) / path.name
         done = subprocess.run(
-            [*compiler, *_flags(), str(SOURCES / "lstm.cpp"), "-o", str(built)],
+            [*compiler, *_flags(), str(SOURCES / f"{library}.cpp"), "-o", str(built), *_torch_flags(library)],
             capture_output=True,
             text=True,
             check=False,
@@ -158,8 +191,9 @@ def _sha256(path: Path) -> str:
 
 
 def main() -> None:
-    """Build and print the result. It never fails, because the plain cell works without the library."""
-    print(status())
+    """Build and print the results. It never fails, because plain tensor code works without the libraries."""
+    for library in NAMES:
+        print(status(library))
 
 
 if __name__ == "__main__":

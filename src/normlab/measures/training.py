@@ -11,7 +11,7 @@ from normlab.config.measures.training import Training
 from normlab.config.schema import RunConfig
 from normlab.folder.place import Place
 from normlab.mirror.loggers import show_predictions, shows_predictions
-from normlab.models.base import Model
+from normlab.models.base import Model, facts_of
 from normlab.probes.inside import Inside
 from normlab.probes.mode_gap import mode_gap
 from normlab.probes.precise_statistics import PreciseStatistics
@@ -54,7 +54,7 @@ def train(session: Session) -> dict[str, Any]:
         "train_seconds": fit.log.seconds,
         "fit_seconds": fit.seconds,
         **validated(fit.curve, task),
-        **model.facts(),
+        **facts_of(model),
     }
     if fit.resumption.changes:
         summary["resumed"] = "; ".join(fit.resumption.changes)

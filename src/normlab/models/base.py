@@ -97,6 +97,12 @@ class Model(nn.Module, ABC):
         return nullcontext()
 
 
+def facts_of(model: Model) -> dict[str, Any]:
+    """The model's facts, and the kernel of its norms if they have one of ours."""
+    kernels = {norm.kernel for norm in model.modules() if isinstance(norm, Norm) and norm.kernel}
+    return {**({"norm_kernel": " and ".join(sorted(kernels))} if kernels else {}), **model.facts()}
+
+
 @contextmanager
 def outputs_of(modules: list[nn.Module]) -> Iterator[list[Tensor]]:
     """The outputs of these modules within the context, in the order of their calls, as parts of the graph."""

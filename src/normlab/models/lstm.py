@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from normlab.config.schema import InputError, Sizes
-from normlab.kernels import cells
 from normlab.kernels.arguments import Sequences, Weights
+from normlab.models import fused
 from normlab.models.activation import initialise
 from normlab.models.base import Model
 from normlab.models.padding import last_real, masked_mean, reverse
@@ -241,17 +241,17 @@ class LSTMCell(nn.Module):
         self.norm_h: Norm | None = gate_norm() if inside else None
         self.norm_c: Norm | None = norm(width, "BC", positions=positions) if inside and cell_norm else None
         self.forced = kernel == "fused"
-        self.kernel = cells.choose(kernel, self._norms())
+        self.kernel = fused.choose(kernel, self._norms())
 
-    def _norms(self) -> cells.Norms:
+    def _norms(self) -> fused.Norms:
         return self.norm_x, self.norm_h, self.norm_c
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """The hidden state after each step, [B, T, H], for x [B, T, features] and mask [B, T]."""
         norms = self._norms()
-        if self.kernel == "fused" and (self.forced or cells.serves(x)) and not cells.collecting(norms):
+        if self.kernel == "fused" and (self.forced or fused.serves(x)) and not fused.collecting(norms):
             weights = Weights(self.weight_x, self.weight_h, self.bias)
-            return cells.run(Sequences(x, *self._begin(x), mask), weights, norms)
+            return fused.run(Sequences(x, *self._begin(x), mask), weights, norms)
         inputs = F.linear(x, self.weight_x)
         if self.norm_x is not None:
             inputs = self.norm_x(inputs, mask)

@@ -87,6 +87,8 @@ class Norm(nn.Module, ABC):
     counted: tuple[str, ...] = ()  # options in training steps, of which a run must do at least so many
     nearest = "layer"  # the norm to suggest where this one is refused
 
+    kernel: str | None = None  # `compiled` or `plain`, where the norm has a compiled kernel of ours at this site
+
     gain: Tensor | None
     bias: Tensor | None
 
@@ -170,7 +172,7 @@ class Norm(nn.Module, ABC):
         y = self.normalise(x, mask, step)
         if mask is not None:
             y = y * mask.unsqueeze(self._channel_axis).to(y.dtype)  # torch.where costs six times as much
-        return y.to(x.dtype)
+        return y if y.dtype == x.dtype else y.to(x.dtype)
 
     @abstractmethod
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:

@@ -12,8 +12,10 @@ from torch.nn import functional
 
 from normlab.config.schema import InputError
 from normlab.norms.base import Norm, axes_of, pooled_at
+from normlab.norms.eager import eager
 from normlab.norms.moments import Moments, at_least_float32, merge, moments
 from normlab.norms.processes import distributed, merge_processes
+from normlab.norms.real import gather, scatter
 
 
 class BatchNorm(Norm):
@@ -116,6 +118,24 @@ class BatchNorm(Norm):
             return None
         scale, shift = self.running_affine(step or 0, 1)
         return scale[0], shift[0]
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, step: int | None = None) -> Tensor:
+        """Normalise x; one set of statistics over real rows is left to PyTorch's kernel, which sees no padding."""
+        rows = None if mask is None else self._real_rows(x, mask)
+        if rows is None:
+            return super().forward(x, mask, step)
+        flat = x.flatten(0, -2)
+        return scatter(self._one_set(gather(flat, rows)), rows, len(flat)).view_as(x)
+
+    def _real_rows(self, x: Tensor, mask: Tensor) -> Tensor | None:
+        """The real rows of x [..., C], where these are the batch's one set of statistics; otherwise None."""
+        whole = self.nbs is None or self.nbs >= len(x)
+        if self.channels_first or self.per_position or not whole or not eager(x) or x.dtype != self.gain.dtype:
+            return None
+        if not (self.training or self.evaluation == "batch") or not self._fusable(x, 0, 1):
+            return None
+        rows = mask.flatten().nonzero().squeeze(1)
+        return rows if len(rows) >= 2 else None
 
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
         """Normalise with the batch's statistics if the mode requires them, otherwise with the running ones."""

@@ -9,7 +9,7 @@ file. Comments, docstrings and layout don't count. Only those of these modules c
   part of a run's id, and checks decide whether a run is refused;
 - for a norm or model outside normlab, its module's file, and what that imports from the same folder.
 
-Compiled sources count if a counted module of their room is imported: a CNN imports no kernels.
+Compiled sources count if a counted module of their room is imported: a CNN with batch norm imports no kernels.
 """
 
 from __future__ import annotations

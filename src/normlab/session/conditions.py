@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from normlab.models.base import Model
+from normlab.models.base import Model, facts_of
 
 
 def conditions(model: Model, device: torch.device) -> dict[str, str]:
@@ -15,7 +15,7 @@ def conditions(model: Model, device: torch.device) -> dict[str, str]:
     found = {"vectors": torch.backends.cpu.get_cpu_capability(), "threads": str(torch.get_num_threads())}
     if device.type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(device)
-    return {**found, **{name: str(value) for name, value in model.facts().items()}}
+    return {**found, **{name: str(value) for name, value in facts_of(model).items()}}
 
 
 def change(before: dict[str, str], now: dict[str, str]) -> str:

@@ -31,7 +31,7 @@ class LanguageModelling(Task):
     def __init__(self, *args: Any, tokens_per_character: dict[str, float], **options: Any) -> None:
         super().__init__(*args, **options)
         self.tokens_per_character = tokens_per_character
-        self._kept: list[tuple[Tensor, int]] = []
+        self._kept: list[tuple[Tensor, Tensor]] = []
 
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy summed over the valid tokens, nats."""
@@ -42,7 +42,8 @@ class LanguageModelling(Task):
 
     def collect(self, logits: Tensor, batch: Batch, loss: Tensor) -> None:
         """Keep the summed loss and the number of valid tokens."""
-        count = batch.targets.numel() if batch.mask is None else int(batch.mask.sum())
+        # a tensor on the device, so that nothing waits for it
+        count = torch.tensor(batch.targets.numel()) if batch.mask is None else batch.mask.sum()
         self._kept.append((loss, count))
 
     def score(self, logits: Tensor, batch: Batch) -> Tensor:
@@ -56,10 +57,10 @@ class LanguageModelling(Task):
     def metrics(self, split: str) -> dict[str, Tensor]:
         """`loss` in nats per token, `perplexity`, `bits_per_character`."""
         loss = torch.stack([kept[0] for kept in self._kept]).sum()
-        count = sum(kept[1] for kept in self._kept)
+        count = torch.stack([kept[1].to(loss.device) for kept in self._kept]).sum()
         self._kept.clear()
         mean_loss = MeanMetric(nan_strategy="disable").to(self.device)
-        mean_loss.update(loss / max(count, 1), weight=count)
+        mean_loss.update(loss / count.clamp(min=1), weight=count)
         nats = mean_loss.compute()
         bits = nats / math.log(2) * self.tokens_per_character[split]
         return {"loss": nats, "perplexity": nats.exp(), "bits_per_character": bits}

@@ -14,11 +14,14 @@ from normlab.config.schema import OptimConfig
 from normlab.tasks.muon import MuonAndAdamW, embeddings
 
 
-def build_optimiser(model: nn.Module, config: OptimConfig) -> Optimizer:
+def build_optimiser(model: nn.Module, config: OptimConfig, scaled: bool = False) -> Optimizer:
     """AdamW, SGD, RMSProp or Muon over two groups: weights, with weight decay, and the rest, without.
 
     Gains, biases and DyT's alpha are vectors or scalars in every norm, as are all biases; whatever has two
     dimensions or more is a weight.
+
+    `scaled`: gradients are scaled against underflow in half precision. Fused optimisers would undo that only after they
+    were clipped.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
@@ -34,8 +37,10 @@ def build_optimiser(model: nn.Module, config: OptimConfig) -> Optimizer:
         with_decay = [{"params": matrices, "weight_decay": config.weight_decay}] if matrices else []
         return MuonAndAdamW(with_decay, [group for group in others if group["params"]], config)
     if config.name == "adamw":
-        # on the CPU one fused pass is several times faster than PyTorch's default
-        return AdamW(groups, lr=config.lr, betas=config.betas, fused=parameters[0].device.type == "cpu")
+        # one fused pass is several times faster than PyTorch's default; capturable: the step's number stays on the GPU
+        device = parameters[0].device.type
+        fused, capturable = device == "cpu" or (device == "cuda" and not scaled), device == "cuda"
+        return AdamW(groups, lr=config.lr, betas=config.betas, fused=fused, capturable=capturable)
     if config.name == "rmsprop":
         return RMSprop(groups, lr=config.lr, alpha=config.alpha, momentum=config.momentum)
     return SGD(groups, lr=config.lr, momentum=config.momentum)

@@ -119,7 +119,8 @@ class Task(pl.LightningModule, ABC):
 
     def configure_optimizers(self) -> Any:
         """Optimiser and schedule for the steps that the trainer will do."""
-        optimiser = build_optimiser(self.model, self.optim)
+        scaled = self.trainer.precision == "16-mixed"
+        optimiser = build_optimiser(self.model, self.optim, scaled)
         schedule = build_schedule(optimiser, self.optim, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

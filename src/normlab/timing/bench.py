@@ -16,7 +16,7 @@ from normlab.config.measures.timing import Timing
 from normlab.config.schema import InputError, component_name
 from normlab.data.batch import Batch
 from normlab.data.loader import loader
-from normlab.models.base import Model
+from normlab.models.base import Model, facts_of
 from normlab.models.statistics import check_statistics
 from normlab.session.session import Session
 from normlab.timing.blocks import AGAINST, Part, Times, interleaved
@@ -111,5 +111,5 @@ def described(bench: Bench, models: dict[str, Model]) -> dict[str, Any]:
         summary["against"] = component_name(bench.options.against)
     for suffix, model in models.items():
         summary[f"parameters{suffix}"] = sum(p.numel() for p in model.parameters())
-        summary |= {f"{name}{suffix}": value for name, value in model.facts().items()}
+        summary |= {f"{name}{suffix}": value for name, value in facts_of(model).items()}
     return summary

@@ -50,15 +50,21 @@ template <class real> inline Vector<real> load(const real* from) {
 
 template <class real> inline void store(real* to, Vector<real> v) { std::memcpy(to, &v, sizeof v); }
 
-template <class real> inline real sum(Vector<real> v) {
-    real parts[lanes<real>];
-    std::memcpy(parts, &v, sizeof v);
-#pragma GCC unroll 4
-    for (int half = lanes<real> / 2; half > 0; half /= 2)
-#pragma GCC unroll 8
-        for (int i = 0; i < half; ++i) parts[i] += parts[i + half];
-    return parts[0];
+// The halves are added until one number is left.
+template <class real, int bytes> inline real sum_of_bytes(const real* from) {
+    if constexpr (bytes == sizeof(real)) {
+        return *from;
+    } else {
+        typedef real half __attribute__((vector_size(bytes / 2)));
+        half low, high;
+        std::memcpy(&low, from, sizeof low);
+        std::memcpy(&high, from + sizeof low / sizeof(real), sizeof high);
+        low += high;
+        return sum_of_bytes<real, bytes / 2>(reinterpret_cast<const real*>(&low));
+    }
 }
+
+template <class real> inline real sum(Vector<real> v) { return sum_of_bytes<real, vector_bytes>(reinterpret_cast<const real*>(&v)); }
 
 // √ of each, which the compiler makes one instruction
 template <class real> inline Vector<real> root(Vector<real> v) {
@@ -102,4 +108,10 @@ template <class real> inline Vector<real> tanh(Vector<real> x) {
     const Vector<real> rest = exp_parts<real>(x * real(2), power);
     const Vector<real> less_one = power * rest + (power - real(1));
     return less_one / (less_one + real(2));
+}
+
+template <class real> inline Vector<real> exponential(Vector<real> x) {
+    Vector<real> power;
+    const Vector<real> rest = exp_parts<real>(x, power);
+    return power + power * rest;
 }

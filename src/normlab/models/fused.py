@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from functools import cache
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from normlab.config.schema import InputError
-from normlab.kernels import batch, build
+from normlab.kernels import build
 from normlab.kernels.arguments import CellNorm, CellNorms, Sequences, Weights
-from normlab.kernels.batch import Norms
 from normlab.kernels.recurrence import recurrence
+from normlab.models import fused_batch
+from normlab.models.fused_batch import Norms
 from normlab.norms.base import Norm
 from normlab.norms.batch import BatchNorm
 from normlab.norms.layer import LayerNorm
@@ -40,12 +39,7 @@ def choose(kernel: Kernel, norms: Norms) -> Literal["plain", "fused"]:
         return "plain"
     reason = _obstacle(norms)
     if reason is None:
-        try:
-            build.load()
-        except build.BuildError as error:
-            reason = str(error)
-            if kernel == "auto":
-                _say_once(f"normlab: LSTMs use the plain cell, which is slower: {reason}")
+        reason = _unbuilt(kernel)
     if reason is None:
         return "fused"
     if kernel == "fused":
@@ -67,7 +61,7 @@ def collecting(norms: Norms) -> bool:
 def run(sequences: Sequences, weights: Weights, norms: Norms) -> Tensor:
     """The hidden state after each step, [B, T, H]; see `recurrence`."""
     if any(isinstance(norm, BatchNorm) for norm in norms):
-        return batch.run(sequences, weights, norms)
+        return fused_batch.run(sequences, weights, norms)
     at_x, at_h, at_c = (_cell_norm(norm) for norm in norms)
     made = CellNorms(at_x, at_h, at_c)
     for norm in norms:
@@ -94,6 +88,12 @@ def _obstacle(norms: Norms) -> str | None:
     return None
 
 
-@cache
-def _say_once(line: str) -> None:
-    print(line, file=sys.stderr)
+def _unbuilt(kernel: Kernel) -> str | None:
+    """Why the library can't be built, if it can't; with `auto`, a line on stderr says so once."""
+    try:
+        build.load("lstm")
+    except build.BuildError as error:
+        if kernel == "auto":
+            build.load_or_say("lstm")
+        return str(error)
+    return None

@@ -1,0 +1,314 @@
+// The norms' kernels as differentiable operations of PyTorch; rows.py says what they compute.
+#include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/rsqrt.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/library.h>
+
+#include "norm_rows.h"
+#include "norm_values.h"
+
+namespace {
+
+using at::Tensor;
+using Optional = std::optional<Tensor>;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+constexpr int64_t grain = 32768;  // values for which another thread is worth its start
+
+Rows rows_of(const Tensor& x, int64_t parts, bool channels_first) {
+    const int64_t channels = x.size(channels_first ? 1 : -1);
+    const int64_t rows = channels_first ? x.size(0) : x.numel() / std::max<int64_t>(channels, 1);
+    const int64_t inner = channels_first ? x.numel() / std::max<int64_t>(rows * channels, 1) : 1;
+    const int64_t chunks = std::min<int64_t>(at::get_num_threads(), x.numel() / grain);
+    return {rows, parts, channels / parts, inner, std::max<int64_t>(1, std::min(rows, chunks))};
+}
+
+template <class Work> void each_chunk(const Rows& r, Work work) {
+    if (r.chunks == 1) return work(0);
+    at::parallel_for(0, r.chunks, 1, [&](int64_t from, int64_t to) {
+        for (int64_t chunk = from; chunk < to; ++chunk) work(chunk);
+    });
+}
+
+template <class real> const real* data(const Tensor& t) { return t.defined() ? t.const_data_ptr<real>() : nullptr; }
+template <class real> real* changed(const Tensor& t) { return t.defined() ? t.mutable_data_ptr<real>() : nullptr; }
+
+Tensor whole(const Optional& t) { return t.has_value() && t->defined() ? t->contiguous() : Tensor(); }
+
+// What `Function::apply` wants in place of an undefined tensor
+Optional given(const Tensor& t) { return t.defined() ? Optional(t) : Optional(); }
+Tensor defined(const Optional& t) { return t.value_or(Tensor()); }
+
+// Which gradients are needed, for inputs of which some are absent and then have no edge of the graph
+std::vector<bool> needed(AutogradContext* ctx, const std::vector<bool>& present) {
+    std::vector<bool> out;
+    size_t edge = 0;
+    for (const bool there : present) out.push_back(there && ctx->needs_input_grad(edge++));
+    return out;
+}
+
+// A gradient per channel, which each chunk adds up for itself; they are added in their order.
+struct Sums {
+    Sums(bool wanted, const Tensor& x, const Rows& r) : chunks(r.chunks), channels(r.channels()) {
+        if (!wanted) return;
+        result = at::empty({channels}, x.options());
+        rows = chunks == 1 ? result : at::empty({chunks, channels}, x.options());
+    }
+
+    template <class real> real* begin() {
+        if (rows.defined()) std::memset(rows.mutable_data_ptr(), 0, sizeof(real) * chunks * channels);
+        return changed<real>(rows);
+    }
+
+    template <class real> void end() {
+        if (!rows.defined() || chunks == 1) return;
+        const real* from = data<real>(rows);
+        real* to = changed<real>(result);
+        std::memcpy(to, from, sizeof(real) * channels);
+        for (int64_t k = 1; k < chunks; ++k)
+            for (int64_t c = 0; c < channels; ++c) to[c] += from[k * channels + c];
+    }
+
+    const int64_t chunks, channels;
+    Tensor result, rows;
+};
+
+template <class Body> void by_type(const Tensor& x, Body body) {
+    x.scalar_type() == at::kDouble ? body(double{}) : body(float{});
+}
+
+bool recorded(std::initializer_list<const Tensor*> tensors) {
+    if (!at::GradMode::is_enabled()) return false;
+    for (const Tensor* t : tensors)
+        if (t->defined() && t->requires_grad()) return true;
+    return false;
+}
+
+// A channel's values beside x, whose channels are its last axis or the one after the first
+Tensor beside(const Tensor& values, const Tensor& x, bool channels_first) {
+    std::vector<int64_t> shape(channels_first ? x.dim() - 1 : 1, 1);
+    shape[0] = values.numel();
+    return values.view(shape);
+}
+
+Tensor over_channels(const Tensor& values, bool channels_first) {
+    const int64_t axis = channels_first ? 1 : values.dim() - 1;
+    return values.transpose(0, axis).flatten(1).sum(1);
+}
+
+struct Standardised {
+    Tensor y, found;
+};
+
+Standardised standardise_now(const Tensor& x, const Tensor& gain, const Tensor& bias, const Rows& r, bool centred, double eps) {
+    Standardised out{at::empty(x.sizes(), x.options()), at::empty({r.rows, r.parts, 2}, x.options())};
+    by_type(x, [&](auto type) {
+        using real = decltype(type);
+        auto* found = reinterpret_cast<Found<real>*>(changed<real>(out.found));
+        const Affine<real> affine{data<real>(gain), data<real>(bias)};
+        const auto forward = centred ? rows_forward<real, true> : rows_forward<real, false>;
+        each_chunk(r, [&](int64_t c) { forward(r, data<real>(x), affine, eps, changed<real>(out.y), found, c); });
+    });
+    return out;
+}
+
+// The gradients of x, gain and bias in operations that can be differentiated again
+variable_list standardise_again(const Tensor& x, const Tensor& gain, const Tensor& dy, const Rows& r, bool centred,
+                                bool channels_first, double eps) {
+    const std::vector<int64_t> shape{r.rows, r.parts, r.block()};
+    const Tensor blocks = x.reshape(shape), less = centred ? blocks - blocks.mean({-1}, true) : blocks;
+    const Tensor scale = at::rsqrt(less.square().mean({-1}, true) + eps), standard = less * scale;
+    const Tensor g = (gain.defined() ? dy * beside(gain, x, channels_first) : dy).reshape(shape);
+    const Tensor flat = g - standard * (g * standard).mean({-1}, true);
+    const Tensor dx = ((centred ? flat - g.mean({-1}, true) : flat) * scale).view(x.sizes());
+    return {dx, over_channels(dy * standard.view(x.sizes()), channels_first), over_channels(dy, channels_first)};
+}
+
+struct Standardise : torch::autograd::Function<Standardise> {
+    static Tensor forward(AutogradContext* ctx, const Tensor& x, const Optional& some_gain, const Optional& some_bias,
+                          int64_t parts, bool channels_first, bool centred, double eps) {
+        at::AutoDispatchBelowADInplaceOrView guard;
+        const Tensor gain = defined(some_gain), bias = defined(some_bias);
+        auto out = standardise_now(x, gain, bias, rows_of(x, parts, channels_first), centred, eps);
+        ctx->save_for_backward({x, gain, out.found});
+        ctx->saved_data["options"] = std::vector<int64_t>{parts, channels_first, centred, bias.defined()};
+        ctx->saved_data["eps"] = eps;
+        return out.y;
+    }
+
+    static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+        const auto saved = ctx->get_saved_variables();
+        const auto options = ctx->saved_data["options"].toIntVector();
+        const Tensor &x = saved[0], &gain = saved[1], &found = saved[2];
+        const bool channels_first = options[1], centred = options[2];
+        const Rows r = rows_of(x, options[0], channels_first);
+        const auto wanted = needed(ctx, {true, gain.defined(), options[3] != 0});
+        variable_list out(7);
+        if (at::GradMode::is_enabled()) {
+            const double eps = ctx->saved_data["eps"].toDouble();
+            const auto again = standardise_again(x, gain, gradients[0], r, centred, channels_first, eps);
+            for (int i = 0; i < 3; ++i)
+                if (wanted[i]) out[i] = again[i];
+            return out;
+        }
+        const Tensor dy = gradients[0].contiguous();
+        Sums dgain(wanted[1], x, r), dbias(wanted[2], x, r);
+        if (wanted[0]) out[0] = at::empty(x.sizes(), x.options());
+        by_type(x, [&](auto type) {
+            using real = decltype(type);
+            const auto* f = reinterpret_cast<const Found<real>*>(data<real>(found));
+            const AffineGradients<real> sums{dgain.begin<real>(), dbias.begin<real>()};
+            const auto run = [&](auto work) { each_chunk(r, [&](int64_t c) { work.run(c); }); };
+            real* dx = changed<real>(out[0]);
+            if (centred) run(RowsBackward<real, true>{r, data<real>(x), data<real>(dy), data<real>(gain), f, dx, sums});
+            else run(RowsBackward<real, false>{r, data<real>(x), data<real>(dy), data<real>(gain), f, dx, sums});
+            dgain.end<real>(), dbias.end<real>();
+        });
+        out[1] = dgain.result, out[2] = dbias.result;
+        return out;
+    }
+};
+
+template <bool channels_first, bool centred>
+Tensor standardise(const Tensor& any, const Optional& some_gain, const Optional& some_bias, int64_t parts, double eps) {
+    const Tensor x = any.contiguous(), gain = whole(some_gain), bias = whole(some_bias);
+    if (recorded({&x, &gain, &bias}))
+        return Standardise::apply(x, given(gain), given(bias), parts, channels_first, centred, eps);
+    return standardise_now(x, gain, bias, rows_of(x, parts, channels_first), centred, eps).y;
+}
+
+struct Squashing {
+    bool channels_first, error_function;
+};
+
+template <class real> Inside<real> inside_of(const Tensor& alpha, const Tensor& shift) {
+    return {*data<real>(alpha), shift.defined() ? *data<real>(shift) : real(0)};
+}
+
+struct Squashed {
+    Tensor y, kept;
+};
+
+Squashed squash_now(const Tensor& x, const Tensor& alpha, const Tensor& shift, const Tensor& gain, const Tensor& bias,
+                    const Squashing& options, bool keep) {
+    const Rows r = rows_of(x, 1, options.channels_first);
+    const Squashed out{at::empty(x.sizes(), x.options()), keep ? at::empty(x.sizes(), x.options()) : Tensor()};
+    by_type(x, [&](auto type) {
+        using real = decltype(type);
+        const Affine<real> affine{data<real>(gain), data<real>(bias)};
+        const Inside<real> in = inside_of<real>(alpha, shift);
+        const auto run = [&](auto forward) {
+            each_chunk(r, [&](int64_t c) {
+                forward(r, data<real>(x), in, affine, changed<real>(out.y), changed<real>(out.kept), c);
+            });
+        };
+        if (options.error_function) run(keep ? values_forward<real, Erf, true> : values_forward<real, Erf, false>);
+        else run(keep ? values_forward<real, Tanh, true> : values_forward<real, Tanh, false>);
+    });
+    return out;
+}
+
+// The gradients of x, alpha, shift, gain and bias in operations that can be differentiated again
+variable_list squash_again(const Tensor& x, const Tensor& alpha, const Tensor& shift, const Tensor& gain,
+                           const Tensor& dy, bool channels_first, bool error_function) {
+    const Tensor z = shift.defined() ? x * alpha + shift : x * alpha;
+    const Tensor y = error_function ? z.erf() : z.tanh();
+    const Tensor slope = error_function ? (-z.square()).exp() * M_2_SQRTPI : 1 - y.square();
+    const Tensor dz = (gain.defined() ? dy * beside(gain, x, channels_first) : dy) * slope;
+    const auto like = [](const Tensor& t, const Tensor& value) { return t.defined() ? value.sum().view_as(t) : Tensor(); };
+    return {dz * alpha, like(alpha, dz * x), like(shift, dz), over_channels(dy * y, channels_first), over_channels(dy, channels_first)};
+}
+
+struct Squash : torch::autograd::Function<Squash> {
+    static Tensor forward(AutogradContext* ctx, const Tensor& x, const Tensor& alpha, const Optional& some_shift,
+                          const Optional& some_gain, const Optional& some_bias, bool channels_first, bool error_function) {
+        at::AutoDispatchBelowADInplaceOrView guard;
+        const Tensor shift = defined(some_shift), gain = defined(some_gain), bias = defined(some_bias);
+        const auto out = squash_now(x, alpha, shift, gain, bias, {channels_first, error_function}, true);
+        ctx->save_for_backward({x, alpha, shift, gain, out.kept});
+        ctx->saved_data["options"] = std::vector<int64_t>{channels_first, error_function, bias.defined()};
+        return out.y;
+    }
+
+    static variable_list backward(AutogradContext* ctx, variable_list gradients) {
+        const auto saved = ctx->get_saved_variables();
+        const auto options = ctx->saved_data["options"].toIntVector();
+        const Tensor &x = saved[0], &alpha = saved[1], &shift = saved[2], &gain = saved[3];
+        const bool channels_first = options[0], error_function = options[1];
+        const Rows r = rows_of(x, 1, channels_first);
+        const auto wanted = needed(ctx, {true, true, shift.defined(), gain.defined(), options[2] != 0});
+        variable_list out(7);
+        if (at::GradMode::is_enabled()) {
+            const auto again = squash_again(x, alpha, shift, gain, gradients[0], channels_first, error_function);
+            for (int i = 0; i < 5; ++i)
+                if (wanted[i]) out[i] = again[i];
+            return out;
+        }
+        const Tensor dy = gradients[0].contiguous();
+        Sums dgain(wanted[3], x, r), dbias(wanted[4], x, r);
+        if (wanted[1]) out[1] = at::empty(alpha.sizes(), x.options());
+        if (wanted[2]) out[2] = at::empty(shift.sizes(), x.options());
+        if (wanted[0]) out[0] = at::empty(x.sizes(), x.options());
+        by_type(x, [&](auto type) {
+            using real = decltype(type);
+            const AffineGradients<real> sums{dgain.begin<real>(), dbias.begin<real>()};
+            const auto in = inside_of<real>(alpha, shift);
+            std::vector<double> inside(2 * r.chunks);
+            const auto run = [&](auto work) { each_chunk(r, [&](int64_t c) { work.run(c); }); };
+            const real *from = data<real>(x), *kept = data<real>(saved[4]), *up = data<real>(dy), *weights = data<real>(gain);
+            real* dx = changed<real>(out[0]);
+            if (error_function) run(ValuesBackward<real, Erf>{r, from, kept, up, weights, in, dx, sums, inside.data()});
+            else run(ValuesBackward<real, Tanh>{r, from, kept, up, weights, in, dx, sums, inside.data()});
+            dgain.end<real>(), dbias.end<real>();
+            for (int i = 0; i < 2; ++i) {
+                double total = 0;
+                for (int64_t c = 0; c < r.chunks; ++c) total += inside[2 * c + i];
+                if (wanted[1 + i]) *changed<real>(out[1 + i]) = real(total);
+            }
+        });
+        out[3] = dgain.result, out[4] = dbias.result;
+        return out;
+    }
+};
+
+template <bool channels_first, bool error_function>
+Tensor squash(const Tensor& any, const Tensor& some_alpha, const Optional& some_shift, const Optional& some_gain,
+              const Optional& some_bias) {
+    const Tensor x = any.contiguous(), alpha = some_alpha.contiguous(), shift = whole(some_shift);
+    const Tensor gain = whole(some_gain), bias = whole(some_bias);
+    if (recorded({&x, &alpha, &shift, &gain, &bias}))
+        return Squash::apply(x, alpha, given(shift), given(gain), given(bias), channels_first, error_function);
+    return squash_now(x, alpha, shift, gain, bias, {channels_first, error_function}, false).y;
+}
+
+template <class Each> void operations(Each each) {
+    each("rescale_rows", standardise<false, false>), each("rescale_images", standardise<true, false>);
+    each("standardise_rows", standardise<false, true>);
+    each("tanh_rows", squash<false, false>), each("tanh_images", squash<true, false>);
+    each("erf_rows", squash<false, true>), each("erf_images", squash<true, true>);
+}
+
+}  // namespace
+
+TORCH_LIBRARY(normlab, library) {
+    operations([&](const std::string& name, auto) {
+        const bool squashes = name[0] == 't' || name[0] == 'e';
+        const std::string schema = name + (squashes ? "(Tensor x, Tensor alpha, Tensor? shift, Tensor? gain, Tensor? bias)"
+                                                    : "(Tensor x, Tensor? gain, Tensor? bias, int parts, float eps)");
+        library.def((schema + " -> Tensor").c_str());
+    });
+}
+
+TORCH_LIBRARY_IMPL(normlab, AutogradCPU, library) {
+    operations([&](const char* name, auto operation) { library.impl(name, operation); });
+}
+
+TORCH_LIBRARY_IMPL(normlab, CPU, library) {
+    operations([&](const char* name, auto operation) { library.impl(name, operation); });
+}
