@@ -7,8 +7,8 @@ import torch
 
 from norm_sites import config
 from normlab.config.schema import Sizes
-from normlab.measures.shares import SharedBatch, solve
 from normlab.measures.sync_equivalence import differences, in_two_processes
+from normlab.session.shares import SharedBatch, solve
 
 
 def problem() -> SharedBatch:

@@ -16,8 +16,8 @@ from torch import Tensor
 from normlab.config.measures.dependence import SyncEquivalence
 from normlab.config.schema import RunConfig
 from normlab.folder.place import Place
-from normlab.measures.shares import SharedBatch, Solution, solve
 from normlab.session.session import Session
+from normlab.session.shares import SharedBatch, Solution, solve
 
 PATIENCE = 120  # seconds that the two processes may take, mostly for importing torch
 
@@ -88,7 +88,7 @@ def in_two_processes(problem: SharedBatch, cases: dict[Any, tuple[int, bool]]) -
     with tempfile.TemporaryDirectory(prefix="normlab-") as folder:
         torch.save((problem, cases), Path(folder) / "problem.pt")
         # not multiprocessing's own way: joblib's workers can't start a process by it
-        calls = [f"from normlab.measures.shares import work; work({rank}, {folder!r}, {PATIENCE})" for rank in range(2)]
+        calls = [f"from normlab.session.shares import work; work({rank}, {folder!r}, {PATIENCE})" for rank in range(2)]
         # in their own groups, so that Ctrl-C reaches only this process, which ends them
         processes = [subprocess.Popen([sys.executable, "-c", call], process_group=0) for call in calls]
         deadline = time.monotonic() + PATIENCE
