@@ -8,7 +8,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from normlab.config.checks import checked
 from normlab.findings.finding import read_finding
-from normlab.study.logged import check_metrics
+from normlab.study.logged import check_metrics, check_tuning
 from normlab.study.scale import read_scale, read_study
 from normlab.study.stages import reporting_trials, tuned_cells
 from slowly import some
@@ -36,6 +36,12 @@ def test_every_cell_composes_and_logs_the_metrics(composed, name):
     first = {trial.cell: trial for trial in trials}
     configs = {cell: checked(composed(trial.choices), trial.choices) for cell, trial in first.items()}
     check_metrics(finding, configs)
+    if finding.tune is not None:  # what only reporting runs have must not be needed
+        tuned = reporting_trials(
+            finding.model_copy(update={"report": []}), scale, dict.fromkeys(finding.cells, point), []
+        )
+        cell, choices = tuned[0].cell, tuned[0].choices
+        check_tuning(finding.tune.by, {cell: checked(composed(choices), choices)})
     assert set(tuned_cells(finding)) <= set(finding.cells)
     keys = [trial.key for trial in first.values()]
     assert len(set(keys)) == len(keys), "two cells are the same"

@@ -17,7 +17,7 @@ from normlab.findings.finding import read_finding
 from normlab.findings.judge import judge
 from normlab.folder.jsonfile import read_json
 from normlab.study.choices import to_run
-from normlab.study.logged import check_metrics
+from normlab.study.logged import check_metrics, check_tuning
 from normlab.study.printed import print_finding
 from normlab.study.scale import read_scale, read_study
 from normlab.study.stages import reporting_trials
@@ -74,6 +74,8 @@ def test_every_cell_passes_the_checks_and_logs_what_is_looked_at(name, scale, tm
         zip(first, Composer(load, base)([t.choices for t in first.values()], tmp_path / "cache"), strict=True)
     )
     check_metrics(finding, configs)
+    if finding.tune is not None:
+        check_tuning(finding.tune.by, configs)
     for cell, config in configs.items():
         (norm,) = [choice[5:] for choice in finding.arms[cell.arm] if choice.startswith("norm=")]
         assert config.norm_name == norm

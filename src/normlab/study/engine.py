@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
-from normlab.config.schema import InputError
+from normlab.config.schema import InputError, RunConfig
 from normlab.config.shipped import CONF, REFERENCE
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
@@ -26,7 +26,7 @@ from normlab.study.choices import chosen, to_run, users_choices
 from normlab.study.example_scores import decoded, records_of
 from normlab.study.halving import Runs, expected_trials, first_round, steps_words, tune
 from normlab.study.ledger import Ledger
-from normlab.study.logged import check_metrics
+from normlab.study.logged import check_metrics, check_tuning
 from normlab.study.origin import check_origin
 from normlab.study.printed import print_finding, print_study, print_unrun
 from normlab.study.reference import reference_estimates, reference_scores
@@ -140,16 +140,24 @@ class Conductor:
             if self.scale.tuning == "own":
                 ends = [end.model_dump() for end in self.scale.early_ends_of(finding)]
                 self.ledger.planned.use_early_ends(finding, ends)
-            points = self._stand_in_points(finding)
-            trials = reporting_trials(finding, self.scale, points, self.user)
-            first = list({trial.cell: trial for trial in trials}.values())
             try:
-                configs = self.runner.configs(first)
-                check_metrics(finding, dict(zip((trial.cell for trial in first), configs, strict=True)))
+                configs = self._configs_by_cell(finding)
+                check_metrics(finding, configs)
+                if finding.tune is not None:
+                    # tuning runs may measure something else than reporting ones
+                    same = not any(choice.startswith("measure=") for choice in finding.report)
+                    tuned = finding.model_copy(update={"report": []})
+                    check_tuning(finding.tune.by, configs if same else self._configs_by_cell(tuned))
             except InputError as error:
                 raise InputError(f"conf/finding/{finding.name}.yaml: {error}") from None
             if finding.tune is not None and self.scale.tuning == "reference":
                 reference_scores(finding, self.scale, REFERENCE)
+
+    def _configs_by_cell(self, finding: Finding) -> dict[Cell, RunConfig]:
+        """The config of each cell's first reporting run."""
+        trials = reporting_trials(finding, self.scale, self._stand_in_points(finding), self.user)
+        first = {trial.cell: trial for trial in trials}
+        return dict(zip(first, self.runner.configs(list(first.values())), strict=True))
 
     def dry(self, findings: Sequence[Finding]) -> None:
         """Say what would be run, how long it would take and how large it would get; with tuning, an upper bound."""

@@ -42,13 +42,20 @@ def check_metrics(finding: Finding, configs: Mapping[Cell, RunConfig]) -> None:
                 f"finding.generalises_over names examples, of which {wrong} keeps no loss: a classification keeps "
                 "which are right, so take metric=test/accuracy"
             )
-    if finding.tune is not None:
-        for cell, config in configs.items():
-            _check("finding.tune.by", finding.tune.by, cell, config)
     for name, bounds in finding.bounds.items():
         cell = next(cell for cell in configs if str(cell) == name)
         for metric in bounds:
             _check(f"finding.bounds.{name}", metric, cell, configs[cell])
+
+
+def check_tuning(metric: str, configs: Mapping[Cell, RunConfig]) -> None:
+    """Check that every tuning run will log the metric by which its learning rate is chosen.
+
+    Raises:
+        InputError: one does not.
+    """
+    for cell, config in configs.items():
+        _check("finding.tune.by", metric, cell, config)
 
 
 def _check(key: str, metric: str, cell: Cell, config: RunConfig) -> None:
