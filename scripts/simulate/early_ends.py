@@ -91,7 +91,7 @@ def reached(finding: Finding, curves: Curves, share: float) -> dict[float, float
     assert finding.tune is not None
     steps = max(rows[-1]["steps"] for rows in curves.values())
     worst = -math.inf if finding.tune.best == "max" else math.inf
-    found = {}
+    found: dict[float, float | None] = {}
     for point, rows in curves.items():
         value = result_of(validations_until(rows, least_steps(share, steps)), finding.tune.by)
         found[point] = worst if value is None else value  # it has diverged
