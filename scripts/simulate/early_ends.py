@@ -2,7 +2,7 @@
 
 Run by python scripts/simulate/early_ends.py, from the curves in tuning_curves.csv beside it (a second). With `--train
 FOLDER` it first trains the sample again (15 minutes of one free core) and replaces them. Every run has eight
-validations, evenly spaced, so that the rule can be tried at each eighth of the steps.
+validations or a multiple, evenly spaced, so that the rule can be tried at each eighth of the steps.
 """
 
 from __future__ import annotations
@@ -30,16 +30,12 @@ from normlab.runs.validated import result_of, validations_until
 CURVES = Path(__file__).with_name("tuning_curves.csv")
 OPTIONS = ["logger=none", "trainer.threads=1", "trainer.progress=false"]
 SEED = 1000
-# finding → options that make its cells affordable; eight validations a run
+# finding → options that make its cells affordable
 SAMPLE = {
     "sorted_batches": ["trainer.epochs=1000", "trainer.steps=2000", "trainer.validations=8"],
     "convergence": ["trainer.epochs=1000", "trainer.steps=480", "trainer.validations=8"],
     "lstm_batch_size": ["trainer.epochs=4", "trainer.validations=2"],
     "trainable_depth": ["trainer.epochs=1", "trainer.validations=8"],
-    "warmup": ["model.layers=2", "model.width=32", "task.max_length=32", "trainer.steps=160", "trainer.validations=8"],
-    "transformer_padding": ["trainer.epochs=1", "trainer.validations=8"],
-    "lstm_layer_vs_batch": ["trainer.epochs=4", "trainer.validations=2"],
-    "small_batch": ["trainer.epochs=1000", "trainer.steps=480", "trainer.validations=8"],
 }
 
 

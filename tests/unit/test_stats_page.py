@@ -13,7 +13,9 @@ def section(name):
     return re.search(rf"<!-- {name} -->(.*)<!-- end of {name} -->", PAGE, re.DOTALL)[1]
 
 
-@pytest.mark.parametrize("name", ["intervals", "unpaired", "looks", "failures", "examples", "sessions", "rejudged"])
+@pytest.mark.parametrize(
+    "name", ["intervals", "unpaired", "looks", "failures", "examples", "sessions", "rejudged", "early_ends"]
+)
 def test_every_script_has_written_its_tables(name):
     assert (ROOT / "scripts" / "simulate" / f"{name}.py").exists()
     assert f"python scripts/simulate/{name}.py" in section(name)
@@ -40,3 +42,16 @@ def test_verdicts_over_seeds_and_examples_keep_their_level():
     assert len(rows) >= 6
     assert not [row for row in rows if "✗" in row[3] or "✗" in row[6]]
     assert [row for row in rows if "✗" in row[2]]
+
+
+def test_ending_runs_early_loses_less_than_a_tenth_of_the_margin():
+    """At a quarter of the steps, as at scale=full."""
+    head, *rows = [
+        line.strip("| ").split(" | ") for line in section("early_ends").splitlines() if line.startswith("| ")
+    ]
+    at, margin = head.index("paused at 25 %"), head.index("margin / 10")
+    rows = [row for row in rows if row[0] != "---"]
+    assert len(rows) >= 8
+    for row in rows:
+        loss = float(row[at].partition("loss ")[2] or 0.0)
+        assert loss < float(row[margin]), row

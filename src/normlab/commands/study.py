@@ -56,7 +56,8 @@ def export_studies(arguments: Sequence[str]) -> None:
     if not packed.written:
         print(one_line(f"{path} is there already, with the same content"))
         return
-    runs = "no records of runs" if asked.tables else f"{packed.runs} finished or paused runs of {packed.planned}"
+    paused = f" and {packed.paused} paused ones" if packed.paused else ""
+    runs = "no records of runs" if asked.tables else f"{packed.runs} finished runs{paused} of {packed.planned}"
     print(one_line(f"{path}: {', '.join(packed.studies)} with {runs} and {packed.looks} looks"))
     if not asked.tables:
         print(one_line(f"to resume elsewhere: normlab study import {path.name}"))

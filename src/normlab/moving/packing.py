@@ -25,7 +25,8 @@ class Packed:
     """What was packed.
 
     written   False: the same pack was there already
-    runs      finished or paused runs with their records
+    runs      finished runs with their records
+    paused    tuning runs that were ended early or are paused, likewise
     planned   runs that the studies have planned or have rows of
     left_out  damaged runs, and what is wrong with them
     """
@@ -34,6 +35,7 @@ class Packed:
     written: bool = True
     studies: list[str] = field(default_factory=list)
     runs: int = 0
+    paused: int = 0
     planned: int = 0
     looks: int = 0
     left_out: list[str] = field(default_factory=list)
@@ -97,7 +99,8 @@ def _members(studies: Sequence[StudyFolder], packed: Packed, tables: bool) -> It
             continue
         for record in records:
             record.check_run(run)
-        packed.runs += 1
+        packed.paused += run.is_paused
+        packed.runs += run.is_finished
         yield from ((run_member(run.id, file), content) for file, content in run.files.items())
 
 

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from normlab.config.cores import usable_cores
 from normlab.config.schema import InputError, RunConfig
+from normlab.folder.run_folder import RunFolder
 from normlab.runs.owner import Owner, is_alive, read_owner, this_process
 from normlab.runs.provenance import command
 from normlab.runs.store import Found, accept, look
@@ -92,7 +93,7 @@ def carry_out(
         InputError: the launcher does not start as many processes as a run has.
         SystemExit: the multirun was stopped.
     """
-    outcomes = {job.number: Outcome("skipped") for job in jobs if job not in todo}
+    outcomes = {job.number: _before(job) for job in jobs if job not in todo}
     if not todo:
         return outcomes
     _check_processes(cfg, jobs)
@@ -118,6 +119,12 @@ def carry_out(
             raise
     write_table(jobs, outcomes, invocation)
     return outcomes
+
+
+def _before(job: Job) -> Outcome:
+    """How a run ended that needn't be launched."""
+    paused = job.pause is not None and RunFolder(job.folder).read_status().get("state") == "paused"
+    return Outcome("paused" if paused else "skipped")
 
 
 def look_up(jobs: Sequence[Job]) -> dict[int, Found]:
