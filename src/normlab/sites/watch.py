@@ -87,7 +87,7 @@ def watch(net: nn.Module, example: Any) -> Watch:
 
 
 def _copied(net: nn.Module) -> nn.Module:
-    empty = {id(b): UninitializedBuffer(device=b.device) for b in net.buffers() if is_lazy(b)}  # has no copy of its own
+    empty = {id(b): UninitializedBuffer() for b in net.buffers() if is_lazy(b)}  # has no copy of its own
     return copy.deepcopy(net, empty)
 
 
