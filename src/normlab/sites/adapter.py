@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from normlab.norms.base import Norm
+from normlab.norms.none import NoNorm
 
 View = Literal["same", "flat", "times_first"]
 
@@ -31,14 +32,26 @@ class SwappedNorm(nn.Module):
         """The norm of the only argument, by whatever name it is passed."""
         (x,) = (*arguments, *named.values())
         if self.view == "flat":
-            y = self.norm(x.reshape(x.shape[0], -1, x.shape[-1])).view_as(x)
+            y = self.norm(x.reshape(x.shape[0], -1, x.shape[-1])).reshape(x.shape)
         elif self.view == "times_first":
             y = self.norm(x.transpose(0, 1)).transpose(0, 1)
         else:
             y = self.norm(x)
+        if self.norm.layout == "BTC":
+            y = y.contiguous()  # as a norm of the last axis returns it: networks call `view`
         if self.norm.gain is None:  # no norm may return its input, which an activation in place would then change
             y = y.clone()
         return y if self.then is None else self.then(y)
+
+    @property
+    def weight(self) -> Tensor | None:
+        """See `Norm.weight`; where there is no gain, ones."""
+        return self.norm.unit if isinstance(self.norm, NoNorm) else self.norm.gain
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The norm's bias."""
+        return self.norm.bias
 
     def extra_repr(self) -> str:
         """The view, for `print(net)`."""
@@ -59,6 +72,11 @@ class FrozenAffine(nn.Module):
         self.gain = nn.Parameter(gain)
         self.bias = nn.Parameter(bias)
         self.axes = len(layout) - 2
+
+    @property
+    def weight(self) -> Tensor:
+        """See `Norm.weight`."""
+        return self.gain
 
     def forward(self, x: Tensor) -> Tensor:
         """The same in training and in eval mode."""

@@ -151,7 +151,7 @@ def _by_formula(module: nn.Module, trial: nn.Module, shape: tuple[int, ...]) -> 
         fitted = _fit([formula(x) for x in inputs], outputs, formula.axis)
         if fitted is not None:
             gain, bias, names = _carriers(module, trial, fitted)
-            return Kind(formula.name, formula.axis, formula.options(), gain, bias, names)
+            return Kind(formula.name, formula.axis, formula.options(), gain, bias, names=names)
     return None
 
 
@@ -185,7 +185,7 @@ def _running(module: nn.Module, trial: nn.Module, inputs: list[Tensor], outputs:
         frozen = _same(trial.train().forward(inputs[0].clone()), outputs[0])
         names |= {name: name for name in ("running_mean", "running_var")}
         statistics = {name: getattr(module, f"running_{name}") for name in ("mean", "var")}
-        return Kind("frozen_batch" if frozen else "batch", 1, {"eps": eps}, gain, bias, names, **statistics)
+        return Kind("frozen_batch" if frozen else "batch", 1, {"eps": eps}, gain, bias, names=names, **statistics)
     return None
 
 

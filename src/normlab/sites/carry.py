@@ -72,7 +72,8 @@ def replacement(
     norm.to(seen.dtype if kind.gain is None else kind.gain.dtype)
     lost = _fill(norm, kind) if carry else _fresh(norm, kind)
     then = [found.module.get_submodule(name) for name in kind.then]
-    plain = view == "same" and not then and not seen.keyword and norm.gain is not None
+    strided = norm.layout == "BTC" and "T" in norm.pooled
+    plain = view == "same" and not (then or seen.keyword or strided) and norm.gain is not None
     module = norm if plain else SwappedNorm(norm, view, nn.Sequential(*then) if then else None)
     if kind.names:
         module.register_load_state_dict_pre_hook(_old_names(found.module, kind, norm, "" if plain else "norm."))

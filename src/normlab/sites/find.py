@@ -80,7 +80,7 @@ def look(net: nn.Module, example: Any, also: Mapping[type[nn.Module], str]) -> l
         if any(_within(path, outer) for outer in inside):
             continue
         ran = seen.lazy.get_submodule(path) if seen.lazy is not None else module
-        one = _site(path, module, ran, _calls(seen, paths[id(module)]), batch_of(example), also)
+        one = _site(path, module, ran, _calls(seen, paths[id(module)]), batch_of(example), also=also)
         if one is not None:
             found.append(replace(one, site=replace(one.site, shared=tuple(paths[id(module)][1:]))))
             inside += [path] if one.kind is not None else []
@@ -144,7 +144,7 @@ def _registered(module: nn.Module, also: Mapping[type[nn.Module], str]) -> Kind 
     names: dict[str, str] = {key: role for key, role in ((gain, "gain"), (bias, "bias")) if key is not None}
     axis = 1 if name in ("batch", "group", "instance", "layer_channel") else -1
     gains, biases = own.get(gain or ""), own.get(bias or "")
-    return Kind(name, axis, {} if eps is None else {"eps": eps}, gains, biases, names)
+    return Kind(name, axis, {} if eps is None else {"eps": eps}, gains, biases, names=names)
 
 
 def _unreached(path: str, module: nn.Module, kind: Kind | None) -> Found | None:
@@ -157,7 +157,8 @@ def _unreached(path: str, module: nn.Module, kind: Kind | None) -> Found | None:
     gain = getattr(kind, "gain", None)
     channels = None if gain is None or is_lazy(gain) else gain.numel()
     changed = trained(kind) if kind and channels else ()
-    return Found(NormSite(path, called, name, "", channels, "", options, changed, obstacle=why), module, kind)
+    site = NormSite(path, called, name, channels=channels, options=options, trained=changed, obstacle=why)
+    return Found(site, module, kind)
 
 
 def layout_of(kind: Kind, seen: Seen, batch: int | None) -> tuple[str, str]:

@@ -79,7 +79,7 @@ def _batch(module: Any) -> Kind:
     if module.momentum is None:
         names["num_batches_tracked"] = "num_batches_tracked"
     statistics = (module.running_mean, module.running_var, module.num_batches_tracked)
-    kind = Kind("batch", 1, options, module.weight, module.bias, names)
+    kind = Kind("batch", 1, options, module.weight, module.bias, names=names)
     return replace(kind, **dict(zip(("mean", "var", "tracked"), statistics, strict=True)))
 
 

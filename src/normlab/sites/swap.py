@@ -56,7 +56,9 @@ class SwapReport:
             "",
             f"{len(self.done)} of {self.total} sites swapped",
         ]
-        text += [clipped(f"left: {s.path}: {s.obstacle or 'not named by only='}") for s in self.left]
+        text += [clipped(f"left: {site.path}: {site.obstacle}") for site in self.left if site.obstacle]
+        others = sum(not site.obstacle for site in self.left)
+        text += [f"left: {others} that only= does not name, or that have no such map"] if others else []
         return "\n".join([*text, *map(clipped, self.notes)])
 
     @property

@@ -71,8 +71,12 @@ class NormSites:
         return "\n".join([columns(heads, rows), "", summary, *(clipped(line) for line in (*shared, *left))])
 
 
+_USUAL = {"eps": 1e-5, "momentum": 0.1}  # not printed
+
+
 def _row(site: NormSite) -> tuple[str, ...]:
-    options = " ".join(f"{name}={value:g}" for name, value in site.options if isinstance(value, int | float))
+    other = [(name, value) for name, value in site.options if _USUAL.get(name) != value]
+    options = " ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in other)
     trained = ",".join(site.trained) or ("no" if site.norm else "")
     channels = "" if site.channels is None else str(site.channels)
     calls = str(site.calls) if site.calls else "not reached"
