@@ -15,6 +15,7 @@ from torch.nn import functional
 from norm_sites import BATCH, CASES, NORMS, SITES, Site, apply, build, config, home, legal, some_norms
 from normlab.config.schema import InputError
 from normlab.models.build import factory
+from normlab.norms.precise import refresh_statistics
 from slowly import some
 
 BC, BCHW, BTC, RECURRENT, _ = SITES
@@ -269,3 +270,14 @@ def test_step_by_step_is_all_steps_at_once(name: str) -> None:
         torch.testing.assert_close(single, other(x, mask), **EXACT)
     for ours, theirs in zip(one.buffers(), other.buffers(), strict=True):
         torch.testing.assert_close(ours, theirs, **EXACT)
+
+
+@pytest.mark.parametrize("name", ["batch_renorm", "evo_b", "switchable"])
+def test_precise_statistics_are_those_of_all_batches(name: str) -> None:
+    norm = build(name, BCHW, evaluation="precise").eval()
+    with refresh_statistics(norm):
+        for seed in range(3):
+            norm(BCHW.input(seed))
+    pixels = torch.cat([BCHW.input(seed).movedim(1, -1).flatten(0, 2) for seed in range(3)])
+    torch.testing.assert_close(norm.running_mean, pixels.mean(0), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(norm.running_var, pixels.var(0), rtol=1e-10, atol=1e-10)
