@@ -103,11 +103,11 @@ def home(name: str) -> Site:
     return next(site for site in (SITES[2], SITES[1], SITES[0]) if legal(name, site))
 
 
-def tried(cases: list[tuple[str, Site]]) -> list[Any]:
-    """Cases, most of those of the newer norms marked slow."""
+def tried(cases: list[tuple[str, Site]], newer: bool = True) -> list[Any]:
+    """Cases, most of those of the newer norms marked slow; without `newer`, all of them."""
     return [
         case
-        if case[0] in THOROUGH or CHOSEN or case[1] == home(case[0])
+        if case[0] in THOROUGH or CHOSEN or (newer and case[1] == home(case[0]))
         else pytest.param(*case, marks=pytest.mark.slow)
         for case in cases
     ]
