@@ -108,16 +108,20 @@ def home(name: str) -> Site:
     return next(site for site in (SITES[2], SITES[1], SITES[0]) if legal(name, site))
 
 
-def tried(cases: list[tuple[str, Site]]) -> list[Any]:
-    """Cases; those of signals and volumes, treated as images are, and most of those of the newer norms, marked slow."""
+def tried(cases: list[tuple[str, Site]], newer: bool = True) -> list[Any]:
+    """Cases; those of signals and volumes, treated as images are, and most of those of the newer norms, marked slow.
+
+    Without `newer`, all of those are.
+    """
     return [
-        pytest.param(*case, id=f"{case[0]}-{case[1].name}", marks=() if _quick(*case) else pytest.mark.slow)
+        pytest.param(*case, id=f"{case[0]}-{case[1].name}", marks=() if _quick(*case, newer) else pytest.mark.slow)
         for case in cases
     ]
 
 
-def _quick(name: str, site: Site) -> bool:
-    return site not in (SIGNAL, VOLUME) and bool(name in THOROUGH or CHOSEN or site == home(name))
+def _quick(name: str, site: Site, newer: bool) -> bool:
+    known = name in THOROUGH or CHOSEN or (newer and site == home(name))
+    return bool(known) and site not in (SIGNAL, VOLUME)
 
 
 def some_norms(names: list[str]) -> list[Any]:

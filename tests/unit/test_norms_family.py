@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from torch.nn import functional
 from norm_sites import BATCH, CASES, NORMS, SITES, Site, apply, build, config, home, legal, some_norms
 from normlab.config.schema import InputError
 from normlab.models.build import factory
+from normlab.norms.precise import refresh_statistics
 from slowly import some
 
 BC, BCHW, BTC, RECURRENT, _ = SITES
@@ -120,7 +122,7 @@ def test_batch_renorm_has_the_gradient_of_constant_corrections(site: Site, maske
 
 @pytest.mark.parametrize("site", [c[1] for c in CASES if c[0] == "batch_renorm"], ids=lambda site: site.name)
 @pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
-@pytest.mark.parametrize("name", ["batch_renorm", "frozen_batch"])
+@pytest.mark.parametrize("name", some(["batch_renorm", "frozen_batch"], every=2))
 def test_at_first_they_are_batch_norm(name: str, site: Site, masked: bool) -> None:
     norm = build(name, site, momentum=0.1)
     batch = build("batch", site)
@@ -210,8 +212,7 @@ HARD = {"constant": 3.0, "zero": 0.0, "tiny": 1e-30, "huge": 1e30}
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-@pytest.mark.parametrize("value", HARD)
-@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize(("name", "value"), some(itertools.product(NORMS, HARD), every=3))
 def test_hard_inputs_give_no_nan(name: str, value: str, training: bool) -> None:
     """In float32: all alike, or signs that alternate; squares of 1e30 overflow, which may cost accuracy, not more."""
     size = 1e15 if value == "huge" and name in KERNELS else HARD[value]
@@ -229,7 +230,7 @@ def test_hard_inputs_give_no_nan(name: str, value: str, training: bool) -> None:
                 assert all(p.grad.isfinite().all() for p in norm.parameters())
 
 
-@pytest.mark.parametrize("name", some(NORMS, every=8))
+@pytest.mark.parametrize("name", some(NORMS, every=12))
 def test_exports_in_eval_mode(name: str) -> None:
     site = home(name)
     norm = build(name, site).eval()
@@ -269,3 +270,14 @@ def test_step_by_step_is_all_steps_at_once(name: str) -> None:
         torch.testing.assert_close(single, other(x, mask), **EXACT)
     for ours, theirs in zip(one.buffers(), other.buffers(), strict=True):
         torch.testing.assert_close(ours, theirs, **EXACT)
+
+
+@pytest.mark.parametrize("name", ["batch_renorm", "evo_b", "switchable"])
+def test_precise_statistics_are_those_of_all_batches(name: str) -> None:
+    norm = build(name, BCHW, evaluation="precise").eval()
+    with refresh_statistics(norm):
+        for seed in range(3):
+            norm(BCHW.input(seed))
+    pixels = torch.cat([BCHW.input(seed).movedim(1, -1).flatten(0, 2) for seed in range(3)])
+    torch.testing.assert_close(norm.running_mean, pixels.mean(0), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(norm.running_var, pixels.var(0), rtol=1e-10, atol=1e-10)

@@ -194,11 +194,7 @@ class Norm(nn.Module, ABC):
     @property
     def block_axes(self) -> tuple[int, ...]:
         """The axes over which statistics are taken, of x as `split` returns it."""
-        return self.axes_of(self.pooled)
-
-    def axes_of(self, letters: str) -> tuple[int, ...]:
-        """The axes that letters of the layout name, of x as `split` returns it."""
-        return axes_of(letters, self.layout.replace("C", "GC"))
+        return axes_of(self.pooled, self.layout.replace("C", "GC"))
 
     def scale_and_shift(self, x: Tensor) -> Tensor:
         """gain · x + bias, along x's channels."""
@@ -207,6 +203,10 @@ class Norm(nn.Module, ABC):
         if self.bias is None:
             return x * self._along_channels(self.gain)
         return torch.addcmul(self._along_channels(self.bias), x, self._along_channels(self.gain))
+
+    def axes_within_blocks(self, letters: str) -> tuple[int, ...]:
+        """The axes that letters of the layout name, of x as `split` returns it."""
+        return axes_of(letters, self.layout.replace("C", "GC"))
 
     def extra_repr(self) -> str:
         """The site, for `print(model)`."""

@@ -57,6 +57,8 @@ class GlobalResponseNorm(Norm):
             seen = seen * real.to(seen.dtype)
         # n doesn't change with the size of x, but squares of large values would overflow
         largest = seen.detach().abs().amax(self.block_axes, keepdim=True).clamp(min=1e-30)
-        g = torch.linalg.vector_norm(seen / largest, dim=self.axes_of(self.pooled.replace("C", "")), keepdim=True)
-        n = g / (g.mean(self.axes_of("C"), keepdim=True) + self.eps / largest)
+        g = torch.linalg.vector_norm(
+            seen / largest, dim=self.axes_within_blocks(self.pooled.replace("C", "")), keepdim=True
+        )
+        n = g / (g.mean(self.axes_within_blocks("C"), keepdim=True) + self.eps / largest)
         return self.scale_and_shift(wide * n.flatten(1, 2)) + wide

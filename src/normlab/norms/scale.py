@@ -42,5 +42,5 @@ class ScaleNorm(Norm):
         """Each position alone."""
         del step
         blocks, _ = self.split(at_least_float32(x), mask, self.parts)
-        mean_square = blocks.square().mean(self.axes_of("C"), keepdim=True)
+        mean_square = blocks.square().mean(self.axes_within_blocks("C"), keepdim=True)
         return (blocks * (self.length / self.root * torch.rsqrt(mean_square + self.eps))).reshape(x.shape)

@@ -50,7 +50,7 @@ class SeedNorm(Norm):
         x = at_least_float32(x)
         blocks, _ = self.split(x, mask, self.parts)
         seen, _ = self.split(x * self._along_channels(self.beta), None, self.parts)
-        channel = self.axes_of("C")
+        channel = self.axes_within_blocks("C")
         mean_square = blocks.square().mean(channel, keepdim=True)
         unit = (blocks * torch.rsqrt(mean_square + self.eps)).reshape(x.shape)
         look = torch.tanh(seen.sum(channel, keepdim=True)).expand_as(blocks).reshape(x.shape)

@@ -44,5 +44,5 @@ class UnitNorm(Norm):
         """Each position alone."""
         del step
         blocks, _ = self.split(at_least_float32(x), mask, self.parts)
-        mean_square = blocks.square().mean(self.axes_of("C"), keepdim=True)
+        mean_square = blocks.square().mean(self.axes_within_blocks("C"), keepdim=True)
         return (blocks * (self.length * torch.rsqrt(mean_square + self.eps))).reshape(x.shape)
