@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "mirror": {"config", "folder", "data"},
     "session": {"config", "stopping", "folder", "models", "data", "tasks", "mirror"},
     "measures": {"config", "stopping", "folder", "norms", "models", "data", "tasks", "probes", "mirror", "session"},
+    "bench": {"norms"},
     "runs": {"config", "stopping", "folder", "data"},
     "stats": set(),
     "findings": {"config", "stats"},
@@ -35,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "moving": {"config", "folder", "runs", "findings", "study"},
     "report": {"config", "folder", "findings", "study"},
     "commands": {
-        *("stopping", "config", "command_line", "folder", "kernels", "data", "mirror"),
+        *("stopping", "config", "command_line", "folder", "kernels", "data", "mirror", "bench"),
         *("runs", "stats", "findings", "logs", "sweep", "study", "moving", "report"),
     },
 }
