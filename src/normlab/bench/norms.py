@@ -37,7 +37,7 @@ class Arm:
     name     as printed
     limit    of ours / theirs
     layouts  where it is compared
-    ours     layout → the norm, and whether it gets a mask: the share of padding
+    ours     layout → the norm
     theirs   layout → a function of x and the norm's parameters
     padding  share of padded positions, for ours
     why      where it costs more by nature
@@ -86,13 +86,22 @@ def _module(layout: Layout, norm: Norm) -> Forward:
     return nn.BatchNorm2d(size) if layout == "BCHW" else nn.BatchNorm1d(size)
 
 
+_COPIES = "finds and copies the real rows; evaluation sets padding to 0"
+_PARTS = "has four sets of statistics a row"
 ARMS = (
     Arm("rms", 1.0, LAYOUTS, partial(_norm, RMSNorm), _layer_norm),
-    Arm("dyt", 1.2, LAYOUTS, partial(_norm, DynamicTanh), _layer_norm, why="alpha has a gradient too; tanh divides"),
+    Arm("dyt", 1.2, LAYOUTS, partial(_norm, DynamicTanh), _layer_norm, why="alpha has a gradient too"),
     Arm("derf", 1.2, LAYOUTS, partial(_norm, DynamicErf), _layer_norm, why="alpha and shift have gradients too"),
-    Arm("layer, 4 parts", 1.1, ("BC", "BTC"), partial(_norm, LayerNorm, parts=4), _layer_norm),
-    Arm("batch, masked", 1.5, ("BTC",), partial(_norm, BatchNorm), _unmasked, 0.3, "finds and copies the real rows"),
-    Arm("batch, 60% pad", 1.0, ("BTC",), partial(_norm, BatchNorm), _unmasked, 0.6, "finds and copies the real rows"),
+    Arm(
+        "layer parts",
+        1.1,
+        ("BC", "BTC"),
+        partial(_norm, LayerNorm, parts=4),
+        _layer_norm,
+        why="four sets of statistics",
+    ),
+    Arm("batch masked", 1.5, ("BTC",), partial(_norm, BatchNorm), _unmasked, padding=0.3, why=_COPIES),
+    Arm("batch padded", 1.0, ("BTC",), partial(_norm, BatchNorm), _unmasked, padding=0.6, why=_COPIES),
     Arm("layer", 1.03, LAYOUTS, partial(_norm, LayerNorm), _module),
     Arm("group", 1.03, ("BCHW",), partial(_norm, GroupNorm), _module),
     Arm("instance", 1.03, ("BCHW",), partial(_norm, InstanceNorm), _module),

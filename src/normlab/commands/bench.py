@@ -40,10 +40,10 @@ def tables(numbers: Sequence[int], quick: bool) -> Iterator[str]:
         effort = effort._replace(clock=time.thread_time if number == 1 else time.perf_counter)
         for passed, title in (("training", "forward and backward"), ("evaluation", "evaluation")):
             yield f"{title}, {number} thread{'s' if number > 1 else ''}"
-            yield " " * 20 + "".join(f"{layout:>{width}}" for layout in LAYOUTS)
-            yield f"{'':14}{'limit':>6}" + "".join(f"{size:5}" for size in sizes) * len(LAYOUTS)
+            yield " " * 19 + "".join(f"{layout:>{width}}" for layout in LAYOUTS)
+            yield f"{'':13}{'limit':>5} " + "".join(f"{size:5}" for size in sizes) * len(LAYOUTS)
             for arm in ARMS:
-                line = f"{arm.name:14}{arm.limit:6.2f}"
+                line = f"{arm.name:13}{arm.limit:5.2f} "
                 for layout in LAYOUTS:
                     for size in sizes:
                         if layout not in arm.layouts:
