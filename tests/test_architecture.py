@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "measures": {
         *("config", "folder", "norms", "models", "data", "tasks", "probes", "mirror", "session", "timing"),
     },
+    "bench": {"norms"},
     "runs": {"config", "stopping", "folder", "data"},
     "stats": set(),
     "findings": {"config", "stats"},
@@ -41,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dashboard": {"config", "study"},
     "environment": {"config", "folder", "data", "mirror", "runs"},
     "commands": {
-        *("stopping", "config", "command_line", "folder", "kernels", "mirror"),
+        *("stopping", "config", "command_line", "folder", "kernels", "mirror", "bench"),
         *("runs", "stats", "findings", "logs", "sweep", "study", "moving", "report", "dashboard", "environment"),
     },
 }

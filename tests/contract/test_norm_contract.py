@@ -127,7 +127,7 @@ def test_padded_values_change_nothing(name: str, site: Site, training: bool) -> 
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(("name", "site"), tried([c for c in CASES if len(c[1].shape) == 3]), ids=str)
+@pytest.mark.parametrize(("name", "site"), tried([c for c in CASES if len(c[1].shape) == 3]))
 @given(more=st.integers(1, 4), seed=st.integers(0, 5))
 @settings(max_examples=5, deadline=None)
 def test_appended_padding_changes_nothing(name: str, site: Site, more: int, seed: int) -> None:
@@ -172,7 +172,7 @@ def couplings(norm, site: Site, mask: Tensor | None) -> tuple[bool, bool]:
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
-@pytest.mark.parametrize(("name", "site"), tried(CASES, newer=False), ids=IDS)  # `site_couplings` tests the newer too
+@pytest.mark.parametrize(("name", "site"), tried(CASES, newer=False))  # `site_couplings` tests the newer too
 def test_coupling_is_as_declared(name: str, site: Site, masked: bool) -> None:
     norm = build(name, site).train()
     mask = site.mask() if masked else None

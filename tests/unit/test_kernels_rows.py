@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from normlab.kernels import rows
 from normlab.norms.base import Norm
+from normlab.norms.derf import DynamicErf
 from normlab.norms.dyt import DynamicTanh
 from normlab.norms.layer import LayerNorm
 from normlab.norms.rms import RMSNorm
@@ -25,6 +26,7 @@ NORMS: dict[str, Callable[..., Norm]] = {
     "rms with bias": lambda *site, **named: RMSNorm(*site, with_bias=True, **named),
     "dyt": DynamicTanh,
     "dyt without bias": lambda *site, **named: DynamicTanh(*site, bias=False, **named),
+    "derf": DynamicErf,
     "layer": LayerNorm,
 }
 SHAPES = {

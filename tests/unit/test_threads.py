@@ -10,7 +10,9 @@ import torch
 from run_folders import config_of
 
 from normlab.config.cores import usable_cores
-from normlab.models.base import Model
+from normlab.models.base import Model, facts_of
+from normlab.norms.layer import LayerNorm
+from normlab.norms.rms import RMSNorm
 from normlab.runs.identity import science
 from normlab.session.conditions import change, conditions
 
@@ -81,3 +83,15 @@ def test_conditions_name_what_changed():
     fused = conditions(model, torch.device("cpu"))
     assert change(now, fused) == "kernel none → fused"
     assert change(fused, {**fused, "kernel": "plain", "vectors": "NEON"}).endswith("kernel fused → plain")
+
+
+def test_conditions_name_the_kernel_of_the_norms():
+    model = Plain()
+    model.norm = RMSNorm(4, "BC")
+    compiled = conditions(model, torch.device("cpu"))
+    model.norm.kernel = "plain"
+    plain = conditions(model, torch.device("cpu"))
+    assert change(compiled, plain) == "norm_kernel compiled → plain"
+    assert facts_of(model) == {"norm_kernel": "plain"}
+    model.norm = LayerNorm(4, "BC")  # which is PyTorch's own
+    assert facts_of(model) == {}

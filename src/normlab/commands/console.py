@@ -27,6 +27,7 @@ COMMANDS = {
     "dashboard": "create a W&B workspace and report for comparing norms",
     "sync": "upload to W&B what was logged offline",
     "clean": "remove failed, stale and damaged runs",
+    "bench": "time norms beside PyTorch's own",
     "doctor": "list what won't work on this machine, and why",
 }
 

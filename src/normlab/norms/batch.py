@@ -15,7 +15,6 @@ from normlab.norms.base import Norm, axes_of, pooled_at
 from normlab.norms.eager import eager
 from normlab.norms.moments import Moments, at_least_float32, merge, moments
 from normlab.norms.processes import distributed, merge_processes
-from normlab.norms.real import gather, scatter
 
 
 class BatchNorm(Norm):
@@ -125,7 +124,8 @@ class BatchNorm(Norm):
         if rows is None:
             return super().forward(x, mask, step)
         flat = x.flatten(0, -2)
-        return scatter(self._one_set(gather(flat, rows)), rows, len(flat)).view_as(x)
+        y = self._one_set(flat.index_select(0, rows))
+        return flat.new_zeros(flat.shape).index_add_(0, rows, y).view_as(x)  # faster than index_copy_
 
     def _real_rows(self, x: Tensor, mask: Tensor) -> Tensor | None:
         """The real rows of x [..., C], where these are the batch's one set of statistics; otherwise None."""
@@ -134,7 +134,7 @@ class BatchNorm(Norm):
             return None
         if not (self.training or self.evaluation == "batch") or not self._fusable(x, 0, 1):
             return None
-        rows = mask.flatten().nonzero().squeeze(1)
+        rows = mask.flatten().nonzero().flatten()
         return rows if len(rows) >= 2 else None
 
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
@@ -173,9 +173,9 @@ class BatchNorm(Norm):
         return scale, -mean * scale if self.bias is None else torch.addcmul(self.bias, mean, scale, value=-1)
 
     def _with_running(self, x: Tensor, start: int, length: int) -> Tensor:
+        if not self.per_position:
+            return self._by_kernel(x, training=False)
         scale, shift = self.running_affine(start, length)
-        if self.channels_first:
-            scale, shift = self._along_channels(scale[0]), self._along_channels(shift[0])
         return torch.addcmul(shift, at_least_float32(x), scale)
 
     def _syncs(self) -> bool:
@@ -186,11 +186,11 @@ class BatchNorm(Norm):
         batch = x.shape[0]
         size = min(self.nbs or batch, batch)
         return (
-            batch % size == 0
-            and size * x[0].numel() >= 2 * length * self.num_features
-            and start + length <= len(self._rows(self.running_mean))
+            self.collected is None
             and self.momentum is not None
-            and self.collected is None
+            and batch % size == 0
+            and size * (x.numel() // batch) >= 2 * length * self.num_features
+            and (not self.per_position or start + length <= len(self._rows(self.running_mean)))
             and not self._syncs()
         )
 
@@ -198,8 +198,15 @@ class BatchNorm(Norm):
         """Normalise by PyTorch's kernel."""
         chunks = max(1, len(x) // (self.nbs or len(x)))
         if chunks == 1 and not self.per_position:
-            return self._one_set(x.flatten(0, -2)).view_as(x) if self.layout == "BTC" else self._one_set(x)
+            return self._by_kernel(x, training=True)
         return self._many_sets(x, start, length, chunks)
+
+    def _by_kernel(self, x: Tensor, training: bool) -> Tensor:
+        if training:
+            return self._one_set(x.flatten(0, -2)).view_as(x) if self.layout == "BTC" else self._one_set(x)
+        flat = x.flatten(0, -2) if self.layout == "BTC" else x
+        mean, var = self.running_mean, self.running_var
+        return functional.batch_norm(flat, mean, var, self.gain, self.bias, training=False, eps=self.eps).view_as(x)
 
     def _one_set(self, x: Tensor) -> Tensor:
         """Let the kernel update the buffers in place, because copying them costs as much as the statistics."""

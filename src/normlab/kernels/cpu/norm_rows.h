@@ -45,7 +45,8 @@ void rows_forward(const Rows& r, const real* x, Affine<real> affine, double eps,
         const int64_t first = part * r.width;
         const real* from = x + n * r.block();
         real* to = y + n * r.block();
-        const Found<real> f = found[n] = statistics<real, centred>(from, r.block(), eps);
+        const Found<real> f = statistics<real, centred>(from, r.block(), eps);
+        if (found) found[n] = f;
         const auto standard = [&](Vector<real> v) { return (centred ? v - f.mean : v) * f.scale; };
         if (r.inner == 1) {
             const real *gain = affine.gain + first, *bias = affine.bias + first;

@@ -106,8 +106,9 @@ struct Standardised {
     Tensor y, found;
 };
 
+template <bool keep>
 Standardised standardise_now(const Tensor& x, const Tensor& gain, const Tensor& bias, const Rows& r, bool centred, double eps) {
-    Standardised out{at::empty(x.sizes(), x.options()), at::empty({r.rows, r.parts, 2}, x.options())};
+    Standardised out{at::empty(x.sizes(), x.options()), keep ? at::empty({r.rows, r.parts, 2}, x.options()) : Tensor()};
     by_type(x, [&](auto type) {
         using real = decltype(type);
         auto* found = reinterpret_cast<Found<real>*>(changed<real>(out.found));
@@ -135,7 +136,7 @@ struct Standardise : torch::autograd::Function<Standardise> {
                           int64_t parts, bool channels_first, bool centred, double eps) {
         at::AutoDispatchBelowADInplaceOrView guard;
         const Tensor gain = defined(some_gain), bias = defined(some_bias);
-        auto out = standardise_now(x, gain, bias, rows_of(x, parts, channels_first), centred, eps);
+        auto out = standardise_now<true>(x, gain, bias, rows_of(x, parts, channels_first), centred, eps);
         ctx->save_for_backward({x, gain, out.found});
         ctx->saved_data["options"] = std::vector<int64_t>{parts, channels_first, centred, bias.defined()};
         ctx->saved_data["eps"] = eps;
@@ -180,7 +181,7 @@ Tensor standardise(const Tensor& any, const Optional& some_gain, const Optional&
     const Tensor x = any.contiguous(), gain = whole(some_gain), bias = whole(some_bias);
     if (recorded({&x, &gain, &bias}))
         return Standardise::apply(x, given(gain), given(bias), parts, channels_first, centred, eps);
-    return standardise_now(x, gain, bias, rows_of(x, parts, channels_first), centred, eps).y;
+    return standardise_now<false>(x, gain, bias, rows_of(x, parts, channels_first), centred, eps).y;
 }
 
 struct Squashing {

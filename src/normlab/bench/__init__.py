@@ -1,0 +1,1 @@
+"""Speed of single norms, beside PyTorch's own."""

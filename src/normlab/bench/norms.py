@@ -1,0 +1,156 @@
+"""Norms beside PyTorch's: which are compared, with what, and how long they may take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from normlab.bench.paired import Effort, ratio
+from normlab.norms.base import Layout, Norm
+from normlab.norms.batch import BatchNorm
+from normlab.norms.derf import DynamicErf
+from normlab.norms.dyt import DynamicTanh
+from normlab.norms.group import GroupNorm
+from normlab.norms.instance import InstanceNorm
+from normlab.norms.layer import LayerNorm
+from normlab.norms.rms import RMSNorm
+
+LAYOUTS: tuple[Layout, ...] = ("BC", "BTC", "BCHW")
+SHAPES: dict[Layout, tuple[int, ...]] = {"BC": (128,), "BTC": (32, 128), "BCHW": (64, 8, 8)}  # of one example
+EXAMPLES = (1, 8, 64, 512)
+Pass = Literal["training", "evaluation"]  # forward and backward; forward alone
+
+Forward = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A norm and what it is compared with.
+
+    name     as printed
+    limit    of ours / theirs
+    layouts  where it is compared
+    ours     layout → the norm
+    theirs   layout → a function of x and the norm's parameters
+    padding  share of padded positions, for ours
+    why      where it costs more by nature
+    """
+
+    name: str
+    limit: float
+    layouts: tuple[Layout, ...]
+    ours: Callable[[Layout], Norm]
+    theirs: Callable[[Layout, Norm], Forward]
+    padding: float = 0.0
+    why: str = ""
+
+
+def channels(layout: Layout) -> int:
+    """Channels of the compared shape."""
+    return SHAPES[layout][0 if layout == "BCHW" else -1]
+
+
+def _norm(kind: type[Norm], layout: Layout, parts: int = 1) -> Norm:
+    positions = SHAPES[layout][0] if layout == "BTC" else None
+    return kind(channels(layout), layout, parts=parts, positions=positions)
+
+
+def _layer_norm(layout: Layout, norm: Norm) -> Forward:
+    gain = nn.Parameter(torch.ones(norm.num_features))
+    bias = nn.Parameter(torch.zeros(norm.num_features))
+    if layout == "BCHW":
+        return lambda x: F.group_norm(x, 1, gain, bias)
+    return lambda x: F.layer_norm(x, (norm.num_features,), gain, bias)
+
+
+def _unmasked(layout: Layout, norm: Norm) -> Forward:
+    return _norm(type(norm), layout)
+
+
+def _module(layout: Layout, norm: Norm) -> Forward:
+    """torch.nn's module; sequences are transposed as its documentation says."""
+    size = norm.num_features
+    if isinstance(norm, LayerNorm):
+        return nn.GroupNorm(1, size) if layout == "BCHW" else nn.LayerNorm(size)
+    if isinstance(norm, GroupNorm):
+        return nn.GroupNorm(norm.groups, size)
+    if isinstance(norm, InstanceNorm):
+        return nn.InstanceNorm2d(size, affine=True)
+    return nn.BatchNorm2d(size) if layout == "BCHW" else nn.BatchNorm1d(size)
+
+
+_COPIES = "finds and copies the real rows; evaluation sets padding to 0"
+_PARTS = "has four sets of statistics a row"
+ARMS = (
+    Arm("rms", 1.0, LAYOUTS, partial(_norm, RMSNorm), _layer_norm),
+    Arm("dyt", 1.2, LAYOUTS, partial(_norm, DynamicTanh), _layer_norm, why="alpha has a gradient too"),
+    Arm("derf", 1.2, LAYOUTS, partial(_norm, DynamicErf), _layer_norm, why="alpha and shift have gradients too"),
+    Arm(
+        "layer parts",
+        1.1,
+        ("BC", "BTC"),
+        partial(_norm, LayerNorm, parts=4),
+        _layer_norm,
+        why="four sets of statistics",
+    ),
+    Arm("batch masked", 1.5, ("BTC",), partial(_norm, BatchNorm), _unmasked, padding=0.3, why=_COPIES),
+    Arm("batch padded", 1.0, ("BTC",), partial(_norm, BatchNorm), _unmasked, padding=0.6, why=_COPIES),
+    Arm("layer", 1.03, LAYOUTS, partial(_norm, LayerNorm), _module),
+    Arm("group", 1.03, ("BCHW",), partial(_norm, GroupNorm), _module),
+    Arm("instance", 1.03, ("BCHW",), partial(_norm, InstanceNorm), _module),
+    Arm("batch", 1.03, ("BC", "BCHW"), partial(_norm, BatchNorm), _module),
+)
+
+
+def compared(arm: Arm, layout: Layout, examples: int, passed: Pass, effort: Effort) -> float:
+    """Ours / theirs on random inputs of one size."""
+    torch.manual_seed(0)
+    x = torch.randn(examples, *SHAPES[layout], requires_grad=passed == "training")
+    norm = arm.ours(layout)
+    ours: Forward = norm
+    if arm.padding:
+        kept = round(SHAPES[layout][0] * (1 - arm.padding))
+        mask = (torch.arange(SHAPES[layout][0]) < kept).expand(examples, -1).contiguous()
+        ours = partial(norm, mask=mask)
+    theirs = arm.theirs(layout, norm)
+    calls = [_call(forward, x, passed) for forward in (ours, theirs)]
+    for module in (norm, theirs):
+        if isinstance(module, nn.Module):
+            module.train(passed == "training" and not _needs_two(module, x))
+    with torch.set_grad_enabled(passed == "training"):
+        return ratio(*calls, effort)
+
+
+def _needs_two(module: nn.Module, x: Tensor) -> bool:
+    """PyTorch refuses batch norm over one value."""
+    return isinstance(module, nn.BatchNorm1d | BatchNorm) and x.ndim == 2 and len(x) == 1
+
+
+def _call(forward: Forward, x: Tensor, passed: Pass) -> Callable[[], object]:
+    if passed == "evaluation":
+        return partial(forward, x)
+    cotangent = torch.randn_like(x)
+
+    def both() -> None:
+        x.grad = None
+        forward(x).backward(cotangent)
+
+    return both
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Compute with so many threads within the context."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
