@@ -129,3 +129,8 @@ def _digest(record: Mapping[str, Any]) -> str:
 
 def _text(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
+
+
+def decode_each(records: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The scores of several runs, by run."""
+    return {run: decode(record) for run, record in records.items()}

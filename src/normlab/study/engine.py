@@ -20,10 +20,10 @@ from normlab.findings.formula import Cell
 from normlab.findings.judge import judge, undecided
 from normlab.findings.tuning import TuningScores
 from normlab.findings.verdict import NOT_JUDGED, Reason, Verdict
+from normlab.folder.example_scores import decode_each
 from normlab.folder.study_folder import StudyFolder
 from normlab.study.budget import budget_words, chances, looks_words
 from normlab.study.choices import chosen, to_run, users_choices
-from normlab.study.example_scores import decoded, records_of
 from normlab.study.halving import Runs, expected_trials, first_round, steps_words, tune
 from normlab.study.ledger import Ledger
 from normlab.study.logged import check_metrics, check_tuning
@@ -32,7 +32,7 @@ from normlab.study.printed import print_finding, print_study, print_unrun
 from normlab.study.reference import reference_estimates, reference_scores
 from normlab.study.runner import Runner
 from normlab.study.scale import Scale, Study, read_scale
-from normlab.study.stages import Trial, reporting_trials, rows_of, training_curves
+from normlab.study.stages import Trial, reporting_trials, rows_of, score_records, training_curves
 from normlab.study.tracked import mirror
 from normlab.sweep.dry import Compose, stand_in, with_cache
 from normlab.sweep.estimate import estimate, steps_of_job
@@ -244,9 +244,9 @@ class Conductor:
         for look in looks:
             trials = reporting_trials(finding, self.scale, points, self.user, look=look)
             jobs, outcomes = self.runner.run(finding, "report", trials)
-            rows, scores = rows_of(trials, jobs, outcomes), records_of(finding, jobs)
+            rows, scores = rows_of(trials, jobs, outcomes), score_records(finding, jobs)
             self.ledger.keep(finding, [*tuned, *rows], training_curves(trials, jobs), scores)
-            verdict = judge(finding, rows, look, self.scale.name, edges, looks=looks, scores=decoded(scores))
+            verdict = judge(finding, rows, look, self.scale.name, edges, looks=looks, scores=decode_each(scores))
             verdict = self.ledger.looked(finding, verdict)
             if verdict.state != "undecided" or verdict.reason in NOT_JUDGED or look == looks[-1]:
                 break

@@ -14,8 +14,8 @@ from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.judge import judge, keep_first
 from normlab.findings.verdict import Reason, Row, Verdict
+from normlab.folder.example_scores import decode_each
 from normlab.folder.study_folder import StudyFolder
-from normlab.study.example_scores import decoded
 from normlab.study.planned import finding_of
 from normlab.study.reference import reference_rates
 from normlab.study.stages import rates_of, scores_of
@@ -73,7 +73,7 @@ def read_evidence(folder: Path, conf: Path = CONF, reference: Path = REFERENCE) 
     names = list(dict.fromkeys(row["finding"] for row in rows))
     recorded = {v.get("finding"): v for v in _recorded(folder) if isinstance(v, dict)}
     found = [_evidence(folder, finding_of(folder, name, conf), rows, tuned, committed) for name in names]
-    scores = decoded(study.read_example_scores())
+    scores = decode_each(study.read_example_scores())
     return [replace(each, scores=scores, recorded=recorded.get(each.finding.name, {})) for each in found]
 
 

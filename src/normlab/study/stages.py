@@ -12,6 +12,7 @@ from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.tuning import TuningScores
 from normlab.findings.verdict import Row
+from normlab.folder.example_scores import read_example_scores
 from normlab.folder.run_folder import RunFolder
 from normlab.study.scale import FIRST_TUNING_SEED, Scale
 from normlab.sweep.paused import at_pause
@@ -105,6 +106,14 @@ def _trial(
         seed=seed,
         choices=[*choices, f"seed={seed}"],
     )
+
+
+def score_records(finding: Finding, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
+    """What the jobs scored on each example, as recorded; none if the finding is about its test's examples alone."""
+    if "examples" not in finding.generalises_over:
+        return {}
+    found = {job.id: read_example_scores(RunFolder(job.folder).example_scores_file) for job in jobs}
+    return {run: record for run, record in found.items() if record}
 
 
 def rows_of(
