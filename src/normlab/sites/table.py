@@ -94,11 +94,13 @@ def clipped(line: str) -> str:
 
 
 def columns(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Rows below their heads, at most 100 characters wide; the longest cells are shortened in their middle."""
+    """Rows below their heads, at most 100 characters wide; long cells are shortened inside."""
     table = [heads, *rows]
     widths = [max(len(row[i]) for row in table) for i in range(len(heads))]
     while sum(widths) + 2 * (len(widths) - 1) > WIDTH and max(widths) > 6:
-        widths[widths.index(max(widths))] -= 1
+        # the second column can be shortened most, then the path
+        narrowed = 1 if widths[1] > 10 else 0 if widths[0] > 30 else widths.index(max(widths))
+        widths[narrowed] -= 1
     lines = [
         "  ".join(_fitted(cell, width).ljust(width) for cell, width in zip(row, widths, strict=True)) for row in table
     ]
@@ -108,5 +110,5 @@ def columns(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def _fitted(cell: str, width: int) -> str:
     if len(cell) <= width:
         return cell
-    end = (width - 1) // 2
+    end = 2 * (width - 1) // 3  # what distinguishes paths is near their ends
     return f"{cell[: width - 1 - end]}…{cell[len(cell) - end :]}"
