@@ -118,7 +118,8 @@ def test_narrower_instruction_sets_compute_the_same(tmp_path, flags):
     if "x86" not in os.uname().machine and os.uname().machine != "AMD64":
         pytest.skip("flags of another processor")
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "CXXFLAGS": flags}
-    tests = [str(Path(__file__).with_name("test_kernels.py")), "-k", "twin or differences or bits"]
+    files = [str(Path(__file__).with_name(name)) for name in ("test_kernels.py", "test_kernels_rows.py")]
+    tests = [*files, "-k", "twin or differences or bits or formula or place"]
     done = subprocess.run([sys.executable, "-m", "pytest", *tests], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
 

@@ -339,5 +339,5 @@ def test_real_rows_are_differentiated_twice() -> None:
     mask = torch.ones(2, 3, dtype=torch.bool)
     mask[1, 1:] = False
     x = torch.randn(2, 3, BTC.channels, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: norm(x, mask), x)
-    assert torch.autograd.gradgradcheck(lambda x: norm(x, mask), x)
+    assert torch.autograd.gradcheck(lambda x: norm(x, mask), x, fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda x: norm(x, mask), x, fast_mode=True)

@@ -25,7 +25,8 @@ from normlab.norms.rms import RMSNorm
 LAYOUTS: tuple[Layout, ...] = ("BC", "BTC", "BCHW")
 SHAPES: dict[Layout, tuple[int, ...]] = {"BC": (128,), "BTC": (32, 128), "BCHW": (64, 8, 8)}  # of one example
 EXAMPLES = (1, 8, 64, 512)
-Pass = Literal["training", "evaluation"]  # forward and backward; forward alone
+Pass = Literal["training", "evaluation"]
+PASSES: dict[Pass, str] = {"training": "forward and backward", "evaluation": "evaluation"}
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -120,12 +121,11 @@ def compared(arm: Arm, layout: Layout, examples: int, passed: Pass, effort: Effo
         mask = (torch.arange(SHAPES[layout][0]) < kept).expand(examples, -1).contiguous()
         ours = partial(norm, mask=mask)
     theirs = arm.theirs(layout, norm)
-    calls = [_call(forward, x, passed) for forward in (ours, theirs)]
     for module in (norm, theirs):
         if isinstance(module, nn.Module):
             module.train(passed == "training" and not _needs_two(module, x))
     with torch.set_grad_enabled(passed == "training"):
-        return ratio(*calls, effort)
+        return ratio(_call(ours, x, passed), _call(theirs, x, passed), effort)
 
 
 def _needs_two(module: nn.Module, x: Tensor) -> bool:

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def tables(numbers: Sequence[int], quick: bool) -> Iterator[str]:
     """A table for each pass and number of threads, line by line."""
-    from normlab.bench.norms import ARMS, EXAMPLES, LAYOUTS, compared, threads  # imports torch
+    from normlab.bench.norms import ARMS, EXAMPLES, LAYOUTS, PASSES, compared, threads  # imports torch
     from normlab.bench.paired import Effort
 
     quickly = Effort(rounds=15, seconds=0.0005)
@@ -38,7 +38,7 @@ def tables(numbers: Sequence[int], quick: bool) -> Iterator[str]:
     for number in numbers:
         effort = quickly if quick else quickly._replace(rounds=61)
         effort = effort._replace(clock=time.thread_time if number == 1 else time.perf_counter)
-        for passed, title in (("training", "forward and backward"), ("evaluation", "evaluation")):
+        for passed, title in PASSES.items():
             yield f"{title}, {number} thread{'s' if number > 1 else ''}"
             yield " " * 19 + "".join(f"{layout:>{width}}" for layout in LAYOUTS)
             yield f"{'':13}{'limit':>5} " + "".join(f"{size:5}" for size in sizes) * len(LAYOUTS)
