@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "norms": {"config"},
     "kernels": {"config", "norms"},
     "models": {"config", "folder", "norms", "kernels"},
+    "sites": {"config", "norms", "models"},
     "files": {"config"},
     "data": {"config", "files"},
     "tasks": {"config", "data"},

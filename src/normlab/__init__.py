@@ -1,14 +1,20 @@
 """normlab: which normalisation should a network use, and why?"""
 
+from importlib import import_module
 from typing import Any
 
-__all__ = ["load_checkpoint"]
+_HOMES = {
+    "load_checkpoint": "models.checkpoint",
+    "norm_sites": "sites.find",
+    "swap_norms": "sites.swap",
+    "recalibrate": "sites.recalibrate",
+    "damage": "sites.recalibrate",
+}
+__all__ = ["damage", "load_checkpoint", "norm_sites", "recalibrate", "swap_norms"]
 
 
 def __getattr__(name: str) -> Any:
     # importing torch takes seconds, which `import normlab` alone must not
-    if name == "load_checkpoint":
-        from normlab.models.checkpoint import load_checkpoint
-
-        return load_checkpoint
+    if name in _HOMES:
+        return getattr(import_module(f"normlab.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'normlab' has no attribute {name!r}")

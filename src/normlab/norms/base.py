@@ -115,6 +115,11 @@ class Norm(nn.Module, ABC):
         return type(self).__module__.rpartition(".")[2]
 
     @property
+    def weight(self) -> Tensor | None:
+        """The gain by PyTorch's name, for networks that read it, or its dtype, of their norms."""
+        return self.gain
+
+    @property
     def pooled(self) -> str:
         """The axes over which one set of statistics is taken here, in letters of the layout; empty: no statistics."""
         if self.channels_first:

@@ -1,0 +1,186 @@
+"""Replaces the norms of any network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from math import gcd
+from typing import Any
+
+from torch import nn
+
+from normlab.config.errors import InputError
+from normlab.norms.base import Norm
+from normlab.norms.batch import BatchNorm
+from normlab.sites.carry import Replacement, frozen, is_fixed_in_eval, replacement
+from normlab.sites.find import Found, look
+from normlab.sites.forward import unwrapped
+from normlab.sites.options import FROZEN, norm_factory
+from normlab.sites.table import NormSite, clipped, columns
+
+
+@dataclass(frozen=True)
+class Swapped:
+    """A site with a new norm.
+
+    lost  what of the old one has no place in the new one: gain, bias, running statistics
+    """
+
+    site: NormSite
+    lost: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SwapReport:
+    """What `swap_norms` did; prints as a table.
+
+    norm  its name
+    done  the sites that have it now
+    left  those that keep what they had, with the reason in `obstacle`, or none if `only` doesn't name them
+    notes what to know before training
+    """
+
+    norm: str
+    done: tuple[Swapped, ...]
+    left: tuple[NormSite, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Swapped]:
+        return iter(self.done)
+
+    def __str__(self) -> str:
+        rows = [_row(swapped, self.norm) for swapped in self.done]
+        text = [
+            columns(("site", "norm", "layout", "carried"), rows),
+            "",
+            f"{len(self.done)} of {self.total} sites swapped",
+        ]
+        text += [clipped(f"left: {site.path}: {site.obstacle}") for site in self.left if site.obstacle]
+        others = sum(not site.obstacle for site in self.left)
+        text += [f"{others} other sites stay as they are"] if others else []
+        return "\n".join([*text, *map(clipped, self.notes)])
+
+    @property
+    def total(self) -> int:
+        """Number of sites found."""
+        return len(self.done) + len(self.left)
+
+
+def _row(swapped: Swapped, norm: str) -> tuple[str, ...]:
+    site, lost = swapped.site, swapped.lost
+    return site.path, f"{site.norm} → {norm}", site.layout, f"without {', '.join(lost)}" if lost else "all"
+
+
+def swap_norms(
+    net: nn.Module,
+    norm: str | type[Norm],
+    example: Any,
+    *,
+    only: str | Sequence[str] = "*",
+    also: Mapping[type[nn.Module], str] | None = None,
+    carry: bool = True,
+    **options: Any,
+) -> SwapReport:
+    """Replace the norms of a network in place, all of them or none.
+
+    A site keeps its gain and bias, as the same parameters where their shape allows it, so an existing optimiser goes on
+    training them; batch norm's running statistics too if the new norm is batch norm. It also keeps its device, dtype,
+    mode and whether it has a bias. An option that isn't given, such as eps, stays what it was at the site if the new
+    norm has it. Checkpoints from before the swap can be loaded afterwards.
+
+    Args:
+        net: any network, see `norm_sites`.
+        norm: name of a norm in `conf/norm`, or a class that extends `normlab.norms.base.Norm`, or `frozen`: batch
+            norm's map in eval mode, with its running statistics as constants.
+        example: a batch, as in `norm_sites`; of a size that the network is trained with.
+        only: pattern of paths, or several, as in `layer*.bn1`.
+        also: further classes of norms, see `norm_sites`.
+        carry: False leaves gain, bias and running statistics at the new norm's initial values.
+        options: of the norm, such as `groups=8`.
+
+    Raises:
+        InputError: an unknown norm or option, no site to replace, or a site at which the norm isn't valid. Nothing has
+            been replaced then.
+    """
+    make, known = (None, frozenset[str]()) if norm == FROZEN else norm_factory(norm, options)
+    if make is None and options:
+        raise InputError(f"the frozen map has no options, such as {next(iter(options))}")
+    found = look(net, example, also or {})
+    chosen = _chosen(found, [only] if isinstance(only, str) else list(only))
+    if make is None:
+        chosen = [one for one in chosen if is_fixed_in_eval(one)] or chosen[:1]
+    made = []
+    for one in chosen:
+        try:
+            made.append(frozen(one) if make is None else replacement(one, make, known, {*options}, carry))
+        except InputError as error:
+            raise InputError(_refusal(norm, one, chosen, error)) from None
+    for new in made:
+        _put(unwrapped(net), new)
+    _leave_fast_paths(unwrapped(net), [new.module for new in made])
+    name = norm if isinstance(norm, str) else norm.__name__
+    paths = {new.found.site.path for new in made}
+    left = tuple(one.site for one in found if one.site.path not in paths or one.site.obstacle)
+    return SwapReport(name, tuple(Swapped(new.found.site, new.lost) for new in made), left, tuple(_notes(made)))
+
+
+def _notes(made: list[Replacement]) -> Iterator[str]:
+    norms = [(new, norm) for new in made for norm in new.module.modules() if isinstance(norm, Norm)]
+    if any(isinstance(norm, BatchNorm) and not new.statistics for new, norm in norms):
+        yield "running statistics are 0 and 1 until training, or recalibrate(net, batches)"
+    if any(norm.couples_positions and new.found.site.layout in ("BTC", "TBC") for new, norm in norms):
+        yield "in sequences a position's statistics include later ones: not for a network that predicts the next token"
+
+
+def _chosen(found: list[Found], patterns: list[str]) -> list[Found]:
+    if not found:
+        raise InputError(
+            "the network has no norm that could be swapped; also={MyNorm: 'layer'} names a class that is one"
+        )
+    named = [
+        one
+        for one in found
+        if any(fnmatchcase(p, pattern) for p in (one.site.path, *one.site.shared) for pattern in patterns)
+    ]
+    if not named:
+        paths = [one.site.path for one in found]
+        shown = ", ".join(paths[:8]) + (", …" if len(paths) > 8 else "")
+        raise InputError(f"only={patterns[0] if len(patterns) == 1 else patterns!r} names none of the norms: {shown}")
+    able = [one for one in named if not one.site.obstacle]
+    if not able:
+        raise InputError(
+            f"{named[0].site.path or type(named[0].module).__name__} can't be replaced: {named[0].site.obstacle}"
+        )
+    return able
+
+
+def _refusal(norm: Any, one: Found, chosen: list[Found], error: InputError) -> str:
+    """The site, and which groups would do for all of them."""
+    text = f"{one.site.path} ({one.site.called} at {one.site.layout}, {one.site.channels} channels): {error}"
+    if norm == "group" and "groups" in str(error):
+        channels = [other.site.channels or 1 for other in chosen]
+        common = gcd(*channels)
+        flat = min((other.site.channels or 1 for other in chosen if other.site.layout == "BC"), default=None)
+        valid = [str(n) for n in range(1, common + 1) if common % n == 0 and n != flat]
+        text += f"; valid at all {len(chosen)} sites: groups={', '.join(valid)}"
+    return f"{text}. Nothing was replaced"
+
+
+def _put(net: nn.Module, new: Replacement) -> None:
+    """At all paths of the old module, which may be shared."""
+    for path in (new.found.site.path, *new.found.site.shared):
+        parent, _, name = path.rpartition(".")
+        net.get_submodule(parent)._modules[name] = new.module
+
+
+def _leave_fast_paths(net: nn.Module, new: list[nn.Module]) -> None:
+    """torch's Transformer layers compute layer norm themselves in eval mode, whatever module stands there."""
+    ours = {id(module) for module in new}
+    for module in net.modules():
+        if not any(id(child) in ours for child in module.modules()):
+            continue
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0
+        if isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False
