@@ -127,6 +127,17 @@ def test_a_site_without_gain_or_bias_gets_none_that_learns() -> None:
     assert net.down[1].bias is None
 
 
+def test_a_gain_that_means_something_else_is_not_carried() -> None:
+    """Global response norm's gain starts at 0, where it is the identity; one that was trained for another norm is lost."""
+    net, x = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)), torch.randn(2, 1, 6, 6)
+    same = net[0](x)
+    normlab.swap_norms(net, "grn", x)
+    torch.testing.assert_close(net(x), same)
+    nn.init.constant_((net := nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)))[1].weight, 3.0)
+    report = normlab.swap_norms(net, "grn", x)
+    assert "gain" in report.done[0].lost
+
+
 def test_options_that_are_not_given_stay() -> None:
     net, x = trained("transformer")
     normlab.swap_norms(net, "layer", x, only="layers.0*")
