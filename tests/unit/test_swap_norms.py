@@ -128,7 +128,7 @@ def test_a_site_without_gain_or_bias_gets_none_that_learns() -> None:
 
 
 def test_a_gain_that_means_something_else_is_not_carried() -> None:
-    """Global response norm's gain starts at 0, where it is the identity; one that was trained for another norm is lost."""
+    """The gain of global response norm starts at 0, where the norm is the identity; a trained one is lost."""
     net, x = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)), torch.randn(2, 1, 6, 6)
     same = net[0](x)
     normlab.swap_norms(net, "grn", x)
