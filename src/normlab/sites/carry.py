@@ -147,6 +147,8 @@ def _fill(norm: Norm, kind: Kind) -> list[str]:
     lost = []
     for name, value in (("gain", kind.gain), ("bias", kind.bias)):
         new = getattr(norm, name)
+        if new is not None and name == "gain" and bool((new != 1).any()):
+            new = None  # a gain that starts elsewhere, as in grn, scales something else
         if value is not None and new is None:
             lost += [name] if bool((value != (1.0 if name == "gain" else 0.0)).any()) else []
         elif isinstance(value, nn.Parameter) and value.shape == new.shape and value.device == new.device:

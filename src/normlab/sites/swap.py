@@ -60,7 +60,7 @@ class SwapReport:
         ]
         text += [clipped(f"left: {site.path}: {site.obstacle}") for site in self.left if site.obstacle]
         others = sum(not site.obstacle for site in self.left)
-        text += [f"left: {others} that only= does not name, or that have no such map"] if others else []
+        text += [f"{others} other sites stay as they are"] if others else []
         return "\n".join([*text, *map(clipped, self.notes)])
 
     @property
@@ -132,7 +132,7 @@ def _notes(made: list[Replacement]) -> Iterator[str]:
     norms = [(new, norm) for new in made for norm in new.module.modules() if isinstance(norm, Norm)]
     if any(isinstance(norm, BatchNorm) and not new.statistics for new, norm in norms):
         yield "running statistics are 0 and 1 until training, or recalibrate(net, batches)"
-    if any(norm.couples_positions and norm.layout == "BTC" for _, norm in norms):
+    if any(norm.couples_positions and new.found.site.layout in ("BTC", "TBC") for new, norm in norms):
         yield "in sequences a position's statistics include later ones: not for a network that predicts the next token"
 
 
