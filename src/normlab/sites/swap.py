@@ -8,7 +8,9 @@ from fnmatch import fnmatchcase
 from math import gcd
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from normlab.config.errors import InputError
 from normlab.norms.base import Norm
@@ -113,7 +115,8 @@ def swap_norms(
     made = []
     for one in chosen:
         try:
-            made.append(frozen(one) if make is None else replacement(one, make, known, {*options}, carry))
+            with torch.inference_mode(False):  # whose parameters could never be trained
+                made.append(frozen(one) if make is None else replacement(one, make, known, {*options}, carry))
         except InputError as error:
             raise InputError(_refusal(norm, one, chosen, error)) from None
     for new in made:
@@ -167,8 +170,23 @@ def _refusal(norm: Any, one: Found, chosen: list[Found], error: InputError) -> s
     return f"{text}. Nothing was replaced"
 
 
+# The dicts themselves, so that handles can still remove a hook
+_HOOKS = (
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_backward_pre_hooks",
+    "_backward_hooks",
+    "_is_full_backward_hook",
+)
+
+
 def _put(net: nn.Module, new: Replacement) -> None:
-    """At all paths of the old module, which may be shared."""
+    """At all paths of the old module, which may be shared, and with its hooks."""
+    if not isinstance(new.found.module, LazyModuleMixin):
+        vars(new.module).update({name: vars(new.found.module)[name] for name in _HOOKS})
     for path in (new.found.site.path, *new.found.site.shared):
         parent, _, name = path.rpartition(".")
         net.get_submodule(parent)._modules[name] = new.module
