@@ -158,7 +158,7 @@ def _chosen(found: list[Found], patterns: list[str]) -> list[Found]:
 def _refusal(norm: Any, one: Found, chosen: list[Found], error: InputError) -> str:
     """The site, and which groups would do for all of them."""
     text = f"{one.site.path} ({one.site.called} at {one.site.layout}, {one.site.channels} channels): {error}"
-    if norm == "group" and "groups" in str(error):
+    if "norm.groups=" in str(error):
         channels = [other.site.channels or 1 for other in chosen]
         common = gcd(*channels)
         flat = min((other.site.channels or 1 for other in chosen if other.site.layout == "BC"), default=None)
