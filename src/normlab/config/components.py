@@ -88,11 +88,11 @@ def check_network(node: dict[str, Any], kind: str) -> None:
     if (known := parameters(module, name)) is None:
         return
     listed = ", ".join(f"{key}=..." if key in known.required else key for key in known.types) or "none"
+    if strange := [key for key in given if key not in known.types]:
+        raise InputError(f"model.target={target} has no argument {strange[0]}; its arguments: {listed}")
     if lacking := [key for key in known.required if key not in given]:
         raise InputError(f"model.target={target} needs model.arguments.{lacking[0]}=...; its arguments: {listed}")
     for key, value in given.items():
-        if key not in known.types:
-            raise InputError(f"model.target={target} has no argument {key}; its arguments: {listed}")
         if not str(value).startswith("data:") and (wrong := type_error(known.types[key], value)):
             raise InputError(f"model.arguments.{key}={shown(value)}: {lower(wrong)}.")
 

@@ -70,9 +70,8 @@ def parameters(module: str, name: str) -> Parameters | None:
     here = [node.name for node in source.tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
     words = {word for node in ast.walk(source.tree) for word in vars(node).values() if isinstance(word, str)}
     if name.isidentifier() and not {name, "*", "__getattr__"} & words:
-        raise InputError(
-            f"model.target={module}:{name}: {module} defines no {name}; it defines {', '.join(here)[:200] or 'nothing'}"
-        )
+        there = ", ".join(here)[:200] or "nothing that can be called"
+        raise InputError(f"model.target={module}:{name}: {module} defines no {name}; it defines {there}")
     return None
 
 

@@ -97,8 +97,8 @@ class Module(Model):
             )
         if list(output.shape) != expected or not output.is_floating_point():
             raise InputError(
-                f"model.target={self.target} gives {_shown(output)} for an input {_shown(example)}, and this task needs "
-                f"logits {expected}: the last axis is model.arguments.NAME=data:outputs, {sizes.outputs} here"
+                f"model.target={self.target} gives {_shown(output)} for an input {_shown(example)}, and this task "
+                f"needs logits {expected}: model.arguments.NAME=data:outputs passes the last of these numbers"
             )
         if sizes.causal:
             self._check_causal(example, output, sizes)
@@ -121,12 +121,14 @@ class Module(Model):
         others = self._output(changed, sizes)
         if not torch.allclose(output[:, :-1], others[:, :-1], rtol=1e-3, atol=1e-5):
             raise InputError(
-                f"model.target={self.target} sees the tokens it should predict: its outputs depend on later ones, so in "
-                "language modelling it needs a causal mask"
+                f"model.target={self.target} sees the tokens that it should predict: its outputs depend on later ones, "
+                "so it needs a causal mask in language modelling"
             )
 
     def _swapped(self, norm: partial[Norm], example: Tensor, only: str | list[str], sizes: Sizes) -> SwapReport | None:
-        if norm.func is OwnNorm:
+        kind = norm.func
+        assert isinstance(kind, type)
+        if kind is OwnNorm:
             return None
         batch = self._batch(example)
         sites = norm_sites(self.net, batch)
@@ -142,11 +144,10 @@ class Module(Model):
                 f"{stuck[0].obstacle}): model.only=PATTERN names those to replace, such as {sites.swappable[0].path}"
             )
         try:
-            report = swap_norms(self.net, norm.func, batch, only=only, **norm.keywords)
+            report = swap_norms(self.net, kind, batch, only=only, **norm.keywords)
         except InputError as error:
-            raise InputError(
-                f"model.target={self.target}: {str(error).removesuffix('. Nothing was replaced')}"
-            ) from None
+            reason = str(error).removesuffix(". Nothing was replaced")
+            raise InputError(f"model.target={self.target}: {reason}") from None
         late = [m for m in self.net.modules() if isinstance(m, Norm) and m.couples_positions and not m.causal]
         if sizes.causal and late:
             raise InputError(
