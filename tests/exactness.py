@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from normlab.config.cores import memory_of_machine
 from normlab.folder.jsonfile import read_json
+from normlab.host.cores import memory_of_machine
 
 # three epochs of five steps, two validations each; every kind of state that a step depends on
 TINY = (

@@ -21,7 +21,7 @@ from typing import Any
 import moments
 import separate
 from commands import Ended
-from normlab.config.process import process_name
+from normlab.host.process import process_name
 
 ROOT = Path(__file__).parents[1]
 STOPPING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}

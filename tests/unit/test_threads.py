@@ -9,7 +9,7 @@ import pytest
 import torch
 from run_folders import config_of
 
-from normlab.config.cores import usable_cores
+from normlab.host.cores import usable_cores
 from normlab.models.base import Model, facts_of
 from normlab.norms.layer import LayerNorm
 from normlab.norms.rms import RMSNorm

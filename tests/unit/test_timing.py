@@ -11,10 +11,10 @@ from hydra.core.global_hydra import GlobalHydra
 from torch.nn import functional as F
 
 from normlab.config.checks import checked
-from normlab.config.cores import usable_cores
 from normlab.config.schema import InputError, RunConfig, Sizes
 from normlab.data.batch import Batch
 from normlab.folder.place import Place
+from normlab.host.cores import usable_cores
 from normlab.measures import inference_time, site_time, step_time
 from normlab.models.mlp import MLP
 from normlab.norms.base import Norm

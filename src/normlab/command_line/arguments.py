@@ -16,7 +16,7 @@ from normlab.config.errors import InputError
 # options whose value is the path of a file or a folder
 PATHS = ("task.path", "output", "cache", "ckpt", "plan")
 # options whose value is any text
-TEXTS = ("task.name", "logger.wandb.project", "logger.wandb.entity", "logger.wandb.group")
+TEXTS = ("task.name", "logger.wandb.project", "logger.wandb.entity", "logger.wandb.group", "model.target")
 # Hydra's flags that are followed by a value
 _VALUED = (
     *("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--cfg", "-c", "--package", "-p"),
@@ -46,7 +46,12 @@ def for_hydra(arguments: Sequence[str]) -> list[str]:
         _check_choice(choice)
         if choice.startswith("plan=") and {"-m", "--multirun"} & {*flags}:
             raise InputError(f"{choice}: a multirun sets this option itself; leave it out")
-    return [*map(quoted_path, choices), *flags]
+    return [*map(_adding, map(quoted_path, choices)), *flags]
+
+
+def _adding(choice: str) -> str:
+    """A network's arguments are its own, so there are none in the config that an option would replace."""
+    return f"++{choice}" if choice.startswith("model.arguments.") else choice
 
 
 def _apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -17,8 +17,8 @@ from omegaconf import DictConfig
 from normlab.command_line.arguments import for_hydra
 from normlab.command_line.guard import guard, print_help
 from normlab.config.errors import InputError
-from normlab.config.process import process_name
 from normlab.config.shipped import CONF
+from normlab.host.process import process_name
 
 os.environ.setdefault("NORMLAB_PID", process_name())  # names Hydra's own folder, one per process
 

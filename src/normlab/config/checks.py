@@ -15,7 +15,9 @@ import pydantic
 from omegaconf import DictConfig, OmegaConf
 
 from normlab.config.components import (
+    MODULE,
     canonical,
+    check_network,
     check_schedule,
     check_single,
     check_sites,
@@ -24,10 +26,10 @@ from normlab.config.components import (
     lower,
     shown,
 )
-from normlab.config.cores import memory_of_machine, usable_cores
 from normlab.config.errors import InputError
 from normlab.config.schema import RunConfig, TaskConfig
 from normlab.config.signature import Signature
+from normlab.host.cores import memory_of_machine, usable_cores
 
 _TAKES = {"images": "images", "features": "sequences of features", "tokens": "sequences of tokens"}
 _MODELS = {"images": "cnn or mlp", "features": "lstm or transformer", "tokens": "lstm or transformer"}
@@ -51,7 +53,8 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
     """
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
-        raise InputError(f"{missing[0]} has no value: set it with {missing[0]}=...")
+        example = "my_package.nets:UNet or nets.py:UNet" if missing[0] == "model.target" else "..."
+        raise InputError(f"{missing[0]} has no value: set it with {missing[0]}={example}")
     values = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(values, dict)
     _, *beyond = (values.pop(key, None) for key in ("scale", "finding", "study"))  # no single run depends on these
@@ -70,6 +73,8 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
     config = config.model_copy(update={"model": canonical(config.model, model)})
     _check_data(config.task)
     _check_kind(config, model)
+    if config.model["_target_"] == MODULE:
+        check_network(config.model, kind_of(config.task))
     check_sites(config, norm, model)
     check_schedule(config, norm)
     _check_batch(config, model)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from normlab.config.errors import InputError
-from normlab.config.signature import Signature, read, type_error
+from normlab.config.modules import find_module, not_found
+from normlab.config.signature import Signature, parameters, read, type_error
 
 if TYPE_CHECKING:
     from normlab.config.schema import RunConfig, TaskConfig
+
+MODULE = "normlab.sites.module.Module"  # the model that is any network of the user's
 
 _KIND_OF_VIEW = {
     **{"images": "images", "rows": "features", "pixels": "features", "permuted_pixels": "features"},
@@ -60,6 +64,47 @@ def decisive(node: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in node.items() if key not in neutral or neutral[key] != value}
 
 
+def code_named(*nodes: dict[str, Any] | None) -> list[str]:
+    """The classes of norm and model, and the network of model=module."""
+    own = [node["target"] for node in nodes if node and node["_target_"] == MODULE]
+    return [*(node["_target_"] for node in nodes if node), *own]
+
+
+def check_network(node: dict[str, Any], kind: str) -> None:
+    """Can the network of model=module be found, and called with these arguments? Nothing is imported.
+
+    Raises:
+        InputError: it can't.
+    """
+    target, given = str(node["target"]), node["arguments"]
+    module, _, name = target.rpartition(":")
+    if not module or not name:
+        raise InputError(f"model.target={target}: write MODULE:NAME, such as my_package.nets:UNet or nets.py:UNet")
+    if find_module(module) is None:
+        raise InputError(f"model.target={target}: {not_found(module)}")
+    for number in re.findall(r'"data:([^"]*)"', json.dumps(given)):
+        if number not in NUMBERS[kind]:
+            raise InputError(f"model.arguments: there is no data:{number} of {kind}, only {', '.join(NUMBERS[kind])}")
+    if (known := parameters(module, name)) is None:
+        return
+    listed = ", ".join(f"{key}=..." if key in known.required else key for key in known.types) or "none"
+    if strange := [key for key in given if key not in known.types]:
+        raise InputError(f"model.target={target} has no argument {strange[0]}; its arguments: {listed}")
+    if lacking := [key for key in known.required if key not in given]:
+        raise InputError(f"model.target={target} needs model.arguments.{lacking[0]}=...; its arguments: {listed}")
+    for key, value in given.items():
+        if not str(value).startswith("data:") and (wrong := type_error(known.types[key], value)):
+            raise InputError(f"model.arguments.{key}={shown(value)}: {lower(wrong)}.")
+
+
+# kind of input → what `data:NAME` among a network's arguments may name
+NUMBERS = {
+    "images": ("outputs", "channels", "height", "width"),
+    "features": ("outputs", "features", "length"),
+    "tokens": ("outputs", "vocabulary", "length"),
+}
+
+
 def _check_class(group: str, found: Signature) -> None:
     """Does a user's own class subclass the contract? A class whose bases can't all be read is accepted."""
     own, *bases = found.classes
@@ -81,6 +126,8 @@ def check_sites(config: RunConfig, norm: Signature, model: Signature) -> None:
     """Is the norm valid at the model's sites?"""
     name, nearest = config.norm_name, norm.constants.get("nearest", "layer")
     sites = model.constants["layouts"]
+    if "layouts" in norm.constants and not norm.constants["layouts"] and config.model["_target_"] != MODULE:
+        raise InputError(f"norm={name} keeps the norms of a network of your own: it works only with model=module")
     refused = [layout for layout in sites if layout not in norm.constants.get("layouts", sites)]
     if refused:
         where = _PLACES[refused[0]]

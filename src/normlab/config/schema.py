@@ -20,11 +20,11 @@ from pydantic import (
     model_validator,
 )
 
-from normlab.config.cores import usable_cores
 from normlab.config.errors import InputError
 from normlab.config.measures import MeasureConfig
 from normlab.config.names import check_name
 from normlab.config.strict import Strict
+from normlab.host.cores import usable_cores
 
 Count = Annotated[int, Field(gt=0, lt=2**31)]  # torch and Lightning store counts as C ints
 Minutes = Annotated[float, Field(gt=0, le=60 * 24 * 3650)]  # ten years, which a timer can still count

@@ -19,7 +19,7 @@ from typing import Any
 import pydantic.types
 
 from normlab.config.errors import InputError
-from normlab.config.modules import find_module
+from normlab.config.modules import find_module, module_file
 
 _NAMES: dict[str, Any] = {
     "__builtins__": {kind.__name__: kind for kind in (int, float, bool, str, list, tuple, dict)},
@@ -42,6 +42,57 @@ class Signature:
     options: dict[str, Any]
     constants: dict[str, Any]
     classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What a function, or a class's constructor, can be called with by name.
+
+    types     of its parameters
+    required  those without a default
+    """
+
+    types: dict[str, Any]
+    required: tuple[str, ...]
+
+
+def parameters(module: str, name: str) -> Parameters | None:
+    """The parameters of any function or class, by its source; None if only importing it would tell.
+
+    Raises:
+        InputError: its source can't be parsed, or has no such name.
+    """
+    if module_file(module) is None:
+        return None
+    source = _source(module, f"{module}:{name}")
+    if found := source.defined(name):
+        return _called(*found)
+    here = [node.name for node in source.tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    words = {word for node in ast.walk(source.tree) for word in vars(node).values() if isinstance(word, str)}
+    if name.isidentifier() and not {name, "*", "__getattr__"} & words:
+        there = ", ".join(here)[:200] or "nothing that can be called"
+        raise InputError(f"model.target={module}:{name}: {module} defines no {name}; it defines {there}")
+    return None
+
+
+def _called(source: _Source, found: ast.ClassDef | ast.FunctionDef) -> Parameters | None:
+    if found.decorator_list:  # which may change what it is called with
+        return None
+    function, first = found, 0
+    if isinstance(found, ast.ClassDef):
+        init = next((n for n in found.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+        if init is None:
+            base = source.dotted(found.bases[0]) if len(found.bases) == 1 else None
+            return Parameters({}, ()) if base in ("torch.nn.Module", "torch.nn.modules.module.Module") else None
+        function, first = init, 1
+    assert isinstance(function, ast.FunctionDef)
+    args, names = function.args, source.names()
+    if args.posonlyargs or args.kwarg or args.vararg or function.decorator_list:
+        return None
+    needed = args.args[first : len(args.args) - len(args.defaults)]
+    needed += [arg for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True) if default is None]
+    every = (*args.args[first:], *args.kwonlyargs)
+    return Parameters({arg.arg: _type(arg.annotation, names) for arg in every}, tuple(arg.arg for arg in needed))
 
 
 @lru_cache
@@ -94,15 +145,20 @@ class _Source:
 
     def find(self, name: str) -> tuple[_Source, ast.ClassDef] | None:
         """The class of that name, from this module or the one it is imported from."""
+        found = self.defined(name)
+        return (found[0], found[1]) if found and isinstance(found[1], ast.ClassDef) else None
+
+    def defined(self, name: str) -> tuple[_Source, ast.ClassDef | ast.FunctionDef] | None:
+        """The class or function of that name, from this module or the one it is imported from."""
         for node in self.tree.body:
-            if isinstance(node, ast.ClassDef) and node.name == name:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
                 return self, node
         imported = self.imports().get(name)
         if imported is None or imported == f"{self.module}.{name}":
             return None
         module, _, original = imported.rpartition(".")
         source = _readable(module)
-        return source.find(original) if source else None
+        return source.defined(original) if source else None
 
     def imports(self) -> dict[str, str]:
         """Names that imports at the top of the module bind → the dotted names that they refer to."""

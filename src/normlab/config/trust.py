@@ -13,9 +13,9 @@ from typing import Any
 
 import pydantic
 
-from normlab.config.components import checked_options, lower, shown
+from normlab.config.components import MODULE, checked_options, code_named, lower, shown
 from normlab.config.errors import InputError
-from normlab.config.modules import module_file
+from normlab.config.modules import find_module, module_file, module_of, not_found
 from normlab.config.schema import RunConfig
 
 _OURS = {"norm": "normlab.norms", "model": "normlab.models"}
@@ -60,9 +60,17 @@ def check_target(group: str, node: dict[str, Any], trust: Iterable[str], origin:
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
         raise InputError(f"{origin} is damaged: its {group} names no class")
     module = ".".join(parts[:-1])
+    if group == "model" and target == MODULE:
+        own = node.get("target")
+        module = module_of(own) if isinstance(own, str) else ""
+        if ":" not in str(own) or not _within(module, trust):
+            raise InputError(_refusal(group, str(own), module, origin))
+        if find_module(module) is None:
+            raise InputError(f"{origin}: {not_found(module)}")
+        return
     if module.startswith(f"{_OURS[group]}."):
         return
-    if parts[0] == "normlab" or not any(module == name or module.startswith(f"{name}.") for name in trust):
+    if parts[0] == "normlab" or not _within(module, trust):
         raise InputError(_refusal(group, ".".join(parts), module, origin))
     if module_file(module) is None:
         raise InputError(
@@ -71,9 +79,18 @@ def check_target(group: str, node: dict[str, Any], trust: Iterable[str], origin:
         )
 
 
+def _within(module: str, trust: Iterable[str]) -> bool:
+    return any(module == name or module.startswith(f"{name}.") for name in trust)
+
+
 def named_modules(*nodes: dict[str, Any]) -> list[str]:
     """The modules that the user's own command names, which therefore are trusted."""
-    return [str(node["_target_"]).rpartition(".")[0] for node in nodes]
+    return [module_of(name) for name in code_named(*nodes)]
+
+
+def only_ours(*nodes: dict[str, Any]) -> bool:
+    """Whether norm and model are normlab's own."""
+    return all(name.startswith("normlab.") and ":" not in name for name in code_named(*nodes))
 
 
 def _refusal(group: str, target: str, module: str, origin: str) -> str:

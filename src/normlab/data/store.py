@@ -22,13 +22,13 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from normlab.config.names import slug
-from normlab.config.process import process_name
 from normlab.config.schema import InputError, Sizes, TaskConfig
 from normlab.data import material, source
 from normlab.data.fitted import Fitted
 from normlab.data.material import Material
 from normlab.files import decode, tables
 from normlab.files.folders import SPLITS, Layout
+from normlab.host.process import process_name
 
 VERSION = 2  # version of what `material.build` makes from the same rows; a new number rebuilds every cache
 

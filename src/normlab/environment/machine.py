@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from normlab.config.cores import usable_cores
 from normlab.environment.check import Check, Verdict
+from normlab.host.cores import usable_cores
 from normlab.runs.provenance import PROJECT, git_state, machine
 
 

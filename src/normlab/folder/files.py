@@ -8,7 +8,7 @@ import os
 import stat
 from pathlib import Path
 
-from normlab.config.cores import memory_of_machine
+from normlab.host.cores import memory_of_machine
 
 
 def read_regular(path: Path) -> bytes:

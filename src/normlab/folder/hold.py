@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from normlab.config.process import process_name
+from normlab.host.process import process_name
 
 _HELD = (errno.EACCES, errno.EAGAIN)
 

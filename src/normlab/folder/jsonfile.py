@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from normlab.config.process import process_name
 from normlab.folder.files import read_regular
+from normlab.host.process import process_name
 
 
 def write_json(path: Path, values: dict[str, Any], *, durable: bool = True) -> None:

@@ -26,14 +26,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from normlab.config.cores import memory_of_machine
-from normlab.config.process import process_name
 from normlab.config.schema import InputError
 from normlab.folder.files import read_regular
 from normlab.folder.jsonfile import parse_json
 from normlab.folder.run_record import RECORDED
 from normlab.folder.seal import digest_of, seal, state_of_file
 from normlab.folder.study_folder import KEPT
+from normlab.host.cores import memory_of_machine
+from normlab.host.process import process_name
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from normlab.config.checks import check_size
-from normlab.config.cores import memory_of_machine
 from normlab.config.schema import InputError, RunConfig, Sizes
 from normlab.config.strict import Strict
-from normlab.config.trust import trusted_config
+from normlab.config.trust import only_ours, trusted_config
 from normlab.folder.files import read_regular
 from normlab.folder.seal import state_of
+from normlab.host.cores import memory_of_machine
 from normlab.models.base import Model
 from normlab.models.build import assemble
 
@@ -145,7 +145,7 @@ def load_checkpoint(path: str | Path, trust: Iterable[str] = ()) -> Model:
     checkpoint = read_checkpoint(path)
     config, sizes = recorded(checkpoint, path, trust)
     weights = _weights(checkpoint, path)
-    if _is_ours(config):
+    if only_ours(config.norm, config.model):
         check_fit(_outline(config, sizes, path), weights, path)
     model = assemble(config.norm, config.model, sizes)
     put_weights(model, weights, path)
@@ -178,10 +178,6 @@ def _weights(checkpoint: dict[str, Any], path: str | Path) -> dict[str, Tensor]:
     """The same, under the names of the model."""
     state, prefix = state_of_task(checkpoint, path), "model."
     return {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
-
-
-def _is_ours(config: RunConfig) -> bool:
-    return all(str(node["_target_"]).startswith("normlab.") for node in (config.norm, config.model))
 
 
 def _outline(config: RunConfig, sizes: Sizes, path: str | Path) -> Model:

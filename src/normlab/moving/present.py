@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 import pydantic
 
+from normlab.config.components import code_named
 from normlab.config.schema import InputError, RunConfig
 from normlab.findings.finding import read_finding
 from normlab.folder.run_record import RunRecord
@@ -124,7 +125,7 @@ class Here:
     def code(self, record: RunRecord) -> str:
         """The hash of the present code for a run; empty if there is none, as of a norm that is not here."""
         nodes = (record.config["norm"], record.config["model"], record.config["measure"].get("against"))
-        parts = (record.config["measure"]["name"], *(node["_target_"] for node in nodes if node))
+        parts = (record.config["measure"]["name"], *code_named(*nodes))
         if parts not in self._codes:
             try:
                 self._codes[parts] = code_of(*parts)

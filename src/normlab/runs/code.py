@@ -20,11 +20,12 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
-from normlab.config.modules import module_file
+from normlab.config.components import code_named
+from normlab.config.modules import module_file, module_of
 from normlab.config.schema import RunConfig
 
 PACKAGE = Path(__file__).parents[1]
-ROOMS = ("norms", "kernels", "models", "files", "data", "tasks", "probes", "session", "measures")
+ROOMS = ("norms", "kernels", "models", "sites", "files", "data", "tasks", "probes", "session", "measures")
 MODULES = ("config/seeds.py",)  # of other rooms
 SOURCES = (".py", ".cpp", ".h")  # modules, and sources that are compiled for them
 
@@ -32,13 +33,12 @@ SOURCES = (".py", ".cpp", ".h")  # modules, and sources that are compiled for th
 def code_hash(config: RunConfig) -> str:
     """A hash of the code that a run of this config depends on, as it is on the disk now."""
     beside = getattr(config.measure, "against", None)
-    classes = [node["_target_"] for node in (config.norm, config.model, beside) if node]
-    return code_of(config.measure.name, *classes)
+    return code_of(config.measure.name, *code_named(config.norm, config.model, beside))
 
 
 def code_of(measure: str, *classes: str) -> str:
-    """The same, from the measure's name and the classes of norms and model."""
-    entries = (f"normlab.measures.{measure}", *(name.rpartition(".")[0] for name in classes))
+    """The same, from the measure's name and what `code_named` gives of norms and model."""
+    entries = (f"normlab.measures.{measure}", *(module_of(name) for name in classes))
     return _hash_of(entries, _state(entries))
 
 

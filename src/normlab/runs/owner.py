@@ -11,9 +11,9 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from normlab.config.process import pid_space
 from normlab.folder.hold import Hold, is_held
 from normlab.folder.run_folder import RunFolder
+from normlab.host.process import pid_space
 from normlab.stopping.slurm import job_states, this_job
 
 

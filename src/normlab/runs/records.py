@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from normlab.config.components import code_named
 from normlab.folder.results import run_folders
 from normlab.folder.run_folder import RunFolder
 from normlab.folder.typed import parse_config
@@ -81,7 +82,7 @@ def _cell(content: bytes, code: Callable[..., str]) -> Cell:
         return Cell()
     classes = (config["norm"], config["model"], config["measure"].get("against"))
     try:
-        return Cell(config, code(config["measure"]["name"], *(node["_target_"] for node in classes if node)))
+        return Cell(config, code(config["measure"]["name"], *code_named(*classes)))
     except (
         SyntaxError,
         ValueError,

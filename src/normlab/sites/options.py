@@ -21,8 +21,8 @@ FROZEN = "frozen"  # no norm: batch norm's map in eval mode
 
 
 def names() -> list[str]:
-    """All norms of `conf/norm`."""
-    return sorted(path.stem for path in (CONF / "norm").glob("*.yaml"))
+    """All norms of `conf/norm` that can replace another."""
+    return sorted(path.stem for path in (CONF / "norm").glob("*.yaml") if path.stem != "own")
 
 
 def check_also(also: Any) -> None:

@@ -121,7 +121,7 @@ def swap_norms(
             with torch.inference_mode(False):  # whose parameters could never be trained
                 made.append(frozen(one) if make is None else replacement(one, make, known, {*options}, carry))
         except InputError as error:
-            raise InputError(_refusal(norm, one, chosen, error)) from None
+            raise InputError(_refusal(one, chosen, error)) from None
     for new in made:
         _put(unwrapped(net), new)
     _leave_fast_paths(unwrapped(net), [new.module for new in made])
@@ -161,10 +161,10 @@ def _chosen(found: list[Found], patterns: list[str]) -> list[Found]:
     return able
 
 
-def _refusal(norm: Any, one: Found, chosen: list[Found], error: InputError) -> str:
+def _refusal(one: Found, chosen: list[Found], error: InputError) -> str:
     """The site, and which groups would do for all of them."""
     text = f"{one.site.path} ({one.site.called} at {one.site.layout}, {one.site.channels} channels): {error}"
-    if norm == "group" and "groups" in str(error):
+    if "norm.groups=" in str(error):
         channels = [other.site.channels or 1 for other in chosen]
         common = gcd(*channels)
         flat = min((other.site.channels or 1 for other in chosen if other.site.layout == "BC"), default=None)

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from normlab.config.checks import checked
 from normlab.config.schema import RunConfig
 from normlab.config.shipped import CONF
-from normlab.config.trust import check_target
+from normlab.config.trust import check_target, only_ours
 from normlab.folder.jsonfile import read_cache, write_cache
 
 PACKAGE = Path(__file__).parents[1]
@@ -157,7 +157,7 @@ def own_folders(cfg: DictConfig) -> list[Path]:
 
 def _is_ours(config: RunConfig) -> bool:
     """Can the config be cached? Not with the user's own norm or model, whose module may change."""
-    return all(str(node["_target_"]).startswith("normlab.") for node in (config.norm, config.model))
+    return only_ours(config.norm, config.model)
 
 
 def _sources() -> Iterable[Path]:

@@ -17,9 +17,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from normlab.config.cores import usable_cores
 from normlab.config.schema import InputError, RunConfig
 from normlab.folder.run_folder import RunFolder
+from normlab.host.cores import usable_cores
 from normlab.runs.owner import Owner, is_alive, read_owner, this_process
 from normlab.runs.provenance import command
 from normlab.runs.store import Found, accept, look

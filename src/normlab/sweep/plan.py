@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from normlab.config.components import code_named
 from normlab.config.schema import InputError, RunConfig
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.runs.code import code_hash
@@ -105,8 +106,8 @@ def planned(combinations: Sequence[Sequence[str]], configs: Iterable[RunConfig])
         data = f"{config.task.model_dump_json()} {config.test} {config.ckpt}"
         if data not in fingerprints:
             fingerprints[data] = data_of(config).fingerprint
-        against = getattr(config.measure, "against", None) or {}  # the second norm of a timing
-        parts = (config.measure.name, config.norm["_target_"], config.model["_target_"], against.get("_target_"))
+        against = getattr(config.measure, "against", None)  # the second norm of a timing
+        parts = (config.measure.name, *code_named(config.norm, config.model, against))
         if parts not in codes:
             codes[parts] = code_hash(config)
         names.append(run_id(config, fingerprints[data]))
