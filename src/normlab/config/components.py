@@ -24,7 +24,7 @@ _KIND_OF_VIEW = {
 
 def shown(value: object) -> str:
     """The value as written on the command line."""
-    text = json.dumps(value, ensure_ascii=False).strip('"')
+    text = json.dumps(value, ensure_ascii=False, default=str).strip('"')
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 
