@@ -156,9 +156,9 @@ def test_types_from_other_modules_and_of_bases_are_checked(package):
 
 def test_constants_of_base_classes_are_read(package):
     wide = read(f"{package}.wide.Wide").constants
-    assert (wide["causal"], wide["nearest"], wide["layouts"]) == (False, "rms", ("BC", "BCHW", "BTC"))
+    assert (wide["causal"], wide["nearest"], wide["layouts"]) == (False, "rms", ("BC", "BCL", "BCHW", "BCDHW", "BTC"))
     sequence = read(f"{package}.wide.Sequence").constants
-    assert (sequence["causal"], sequence["layouts"]) == (True, ("BCHW", "BTC"))
+    assert (sequence["causal"], sequence["layouts"]) == (True, ("BCL", "BCHW", "BCDHW", "BTC"))
 
 
 @pytest.mark.parametrize(
