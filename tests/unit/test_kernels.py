@@ -37,6 +37,9 @@ def twins(
 ) -> tuple[LSTMCell, LSTMCell]:
     """The same cell, plain and fused, all its parameters random."""
     plain = LSTMCell(NORMS[norm], features, width, positions=positions, **options, kernel="plain").to(dtype)
+    for module in plain.modules():
+        if isinstance(module, RMSNorm | LayerNorm) and module.kernel:
+            module.kernel = "plain"  # tensor code, not the norms' own kernels
     with torch.no_grad():
         for parameter in plain.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))

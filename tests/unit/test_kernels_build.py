@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from normlab.kernels import build
+
 USE = """
 from functools import partial
 from normlab.models.lstm import LSTM
@@ -43,6 +45,13 @@ def test_without_a_compiler_the_plain_cell_is_used_and_one_line_says_why(tmp_pat
     assert out.split() == ["plain", "plain"]
     (line,) = [line for line in err.splitlines() if "plain cell" in line]
     assert reason in line
+
+
+@pytest.mark.parametrize(("variable", "ask"), [("CXX", build._compiler), ("CXXFLAGS", build._flags)])
+def test_a_variable_with_an_open_quotation_is_named(monkeypatch, variable, ask):
+    monkeypatch.setenv(variable, "g++ '-O3")
+    with pytest.raises(build.BuildError, match=f"^{variable}=g\\+\\+ '-O3 can't be read: no closing quotation$"):
+        ask()
 
 
 def test_without_a_compiler_fused_is_an_input_error(tmp_path):

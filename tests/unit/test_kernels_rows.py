@@ -270,3 +270,14 @@ def test_without_a_compiler_the_formula_is_used_and_one_line_says_why(tmp_path) 
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["plain", "plain"]
     assert done.stderr.strip().startswith("normlab: norms use plain tensor code, which is slower: no C++ compiler")
+
+
+@pytest.mark.parametrize(("norm", "layout"), [("rms", "BTC"), ("dyt", "BCHW"), ("derf", "BC"), ("layer", "BTC")])
+@pytest.mark.parametrize("channels", [6, 24])
+def test_other_channels_than_the_norm_s_are_refused(norm: str, layout: str, channels: int) -> None:
+    """Values beside x would be read past their ends, which no error of Python's would show."""
+    compiled, _ = twins(norm, layout, 12)
+    shape = list(SHAPES[layout])
+    shape[1 if layout == "BCHW" else -1] = channels
+    with pytest.raises(RuntimeError, match=rf"x has {channels} channels .* of shape \[12\]"):
+        compiled(torch.randn(shape, dtype=torch.float64))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from norm_sites import SITES, Site, build
 from normlab.config.schema import InputError
+from normlab.norms.batch import BatchNorm
 from normlab.norms.moments import Moments, merge, moments
 from normlab.norms.precise import needs_refreshing, refresh_statistics
 
@@ -341,3 +342,10 @@ def test_real_rows_are_differentiated_twice() -> None:
     x = torch.randn(2, 3, BTC.channels, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: norm(x, mask), x, fast_mode=True)
     assert torch.autograd.gradgradcheck(lambda x: norm(x, mask), x, fast_mode=True)
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (6, 4), (4, 6, 8)], ids=["short", "transposed", "channels"])
+def test_a_mask_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    """Flattened, it would name other rows."""
+    with pytest.raises(RuntimeError, match="size"):
+        BatchNorm(8, "BTC")(torch.randn(4, 6, 8), torch.ones(shape, dtype=torch.bool))

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.utils import get_class
 from torch import Tensor, nn
 
 import normlab
+from norm_sites import config
 from normlab.config.schema import InputError
 from normlab.norms.base import Norm
 from normlab.norms.layer import LayerNorm
@@ -22,8 +24,12 @@ NORMS = [(norm, name) for norm in names() for name in NETS]
 VALID = {"group": {"groups": 2}}
 
 
+LAYOUTS = {"resnet": {"BCHW", "BC"}, "transformer": {"BTC"}, "volumes": {"BCDHW", "BCL", "BC"}}
+
+
 def legal(norm: str, name: str) -> bool:
-    return not (norm in ("instance", "group") and name in ("resnet", "volumes"))
+    odd = norm == "group" and name == "volumes"  # whose last site has 3 channels
+    return set(get_class(config(norm)._target_).layouts) >= LAYOUTS[name] and not odd
 
 
 def step(net: nn.Module, x: Tensor) -> None:
@@ -36,7 +42,7 @@ def step(net: nn.Module, x: Tensor) -> None:
     assert net.eval()(x).isfinite().all()
 
 
-@pytest.mark.parametrize(("norm", "name"), some([case for case in NORMS if legal(*case)], every=4))
+@pytest.mark.parametrize(("norm", "name"), some([case for case in NORMS if legal(*case)], every=5))
 def test_every_norm_trains_in_every_network(norm: str, name: str) -> None:
     net, x = trained(name)
     report = normlab.swap_norms(net, norm, x, **VALID.get(norm, {}))
@@ -121,6 +127,17 @@ def test_a_site_without_gain_or_bias_gets_none_that_learns() -> None:
     assert net.down[1].bias is None
 
 
+def test_a_gain_that_means_something_else_is_not_carried() -> None:
+    """The gain of global response norm starts at 0, where the norm is the identity; a trained one is lost."""
+    net, x = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)), torch.randn(2, 1, 6, 6)
+    same = net[0](x)
+    normlab.swap_norms(net, "grn", x)
+    torch.testing.assert_close(net(x), same)
+    nn.init.constant_((net := nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)))[1].weight, 3.0)
+    report = normlab.swap_norms(net, "grn", x)
+    assert "gain" in report.done[0].lost
+
+
 def test_options_that_are_not_given_stay() -> None:
     net, x = trained("transformer")
     normlab.swap_norms(net, "layer", x, only="layers.0*")
@@ -143,7 +160,7 @@ def test_tied_parameters_stay_tied() -> None:
     assert net[2].gain is net[0].gain
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", some(NETS))
 def test_copies_pickles_and_checkpoints(name: str) -> None:
     (net, x), (other, _) = trained(name), trained(name)
     normlab.swap_norms(net, "rms", x)
@@ -183,6 +200,7 @@ def test_a_checkpoint_from_before_the_swap_loads_afterwards(momentum: float | No
         transformer.load_state_dict(old)
 
 
+@pytest.mark.slow
 def test_compiles_to_one_graph() -> None:
     net, x = trained("volumes")
     normlab.swap_norms(net, "layer_channel", x)
@@ -211,7 +229,7 @@ def test_dtype_device_and_mode_stay() -> None:
     assert {value.device.type for value in net.parameters()} == {"cpu"}
 
 
-@pytest.mark.parametrize("norm", ["dyt", "rms", "none"])
+@pytest.mark.parametrize("norm", some(["dyt", "rms", "none"]))
 def test_torchs_transformer_does_not_compute_layer_norm_in_its_place(norm: str) -> None:
     layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, dropout=0.0)
     net, x = nn.TransformerEncoder(layer, 2), torch.randn(3, 5, 16)
@@ -278,7 +296,7 @@ REFUSED: list[tuple[str, Any, dict[str, Any], str]] = [
     ("resnet", "group", {"groups": 8}, r"head_norm .*one value per group.*groups=1, 2, 4\. Nothing was replaced"),
     ("resnet", "instance", {}, r"head_norm .*not valid at a BC site.*use norm=layer"),
     ("resnet", "batch", {"nbs": 1}, r"head_norm .*nbs=1 leaves one value"),
-    ("transformer", "layr", {}, r"there is no norm 'layr'. Did you mean 'layer'\? Norms: batch"),
+    ("transformer", "layr", {}, r"there is no norm 'layr'. Did you mean 'layer'\? Norms: .*batch"),
     ("transformer", "group", {"grups": 2}, r"no option norm.grups. Did you mean norm.groups\?"),
     ("transformer", "group", {"groups": 2.5}, r"norm.groups=2.5: input should be a valid integer"),
     ("transformer", 3, {}, r"norm=3 is neither"),
@@ -312,7 +330,7 @@ def test_the_report_says_what_is_lost_and_left() -> None:
     text = str(normlab.swap_norms(net, "rms", x, only="stem*"))
     assert "without bias, running statistics" in text
     assert "1 of 4 sites swapped" in text
-    assert "left: 3 that only= does not name" in text
+    assert "3 other sites stay as they are" in text
     net, x = trained("transformer")
     text = " ".join(str(normlab.swap_norms(net, "batch", x)).split())
     assert "running statistics are 0 and 1 until training, or recalibrate" in text

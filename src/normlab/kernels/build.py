@@ -96,7 +96,7 @@ def status(library: Library = "lstm") -> str:
 
 def _compiler() -> list[str]:
     """The command in CXX, or the system's C++ compiler."""
-    command = shlex.split(os.environ.get("CXX", "")) or ["c++"]
+    command = _words("CXX") or ["c++"]
     if shutil.which(command[0]) is None:
         raise BuildError(f"no C++ compiler {command[0]!r}: install one, or set CXX")
     return command
@@ -105,7 +105,16 @@ def _compiler() -> list[str]:
 def _flags() -> list[str]:
     """The flags for all machines, for this machine's instruction set, and from CXXFLAGS, in this order."""
     native = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
-    return [*FLAGS, native, *shlex.split(os.environ.get("CXXFLAGS", ""))]
+    return [*FLAGS, native, *_words("CXXFLAGS")]
+
+
+def _words(variable: str) -> list[str]:
+    """The words of an environment variable, as a shell reads them."""
+    text = os.environ.get(variable, "")
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise BuildError(f"{variable}={text} can't be read: {str(error).lower()}") from None
 
 
 def _torch_flags(library: Library) -> list[str]:

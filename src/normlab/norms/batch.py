@@ -129,6 +129,8 @@ class BatchNorm(Norm):
 
     def _real_rows(self, x: Tensor, mask: Tensor) -> Tensor | None:
         """The real rows of x [..., C], where these are the batch's one set of statistics; otherwise None."""
+        if mask.shape != x.shape[:-1]:
+            return None  # what does not broadcast is refused there
         whole = self.nbs is None or self.nbs >= len(x)
         if self.channels_first or self.per_position or not whole or not eager(x) or x.dtype != self.gain.dtype:
             return None

@@ -14,6 +14,7 @@ NORMS: dict[str, tuple[str, str]] = {  # norm → on light, on dark
     "group": ("#a3477f", "#e88fc6"),
     "instance": ("#00798c", "#4fd0e2"),
     "dyt": ("#8a6d00", "#e3c440"),
+    "derf": ("#4f6b00", "#b3d14a"),
     "layer_channel": ("#3d3a9c", "#a29ff5"),
     "detached_layer": ("#8c3140", "#f08a99"),
 }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from normlab.norms.base import Norm
+from normlab.norms.moments import at_least_float32
 from normlab.norms.none import NoNorm
 
 View = Literal["same", "flat", "times_first"]
@@ -84,6 +86,40 @@ class FrozenAffine(nn.Module):
         return torch.addcmul(self.bias.view(shape), x, self.gain.view(shape)).to(x.dtype)
 
 
+def folded(
+    statistics: tuple[Tensor, Tensor], eps: float, gain: Tensor | None, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Gain and bias of batch norm's map in eval mode, [C] each, given its running mean and variance."""
+    mean, var = statistics
+    scale = torch.rsqrt(at_least_float32(var) + eps)
+    scale = scale if gain is None else scale * gain
+    return scale.detach(), (-mean * scale if bias is None else bias - mean * scale).detach()
+
+
+@dataclass(frozen=True)
+class OldBatchNorm:
+    """Lets a state dict with a batch norm be loaded where its map in eval mode has replaced it.
+
+    names   of its gain, bias, running_mean and running_var → as the state dict has them
+    eps     its own
+    inner   where the map is below the module at the site
+    """
+
+    names: dict[str, str]
+    eps: float
+    inner: str = ""
+
+    def __call__(self, module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+        """Replace the entries of the site in place."""
+        if f"{prefix}{self.names['running_mean']}" not in state:
+            return
+        old = {role: state.pop(f"{prefix}{name}", None) for role, name in self.names.items()}
+        state.pop(f"{prefix}num_batches_tracked", None)
+        both = folded((old["running_mean"], old["running_var"]), self.eps, old.get("gain"), old.get("bias"))
+        for name, value in zip(("gain", "bias"), both, strict=True):
+            state[f"{prefix}{self.inner}{name}"] = value
+
+
 class OldNames:
     """Lets a state dict of the network before the swap be loaded afterwards, as if it had been loaded before.
 
@@ -105,6 +141,8 @@ class OldNames:
             value, new = state.pop(f"{prefix}{old}"), self.names[old]
             if new is not None:
                 state[f"{prefix}{new}"] = value.view(1) if value.ndim == 0 else value  # torch counts in a scalar
-        if known:
+        if known or not self.names:
             own = module.state_dict()
-            state.update({f"{prefix}{name}": own[name] for name in self.fresh})
+            # what is there is from after the swap, where the old names are the same
+            fresh = {f"{prefix}{name}": own[name] for name in self.fresh if name in own}
+            state.update({key: value for key, value in fresh.items() if key not in state})

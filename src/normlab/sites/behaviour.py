@@ -47,7 +47,7 @@ def behaviour(module: nn.Module, seen: Seen) -> Kind | None:
         return None
     try:
         trial = copy.deepcopy(module).float().cpu().eval()
-        with torch.no_grad(), random_states(trial):
+        with torch.device("cpu"), torch.no_grad(), random_states(trial):  # whatever the default device is
             torch.manual_seed(0)
             return _as_base(module, trial, shape) or _by_formula(module, trial, shape)
     except Exception:  # a module that can't be copied or called alone is not recognised

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from normlab.config.errors import InputError
 from normlab.norms.base import Layout, Norm
 from normlab.norms.batch import BatchNorm
-from normlab.norms.moments import at_least_float32
-from normlab.sites.adapter import FrozenAffine, OldNames, SwappedNorm, View
+from normlab.sites.adapter import FrozenAffine, OldBatchNorm, OldNames, SwappedNorm, View, folded
 from normlab.sites.find import Found
 from normlab.sites.kinds import Kind
 from normlab.sites.watch import Seen
@@ -76,7 +75,10 @@ def replacement(
     plain = view == "same" and not (then or seen.keyword or strided) and norm.gain is not None
     module = norm if plain else SwappedNorm(norm, view, nn.Sequential(*then) if then else None)
     if kind.names:
-        module.register_load_state_dict_pre_hook(_old_names(found.module, kind, norm, "" if plain else "norm."))
+        earlier = [hook.hook for hook in found.module._load_state_dict_pre_hooks.values()]
+        names = _old_names(found.module, kind, norm, "" if plain else "norm.")
+        for hook in (*(hook for hook in earlier if isinstance(hook, OldNames)), names):
+            module.register_load_state_dict_pre_hook(hook)
     module.train(found.module.training)
     return Replacement(found, module, tuple(lost))
 
@@ -97,13 +99,19 @@ def frozen(found: Found) -> Replacement:
         raise InputError(
             f"{site.norm} norm is not a fixed map in eval mode; only batch norm with running statistics is"
         )
-    scale = torch.rsqrt(at_least_float32(kind.var) + kind.options["eps"])
-    scale = scale if kind.gain is None else scale * kind.gain
-    shift = -kind.mean * scale if kind.bias is None else kind.bias - kind.mean * scale
+    scale, shift = folded((kind.mean, kind.var), kind.options["eps"], kind.gain, kind.bias)
     dtype = seen.dtype if kind.gain is None else kind.gain.dtype
-    module: nn.Module = FrozenAffine(scale.detach().to(dtype), shift.detach().to(dtype), site.layout)
+    affine = FrozenAffine(scale.to(dtype), shift.to(dtype), site.layout)
+    affine.gain.requires_grad_(kind.gain is not None and kind.gain.requires_grad)
+    affine.bias.requires_grad_(kind.bias is not None and kind.bias.requires_grad)
     then = [found.module.get_submodule(name) for name in kind.then]
-    return Replacement(found, (nn.Sequential(module, *then) if then else module).train(found.module.training))
+    module = nn.Sequential(affine, *then) if then else affine
+    names = {role: old for old, role in kind.names.items() if old in found.module.state_dict()}
+    roles = {"running_mean", "running_var", *(name for name in ("gain", "bias") if getattr(kind, name) is not None)}
+    if roles <= {*names}:
+        hook = OldBatchNorm({role: names[role] for role in roles}, kind.options["eps"], "0." if then else "")
+        module.register_load_state_dict_pre_hook(hook)
+    return Replacement(found, module.train(found.module.training))
 
 
 def _parts(found: Found) -> tuple[Kind, Seen, Any]:
@@ -139,6 +147,8 @@ def _fill(norm: Norm, kind: Kind) -> list[str]:
     lost = []
     for name, value in (("gain", kind.gain), ("bias", kind.bias)):
         new = getattr(norm, name)
+        if new is not None and name == "gain" and bool((new != 1).any()):
+            new = None  # a gain that starts elsewhere, as in grn, scales something else
         if value is not None and new is None:
             lost += [name] if bool((value != (1.0 if name == "gain" else 0.0)).any()) else []
         elif isinstance(value, nn.Parameter) and value.shape == new.shape and value.device == new.device:

@@ -12,8 +12,9 @@ from torch.nn.parameter import is_lazy
 
 from normlab.config.errors import InputError
 from normlab.sites.behaviour import behaviour, small
-from normlab.sites.forward import batch_of, unwrapped
+from normlab.sites.forward import batch_of, in_one_line, unwrapped
 from normlab.sites.kinds import Kind, torch_base, torch_kind
+from normlab.sites.options import check_also
 from normlab.sites.table import NormSite, NormSites
 from normlab.sites.watch import Seen, Watch, watch
 
@@ -62,6 +63,7 @@ def norm_sites(net: nn.Module, example: Any, *, also: Mapping[type[nn.Module], s
 
 def look(net: nn.Module, example: Any, also: Mapping[type[nn.Module], str]) -> list[Found]:
     """The sites that `norm_sites` lists."""
+    check_also(also)
     net = unwrapped(net)
     try:
         seen = watch(net, example)
@@ -69,7 +71,7 @@ def look(net: nn.Module, example: Any, also: Mapping[type[nn.Module], str]) -> l
         raise
     except Exception as error:
         raise InputError(
-            f"{type(net).__name__} does not accept the example: {type(error).__name__}: {error}"
+            f"{type(net).__name__} does not accept the example: {in_one_line(error)}"
         ) from error
     paths: dict[int, list[str]] = {}
     for path, module in net.named_modules(remove_duplicate=False):
@@ -164,10 +166,14 @@ def _unreached(path: str, module: nn.Module, kind: Kind | None) -> Found | None:
 def layout_of(kind: Kind, seen: Seen, batch: int | None) -> tuple[str, str]:
     """The layout of a site's input, and why it can't be replaced there; `B…C` is any number of axes before C."""
     sizes = {len(shape) for shape in seen.shapes}
-    if kind.gain is not None and any(shape[kind.axis] != kind.gain.numel() for shape in seen.shapes if len(shape) > 1):
-        return "", "its input has no batch axis"
     if min(sizes) < 2:
         return "C", "its input has no batch axis"
+    if kind.unbatched in sizes:
+        return "", "its input has no batch axis"
+    for value in (kind.gain, kind.bias):
+        for shape in seen.shapes:
+            if value is not None and shape[kind.axis] != value.numel():
+                return "", f"it has {value.numel()} channels, which axis {kind.axis} of its input {list(shape)} has not"
     if kind.axis == 1 and len(sizes) == 1 and max(sizes) <= 5:
         return _SPATIAL[max(sizes)], ""
     if kind.axis == 1:

@@ -22,6 +22,11 @@ def forward(net: nn.Module, example: Any) -> Any:
     return net(*copied(example)) if isinstance(example, tuple | list) else net(copied(example))
 
 
+def in_one_line(error: Exception) -> str:
+    """An error's class and the first line of its message; torch's may go on with its own signatures."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+
+
 def copied(value: Any) -> Any:
     """The same with tensors copied, because a network may change its input in place."""
     if isinstance(value, Tensor):

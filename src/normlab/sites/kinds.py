@@ -26,6 +26,7 @@ class Kind:
     mean, var the running statistics, if there are
     tracked   the number of batches in them
     then      names of the module's children through which y goes
+    unbatched number of axes of an input without a batch axis, where the norm takes such
     obstacle  why such a norm can't be replaced
     """
 
@@ -39,6 +40,7 @@ class Kind:
     var: Tensor | None = None
     tracked: Tensor | None = None
     then: tuple[str, ...] = ()
+    unbatched: int | None = None
     obstacle: str = ""
 
 
@@ -61,7 +63,16 @@ def torch_base(module: nn.Module) -> type[nn.Module] | None:
 def kind_as(module: nn.Module, base: type[nn.Module]) -> Kind:
     """The kind that a module would be if it computed what this base class does."""
     kind: Kind = _READ[base](module)
+    made = [name for name in ("weight", "bias") if _computed(module, name)]
+    if made:
+        return replace(kind, obstacle=f"its {made[0]} is computed from other parameters, as by weight_norm or pruning")
     return kind
+
+
+def _computed(module: nn.Module, name: str) -> bool:
+    """Whether a value is neither a parameter nor a buffer, so that others are trained and stored in its place."""
+    value = None if isinstance(module, Norm) else getattr(module, name, None)
+    return isinstance(value, Tensor) and name not in module._parameters and name not in module._buffers
 
 
 def _affine(module: nn.Module) -> dict[str, Any]:
@@ -85,7 +96,8 @@ def _batch(module: Any) -> Kind:
 
 def _instance(module: Any) -> Kind:
     why = "it normalises with running statistics in eval mode" if module.track_running_stats else ""
-    return Kind("instance", 1, {"eps": module.eps}, **_affine(module), obstacle=why)
+    unbatched = module._get_no_batch_dim()
+    return Kind("instance", 1, {"eps": module.eps}, **_affine(module), obstacle=why, unbatched=unbatched)
 
 
 def _group(module: Any) -> Kind:
@@ -103,8 +115,9 @@ def _layer(module: Any) -> Kind:
 
 def _rms(module: Any) -> Kind:
     eps = module.eps
-    if eps is None:
-        eps = torch.finfo(torch.float32 if module.weight is None else module.weight.dtype).eps
+    if eps is None:  # that of the type in which torch computes, which is no half one
+        dtype = torch.float32 if module.weight is None else module.weight.dtype
+        eps = torch.finfo(torch.promote_types(dtype, torch.float32)).eps
     return Kind("rms", -1, {"eps": eps}, module.weight, names={"weight": "gain"}, obstacle=_several(module))
 
 
@@ -118,7 +131,8 @@ def _ours(module: Any) -> Kind:
     why = "it is inside a recurrence" if module.layout == "BC" and module.positions is not None else ""
     options = {name: getattr(module, name) for name in ("eps", "momentum", "groups") if hasattr(module, name)}
     mean, var = getattr(module, "running_mean", None), getattr(module, "running_var", None)
-    return Kind(module.name, axis, options, module.gain, module.bias, mean=mean, var=var, obstacle=why)
+    names = {name: name for name in module.state_dict()}
+    return Kind(module.name, axis, options, module.gain, module.bias, names=names, mean=mean, var=var, obstacle=why)
 
 
 _READ: dict[type[nn.Module], Any] = {

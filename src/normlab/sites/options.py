@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import yaml
+from torch import nn
 
 from normlab.config.components import checked_options
 from normlab.config.errors import InputError
@@ -23,6 +25,24 @@ def names() -> list[str]:
     return sorted(path.stem for path in (CONF / "norm").glob("*.yaml") if path.stem != "own")
 
 
+def check_also(also: Any) -> None:
+    """Raise InputError unless `also` maps classes of modules to names of norms."""
+    if not isinstance(also, Mapping):
+        raise InputError(f"also={also!r} must map classes to names of norms, as in {{MyNorm: 'rms'}}")
+    for key, norm in also.items():
+        if not (isinstance(key, type) and issubclass(key, nn.Module)):
+            raise InputError(f"also: {key!r} is not a class of modules; it must be one, as in {{MyNorm: 'rms'}}")
+        _known(norm, [*names(), "rms_channel"])
+
+
+def _known(norm: Any, known: list[str]) -> None:
+    if norm in known:
+        return
+    near = difflib.get_close_matches(str(norm), known, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise InputError(f"there is no norm {norm!r}.{hint} Norms: {', '.join(known)}")
+
+
 def norm_factory(norm: str | type[Norm], options: dict[str, Any]) -> tuple[partial[Norm], frozenset[str]]:
     """The norm with its defaults and these options bound, and the names of all its options.
 
@@ -30,11 +50,7 @@ def norm_factory(norm: str | type[Norm], options: dict[str, Any]) -> tuple[parti
         InputError: there is no such norm or option, or a value has the wrong type.
     """
     if isinstance(norm, str):
-        known = [*names(), FROZEN]
-        if norm not in known:
-            near = difflib.get_close_matches(norm, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"there is no norm {norm!r}.{hint} Norms: {', '.join(known)}")
+        _known(norm, [*names(), FROZEN])
         node = _file(norm)
     elif isinstance(norm, type) and issubclass(norm, Norm):
         node = {"_target_": f"{norm.__module__}.{norm.__qualname__}"}

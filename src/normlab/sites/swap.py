@@ -8,7 +8,9 @@ from fnmatch import fnmatchcase
 from math import gcd
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from normlab.config.errors import InputError
 from normlab.norms.base import Norm
@@ -58,7 +60,7 @@ class SwapReport:
         ]
         text += [clipped(f"left: {site.path}: {site.obstacle}") for site in self.left if site.obstacle]
         others = sum(not site.obstacle for site in self.left)
-        text += [f"left: {others} that only= does not name, or that have no such map"] if others else []
+        text += [f"{others} other sites stay as they are"] if others else []
         return "\n".join([*text, *map(clipped, self.notes)])
 
     @property
@@ -113,7 +115,8 @@ def swap_norms(
     made = []
     for one in chosen:
         try:
-            made.append(frozen(one) if make is None else replacement(one, make, known, {*options}, carry))
+            with torch.inference_mode(False):  # whose parameters could never be trained
+                made.append(frozen(one) if make is None else replacement(one, make, known, {*options}, carry))
         except InputError as error:
             raise InputError(_refusal(one, chosen, error)) from None
     for new in made:
@@ -129,7 +132,7 @@ def _notes(made: list[Replacement]) -> Iterator[str]:
     norms = [(new, norm) for new in made for norm in new.module.modules() if isinstance(norm, Norm)]
     if any(isinstance(norm, BatchNorm) and not new.statistics for new, norm in norms):
         yield "running statistics are 0 and 1 until training, or recalibrate(net, batches)"
-    if any(norm.couples_positions and norm.layout == "BTC" for _, norm in norms):
+    if any(norm.couples_positions and new.found.site.layout in ("BTC", "TBC") for new, norm in norms):
         yield "in sequences a position's statistics include later ones: not for a network that predicts the next token"
 
 
@@ -167,8 +170,23 @@ def _refusal(one: Found, chosen: list[Found], error: InputError) -> str:
     return f"{text}. Nothing was replaced"
 
 
+# The dicts themselves, so that handles can still remove a hook
+_HOOKS = (
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_backward_pre_hooks",
+    "_backward_hooks",
+    "_is_full_backward_hook",
+)
+
+
 def _put(net: nn.Module, new: Replacement) -> None:
-    """At all paths of the old module, which may be shared."""
+    """At all paths of the old module, which may be shared, and with its hooks."""
+    if not isinstance(new.found.module, LazyModuleMixin):
+        vars(new.module).update({name: vars(new.found.module)[name] for name in _HOOKS})
     for path in (new.found.site.path, *new.found.site.shared):
         parent, _, name = path.rpartition(".")
         net.get_submodule(parent)._modules[name] = new.module

@@ -55,7 +55,10 @@ class NormSites:
         return len(self.sites)
 
     def __getitem__(self, path: str) -> NormSite:
-        return next(site for site in self.sites if path in (site.path, *site.shared))
+        for site in self.sites:
+            if path in (site.path, *site.shared):
+                return site
+        raise KeyError(f"{path!r} is no norm site: {', '.join(site.path for site in self.sites)}")
 
     @property
     def swappable(self) -> tuple[NormSite, ...]:

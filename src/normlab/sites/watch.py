@@ -87,8 +87,7 @@ def watch(net: nn.Module, example: Any) -> Watch:
 
 
 def _copied(net: nn.Module) -> nn.Module:
-    # a lazy buffer can't be copied; torch's stub of its constructor is wrong
-    empty = {id(b): UninitializedBuffer(device=b.device) for b in net.buffers() if is_lazy(b)}  # type: ignore[call-arg]
+    empty = {id(b): UninitializedBuffer() for b in net.buffers() if is_lazy(b)}  # has no copy of its own
     return copy.deepcopy(net, empty)
 
 

@@ -6,6 +6,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/rsqrt.h>
+#include <c10/util/Exception.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -176,9 +177,22 @@ struct Standardise : torch::autograd::Function<Standardise> {
     }
 };
 
+// Without this, values beside x would be read past their ends.
+void check(const Tensor& x, bool channels_first, int64_t parts, std::initializer_list<const Tensor*> per_channel,
+           std::initializer_list<const Tensor*> single) {
+    TORCH_CHECK(x.dim() >= (channels_first ? 2 : 1), "x has no channels: its shape is ", x.sizes());
+    const int64_t channels = x.size(channels_first ? 1 : -1);
+    for (const Tensor* t : per_channel)
+        TORCH_CHECK(!t->defined() || (t->dim() == 1 && t->numel() == channels), "x has ", channels, " channels at shape ",
+                    x.sizes(), ", but its norm's gain or bias is of shape ", t->sizes());
+    TORCH_CHECK(parts >= 1 && channels % parts == 0, channels, " channels can't be split into ", parts, " equal parts");
+    for (const Tensor* t : single) TORCH_CHECK(!t->defined() || t->numel() == 1, "not one value: ", t->sizes());
+}
+
 template <bool channels_first, bool centred>
 Tensor standardise(const Tensor& any, const Optional& some_gain, const Optional& some_bias, int64_t parts, double eps) {
     const Tensor x = any.contiguous(), gain = whole(some_gain), bias = whole(some_bias);
+    check(x, channels_first, parts, {&gain, &bias}, {});
     if (recorded({&x, &gain, &bias}))
         return Standardise::apply(x, given(gain), given(bias), parts, channels_first, centred, eps);
     return standardise_now<false>(x, gain, bias, rows_of(x, parts, channels_first), centred, eps).y;
@@ -283,6 +297,7 @@ Tensor squash(const Tensor& any, const Tensor& some_alpha, const Optional& some_
               const Optional& some_bias) {
     const Tensor x = any.contiguous(), alpha = some_alpha.contiguous(), shift = whole(some_shift);
     const Tensor gain = whole(some_gain), bias = whole(some_bias);
+    check(x, channels_first, 1, {&gain, &bias}, {&alpha, &shift});
     if (recorded({&x, &alpha, &shift, &gain, &bias}))
         return Squash::apply(x, alpha, given(shift), given(gain), given(bias), channels_first, error_function);
     return squash_now(x, alpha, shift, gain, bias, {channels_first, error_function}, false).y;

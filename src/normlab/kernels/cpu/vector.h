@@ -53,7 +53,9 @@ template <class real> inline void store(real* to, Vector<real> v) { std::memcpy(
 // The halves are added until one number is left.
 template <class real, int bytes> inline real sum_of_bytes(const real* from) {
     if constexpr (bytes == sizeof(real)) {
-        return *from;
+        real last;
+        std::memcpy(&last, from, sizeof last);
+        return last;
     } else {
         typedef real half __attribute__((vector_size(bytes / 2)));
         half low, high;
