@@ -19,7 +19,7 @@ from torch import Tensor
 from normlab.norms.base import Norm
 
 CONF = Path(__file__).parents[1] / "conf" / "norm"
-OURS = {path.stem: path for path in sorted(CONF.glob("*.yaml"))}
+OURS = {path.stem: path for path in sorted(CONF.glob("*.yaml")) if path.stem != "own"}  # which is no norm
 CHOSEN = os.environ.get("NORMLAB_NORM")
 FILES = {Path(CHOSEN).stem: Path(CHOSEN)} if CHOSEN else OURS
 NORMS = list(FILES)

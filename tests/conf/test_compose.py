@@ -28,6 +28,11 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+# choices that need a network of one's own
+NET = f"model.target={Path(__file__).parents[1] / 'plain_nets.py'}:ResNet"
+OWN = {"norm=own": ["model=module", NET], "model=module": [NET]}
+
+
 def fitting_model(task: str) -> str:
     """A model that takes what the task gives."""
     for model in ("cnn", "lstm"):
@@ -41,7 +46,7 @@ def fitting_model(task: str) -> str:
 
 @pytest.mark.parametrize("choice", [f"{g}={c}" for g in GROUPS if g != "task" for c in choices(g)])
 def test_every_choice_passes_the_checks(choice):
-    config = checked(composed(choice))
+    config = checked(composed(choice, *OWN.get(choice, [])))
     assert config.optim.lr > 0
 
 
@@ -53,7 +58,7 @@ def test_every_task_passes_the_checks_with_a_model(task):
 
 @pytest.mark.parametrize("model", choices("model"))
 def test_every_model_has_a_task_and_an_optimiser_that_suit_it(model):
-    config = checked(composed(f"model={model}"))
+    config = checked(composed(f"model={model}", *OWN.get(f"model={model}", [])))
     assert config.model_name == model
     assert kind_of(config.task) in read(config.model["_target_"]).constants["kinds"]
     defaults = OmegaConf.load(CONF / "model" / f"{model}.yaml").defaults

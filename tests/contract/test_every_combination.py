@@ -7,6 +7,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
+from norm_sites import OURS
 from normlab.config.checks import checked
 from normlab.config.schema import InputError
 from normlab.data.load import load
@@ -15,8 +16,8 @@ from normlab.models.build import build_model
 from normlab.session.task import build_task
 
 CONF = Path(__file__).parents[2] / "conf"
-NORMS = sorted(path.stem for path in (CONF / "norm").glob("*.yaml"))
-MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+NORMS = sorted(OURS)
+MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if path.stem != "module")
 QUICK = ("batch", "group", "layer_channel")  # one pools examples, one positions, one channels
 TASKS = (
     *("fashion_mnist", "fashion_rows", "word_stress", "union", "union_subwords", "author"),

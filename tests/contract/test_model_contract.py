@@ -11,15 +11,15 @@ import torch
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from norm_sites import THOROUGH
+from norm_sites import OURS, THOROUGH
 from normlab.config.schema import InputError, Sizes
 from normlab.models.base import outputs_of
 from normlab.models.build import build_model
 from normlab.norms.base import Norm
 
 CONF = Path(__file__).parents[2] / "conf"
-MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
-NORMS = sorted(path.stem for path in (CONF / "norm").glob("*.yaml"))
+MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if path.stem != "module")
+NORMS = sorted(OURS)
 SIZES = {
     "images": Sizes("images", (1, 8, 8), outputs=5),
     "features": Sizes("features", (6, 4), outputs=5, positions=6),

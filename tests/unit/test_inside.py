@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from norm_sites import THOROUGH
+from norm_sites import OURS, THOROUGH
 from normlab.config.schema import InputError, OptimConfig, Sizes
 from normlab.data.batch import Batch
 from normlab.data.loader import loader
@@ -37,7 +37,7 @@ from normlab.tasks.language_modelling import LanguageModelling
 from normlab.tasks.task import Task
 
 CONF = Path(__file__).parents[2] / "conf" / "norm"
-NORMS = sorted(path.stem for path in CONF.glob("*.yaml"))
+NORMS = sorted(OURS)
 OPTIM = OptimConfig(name="sgd", lr=0.05, weight_decay=0.0)
 IMAGES = Sizes("images", (1, 8, 8), 3)
 WORDS = Sizes("tokens", (6,), 3, vocabulary=9, positions=6)

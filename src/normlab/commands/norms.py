@@ -56,8 +56,8 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def names() -> list[str]:
-    """The norms that normlab has."""
-    return sorted(path.stem for path in (CONF / "norm").glob("*.yaml"))
+    """The norms that normlab has; `own` stands for those of a network."""
+    return sorted(path.stem for path in (CONF / "norm").glob("*.yaml") if path.stem != "own")
 
 
 def table(chosen: Iterable[str]) -> str:

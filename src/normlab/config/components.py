@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from normlab.config.errors import InputError
 from normlab.config.modules import find_module, not_found
-from normlab.config.signature import Signature, parameters, read, type_error
+from normlab.config.parameters import parameters
+from normlab.config.signature import Signature, read, type_error
 
 if TYPE_CHECKING:
     from normlab.config.schema import RunConfig, TaskConfig

@@ -1,6 +1,6 @@
 """Finds the source of a module without importing anything. Imports nothing of normlab.
 
-A module is a dotted name, or the path of a Python file as in `nets.py`. The working folder is searched last.
+A module is a dotted name, or the path of a Python file as in `my_nets.py`. The working folder is searched last.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Any
 import pydantic.types
 
 from normlab.config.errors import InputError
-from normlab.config.modules import find_module, module_file
+from normlab.config.modules import find_module
 
 _NAMES: dict[str, Any] = {
     "__builtins__": {kind.__name__: kind for kind in (int, float, bool, str, list, tuple, dict)},
@@ -44,57 +44,6 @@ class Signature:
     classes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """What a function, or a class's constructor, can be called with by name.
-
-    types     of its parameters
-    required  those without a default
-    """
-
-    types: dict[str, Any]
-    required: tuple[str, ...]
-
-
-def parameters(module: str, name: str) -> Parameters | None:
-    """The parameters of any function or class, by its source; None if only importing it would tell.
-
-    Raises:
-        InputError: its source can't be parsed, or has no such name.
-    """
-    if module_file(module) is None:
-        return None
-    source = _source(module, f"{module}:{name}")
-    if found := source.defined(name):
-        return _called(*found)
-    here = [node.name for node in source.tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
-    words = {word for node in ast.walk(source.tree) for word in vars(node).values() if isinstance(word, str)}
-    if name.isidentifier() and not {name, "*", "__getattr__"} & words:
-        there = ", ".join(here)[:200] or "nothing that can be called"
-        raise InputError(f"model.target={module}:{name}: {module} defines no {name}; it defines {there}")
-    return None
-
-
-def _called(source: _Source, found: ast.ClassDef | ast.FunctionDef) -> Parameters | None:
-    if found.decorator_list:  # which may change what it is called with
-        return None
-    function, first = found, 0
-    if isinstance(found, ast.ClassDef):
-        init = next((n for n in found.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-        if init is None:
-            base = source.dotted(found.bases[0]) if len(found.bases) == 1 else None
-            return Parameters({}, ()) if base in ("torch.nn.Module", "torch.nn.modules.module.Module") else None
-        function, first = init, 1
-    assert isinstance(function, ast.FunctionDef)
-    args, names = function.args, source.names()
-    if args.posonlyargs or args.kwarg or args.vararg or function.decorator_list:
-        return None
-    needed = args.args[first : len(args.args) - len(args.defaults)]
-    needed += [arg for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True) if default is None]
-    every = (*args.args[first:], *args.kwonlyargs)
-    return Parameters({arg.arg: _type(arg.annotation, names) for arg in every}, tuple(arg.arg for arg in needed))
-
-
 @lru_cache
 def read(target: str) -> Signature:
     """The signature of the class that a config's `_target_` names.
@@ -106,7 +55,7 @@ def read(target: str) -> Signature:
         InputError: there is no such module or class, or no source to read it from.
     """
     module, _, name = target.rpartition(".")
-    source = _source(module, target)
+    source = source_of(module, target)
     found = source.find(name)
     if found is None:
         raise InputError(f"_target_ {target}: {module} defines no class {name}")
@@ -133,7 +82,7 @@ def type_error(hint: Any, value: object) -> str | None:
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """A module's source.
 
     package  that relative imports start from
@@ -143,12 +92,12 @@ class _Source:
     package: str
     tree: ast.Module
 
-    def find(self, name: str) -> tuple[_Source, ast.ClassDef] | None:
+    def find(self, name: str) -> tuple[Source, ast.ClassDef] | None:
         """The class of that name, from this module or the one it is imported from."""
         found = self.defined(name)
         return (found[0], found[1]) if found and isinstance(found[1], ast.ClassDef) else None
 
-    def defined(self, name: str) -> tuple[_Source, ast.ClassDef | ast.FunctionDef] | None:
+    def defined(self, name: str) -> tuple[Source, ast.ClassDef | ast.FunctionDef] | None:
         """The class or function of that name, from this module or the one it is imported from."""
         for node in self.tree.body:
             if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
@@ -205,7 +154,7 @@ class _Source:
         return {**names, **_aliases(self.tree, names)}
 
 
-def _source(module: str, target: str) -> _Source:
+def source_of(module: str, target: str) -> Source:
     """The source of a module that a config names."""
     spec = find_module(module)
     if spec is None or spec.origin is None:
@@ -219,7 +168,7 @@ def _source(module: str, target: str) -> _Source:
         reason = error.msg if isinstance(error, SyntaxError) else "not UTF-8 text"
         raise InputError(f"_target_ {target}: {spec.origin}{line}: {reason}") from None
     package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
-    return _Source(module, package, tree)
+    return Source(module, package, tree)
 
 
 @lru_cache
@@ -227,7 +176,7 @@ def _parsed(path: str, _time: int) -> ast.Module:
     return ast.parse(Path(path).read_text(encoding="utf-8"))
 
 
-def _readable(module: str) -> _Source | None:
+def _readable(module: str) -> Source | None:
     """The source of a module that another one imports; None if it can't define options.
 
     Only the user's own modules and normlab's define options. Others, above all torch, are not even searched for,
@@ -236,7 +185,7 @@ def _readable(module: str) -> _Source | None:
     if module.partition(".")[0] in _FOREIGN:
         return None
     try:
-        return _source(module, module)
+        return source_of(module, module)
     except InputError:
         return None
 
@@ -244,20 +193,20 @@ def _readable(module: str) -> _Source | None:
 _FOREIGN = frozenset({"torch", "numpy", "abc", "typing", "pydantic", "collections", "lightning", "pytorch_lightning"})
 
 
-def _signature(source: _Source, found: ast.ClassDef) -> Signature:
+def _signature(source: Source, found: ast.ClassDef) -> Signature:
     inherited = _inherited(source, found)
     init = next((n for n in found.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
     options: dict[str, Any] = {}
     if init is not None:
         names = source.names()
-        options = {arg.arg: _type(arg.annotation, names) for arg in init.args.kwonlyargs}
+        options = {arg.arg: type_of(arg.annotation, names) for arg in init.args.kwonlyargs}
     if init is None or init.args.kwarg is not None:
         options = {**options, **{k: v for k, v in inherited.options.items() if k not in options}}
     own = f"{source.module}.{found.name}"
     return Signature(options, {**inherited.constants, **_constants(found)}, (own, *inherited.classes))
 
 
-def _inherited(source: _Source, found: ast.ClassDef) -> Signature:
+def _inherited(source: Source, found: ast.ClassDef) -> Signature:
     """What the bases define together; if two define the same, the first counts."""
     options: dict[str, Any] = {}
     constants: dict[str, Any] = {}
@@ -284,13 +233,13 @@ def _aliases(tree: ast.Module, known: dict[str, Any] | None = None) -> dict[str,
     found: dict[str, Any] = {}
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            hint = _type(node.value, {**(known or _NAMES), **found})
+            hint = type_of(node.value, {**(known or _NAMES), **found})
             if hint is not Any:
                 found[node.targets[0].id] = hint
     return found
 
 
-def _type(annotation: ast.expr | None, names: dict[str, Any]) -> Any:
+def type_of(annotation: ast.expr | None, names: dict[str, Any]) -> Any:
     """The annotation's type; Any if it uses classes outside typing and pydantic."""
     if annotation is None:
         return Any

@@ -7,7 +7,8 @@ file. Comments, docstrings and layout don't count. Only those of these modules c
   rooms: a progress bar or heartbeat in mirror, signals in stopping, file formats in `folder`;
 - in `config` only the derivation of random seeds (`MODULES`). Options decide results through their values, which are
   part of a run's id, and checks decide whether a run is refused;
-- for a norm or model outside normlab, its module's file, and what that imports from the same folder.
+- for a norm, model or network outside normlab, its module's file, and what that imports from the same folder or
+  package; of an installed package only from the same folder.
 
 Compiled sources count if a counted module of their room is imported: a CNN with batch norm imports no kernels.
 """
@@ -25,7 +26,7 @@ from normlab.config.modules import module_file, module_of
 from normlab.config.schema import RunConfig
 
 PACKAGE = Path(__file__).parents[1]
-ROOMS = ("norms", "kernels", "models", "sites", "files", "data", "tasks", "probes", "session", "measures")
+ROOMS = ("norms", "kernels", "models", "sites", "files", "data", "tasks", "probes", "session", "timing", "measures")
 MODULES = ("config/seeds.py",)  # of other rooms
 SOURCES = (".py", ".cpp", ".h")  # modules, and sources that are compiled for them
 
@@ -53,8 +54,8 @@ def _hash_of(entries: tuple[str, ...], state: tuple[tuple[str, int, int], ...]) 
 
 
 def _state(entries: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
-    """Every source file that may count, and those next to the user's own modules, with time and size."""
-    own = (file for name in entries for path in _own(name) for file in sorted(path.parent.glob("*.py")))
+    """Every source file that may count, and those that the user's own modules reach, with time and size."""
+    own = sorted(_outside(entries))
     ours = [*(path for room in ROOMS for path in _files(room)), *(PACKAGE / name for name in MODULES)]
     stats = ((path, path.stat()) for path in (*ours, *own))
     return tuple((str(path), stat.st_mtime_ns, stat.st_size) for path, stat in stats)
@@ -81,6 +82,17 @@ def _reached(entries: Iterable[str]) -> set[Path]:
     return reached
 
 
+def _outside(entries: Iterable[str]) -> set[Path]:
+    """The files outside normlab that the entries reach."""
+    found: set[Path] = set()
+    waiting = [path for name in entries for path in _own(name)]
+    while waiting:
+        if (path := waiting.pop()) not in found:
+            found.add(path)
+            waiting += [file for name in _read(path).imports for file in _beside(path, name)]
+    return found
+
+
 def _own(name: str) -> list[Path]:
     """The file of a module outside normlab, such as a user's own norm; empty if there is no such module."""
     if name.partition(".")[0] == "normlab":
@@ -90,10 +102,25 @@ def _own(name: str) -> list[Path]:
 
 
 def _beside(path: Path, name: str) -> list[Path]:
-    """The files that a module outside normlab may read from its own folder when it imports `name`."""
+    """The files that a module outside normlab may read from its own folder or package when it imports `name`."""
     if path.is_relative_to(PACKAGE):
         return []
-    return [file for part in name.split(".") if (file := path.parent / f"{part}.py").is_file()]
+    parts = name.split(".")
+    found = [path.parent / f"{part}.py" for part in parts]
+    for folder in _folders(path):
+        places = [folder.joinpath(*parts[:length]) for length in range(1, len(parts) + 1)]
+        found += [file for place in places for file in (place.with_name(f"{place.name}.py"), place / "__init__.py")]
+    return [file for file in dict.fromkeys(found) if file.is_file()]
+
+
+def _folders(path: Path) -> list[Path]:
+    """From where a file's imports may start: its folder, and those around it up to the one that holds its package."""
+    if {"site-packages", "dist-packages"} & {*path.parts}:
+        return []
+    folders = [path.parent]
+    while (folders[-1] / "__init__.py").is_file():
+        folders.append(folders[-1].parent)
+    return folders
 
 
 def _paths(name: str) -> Iterator[Path]:

@@ -80,7 +80,7 @@ def _callable(target: str) -> Any:
 
 
 def imported(module: str) -> ModuleType:
-    """The module, which runs its code. As in a script, a file can import the modules beside it.
+    """The module, which runs its code. As in a script, a file can import other files of its folder.
 
     Raises:
         InputError: a file has the name of another module that has been imported.
