@@ -20,6 +20,8 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent))
 from planted import Plan, bare, enlarge, filling, freeze, half, over_positions, setting, train
 
+from normlab.norms.batch import BatchNorm
+
 BATCH = ("cnn", "mlp", "tcn")
 EXAMPLE = ("cnn", "mlp", "transformer")
 
@@ -53,8 +55,12 @@ def _single(plan: Plan) -> Callable[[int], nn.Module]:
     return lambda width: nn.Sequential(pool, nn.GroupNorm(width, width))
 
 
+def _ours(plan: Plan) -> Callable[[int], nn.Module]:
+    return lambda width: BatchNorm(width, "BCHW" if plan.kind == "cnn" else "BC")
+
+
 def _overflowing(plan: Plan) -> None:
-    plan.norm, plan.scale = half(plan), 2000.0
+    plan.norm, plan.scale = half(plan), 500.0
 
 
 def _turned(plan: Plan) -> None:
@@ -67,7 +73,7 @@ FAULTS: dict[str, tuple[str, tuple[str, ...], Callable[[Plan], None]]] = {
     "batches of one class": ("ordered_batches", BATCH, _plan(ordered=True)),
     "padding in the statistics": ("padding_in_statistics", ("tcn",), _plan(padded=True)),
     "momentum 0.001": ("stale_statistics", BATCH, _change(setting(momentum=0.001))),
-    "momentum 1": ("noisy_statistics", BATCH, _change(setting(momentum=1.0), batch=16)),
+    "momentum 1, batch of 8": ("noisy_statistics", ("mlp", "tcn"), _change(setting(momentum=1.0), batch=8)),
     "eval() never called": ("training_mode_at_evaluation", BATCH, _plan(evaluates=False)),
     "train() not called again": ("eval_mode_in_training", BATCH, _plan(returns=False)),
     "frozen backbone, live statistics": ("frozen_but_live", BATCH, _change(freeze)),
@@ -96,6 +102,9 @@ HEALTHY: dict[str, tuple[tuple[str, ...], Callable[[Plan], None]]] = {
     "batch of 8": (BATCH, _plan(batch=8)),
     "batch of 64": (BATCH, _plan(batch=64)),
     "small decay": ((*BATCH, "transformer"), _plan(decay=0.01)),
+    "two batches per step": ((*BATCH, "transformer"), _plan(accumulated=2)),
+    "frozen and in eval mode": (BATCH, _change(freeze, thaws=False, steps=40)),
+    "normlab's batch": (("cnn", "mlp"), _norm(_ours)),
     "300 steps": ((*BATCH, "transformer"), _plan(steps=300)),
     "40 steps": ((*BATCH, "transformer"), _plan(steps=40)),
 }

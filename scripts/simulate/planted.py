@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -39,6 +40,8 @@ class Plan:
     padded: bool = False
     checkpoints: bool = False
     passes: int = 1
+    accumulated: int = 1
+    thaws: bool = True  # norms in training mode
     last: bool = False
     turned: bool = False
     scale: float = 1.0
@@ -76,6 +79,7 @@ class Block(nn.Module):
         self.shortcut = plan.kind == "mlp" and plan.tested and self.norm is not None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Features of the same shape."""
         y = self.layer(x)
         y = y if self.norm is None else self.norm(y)
         return x + self.act(y) if self.shortcut else self.act(y)
@@ -89,7 +93,9 @@ class Attention(nn.Module):
         self.plan = plan
         self.before, self.between = norm_for(plan), norm_for(plan)
         self.mix = nn.MultiheadAttention(plan.width, 2, batch_first=True)
-        self.mlp = nn.Sequential(nn.Linear(plan.width, 2 * plan.width), nn.GELU(), nn.Linear(2 * plan.width, plan.width))
+        self.mlp = nn.Sequential(
+            nn.Linear(plan.width, 2 * plan.width), nn.GELU(), nn.Linear(2 * plan.width, plan.width)
+        )
 
     def _normed(self, norm: nn.Module | None, x: Tensor) -> Tensor:
         if norm is None:
@@ -97,6 +103,7 @@ class Attention(nn.Module):
         return norm(x.transpose(1, 2)).transpose(1, 2) if self.plan.turned else norm(x)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Sequences of the same shape."""
         y = self._normed(self.before, x)
         x = x + self.mix(y, y, y, need_weights=False)[0]
         return x + self.mlp(self._normed(self.between, x))
@@ -110,7 +117,8 @@ class Net(nn.Module):
         self.plan = plan
         width = plan.width
         stems = {"cnn": lambda: nn.Conv2d(3, width, 3, padding=1), "mlp": lambda: nn.Linear(20, width),
-                 "tcn": lambda: nn.Conv1d(6, width, 3, padding=1), "transformer": lambda: nn.Linear(6, width)}  # fmt: skip
+                 "tcn": lambda: nn.Conv1d(6, width, 3, padding=1),
+                 "transformer": lambda: nn.Linear(6, width)}  # fmt: skip
         self.stem = stems[plan.kind]()
         block = Attention if plan.kind == "transformer" else Block
         self.blocks = nn.ModuleList(block(plan) for _ in range(plan.layers))
@@ -118,6 +126,7 @@ class Net(nn.Module):
         self.final = nn.BatchNorm1d(CLASSES) if plan.last else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
         x = self.stem(x) * self.plan.scale
         for block in self.blocks:
             x = checkpoint(block, x, use_reentrant=False) if self.plan.checkpoints else block(x)
@@ -130,6 +139,7 @@ class HalfRMSNorm(nn.RMSNorm):
     """RMS norm that squares in float16, as hand-written ones do under mixed precision."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Of the same shape and precision."""
         half = x.half()
         y = half * torch.rsqrt(half.square().mean(-1, keepdim=True) + 1e-5)
         return y.to(x.dtype) * self.weight
@@ -143,6 +153,7 @@ class HalfFirst(nn.Module):
         self.axis, self.norm = axis, HalfRMSNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Of the same shape, in float32."""
         return self.norm(x.movedim(self.axis, -1).half()).movedim(-1, self.axis).float()
 
 
@@ -180,11 +191,14 @@ def train(plan: Plan) -> Report:
     monitor = normlab.NormMonitor(say=lambda _: None).watch(net, optimizer)
     batches = order(plan, len(x))
     for step in range(plan.steps):
-        chosen = next(batches)
+        if not plan.thaws:
+            for norm in norms(net):
+                norm.eval()
         optimizer.zero_grad()
-        for _ in range(plan.passes):
-            loss = nn.functional.cross_entropy(net(x[chosen]), y[chosen])
-        loss.backward()
+        for chosen in islice(batches, plan.accumulated):
+            for _ in range(plan.passes):
+                loss = nn.functional.cross_entropy(net(x[chosen]), y[chosen])
+            loss.backward()
         optimizer.step()
         if step % 40 == 19:
             evaluate(plan, net, x)

@@ -14,6 +14,7 @@ from normlab.probes.discrepancy import chance_mean
 
 _CHANNELS = 32  # enough for a mean over channels
 _FEATURES = 64
+_ROOT = 255.9  # of float16's largest number
 _MEASURED = {"batch", "group", "instance", "layer", "rms"}
 
 
@@ -24,6 +25,7 @@ class Measured:
     norm: Norm
     numbers: dict[str, Any]
     print_: tuple[float, ...]  # equal for equal inputs
+    large: Tensor | None = None  # float16 inputs whose squares overflow, without the last axis
     negative: Tensor | None = None  # [C], nowhere positive
     dead: Tensor | None = None
 
@@ -37,8 +39,7 @@ def before(norm: Norm, x: Tensor, masked: bool) -> Measured:
         "examples": x.shape[0] if x.ndim else 1, "values": 0, "variance": float("nan"),
     }  # fmt: skip
     finite = bool(wide.isfinite().all())
-    spread = float(wide.std()) if wide.numel() > 1 else 0.0
-    print_ = (float(wide.sum()), float(wide.square().sum()), spread)
+    print_ = (float(wide.sum()), float(wide.square().sum()))
     numbers["finite"] = (finite, True)
     if norm.kind.gain is not None:
         numbers["absolute"] = float(norm.kind.gain.detach().float().abs().mean())
@@ -48,7 +49,8 @@ def before(norm: Norm, x: Tensor, masked: bool) -> Measured:
         numbers |= _statistics(norm, wide)
         if norm.kind.name == "batch" and x.ndim == 3 and not masked:
             numbers["padded"] = padded_share(x if norm.kind.axis == -1 else x.transpose(1, 2))
-    return Measured(norm, numbers, print_)
+    large = wide.abs().amax(-1) > _ROOT if x.dtype == torch.float16 and x.ndim > 1 else None
+    return Measured(norm, numbers, print_, large)
 
 
 def _statistics(norm: Norm, x: Tensor) -> dict[str, Any]:
@@ -93,10 +95,9 @@ def after(seen: Measured, y: Tensor) -> None:
     kind = seen.norm.kind
     finite = bool(y.isfinite().all())
     seen.numbers["finite"] = (seen.numbers["finite"][0], finite)
-    # nothing but its bias comes out
-    over = y.flatten(0, -2) if kind.axis == -1 else y.movedim(1, -1).flatten(0, -2)
-    if y.ndim > 1 and finite and len(over) > 1:
-        seen.numbers["constant"] = bool((over == over[0]).all()) and seen.print_[2] > 0
+    if seen.large is not None and kind.axis == -1:  # divided by an infinite deviation, nothing but the bias comes out
+        bias = 0.0 if kind.bias is None else kind.bias.detach().float()
+        seen.numbers["constant"] = bool((seen.large & (y == bias).all(-1)).any())
     if y.ndim > 1 and kind.name != UNKNOWN:
         seen.negative = y.movedim(kind.axis, -1).flatten(0, -2).amax(0) <= 0
 

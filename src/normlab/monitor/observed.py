@@ -19,7 +19,7 @@ class SiteLook:
     absolute   mean over the gains' absolute values; NaN without gains
     bias       mean over its biases; NaN without
     finite     whether all of its input is, and all of its output
-    constant   whether its output has no spread at all although its input has
+    constant   whether large float16 inputs come out as its bias alone
     padded     share of positions that are constant up to an end of their sequence
     shift      (batch mean - running mean) / batch deviation, of up to 32 channels; empty without running statistics
     log_ratio  log of running variance / batch variance, of the same channels

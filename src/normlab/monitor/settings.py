@@ -17,8 +17,7 @@ def overflow(seen: Observed) -> list[Diagnosis]:
     for site in seen.sites.values():
         looks = seen.of(site.path)
         bad = [look for look in looks if look.finite == (True, False)]
-        half = [look for look in looks if look.dtype == "float16" and look.constant and look.finite[0]]
-        half = [] if len(half) < len(looks) else half
+        half = [look for look in looks if look.constant]
         if bad or half:
             evidence = {"looks": len(looks), "not finite": len(bad), "constant in float16": len(half)}
             cases.append(Case(site.path, len(bad) + len(half), evidence, Severity.SEVERE))
