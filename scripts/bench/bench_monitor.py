@@ -60,9 +60,9 @@ def main() -> None:
         ratios = blocks[:, 1] / blocks[:, 0]
         looks = len(monitor.report().seen.looks)
         print(
-            f"{make.__name__}: {1e3 * times[:, 0].median():.1f} ms per step, {looks} looks in {STEPS} steps, total ×"
-            f"{times[:, 1].sum() / times[:, 0].sum():.3f}, median block ×{ratios.median():.3f}, "
-            f"median step ×{times[:, 1].median() / times[:, 0].median():.3f}"
+            f"{make.__name__}: {1e3 * times[:, 0].median():.1f} ms per step, {looks} looks in {STEPS} steps, total x"
+            f"{times[:, 1].sum() / times[:, 0].sum():.3f}, median block x{ratios.median():.3f}, "
+            f"median step x{times[:, 1].median() / times[:, 0].median():.3f}"
         )
 
 
