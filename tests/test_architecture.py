@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"host", "config", "files"},
     "tasks": {"config", "data"},
     "probes": {"norms", "models", "data", "tasks"},
+    "monitor": {"config", "sites", "probes"},
     "mirror": {"config", "folder", "data"},
     "session": {"config", "stopping", "folder", "models", "data", "tasks", "mirror"},
     "timing": {"config", "stopping", "folder", "models", "data", "session"},
