@@ -15,7 +15,7 @@ from normlab.config.signature import Signature, read, type_error
 if TYPE_CHECKING:
     from normlab.config.schema import RunConfig, TaskConfig
 
-MODULE = "normlab.sites.module.Module"  # the model that is any network of the user's
+MODULE = "normlab.own.module.Module"  # the model that is any network of the user's
 
 _KIND_OF_VIEW = {
     **{"images": "images", "rows": "features", "pixels": "features", "permuted_pixels": "features"},

@@ -63,4 +63,9 @@ def diagnosed(cause: str, cases: Iterable[Case], says: str, remedy: str) -> list
         return []
     first = worst[0]
     paths = tuple(case.path for case in worst if case.path)
-    return [Diagnosis(cause, first.severity, paths, says, dict(first.evidence), remedy.replace("{site}", first.path))]
+    fix = remedy.replace("{site}", first.path)
+    return [
+        Diagnosis(
+            cause=cause, severity=first.severity, sites=paths, says=says, evidence=dict(first.evidence), remedy=fix
+        )
+    ]

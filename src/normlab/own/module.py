@@ -15,11 +15,11 @@ from normlab.config.errors import InputError
 from normlab.config.schema import Sizes
 from normlab.models.base import Model
 from normlab.norms.base import Norm
+from normlab.own.own import OwnNorm
+from normlab.own.target import built, said
 from normlab.sites.find import norm_sites
 from normlab.sites.forward import restored
-from normlab.sites.own import OwnNorm
 from normlab.sites.swap import SwapReport, swap_norms
-from normlab.sites.target import built, said
 
 
 class Module(Model):
