@@ -111,6 +111,12 @@ def test_bad_input_is_one_line(judged, change, words):
     assert (status, words in err, err.count("\n")) == (2, True, 1), err
 
 
+@pytest.mark.parametrize("option", ["--page", "--session"])
+def test_a_folder_is_no_file_to_write(judged, tmp_path, option):
+    status, _, err = judged(runs(), option, str(tmp_path))
+    assert (status, "is a folder; name a file" in err, err.count("\n")) == (2, True, 1), err
+
+
 def apart(table):
     return table.assign(seed=table["seed"] + 50 * (table["arm"] == "old"))
 

@@ -31,7 +31,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from normlab.commands.parser import Parser, count, real
+from normlab.commands.parser import Parser, count, new_file, real
 from normlab.config.schema import InputError
 from normlab.findings.own_runs import Arms, verdict_on
 from normlab.findings.stored import finite
@@ -100,8 +100,12 @@ def _parser() -> Parser:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--latex", action="store_true", help="print a table for LaTeX (booktabs)")
-    parser.add_argument("--page", metavar="FILE", type=Path, help="also write a page (HTML) with every run in a chart")
-    parser.add_argument("--session", metavar="FILE", type=Path, help="one error for many decisions, kept in this file")
+    parser.add_argument(
+        "--page", metavar="FILE", type=new_file, help="also write a page (HTML) with every run in a chart"
+    )
+    parser.add_argument(
+        "--session", metavar="FILE", type=new_file, help="one error for many decisions, kept in this file"
+    )
     parser.add_argument("--edits", type=count, help="of a new session: how many decisions share the error")
     parser.add_argument("--most", type=count, default=24, help="of a session: seeds after which to discard (24)")
     return parser

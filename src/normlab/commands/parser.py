@@ -58,6 +58,14 @@ def count(text: str) -> int:
     return int(text)
 
 
+def new_file(text: str) -> Path:
+    """An argument type: a file to write, which no folder can be."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder; name a file")
+    return path
+
+
 def _range(low: float, high: float) -> str:
     if math.isfinite(high):
         return f"between {low:g} and {high:g}"
