@@ -149,13 +149,13 @@ def test_bad_input_is_refused():
         NormMonitor().report()
 
 
-@pytest.mark.parametrize("name", some(FAULTS, every=6))
+@pytest.mark.parametrize("name", some(FAULTS, every=7))
 def test_a_planted_fault_is_named_first_or_second(name: str):
     cause, kinds, _ = FAULTS[name]
     assert cause in once(True, (name, kinds[-1], 50))[:2]
 
 
-@pytest.mark.parametrize("name", some(HEALTHY, every=5))
+@pytest.mark.parametrize("name", some(HEALTHY, every=8))
 def test_nothing_is_said_of_a_healthy_training(name: str):
     assert once(True, (name, HEALTHY[name][0][0], 50)) == ()
 

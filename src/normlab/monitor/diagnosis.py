@@ -63,4 +63,5 @@ def diagnosed(cause: str, cases: Iterable[Case], says: str, remedy: str) -> list
         return []
     first = worst[0]
     paths = tuple(case.path for case in worst if case.path)
-    return [Diagnosis(cause, first.severity, paths, says, dict(first.evidence), remedy.replace("{site}", first.path))]
+    remedy = remedy.replace("{site}", first.path)
+    return [Diagnosis(cause, first.severity, paths, says, evidence=dict(first.evidence), remedy=remedy)]
