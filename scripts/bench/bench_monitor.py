@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import normlab
 
-STEPS, BLOCK = 600, 50
+STEPS, BLOCK = 300, 50
 
 
 def cnn() -> tuple[nn.Module, Tensor]:

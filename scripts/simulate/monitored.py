@@ -113,7 +113,6 @@ HEALTHY: dict[str, tuple[tuple[str, ...], Callable[[Plan], None]]] = {
 
 def once(tested: bool, job: tuple[str, str, int]) -> tuple[str, ...]:
     """Causes that the monitor names, in order."""
-    torch.set_num_threads(1)
     name, kind, seed = job
     plan = Plan(kind, seed + (1000 if tested else 0), tested)
     (FAULTS[name][2] if name in FAULTS else HEALTHY[name][1])(plan)
@@ -136,7 +135,7 @@ def main() -> None:
     jobs.sort(key=lambda job: job[2])
     found: dict[tuple[str, str, int], tuple[str, ...]] = {}
     end = monotonic() + 60 * arguments.minutes
-    with ProcessPoolExecutor(arguments.jobs) as pool:
+    with ProcessPoolExecutor(arguments.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for job, causes in zip(jobs, pool.map(partial(once, arguments.set == "tested"), jobs), strict=True):
             found[job] = causes
             if monotonic() > end:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import sys
 from pathlib import Path
 
@@ -118,6 +120,21 @@ def test_an_error_inside_it_is_said_once_and_training_continues(monkeypatch: pyt
     assert len(said) == 1
     assert "training continues: RuntimeError: planted" in said[0]
     assert same(watched, trained(None)[0])
+
+
+def test_copies_and_stored_networks_are_not_watched():
+    net = small()
+    monitor = NormMonitor(say=lambda _: None).watch(net)
+    stored = io.BytesIO()
+    torch.save(net, stored)
+    stored.seek(0)
+    for other in (copy.deepcopy(net), torch.load(stored, weights_only=False)):
+        with torch.no_grad():
+            other(torch.randn(4, 3, 8, 8))
+    assert monitor.report().seen.evaluations == 0
+    with torch.no_grad():
+        net(torch.randn(4, 3, 8, 8))
+    assert monitor.report().causes == ("training_mode_at_evaluation",)
 
 
 def test_a_network_without_norms_is_said_once():
