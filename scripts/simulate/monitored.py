@@ -1,6 +1,6 @@
 """How often NormMonitor names a planted fault first or second, and what it says of healthy trainings.
 
-python scripts/simulate/monitored.py --seeds 10 --set tested > docs/monitor/table.md
+python scripts/simulate/monitored.py --seeds 10 --set tested  # the table of docs/monitor.md
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
@@ -112,7 +113,6 @@ HEALTHY: dict[str, tuple[tuple[str, ...], Callable[[Plan], None]]] = {
 
 def once(tested: bool, job: tuple[str, str, int]) -> tuple[str, ...]:
     """Causes that the monitor names, in order."""
-    torch.set_num_threads(1)
     name, kind, seed = job
     plan = Plan(kind, seed + (1000 if tested else 0), tested)
     (FAULTS[name][2] if name in FAULTS else HEALTHY[name][1])(plan)
@@ -123,6 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--set", choices=("set", "tested"), default="tested")
+    parser.add_argument("--minutes", type=float, default=60.0, help="then stop, with the seeds so far")
     parser.add_argument("--only", default="", help="part of a name")
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
@@ -131,8 +132,15 @@ def main() -> None:
         (name, kind, seed) for name in kinds if arguments.only in name
         for kind in kinds[name] for seed in range(arguments.seeds)
     ]  # fmt: skip
-    with ProcessPoolExecutor(arguments.jobs) as pool:
-        found = dict(zip(jobs, pool.map(partial(once, arguments.set == "tested"), jobs, chunksize=4), strict=True))
+    jobs.sort(key=lambda job: job[2])
+    found: dict[tuple[str, str, int], tuple[str, ...]] = {}
+    end = monotonic() + 60 * arguments.minutes
+    with ProcessPoolExecutor(arguments.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for job, causes in zip(jobs, pool.map(partial(once, arguments.set == "tested"), jobs), strict=True):
+            found[job] = causes
+            if monotonic() > end:
+                pool.shutdown(cancel_futures=True)
+                break
     faults(found)
     healthy(found)
 

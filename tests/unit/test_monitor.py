@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import sys
 from pathlib import Path
 
@@ -120,6 +122,21 @@ def test_an_error_inside_it_is_said_once_and_training_continues(monkeypatch: pyt
     assert same(watched, trained(None)[0])
 
 
+def test_copies_and_stored_networks_are_not_watched():
+    net = small()
+    monitor = NormMonitor(say=lambda _: None).watch(net)
+    stored = io.BytesIO()
+    torch.save(net, stored)
+    stored.seek(0)
+    for other in (copy.deepcopy(net), torch.load(stored, weights_only=False)):
+        with torch.no_grad():
+            other(torch.randn(4, 3, 8, 8))
+    assert monitor.report().seen.evaluations == 0
+    with torch.no_grad():
+        net(torch.randn(4, 3, 8, 8))
+    assert monitor.report().causes == ("training_mode_at_evaluation",)
+
+
 def test_a_network_without_norms_is_said_once():
     said: list[str] = []
     net = nn.Sequential(nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, 2))
@@ -149,13 +166,13 @@ def test_bad_input_is_refused():
         NormMonitor().report()
 
 
-@pytest.mark.parametrize("name", some(FAULTS, every=6))
+@pytest.mark.parametrize("name", some(FAULTS, every=7))
 def test_a_planted_fault_is_named_first_or_second(name: str):
     cause, kinds, _ = FAULTS[name]
     assert cause in once(True, (name, kinds[-1], 50))[:2]
 
 
-@pytest.mark.parametrize("name", some(HEALTHY, every=5))
+@pytest.mark.parametrize("name", some(HEALTHY, every=8))
 def test_nothing_is_said_of_a_healthy_training(name: str):
     assert once(True, (name, HEALTHY[name][0][0], 50)) == ()
 

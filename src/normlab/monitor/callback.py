@@ -151,7 +151,8 @@ class NormMonitor(pl.Callback):
 
     def _stepped(self, trainer: pl.Trainer) -> None:
         if self.recorder is not None and self.recorder.end():
-            self._alarm()
+            if trainer.is_global_zero:
+                self._alarm()
             for logger in trainer.loggers:
                 logger.log_metrics(logged(self.recorder.seen.looks[-1]), step=trainer.global_step)
 

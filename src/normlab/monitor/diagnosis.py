@@ -63,9 +63,5 @@ def diagnosed(cause: str, cases: Iterable[Case], says: str, remedy: str) -> list
         return []
     first = worst[0]
     paths = tuple(case.path for case in worst if case.path)
-    fix = remedy.replace("{site}", first.path)
-    return [
-        Diagnosis(
-            cause=cause, severity=first.severity, sites=paths, says=says, evidence=dict(first.evidence), remedy=fix
-        )
-    ]
+    remedy = remedy.replace("{site}", first.path)
+    return [Diagnosis(cause, first.severity, paths, says, evidence=dict(first.evidence), remedy=remedy)]

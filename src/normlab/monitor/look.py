@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.linalg import vector_norm
 from torch.nn.modules.conv import _ConvNd
 
 from normlab.monitor.numbers import Measured, after, before, gradient, inputs_of, site_look
@@ -137,11 +138,11 @@ class Looking:
 
     def _keep(self, path: str, y: Tensor, seen: Measured | None) -> None:
         kept: list[Tensor] = []
-        self.places.append((path, y.detach().float().square().mean().sqrt(), kept))
+        self.places.append((path, vector_norm(y.detach(), dtype=torch.float32) / y.numel() ** 0.5, kept))
         if y.requires_grad:
 
             def hook(g: Tensor) -> None:
-                kept.append(g.detach().float().norm())
+                kept.append(vector_norm(g.detach(), dtype=torch.float32))
                 if seen is not None:
                     gradient(seen, g)
 

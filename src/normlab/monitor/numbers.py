@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from normlab.monitor.observed import SiteLook
 from normlab.monitor.places import UNKNOWN, Norm, values_per_statistic
@@ -38,8 +40,8 @@ def before(norm: Norm, x: Tensor, masked: bool) -> Measured:
         "path": norm.path, "training": norm.module.training, "dtype": str(x.dtype).removeprefix("torch."),
         "examples": x.shape[0] if x.ndim else 1, "values": 0, "variance": float("nan"),
     }  # fmt: skip
-    finite = bool(wide.isfinite().all())
-    print_ = (float(wide.sum()), float(wide.square().sum()))
+    print_ = (float(wide.sum()), float(vector_norm(wide)))
+    finite = math.isfinite(print_[1])
     numbers["finite"] = (finite, True)
     if norm.kind.gain is not None:
         numbers["absolute"] = float(norm.kind.gain.detach().float().abs().mean())
@@ -59,8 +61,7 @@ def _statistics(norm: Norm, x: Tensor) -> dict[str, Any]:
         sets = x.reshape(-1, values)
         own = sets.square().mean(1) if norm.kind.name == "rms" else sets.var(1, correction=0)
         return {"values": values, "variance": float(own.median())}
-    rows = x.movedim(norm.kind.axis, -1).flatten(0, -2)
-    var, mean = torch.var_mean(rows, 0, correction=0)
+    var, mean = torch.var_mean(x, _others(x, norm.kind.axis), correction=0)
     found: dict[str, Any] = {"values": values, "variance": float(var.median())}
     if (running := norm.statistics) is not None and running[0].numel() == mean.numel():
         # channels without spread, as behind dead units, are left out
@@ -72,6 +73,11 @@ def _statistics(norm: Norm, x: Tensor) -> dict[str, Any]:
         # values of one example at different positions are no independent ones: examples are
         found["chance"] = float(chance_mean(torch.tensor(float(max(3, len(x))))))
     return found
+
+
+def _others(x: Tensor, axis: int) -> tuple[int, ...]:
+    """All axes except the channels'; reducing over them copies nothing."""
+    return tuple(i for i in range(x.ndim) if i != axis % x.ndim)
 
 
 def padded_share(rows: Tensor) -> float:
@@ -93,19 +99,19 @@ def after(seen: Measured, y: Tensor) -> None:
     """What a norm returns; its gradient is seen in `gradient`."""
     y = y.detach().float()
     kind = seen.norm.kind
-    finite = bool(y.isfinite().all())
+    finite = math.isfinite(float(vector_norm(y)))
     seen.numbers["finite"] = (seen.numbers["finite"][0], finite)
     if seen.large is not None and kind.axis == -1:  # divided by an infinite deviation, nothing but the bias comes out
         bias = 0.0 if kind.bias is None else kind.bias.detach().float()
         seen.numbers["constant"] = bool((seen.large & (y == bias).all(-1)).any())
     if y.ndim > 1 and kind.name != UNKNOWN:
-        seen.negative = y.movedim(kind.axis, -1).flatten(0, -2).amax(0) <= 0
+        seen.negative = y.amax(_others(y, kind.axis)) <= 0
 
 
 def gradient(seen: Measured, g: Tensor) -> None:
     """The gradient at a norm's output."""
     if seen.negative is not None:
-        still = g.detach().movedim(seen.norm.kind.axis, -1).flatten(0, -2).abs().amax(0) == 0
+        still = vector_norm(g.detach(), math.inf, _others(g, seen.norm.kind.axis)) == 0
         seen.dead = (seen.negative & still).float().mean()
 
 

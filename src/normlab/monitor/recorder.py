@@ -98,6 +98,23 @@ def _compiled(module: nn.Module) -> bool:
     return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
 
 
+def _nothing(*_: Any) -> None:
+    """What is called in a copy of the network."""
+
+
+class _Hook:
+    """A hook that copies and pickled networks, such as a moving average of the weights, have without effect."""
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self.function = function
+
+    def __call__(self, *call: Any) -> None:
+        self.function(*call)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Hook, (_nothing,)
+
+
 class Loop:
     """Hooks on a network that find the steps of a hand-written loop by themselves.
 
@@ -112,8 +129,8 @@ class Loop:
         self.version, self.passes = -1, 0
         before, after = safely(self._before), safely(self._after)
         self.handles = [
-            net.register_forward_pre_hook(lambda _, arguments, named: before(arguments, named), with_kwargs=True),
-            net.register_forward_hook(lambda *call: after(call[2]), always_call=True),
+            net.register_forward_pre_hook(_Hook(lambda *call: before(*call[1:])), with_kwargs=True),
+            net.register_forward_hook(_Hook(lambda *call: after(call[2])), always_call=True),
         ]
 
     def _before(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
