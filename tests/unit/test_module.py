@@ -220,6 +220,8 @@ def test_what_does_not_fit_is_refused_before_training(own, target, changes, mess
             ["model=cnn", "norm=own"],
             "norm=own keeps the norms of a network .* works only with model=module",
         ),
+        (["model.target=nets.py:plain", "norm=own", "measure=site_time"], "site_time looks at norms of normlab"),
+        (["model.target=nets.py:plain", "norm=own", "measure.inside=true"], "inside=true looks at norms of normlab"),
         (["model.target=nets.py:plain", "measure=gradient_growth"], "does not say which it has"),
     ],
 )

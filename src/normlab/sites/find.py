@@ -70,9 +70,7 @@ def look(net: nn.Module, example: Any, also: Mapping[type[nn.Module], str]) -> l
     except InputError:
         raise
     except Exception as error:
-        raise InputError(
-            f"{type(net).__name__} does not accept the example: {in_one_line(error)}"
-        ) from error
+        raise InputError(f"{type(net).__name__} does not accept the example: {in_one_line(error)}") from error
     paths: dict[int, list[str]] = {}
     for path, module in net.named_modules(remove_duplicate=False):
         paths.setdefault(id(module), []).append(path)
