@@ -4,13 +4,14 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "NormMonitor": "monitor.callback",
     "load_checkpoint": "models.checkpoint",
     "norm_sites": "sites.find",
     "swap_norms": "sites.swap",
     "recalibrate": "sites.recalibrate",
     "damage": "sites.recalibrate",
 }
-__all__ = ["damage", "load_checkpoint", "norm_sites", "recalibrate", "swap_norms"]
+__all__ = ["NormMonitor", "damage", "load_checkpoint", "norm_sites", "recalibrate", "swap_norms"]
 
 
 def __getattr__(name: str) -> Any:

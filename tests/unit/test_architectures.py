@@ -95,8 +95,17 @@ def test_all_norms_are_found(name: str) -> None:
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
-@pytest.mark.parametrize("norm", names())
-@pytest.mark.parametrize("name", ARCHITECTURES)
+# the usual norms everywhere, and each of the others in a sixth of the networks
+USUAL = ("batch", "layer", "group", "rms")
+CASES = [
+    (name, norm)
+    for i, name in enumerate(ARCHITECTURES)
+    for j, norm in enumerate(names())
+    if norm in USUAL or (i + j) % 6 == 0
+]
+
+
+@pytest.mark.parametrize(("name", "norm"), CASES)
 def test_every_norm_trains_or_is_refused(name: str, norm: str) -> None:
     net, x = build(name)
     modules = [id(module) for module in net.modules()]

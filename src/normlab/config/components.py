@@ -15,7 +15,7 @@ from normlab.config.signature import Signature, read, type_error
 if TYPE_CHECKING:
     from normlab.config.schema import RunConfig, TaskConfig
 
-MODULE = "normlab.sites.module.Module"  # the model that is any network of the user's
+MODULE = "normlab.networks.module.Module"  # the model that is any network of the user's
 
 _KIND_OF_VIEW = {
     **{"images": "images", "rows": "features", "pixels": "features", "permuted_pixels": "features"},
@@ -25,7 +25,7 @@ _KIND_OF_VIEW = {
 
 def shown(value: object) -> str:
     """The value as written on the command line."""
-    text = json.dumps(value, ensure_ascii=False).strip('"')
+    text = json.dumps(value, ensure_ascii=False, default=str).strip('"')
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 

@@ -74,6 +74,8 @@ def type_error(hint: Any, value: object) -> str | None:
     try:
         # by way of JSON, YAML's lists are accepted for tuples, and nothing else is converted
         adapter.validate_json(json.dumps(value), strict=True)
+    except TypeError:
+        return f"a value of a config is expected, not a {type(value).__name__}"
     except pydantic.ValidationError as error:
         return "; ".join(dict.fromkeys(problem["msg"] for problem in error.errors()))
     return None

@@ -75,9 +75,8 @@ def replacement(
     plain = view == "same" and not (then or seen.keyword or strided) and norm.gain is not None
     module = norm if plain else SwappedNorm(norm, view, nn.Sequential(*then) if then else None)
     if kind.names:
-        earlier = [hook.hook for hook in found.module._load_state_dict_pre_hooks.values()]
         names = _old_names(found.module, kind, norm, "" if plain else "norm.")
-        for hook in (*(hook for hook in earlier if isinstance(hook, OldNames)), names):
+        for hook in (*_earlier(found.module), names):
             module.register_load_state_dict_pre_hook(hook)
     module.train(found.module.training)
     return Replacement(found, module, tuple(lost))
@@ -176,6 +175,12 @@ def _fresh(norm: Norm, kind: Kind) -> list[str]:
         norm.gain.requires_grad_(False)
     learnt = {"gain": kind.gain, "bias": kind.bias, "running statistics": kind.mean}
     return [name for name, value in learnt.items() if value is not None]
+
+
+def _earlier(module: nn.Module) -> list[OldNames]:
+    """Those of earlier swaps at the site."""
+    hooks = [getattr(registered, "hook", None) for registered in module._load_state_dict_pre_hooks.values()]
+    return [hook for hook in hooks if isinstance(hook, OldNames)]
 
 
 def _old_names(module: nn.Module, kind: Kind, norm: Norm, inner: str) -> OldNames:

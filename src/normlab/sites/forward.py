@@ -23,7 +23,7 @@ def forward(net: nn.Module, example: Any) -> Any:
 
 
 def in_one_line(error: Exception) -> str:
-    """An error's class and the first line of its message; torch's may add its own signatures."""
+    """An error's class and the first line of its message, whose other lines are torch's signatures."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from normlab.config.errors import InputError
 from normlab.norms.base import Norm
 from normlab.norms.batch import BatchNorm
-from normlab.sites.forward import forward
+from normlab.sites.forward import forward, in_one_line
 from normlab.sites.swap import swap_norms
 
 
@@ -30,7 +30,8 @@ def recalibrate(net: nn.Module, batches: Iterable[Any]) -> int:
         batches: each as `example` in `norm_sites`.
 
     Raises:
-        InputError: there is no batch.
+        InputError: there is no batch, or the network does not accept one. The statistics are as before then, as are
+            those of norms that no batch reaches.
     """
     ours = [module for module in net.modules() if isinstance(module, BatchNorm)]
     theirs = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
@@ -44,7 +45,7 @@ def recalibrate(net: nn.Module, batches: Iterable[Any]) -> int:
             for other in theirs:
                 other.train()
             for batch in batches:
-                forward(net, batch)
+                _run(net, batch)
                 seen += 1
             if not seen:
                 raise InputError("recalibration needs at least one batch")
@@ -58,18 +59,34 @@ def recalibrate(net: nn.Module, batches: Iterable[Any]) -> int:
     return len(ours) + len(theirs)
 
 
+def _run(net: nn.Module, batch: Any) -> None:
+    try:
+        forward(net, batch)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{type(net).__name__} does not accept a batch: {in_one_line(error)}") from error
+
+
 @contextmanager
 def _averaging(norms: Sequence[_BatchNorm]) -> Iterator[None]:
-    """Within the context, torch's batch norms average the statistics of all batches equally."""
-    momenta = [norm.momentum for norm in norms]
+    """Within the context, torch's batch norms average the statistics of all batches equally.
+
+    After an error, and where no batch has come, they are as before.
+    """
+    before = [(norm.momentum, [(buffer, buffer.clone()) for buffer in norm.buffers()]) for norm in norms]
+    failed = True
     try:
         for norm in norms:
             norm.momentum = None
             norm.reset_running_stats()
         yield
+        failed = False
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
+        for norm, (momentum, buffers) in zip(norms, before, strict=True):
             norm.momentum = momentum
+            for buffer, old in buffers if failed or not norm.num_batches_tracked else ():
+                buffer.copy_(old)
 
 
 @dataclass(frozen=True)
@@ -99,7 +116,7 @@ def damage(
     net: nn.Module,
     norm: str | type[Norm],
     example: Any,
-    batches: Sequence[Any],
+    batches: Iterable[Any],
     loss: Callable[[nn.Module, Any], Tensor],
     **swap: Any,
 ) -> Damage:
@@ -110,11 +127,20 @@ def damage(
         norm, example, swap: as in `swap_norms`.
         batches: to compute the loss and to recalibrate with.
         loss: of the network on one batch, a scalar: `lambda net, batch: cross_entropy(net(batch[0]), batch[1])`.
+
+    Raises:
+        InputError: what `swap_norms` and `recalibrate` refuse, or there is no batch.
     """
+    batches = list(batches)  # they are used several times
+    if not batches:
+        raise InputError("damage needs at least one batch")
+    if "carry" in swap:
+        raise InputError("damage has no option carry: it measures both")
 
     def mean(changed: nn.Module) -> float:
         with torch.no_grad():
-            return float(torch.stack([loss(changed.eval(), batch).double() for batch in batches]).mean())
+            losses = [torch.as_tensor(loss(changed.eval(), batch), dtype=torch.float64) for batch in batches]
+            return float(torch.stack(losses).mean())
 
     found: list[tuple[float, float | None]] = []
     for carry in (True, False):

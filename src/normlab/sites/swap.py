@@ -88,8 +88,8 @@ def swap_norms(
 
     A site keeps its gain and bias, as the same parameters where their shape allows it, so an existing optimiser goes on
     training them; batch norm's running statistics too if the new norm is batch norm. It also keeps its device, dtype,
-    mode and whether it has a bias. An option that isn't given, such as eps, stays what it was at the site if the new
-    norm has it. Checkpoints from before the swap can be loaded afterwards.
+    mode, hooks and whether it has a bias. An option that isn't given, such as eps, stays what it was at the site if the
+    new norm has it. Checkpoints from before the swap can be loaded afterwards.
 
     Args:
         net: any network, see `norm_sites`.
@@ -106,10 +106,13 @@ def swap_norms(
             been replaced then.
     """
     make, known = (None, frozenset[str]()) if norm == FROZEN else norm_factory(norm, options)
+    patterns = [only] if isinstance(only, str) else only
+    if not isinstance(patterns, Sequence) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise InputError(f"only={only!r} must be a pattern of paths, or several, as in only='layer*.bn1'")
     if make is None and options:
         raise InputError(f"the frozen map has no options, such as {next(iter(options))}")
     found = look(net, example, also or {})
-    chosen = _chosen(found, [only] if isinstance(only, str) else list(only))
+    chosen = _chosen(found, list(patterns))
     if make is None:
         chosen = [one for one in chosen if is_fixed_in_eval(one)] or chosen[:1]
     made = []

@@ -14,12 +14,12 @@ from normlab.config.components import NUMBERS
 from normlab.config.errors import InputError
 from normlab.config.schema import Sizes
 from normlab.models.base import Model
+from normlab.networks.own import OwnNorm
+from normlab.networks.target import built, said
 from normlab.norms.base import Norm
 from normlab.sites.find import norm_sites
 from normlab.sites.forward import restored
-from normlab.sites.own import OwnNorm
 from normlab.sites.swap import SwapReport, swap_norms
-from normlab.sites.target import built, said
 
 
 class Module(Model):

@@ -1,0 +1,70 @@
+"""What NormMonitor costs at its defaults: two equal networks trained in turn, step by step, one of them watched.
+
+Run by python scripts/bench/bench_monitor.py (a minute or two). Prints for three networks the ratio of total times, and
+the median over blocks of 50 steps, of which the later ones have fewer looks.
+"""
+
+from __future__ import annotations
+
+import copy
+from time import perf_counter
+
+import torch
+from torch import Tensor, nn
+
+import normlab
+
+STEPS, BLOCK = 600, 50
+
+
+def cnn() -> tuple[nn.Module, Tensor]:
+    layers: list[nn.Module] = []
+    for channels in (3, 32, 32, 32):
+        layers += [nn.Conv2d(channels, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU()]
+    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
+    return net, torch.randn(32, 3, 16, 16)
+
+
+def mlp() -> tuple[nn.Module, Tensor]:
+    layers = [nn.Sequential(nn.Linear(512, 512, bias=False), nn.BatchNorm1d(512), nn.ReLU()) for _ in range(4)]
+    return nn.Sequential(*layers, nn.Linear(512, 10)), torch.randn(128, 512)
+
+
+def transformer() -> tuple[nn.Module, Tensor]:
+    layer = nn.TransformerEncoderLayer(64, 4, 256, batch_first=True, norm_first=True)
+    net = nn.Sequential(nn.TransformerEncoder(layer, 3, enable_nested_tensor=False), nn.Flatten(), nn.Linear(2048, 10))
+    return net, torch.randn(16, 32, 64)
+
+
+def step(net: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> float:
+    """Seconds of one step."""
+    began = perf_counter()
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(net(x), y).backward()
+    optimizer.step()
+    return perf_counter() - began
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    for make in (cnn, mlp, transformer):
+        plain, x = make()
+        watched = copy.deepcopy(plain)
+        y = torch.randint(0, 10, (len(x),))
+        nets = [(net, torch.optim.SGD(net.parameters(), lr=0.01)) for net in (plain, watched)]
+        for net, optimizer in nets:  # warm up
+            step(net, optimizer, x, y)
+        monitor = normlab.NormMonitor().watch(watched)
+        times = torch.tensor([[step(net, optimizer, x, y) for net, optimizer in nets] for _ in range(STEPS)])
+        blocks = times.unflatten(0, (-1, BLOCK)).sum(1)
+        ratios = blocks[:, 1] / blocks[:, 0]
+        looks = len(monitor.report().seen.looks)
+        print(
+            f"{make.__name__}: {1e3 * times[:, 0].median():.1f} ms per step, {looks} looks in {STEPS} steps, total x"
+            f"{times[:, 1].sum() / times[:, 0].sum():.3f}, median block x{ratios.median():.3f}, "
+            f"median step x{times[:, 1].median() / times[:, 0].median():.3f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,16 @@
+"""All diagnoses of a training, sorted by harm."""
+
+from __future__ import annotations
+
+from normlab.monitor import batches, modes, settings, signals
+from normlab.monitor.diagnosis import Diagnosis
+from normlab.monitor.observed import Observed
+
+# in the order in which one of them makes those behind it likely
+_FIRST = (*modes.ALL, *settings.ALL, *batches.ALL, *signals.ALL)
+
+
+def diagnose(seen: Observed) -> list[Diagnosis]:
+    """What is wrong, the most harmful first; empty where nothing was found."""
+    found = [diagnosis for check in _FIRST for diagnosis in check(seen)]
+    return sorted(found, key=lambda diagnosis: -diagnosis.severity)

@@ -1,0 +1,149 @@
+"""Follows a training step by step, and looks at some of its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from normlab.monitor.look import Looking
+from normlab.monitor.observed import Observed
+from normlab.monitor.places import LAYERS, norms_of, site_of
+from normlab.monitor.schedule import Schedule
+from normlab.sites.forward import unwrapped
+
+
+class Recorder:
+    """What a network's norms do in a training.
+
+    Args:
+        net: the network, or a LightningModule with it.
+        schedule: of the looks.
+        say: is given what a user should know, once.
+    """
+
+    def __init__(self, net: nn.Module, schedule: Schedule, say: Callable[[str], None]) -> None:
+        self.net, self.schedule, self.say = unwrapped(net), schedule, say
+        self.norms = norms_of(self.net)
+        self.seen = Observed({norm.path: site_of(norm) for norm in self.norms})
+        self.look: Looking | None = None
+        self.compiled = any(_compiled(module) for module in net.modules())
+        if not self.norms:
+            say(f"{type(self.net).__name__} has no norms: only its layers' activations and gradients are watched")
+        if self.compiled:
+            say("inside a compiled network only modes and running statistics are watched: monitor it uncompiled")
+
+    def begin(self, inputs: Any = None) -> None:
+        """Before the forward pass of the next step."""
+        self.seen.steps += 1
+        if not self.compiled and self.schedule.due(self.seen.steps):
+            began = perf_counter()
+            self.look = Looking(self.net, self.norms, self.seen.sites, self.seen.steps)
+            self.look.attach(inputs)
+            self.schedule.spent += perf_counter() - began
+
+    def end(self) -> bool:
+        """After the backward pass; whether there was a look."""
+        look, self.look = self.look, None
+        if look is None:
+            return False
+        began = perf_counter()
+        found = look.close()
+        self.schedule.spent += perf_counter() - began + look.spent
+        if look.failed is not None:
+            raise look.failed
+        self.seen.looks.append(found)
+        return True
+
+    def decays(self, optimisers: Iterable[torch.optim.Optimizer]) -> None:
+        """Which gains an optimiser shrinks."""
+        decay = {
+            id(value): float(group.get("weight_decay") or 0)
+            for optimiser in optimisers for group in optimiser.param_groups for value in group["params"]
+        }  # fmt: skip
+        for norm in self.norms:
+            self.seen.sites[norm.path].decay = max((decay.get(id(v), 0.0) for v in norm.affine[:1]), default=0.0)
+
+    def modes(self) -> None:
+        """During a forward pass for evaluation: which norms are in training mode."""
+        self.seen.evaluations += 1
+        for norm in self.norms:
+            if norm.kind.name == "batch" and norm.live():
+                self.seen.unset[norm.path] = self.seen.unset.get(norm.path, 0) + 1
+
+    def statistics(self) -> dict[str, Tensor]:
+        """Copies of the running means, to compare with in `leaked`."""
+        found = {norm.path: norm.statistics for norm in self.norms}
+        return {path: values[0].clone() for path, values in found.items() if values is not None}
+
+    def leaked(self, earlier: dict[str, Tensor]) -> None:
+        """After an evaluation: which running statistics it has changed."""
+        for path, mean in self.statistics().items():
+            if path in earlier and not torch.equal(mean, earlier[path].to(mean)):
+                self.seen.leaked[path] = self.seen.leaked.get(path, 0) + 1
+
+    def parts(self) -> list[nn.Module]:
+        """Children that are networks, as a LightningModule has them; one of them makes the output."""
+        norms = {id(norm.module) for norm in self.norms}
+        return [
+            child for child in self.net.children()
+            if id(child) not in norms and any(isinstance(m, LAYERS) or id(m) in norms for m in child.modules())
+        ]  # fmt: skip
+
+
+def _compiled(module: nn.Module) -> bool:
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
+
+
+class Loop:
+    """Hooks on a network that find the steps of a hand-written loop by themselves.
+
+    A forward pass with gradients after a change of the parameters begins a step; one without gradients is an
+    evaluation.
+    """
+
+    def __init__(self, recorder: Recorder, net: nn.Module, safely: Callable[..., Any], ended: Any) -> None:
+        self.recorder, self.ended = recorder, ended
+        trained = [value for value in net.parameters() if value.requires_grad]
+        self.parameters = trained[:: max(1, len(trained) // 8)]  # an optimiser changes all of them
+        self.version, self.passes = -1, 0
+        before, after = safely(self._before), safely(self._after)
+        self.handles = [
+            net.register_forward_pre_hook(lambda _, arguments, named: before(arguments, named), with_kwargs=True),
+            net.register_forward_hook(lambda *call: after(call[2]), always_call=True),
+        ]
+
+    def _before(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if not torch.is_grad_enabled():
+            self.recorder.modes()
+            return
+        version = sum(value._version for value in self.parameters)
+        inputs = (*arguments, *named.values())
+        if version != self.version:
+            self.version, self.passes = version, 1
+            self.finish()
+            self.recorder.begin(inputs)
+        elif self.recorder.look is not None and self.passes == 1:
+            self.passes += 1  # with the same weights: a second pass, or an accumulated batch
+            self.recorder.look.attach()
+        else:
+            self.finish()  # what further passes update is no part of the look
+
+    def _after(self, y: Any) -> None:
+        if self.recorder.look is not None and self.recorder.look.handles:
+            self.recorder.look.output(y)
+            self.recorder.look.detach()
+
+    def finish(self) -> None:
+        """Close the look of the step before, whose backward pass is over."""
+        if self.recorder.end():
+            self.ended()
+
+    def close(self) -> None:
+        """Remove the hooks."""
+        for handle in self.handles:
+            handle.remove()
+        self.finish()

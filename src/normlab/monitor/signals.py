@@ -1,0 +1,89 @@
+"""Diagnoses of activations and gradients from layer to layer."""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean
+
+from normlab.monitor.diagnosis import Case, Diagnosis, Severity, diagnosed
+from normlab.monitor.observed import Observed, typical
+
+PLACES = 6  # layers and norms: in fewer, nothing multiplies
+FADED = 1e-3  # of the gradient between the last and the first third of the places
+GROWN = 1e3  # activation between the smallest of the first and the largest of the last third
+DEAD = 0.5  # of a norm's channels
+
+
+def _chain(seen: Observed) -> list[tuple[str, float, float]]:
+    """Path, activation and gradient in the order of the forward pass, typical for the late looks."""
+    looks = [look for look in seen.looks if look.step >= seen.steps / 2][-8:]
+    found: dict[str, tuple[list[float], list[float]]] = {}
+    for look in looks:
+        for place in look.places:
+            activations, gradients = found.setdefault(place.path, ([], []))
+            activations.append(place.activation)
+            gradients.append(place.gradient)
+    return [(path, typical(a), typical(g)) for path, (a, g) in found.items()]
+
+
+def _thirds(values: list[float]) -> tuple[float, float]:
+    """Geometric means of the first and the last third."""
+    third = max(1, len(values) // 3)
+    first, last = (fmean(map(math.log, part)) for part in (values[:third], values[-third:]))
+    return math.exp(first), math.exp(last)
+
+
+def vanishing(seen: Observed) -> list[Diagnosis]:
+    """Gradients that shrink from the output to the input, or grow."""
+    chain = [(path, g) for path, _, g in _chain(seen) if g > 0 and math.isfinite(g)]
+    if len(chain) < PLACES:
+        return []
+    first, last = _thirds([g for _, g in chain])
+    evidence = {"gradient at the first layers": first, "at the last": last}
+    if first < FADED * last:
+        says = "the gradient vanishes on its way to the first layers"
+        case = Case(chain[0][0], last / first, evidence, Severity.SEVERE)
+        return diagnosed("vanishing_gradient", [case], says, "x = x + block(norm(x))  # residual, or a norm per layer")
+    if first > last / FADED:
+        case = Case(chain[0][0], first / last, evidence, Severity.SEVERE)
+        says = "the gradient grows on its way to the first layers"
+        return diagnosed("exploding_gradient", [case], says, "x = x + block(norm(x))  # pre-norm, or warm-up")
+    return []
+
+
+def growing(seen: Observed) -> list[Diagnosis]:
+    """Activations that grow from layer to layer, or are not finite."""
+    chain = [(path, a) for path, a, _ in _chain(seen)]
+    broken = [path for path, a in chain if not math.isfinite(a)]
+    overflown = any(look.finite == (True, False) for site in seen.sites for look in seen.of(site))
+    remedy = "optimizer = AdamW(params, lr=lr / 10)  # with warm-up; and a norm in each block"
+    if broken and not overflown:
+        case = Case(broken[0], len(broken), {"layers": len(broken), "of": len(chain)}, Severity.SEVERE)
+        return diagnosed("not_finite", [case], "activations are not finite from here on", remedy)
+    values = [a for _, a in chain if a > 0 and math.isfinite(a)]
+    if len(values) < PLACES:
+        return []
+    first, last = _thirds(values)
+    if last > GROWN * first:
+        evidence = {"activation at the first layers": first, "at the last": last}
+        return diagnosed("exploding_activation", [Case(chain[-1][0], last / first, evidence, Severity.SEVERE)],
+                         "activations grow from layer to layer", remedy)  # fmt: skip
+    return []
+
+
+def dead_units(seen: Observed) -> list[Diagnosis]:
+    """Channels whose relu is never active."""
+    cases = []
+    for site in seen.sites.values():
+        looks = seen.late(site.path)
+        dead = typical([look.dead for look in looks])
+        constant = typical([look.absolute for look in looks]) < 1e-3  # which zero_gain names
+        if dead >= DEAD and not constant:
+            severity = Severity.SEVERE if dead >= 0.9 else Severity.WARNING
+            evidence = {"dead channels": dead, "mean bias": typical([look.bias for look in looks])}
+            cases.append(Case(site.path, dead, evidence, severity))
+    says = "most of its channels are negative for all examples, so the relu behind it passes nothing"
+    return diagnosed("dead_units", cases, says, "nn.init.zeros_(net.get_submodule('{site}').bias)")
+
+
+ALL = (growing, vanishing, dead_units)

@@ -1,0 +1,212 @@
+"""NormMonitor changes nothing, names planted faults, and never stops a training."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import normlab
+from normlab.config.errors import InputError
+from normlab.monitor.callback import NormMonitor
+from normlab.monitor.diagnose import diagnose
+from normlab.monitor.numbers import padded_share
+from normlab.monitor.observed import Look, Observed, Site, SiteLook
+from normlab.monitor.schedule import Schedule
+from slowly import some
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "simulate"))
+from monitored import FAULTS, HEALTHY, once
+
+
+def small() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(inplace=True), nn.Dropout(0.2),
+        nn.Flatten(), nn.Linear(8 * 36, 16, bias=False), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4),
+    )  # fmt: skip
+
+
+def trained(monitor: NormMonitor | None, steps: int = 10) -> tuple[nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    net = small()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    if monitor is not None:
+        monitor.watch(net, optimizer)
+    for _ in range(steps):
+        x, y = torch.randn(16, 3, 8, 8), torch.randint(0, 4, (16,))
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(x), y).backward()
+        optimizer.step()
+    return net, torch.randn(3)
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_loop_is_bit_identical_with_and_without_it():
+    monitor = NormMonitor(every=1, budget=1.0, say=lambda _: None)  # a look in every step
+    watched, drawn = trained(monitor)
+    plain, otherwise = trained(None)
+    assert len(monitor.report().seen.looks) == 10
+    assert same(watched, plain)
+    assert torch.equal(drawn, otherwise)
+    monitor.close()
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in watched.modules())
+
+
+class Lit(pl.LightningModule):
+    def __init__(self, leaks: bool = False) -> None:
+        super().__init__()
+        self.net, self.leaks = small(), leaks
+
+    def training_step(self, batch, _):
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+    def validation_step(self, batch, number):
+        self.net(batch[0])
+        if self.leaks and number > 0:
+            self.net[1].train()(torch.ones(4, 8, 2, 2))
+            self.net[1].eval()
+
+    def configure_optimizers(self):
+        return torch.optim.AdamW(self.parameters(), lr=0.01)
+
+
+def fitted(*callbacks: pl.Callback, leaks: bool = False) -> Lit:
+    torch.manual_seed(0)
+    data = TensorDataset(torch.randn(48, 3, 8, 8), torch.randint(0, 4, (48,)))
+    lit = Lit(leaks)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(
+        max_epochs=2, accelerator="cpu", enable_model_summary=False, callbacks=list(callbacks), **quiet
+    )
+    trainer.fit(lit, DataLoader(data, 16, shuffle=True), DataLoader(data, 24))
+    return lit
+
+
+def test_lightning_is_bit_identical_with_and_without_it():
+    monitor = NormMonitor(every=1, budget=1.0, say=lambda _: None)
+    assert same(fitted(monitor), fitted())
+    assert len(monitor.report().seen.looks) == 6
+    assert monitor.report().seen.evaluations == 3  # with Lightning's sanity check
+    assert monitor.report().causes == ()
+
+
+def test_statistics_that_validation_changes_are_named_at_once_and_at_the_end():
+    said: list[str] = []
+    monitor = NormMonitor(say=said.append)
+    fitted(monitor, leaks=True)
+    assert monitor.report().causes[0] == "statistics_from_evaluation"
+    assert len(said) == 2
+    assert all("statistics_from_evaluation at net.1" in text for text in said)
+
+
+def test_an_error_inside_it_is_said_once_and_training_continues(monkeypatch: pytest.MonkeyPatch):
+    def broken(*_, **__):
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr("normlab.monitor.look.before", broken)
+    said: list[str] = []
+    watched, _ = trained(NormMonitor(say=said.append))
+    assert len(said) == 1
+    assert "training continues: RuntimeError: planted" in said[0]
+    assert same(watched, trained(None)[0])
+
+
+def test_a_network_without_norms_is_said_once():
+    said: list[str] = []
+    net = nn.Sequential(nn.Linear(4, 4), nn.Sigmoid(), nn.Linear(4, 2))
+    monitor = NormMonitor(say=said.append).watch(net)
+    for _ in range(3):
+        net(torch.randn(8, 4)).sum().backward()
+    assert "0 norms" in str(monitor.report())
+    assert len(said) == 1
+    assert "no norms" in said[0]
+
+
+def test_a_loop_that_never_calls_the_network_is_said():
+    said: list[str] = []
+    monitor = NormMonitor(say=said.append).watch(small())
+    assert monitor.report().causes == ()
+    assert "no training step" in said[0]
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(InputError, match="at least 1"):
+        NormMonitor(every=0)
+    with pytest.raises(InputError, match="from 0 to 1"):
+        NormMonitor(budget=3)
+    with pytest.raises(InputError, match=r"takes a torch\.nn\.Module"):
+        NormMonitor().watch(torch.optim.SGD)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="watched nothing"):
+        NormMonitor().report()
+
+
+@pytest.mark.parametrize("name", some(FAULTS, every=6))
+def test_a_planted_fault_is_named_first_or_second(name: str):
+    cause, kinds, _ = FAULTS[name]
+    assert cause in once(True, (name, kinds[-1], 50))[:2]
+
+
+@pytest.mark.parametrize("name", some(HEALTHY, every=5))
+def test_nothing_is_said_of_a_healthy_training(name: str):
+    assert once(True, (name, HEALTHY[name][0][0], 50)) == ()
+
+
+def looks(**values) -> list[Look]:
+    numbers = {"path": "n", "training": True, "dtype": "float32", "examples": 32, "values": 32, "variance": 1.0}
+    return [Look(step, (SiteLook(**(numbers | values)),)) for step in range(1, 41)]
+
+
+def test_diagnoses_are_sorted_by_harm():
+    seen = Observed({"n": Site("n", "BatchNorm1d", "batch", cancels="l")}, looks(examples=2, absolute=0.0), steps=40)
+    assert [one.severity.name for one in diagnose(seen)] == ["SEVERE", "SEVERE", "NOTE"]
+
+
+@pytest.mark.parametrize(("examples", "causes"), [(2, ["few_examples"]), (4, ["few_examples"]), (5, [])])
+def test_few_examples_are_four_or_less(examples: int, causes: list[str]):
+    seen = Observed({"n": Site("n", "BatchNorm1d", "batch")}, looks(examples=examples), steps=40)
+    assert [one.cause for one in diagnose(seen)] == causes
+
+
+def test_statistics_are_stale_where_the_shift_is_the_same_in_all_looks():
+    for sign, causes in (((1, 1), ["stale_statistics"]), ((1, -1), [])):
+        found = [
+            Look(look.step, tuple(SiteLook(**(vars(s) | {"shift": (0.8 * sign[look.step % 2],)})) for s in look.sites))
+            for look in looks(log_ratio=(0.0,), chance=0.14)
+        ]  # fmt: skip
+        seen = Observed({"n": Site("n", "BatchNorm1d", "batch", momentum=0.1, tracked=True)}, found, steps=40)
+        assert [one.cause for one in diagnose(seen)] == causes
+
+
+def test_padding_is_counted_where_positions_repeat_in_several_examples():
+    x = torch.randn(4, 10, 3, generator=torch.Generator().manual_seed(0))
+    assert padded_share(x) == 0
+    x[:, 6:] = 0.5
+    assert padded_share(x) == pytest.approx(3 / 9)
+    assert padded_share(torch.ones(4, 10, 3)) == 0
+
+
+def test_the_schedule_looks_often_at_first_and_then_within_its_budget():
+    fixed = Schedule(every=1, budget=0.0)
+    fixed.spent = 1.0
+    steps = [step for step in range(1, 1001) if fixed.due(step)]
+    assert steps[:7] == list(range(1, 8))
+    assert len(steps) < 50
+    assert sum(step > 500 for step in steps) >= 4
+
+
+def test_the_report_is_a_table_and_a_dictionary():
+    monitor = NormMonitor(say=lambda _: None)
+    trained(monitor)
+    found = monitor.report().to_dict()
+    assert found["steps"] == 10
+    assert "BatchNorm2d" in str(monitor.report())
+    assert normlab.NormMonitor is NormMonitor
