@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "norms": {"config", "kernels"},
     "models": {"host", "config", "folder", "norms", "kernels"},
     "sites": {"config", "norms", "models"},
-    "own": {"config", "norms", "models", "sites"},
+    "networks": {"config", "norms", "models", "sites"},
     "files": {"config"},
     "data": {"host", "config", "files"},
     "tasks": {"config", "data"},

@@ -114,10 +114,10 @@ def config(*overrides: str) -> RunConfig:
 def model(target: str, norm: str = "layer", sizes: Sizes = IMAGES, only: str = "*", **arguments):
     named = {"mask": arguments.pop("mask", None), "target": target, "arguments": arguments, "only": only}
     options = {"groups": 4} if norm == "group" else {}
-    place = {"own": "normlab.own.own.OwnNorm", "batch": "normlab.norms.batch.BatchNorm"}
+    place = {"own": "normlab.networks.own.OwnNorm", "batch": "normlab.norms.batch.BatchNorm"}
     kind = place.get(norm) or {"layer": "normlab.norms.layer.LayerNorm", "group": "normlab.norms.group.GroupNorm"}[norm]
     torch.manual_seed(3)
-    return build_model({"_target_": kind, **options}, {"_target_": "normlab.own.module.Module", **named}, sizes)
+    return build_model({"_target_": kind, **options}, {"_target_": "normlab.networks.module.Module", **named}, sizes)
 
 
 def norms(net: nn.Module) -> list[Norm]:
@@ -220,6 +220,8 @@ def test_what_does_not_fit_is_refused_before_training(own, target, changes, mess
             ["model=cnn", "norm=own"],
             "norm=own keeps the norms of a network .* works only with model=module",
         ),
+        (["model.target=nets.py:plain", "norm=own", "measure=site_time"], "site_time looks at norms of normlab"),
+        (["model.target=nets.py:plain", "norm=own", "measure.inside=true"], "inside=true looks at norms of normlab"),
         (["model.target=nets.py:plain", "measure=gradient_growth"], "does not say which it has"),
     ],
 )
@@ -263,7 +265,7 @@ def test_a_record_may_name_it_only_if_the_user_does(own, monkeypatch):
     with pytest.raises(InputError, match=r"its model is nets.py:Net.*trust=\[nets.py\] on the command line"):
         trusted_config(record, (), "a.ckpt")
     assert trusted_config(record, ["nets.py"], "a.ckpt").model == made.model
-    assert named_modules(made.norm, made.model) == ["normlab.norms.layer", "normlab.own.module", "nets.py"]
+    assert named_modules(made.norm, made.model) == ["normlab.norms.layer", "normlab.networks.module", "nets.py"]
     (own / "elsewhere").mkdir()
     monkeypatch.chdir(own / "elsewhere")
     with pytest.raises(InputError, match=r"a.ckpt: there is no file nets.py in .*elsewhere: start from the folder"):

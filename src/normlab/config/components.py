@@ -15,7 +15,7 @@ from normlab.config.signature import Signature, read, type_error
 if TYPE_CHECKING:
     from normlab.config.schema import RunConfig, TaskConfig
 
-MODULE = "normlab.own.module.Module"  # the model that is any network of the user's
+MODULE = "normlab.networks.module.Module"  # the model that is any network of the user's
 
 _KIND_OF_VIEW = {
     **{"images": "images", "rows": "features", "pixels": "features", "permuted_pixels": "features"},
@@ -127,8 +127,8 @@ def check_sites(config: RunConfig, norm: Signature, model: Signature) -> None:
     """Is the norm valid at the model's sites?"""
     name, nearest = config.norm_name, norm.constants.get("nearest", "layer")
     sites = model.constants["layouts"]
-    if "layouts" in norm.constants and not norm.constants["layouts"] and config.model["_target_"] != MODULE:
-        raise InputError(f"norm={name} keeps the norms of a network of your own: it works only with model=module")
+    if name == "own":
+        _check_own(config)
     refused = [layout for layout in sites if layout not in norm.constants.get("layouts", sites)]
     if refused:
         where = _PLACES[refused[0]]
@@ -145,6 +145,18 @@ def check_sites(config: RunConfig, norm: Signature, model: Signature) -> None:
         raise InputError(
             f"norm.groups={groups} does not divide model.width={width}: use norm.groups={near} or another width"
         )
+
+
+def _check_own(config: RunConfig) -> None:
+    """Is there a network with norms of its own, and does the measure look at none?"""
+    if config.model["_target_"] != MODULE:
+        raise InputError("norm=own keeps the norms of a network of your own: it works only with model=module")
+    asked = "measure.inside=true" if getattr(config.measure, "inside", False) else f"measure={config.measure.name}"
+    if asked == "measure.inside=true" or config.measure.name in _LOOKS_AT_NORMS:
+        raise InputError(f"{asked} looks at norms of normlab, and norm=own leaves none: name one, such as norm=batch")
+
+
+_LOOKS_AT_NORMS = ("inference_time", "sample_coupling", "scale_invariance", "site_time")
 
 
 def check_schedule(config: RunConfig, norm: Signature) -> None:

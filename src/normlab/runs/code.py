@@ -26,7 +26,10 @@ from normlab.config.modules import module_file, module_of
 from normlab.config.schema import RunConfig
 
 PACKAGE = Path(__file__).parents[1]
-ROOMS = ("norms", "kernels", "models", "sites", "files", "data", "tasks", "probes", "session", "timing", "measures")
+ROOMS = (
+    *("norms", "kernels", "models", "sites", "networks", "files", "data", "tasks"),
+    *("probes", "session", "timing", "measures"),
+)
 MODULES = ("config/seeds.py",)  # of other rooms
 SOURCES = (".py", ".cpp", ".h")  # modules, and sources that are compiled for them
 

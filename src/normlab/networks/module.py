@@ -14,9 +14,9 @@ from normlab.config.components import NUMBERS
 from normlab.config.errors import InputError
 from normlab.config.schema import Sizes
 from normlab.models.base import Model
+from normlab.networks.own import OwnNorm
+from normlab.networks.target import built, said
 from normlab.norms.base import Norm
-from normlab.own.own import OwnNorm
-from normlab.own.target import built, said
 from normlab.sites.find import norm_sites
 from normlab.sites.forward import restored
 from normlab.sites.swap import SwapReport, swap_norms
