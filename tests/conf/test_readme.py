@@ -28,7 +28,10 @@ def test_there_are_commands():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_shown_command_passes_the_checks(command, tmp_path):
     (tmp_path / "reviews.csv").write_text("text,label\n")
-    words = [word.replace("reviews.csv", str(tmp_path / "reviews.csv")) for word in shlex.split(command)]
+    (tmp_path / "nets.py").write_text("from torch import nn\n\n\nclass Net(nn.Module):\n    pass\n")
+    words = shlex.split(command)
+    for name in ("reviews.csv", "nets.py"):
+        words = [word.replace(name, str(tmp_path / name)) for word in words]
     # of a multirun the first combination
     overrides = [word.split(",")[0] for word in words if "=" in word]
     GlobalHydra.instance().clear()
