@@ -73,6 +73,8 @@ def test_a_strangers_network_from_training_to_its_test(options, zygote, tmp_path
         normlab.load_checkpoint(best)
     net = normlab.load_checkpoint(best, trust=[module])
     assert net(torch.randn(2, 1, 28, 28)).shape == (2, 10)
+    kept = normlab.load_checkpoint(runs["own"] / "checkpoints" / "best.ckpt", trust=[module])
+    assert isinstance(kept.net.features[0].bn, torch.nn.BatchNorm2d)
     evaluate = [
         "measure=evaluate",
         f"ckpt={best}",

@@ -260,12 +260,12 @@ def test_arguments_and_code_decide_which_run_it_is(own):
 
 
 def test_a_record_may_name_it_only_if_the_user_does(own, monkeypatch):
-    made = config("model.target=nets.py:Net", "model.arguments.classes=5")
+    made = config("model.target=nets.py:Net", "model.arguments.classes=5", "norm=own")
     record = made.model_dump(mode="json")
     with pytest.raises(InputError, match=r"its model is nets.py:Net.*trust=\[nets.py\] on the command line"):
         trusted_config(record, (), "a.ckpt")
     assert trusted_config(record, ["nets.py"], "a.ckpt").model == made.model
-    assert named_modules(made.norm, made.model) == ["normlab.norms.layer", "normlab.networks.module", "nets.py"]
+    assert named_modules(made.norm, made.model) == ["normlab.networks.own", "normlab.networks.module", "nets.py"]
     (own / "elsewhere").mkdir()
     monkeypatch.chdir(own / "elsewhere")
     with pytest.raises(InputError, match=r"a.ckpt: there is no file nets.py in .*elsewhere: start from the folder"):

@@ -18,7 +18,7 @@ from normlab.config.errors import InputError
 from normlab.config.modules import find_module, module_file, module_of, not_found
 from normlab.config.schema import RunConfig
 
-_OURS = {"norm": "normlab.norms", "model": "normlab.models"}
+_OURS = {"norm": ("normlab.norms.", "normlab.networks.own"), "model": ("normlab.models.",)}
 
 
 def trusted_config(values: Any, trust: Iterable[str], origin: str) -> RunConfig:
@@ -68,7 +68,7 @@ def check_target(group: str, node: dict[str, Any], trust: Iterable[str], origin:
         if find_module(module) is None:
             raise InputError(f"{origin}: {not_found(module)}")
         return
-    if module.startswith(f"{_OURS[group]}."):
+    if module.startswith(_OURS[group]):
         return
     if parts[0] == "normlab" or not _within(module, trust):
         raise InputError(_refusal(group, ".".join(parts), module, origin))
