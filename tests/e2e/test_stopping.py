@@ -113,7 +113,8 @@ def catches(pid: int, number: signal.Signals) -> bool:
 def test_early_signals_end_a_command_quietly(seed, cache, tmp_path):
     """While it imports, composes and prepares data; before that Python itself starts, which no program can cover."""
     rng = random.Random(seed)
-    command = Command(options("lstm", cache, tmp_path, *LONG), os.environ)
+    endless = ("trainer.epochs=2000", "trainer.save_steps=5")  # LONG may end within the three seconds
+    command = Command(options("lstm", cache, tmp_path, *endless), os.environ)
     while not catches(command.process.pid, signal.SIGTERM):
         time.sleep(0.01)
     time.sleep(rng.uniform(0, 3))

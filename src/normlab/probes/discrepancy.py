@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-from normlab.norms.base import axes_of
 from normlab.norms.batch import BatchNorm
 from normlab.norms.moments import moments
 
@@ -35,7 +34,7 @@ def discrepancies(norm: BatchNorm, x: Tensor, mask: Tensor | None = None, step: 
     if norm.per_position and step is not None:
         x, mask = x.unsqueeze(1), None if mask is None else mask.unsqueeze(1)
     start, length = step or 0, x.shape[1] if norm.per_position else 1
-    axes = (0,) if norm.per_position else axes_of(norm.pooled, norm.layout)
+    axes = (0,) if norm.per_position else norm.set_axes
     running_mean, running_var = (values.double() for values in norm.running(start, length))
     spread = (running_var + norm.eps).sqrt()
     steps = norm.running_mean.shape[0] if norm.per_position else 1

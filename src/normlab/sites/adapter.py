@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 
 from normlab.norms.base import Norm
 from normlab.norms.moments import at_least_float32
-from normlab.norms.none import NoNorm
 
 View = Literal["same", "flat", "times_first"]
 
@@ -48,7 +48,10 @@ class SwappedNorm(nn.Module):
     @property
     def weight(self) -> Tensor | None:
         """See `Norm.weight`; where there is no gain, ones."""
-        return self.norm.unit if isinstance(self.norm, NoNorm) else self.norm.gain
+        if self.norm.gain is not None:
+            return self.norm.gain
+        values = next(itertools.chain(self.norm.parameters(), self.norm.buffers()), None)
+        return None if values is None else values.new_ones(self.norm.num_features)
 
     @property
     def bias(self) -> Tensor | None:
