@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,13 +19,17 @@ class SwappedNorm(nn.Module):
 
     Args:
         norm: at layout `BTC` unless the view is `same`.
+        like: a tensor of the dtype and on the device of the site.
         view: of the input. `flat`: [B, …, C] with any number of axes, or none, between; `times_first`: [T, B, C].
         then: what follows the norm within the module that this one replaces, such as its activation.
     """
 
-    def __init__(self, norm: Norm, view: View = "same", then: nn.Module | None = None) -> None:
+    unit: Tensor | None
+
+    def __init__(self, norm: Norm, like: Tensor, view: View = "same", then: nn.Module | None = None) -> None:
         super().__init__()
         self.norm = norm
+        self.register_buffer("unit", like.new_ones(norm.num_features) if norm.gain is None else None, persistent=False)
         self.view = view
         self.then = then
 
@@ -50,8 +53,7 @@ class SwappedNorm(nn.Module):
         """See `Norm.weight`; where there is no gain, ones."""
         if self.norm.gain is not None:
             return self.norm.gain
-        values = next(itertools.chain(self.norm.parameters(), self.norm.buffers()), None)
-        return None if values is None else values.new_ones(self.norm.num_features)
+        return self.unit
 
     @property
     def bias(self) -> Tensor | None:

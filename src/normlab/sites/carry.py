@@ -68,12 +68,14 @@ def replacement(
             **own,
         )
     _refuse_single(norm, lengths)
-    norm.to(seen.dtype if kind.gain is None else kind.gain.dtype)
+    dtype = seen.dtype if kind.gain is None else kind.gain.dtype
+    norm.to(dtype)
     lost = _fill(norm, kind) if carry else _fresh(norm, kind)
     then = [found.module.get_submodule(name) for name in kind.then]
     strided = norm.layout == "BTC" and "T" in norm.pooled
     plain = view == "same" and not (then or seen.keyword or strided) and norm.gain is not None
-    module = norm if plain else SwappedNorm(norm, view, nn.Sequential(*then) if then else None)
+    like = torch.empty(0, dtype=dtype, device=seen.device or "cpu")
+    module = norm if plain else SwappedNorm(norm, like, view, nn.Sequential(*then) if then else None)
     if kind.names:
         names = _old_names(found.module, kind, norm, "" if plain else "norm.")
         for hook in (*_earlier(found.module), names):
