@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from data_files import image_splits, images, language, parquet, splits, task
@@ -133,6 +136,24 @@ def test_many_at_once_build_once(tmp_path: Path, builds: list[TaskConfig]) -> No
     with ThreadPoolExecutor(8) as pool:
         prints = set(pool.map(lambda _: load(own, tmp_path / "cache").fingerprint, range(8)))
     assert len(prints) == len(builds) == 1
+
+
+def test_threads_parse_headers_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise some of a thousand reads fail in Python 3.11 while hypothesis or a profiler runs."""
+    own = task(splits(tmp_path / "in"))
+    expected = load(own, tmp_path / "cache").fingerprint
+    parsing, read = threading.Lock(), np.load
+
+    def alone(*given: Any, **options: Any) -> Any:
+        assert parsing.acquire(blocking=False), "two threads parse at once"
+        time.sleep(0.01)
+        parsing.release()
+        return read(*given, **options)
+
+    monkeypatch.setattr(np, "load", alone)
+    with ThreadPoolExecutor(8) as pool:
+        prints = set(pool.map(lambda _: load(own, tmp_path / "cache").fingerprint, range(8)))
+    assert prints == {expected}
 
 
 def test_a_warm_cache_needs_no_reader(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ from normlab.files import decode, tables
 from normlab.files.folders import SPLITS, Layout
 from normlab.host.process import process_name
 
+# NumPy parses headers as Python code. Python 3.11 may break that off with a SystemError if several threads do so at
+# once and a callback of the garbage collector runs in between.
+_PARSER = threading.Lock()
 VERSION = 2  # version of what `material.build` makes from the same rows; a new number rebuilds every cache
 
 
@@ -218,7 +222,8 @@ def _read(folder: Path) -> Prepared | None:
     try:
         record = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         # Copy-on-write, because torch needs writable memory; nothing writes to it.
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in record["arrays"]}
+        with _PARSER:
+            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="c") for name in record["arrays"]}
         meta, fingerprint = record["meta"], record["fingerprint"]
         fitted = Fitted.read(meta)
         if _checksum(meta) != record["checksum"] or _fingerprint(meta, fitted, arrays) != fingerprint:
