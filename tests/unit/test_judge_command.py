@@ -235,6 +235,15 @@ def test_decisions_of_several_commands_at_once_are_all_kept(tmp_path, monkeypatc
     assert json.loads((tmp_path / "edits.json").read_text())["kept"] == [False] * 4
 
 
+@pytest.mark.parametrize(("most", "edits", "least"), [(0, 2, 6), (5, 2, 6), (7, 9, 8)])
+def test_a_session_in_which_nothing_could_be_kept_is_refused(judged, tmp_path, most, edits, least):
+    status, _, err = judged(
+        runs(5.0, n=24), "--session", str(tmp_path / "edits.json"), "--edits", str(edits), "--most", str(most)
+    )
+    assert (status, f"at least --most {least}" in err) == (2, True)
+    assert not (tmp_path / "edits.json").exists()
+
+
 def test_a_session_spends_one_error_over_many_edits(judged, tmp_path):
     session = ["--session", str(tmp_path / "edits.json"), "--edits", "2"]
     assert judged(runs(5.0, n=3), *session)[0] == 3

@@ -67,8 +67,6 @@ def main(arguments: Sequence[str]) -> None:
         SystemExit: with 0, 1 or 3, depending on the verdict.
     """
     asked = _parser().parse_args(arguments)
-    if asked.most == 0:
-        raise InputError("--most 0: a decision needs at least one seed")
     named = Asked(
         arm=asked.arm,
         seed=asked.seed,
@@ -215,8 +213,13 @@ def _decide(asked: argparse.Namespace, arms: Arms) -> int:
     differences = arms.gains(asked.margin, lower=asked.lower)
     failed = [sum(map(math.isnan, (arm[seed] for seed in arms.shared))) for arm in arms.runs]
     try:
-        decision: Decision = session.decide(differences, asked.most)
         level, least = session.level, session.seeds_at_least()
+        if asked.most < least:  # even if every seed favoured the edit
+            raise InputError(
+                f"--most {asked.most}: edit {len(session.kept) + 1} of this session can't be kept before seed {least}, so it "
+                f"would be discarded whatever its runs say: at least --most {least}"
+            )
+        decision: Decision = session.decide(differences, asked.most)
     except ValueError as error:
         raise InputError(str(error)) from None
     if decision != "open":
