@@ -216,8 +216,8 @@ def _decide(asked: argparse.Namespace, arms: Arms) -> int:
         level, least = session.level, session.seeds_at_least()
         if asked.most < least:  # even if every seed favoured the edit
             raise InputError(
-                f"--most {asked.most}: edit {len(session.kept) + 1} of this session can't be kept before seed {least}, so it "
-                f"would be discarded whatever its runs say: at least --most {least}"
+                f"--most {asked.most}: edit {len(session.kept) + 1} can't be kept before {least} seeds, so it would be "
+                f"discarded whatever its runs say: at least --most {least}"
             )
         decision: Decision = session.decide(differences, asked.most)
     except ValueError as error:
