@@ -20,6 +20,7 @@ from normlab.config.schema import InputError, RunConfig
 from normlab.data.store import Prepared, prepare
 from normlab.folder.place import Place
 from normlab.folder.resume_points import list_points, newest_intact
+from normlab.host.crowd import others_computing, sleep_while_waiting
 from normlab.runs.code import code_hash
 from normlab.runs.identity import run_id
 from normlab.runs.owner import launch, read_owner
@@ -118,7 +119,8 @@ def _done(config: RunConfig) -> Done:
         tidy(folder)
         return Done(found.summary, folder, False, "(this run had already finished; nothing was computed)")
     owned, note = claim(output, name, code, config.model_dump(mode="json"), repeat=config.rerun)
-    for line in (note, *prepared.notes) if config.trainer.progress else prepared.notes:
+    crowded = sleep_while_waiting(config.threads, others_computing(), os.cpu_count() or 1)
+    for line in (note, crowded, *prepared.notes) if config.trainer.progress else prepared.notes:
         if line:
             print(one_line(line), flush=True)
     try:
