@@ -27,6 +27,7 @@ from normlab.config.components import (
     shown,
 )
 from normlab.config.errors import InputError
+from normlab.config.placement import check_placed, with_norms
 from normlab.config.schema import RunConfig, TaskConfig
 from normlab.config.signature import Signature
 from normlab.host.cores import memory_of_machine, usable_cores
@@ -70,13 +71,14 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
     _check_command(config, overrides, launcher)
     norm = checked_options("norm", config.norm)
     model = checked_options("model", config.model)
-    config = config.model_copy(update={"model": canonical(config.model, model)})
+    config = config.model_copy(update={"model": with_norms(canonical(config.model, model))})
     _check_data(config.task)
     _check_kind(config, model)
     if config.model["_target_"] == MODULE:
         check_network(config.model, kind_of(config.task))
     check_sites(config, norm, model)
     check_schedule(config, norm)
+    check_placed(config, model)
     _check_batch(config, model)
     _check_trainer(config)
     _check_measure(config, model)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from normlab.config.errors import InputError
 from normlab.config.modules import find_module, not_found
+from normlab.config.names import component_name
 from normlab.config.parameters import parameters
 from normlab.config.signature import Signature, read, type_error
 
@@ -66,9 +67,16 @@ def decisive(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def code_named(*nodes: dict[str, Any] | None) -> list[str]:
-    """The classes of norm and model, and the network of model=module."""
+    """The classes of norm and model, those of norms at some sites only, and the network of model=module."""
     own = [node["target"] for node in nodes if node and node["_target_"] == MODULE]
-    return [*(node["_target_"] for node in nodes if node), *own]
+    placed = [norm["_target_"] for node in nodes if node for norm in norms_at(node).values()]
+    return [*(node["_target_"] for node in nodes if node), *own, *placed]
+
+
+def norms_at(model: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The norms that stand only at some sites of a model: site → its node."""
+    found = model.get("norm_at")
+    return found if isinstance(found, dict) else {}
 
 
 def check_network(node: dict[str, Any], kind: str) -> None:
@@ -181,12 +189,16 @@ _PLACES = {
 
 
 def check_single(config: RunConfig, model: Signature, batch: str, share: int) -> None:
-    """Would batch norm have to compute statistics of a single example? `batch` names the options responsible."""
-    if config.norm_name != "batch" or "BC" not in model.constants["layouts"]:
+    """Would a norm have to compute statistics of a single example? `batch` names the options responsible."""
+    if "BC" not in model.constants["layouts"]:
         return
-    single = "norm.nbs=1" if config.norm.get("nbs") == 1 else batch
-    if min(share, config.norm.get("nbs") or share) == 1:
-        raise InputError(
-            f"batch norm has no statistics over a single example: {single} leaves one per batch in "
-            f"model={config.model_name}; use 2 or more, or norm=layer"
-        )
+    for node in (config.norm, *norms_at(config.model).values()):
+        norm, nbs = read(node["_target_"]), node.get("nbs")
+        if norm.constants.get("axes", {}).get("BC") != "B" or node.get("after") == 0:
+            continue
+        if min(share, nbs or share) == 1:
+            name = component_name(node)
+            raise InputError(
+                f"norm={name} has no statistics over a single example: {'norm.nbs=1' if nbs == 1 else batch} leaves "
+                f"one per batch in model={config.model_name}; use 2 or more, or norm={norm.constants.get('nearest', 'layer')}"
+            )

@@ -22,7 +22,7 @@ from pydantic import (
 
 from normlab.config.errors import InputError
 from normlab.config.measures import MeasureConfig
-from normlab.config.names import check_name
+from normlab.config.names import check_name, component_name
 from normlab.config.strict import Strict
 from normlab.host.cores import usable_cores
 
@@ -293,8 +293,3 @@ class RunConfig(Strict):
     def threads(self) -> int:
         """CPU threads of torch. Timing measures use one unless more are set: other processes share the cores."""
         return self.trainer.threads or (1 if self.measure.exclusive else usable_cores())
-
-
-def component_name(node: dict[str, Any]) -> str:
-    """`{"_target_": "normlab.norms.layer.LayerNorm"}` → `"layer"`."""
-    return str(node["_target_"]).rpartition(".")[0].rpartition(".")[2]

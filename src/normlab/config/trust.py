@@ -13,7 +13,7 @@ from typing import Any
 
 import pydantic
 
-from normlab.config.components import MODULE, checked_options, code_named, lower, shown
+from normlab.config.components import MODULE, checked_options, code_named, lower, norms_at, shown
 from normlab.config.errors import InputError
 from normlab.config.modules import find_module, module_file, module_of, not_found
 from normlab.config.schema import RunConfig
@@ -38,8 +38,9 @@ def trusted_config(values: Any, trust: Iterable[str], origin: str) -> RunConfig:
         raise InputError(f"{origin} is damaged, or from another version: {_worded(error)}") from None
     except (TypeError, ValueError, RecursionError):
         raise InputError(f"{origin} is damaged: its config does not consist of plain values") from None
-    for group, node in (("norm", config.norm), ("model", config.model)):
-        check_target(group, node, trust, origin)
+    check_targets(config, trust, origin)
+    placed = [("norm", node) for node in norms_at(config.model).values()]
+    for group, node in (("norm", config.norm), ("model", config.model), *placed):
         try:
             checked_options(group, node)
         except InputError as error:
@@ -47,6 +48,21 @@ def trusted_config(values: Any, trust: Iterable[str], origin: str) -> RunConfig:
     if against := getattr(config.measure, "against", None):  # the second norm of a timing
         check_target("norm", against, trust, origin)
     return config
+
+
+def check_targets(config: RunConfig, trust: Iterable[str], origin: str) -> None:
+    """Check that the file may name the classes of its norms and its model.
+
+    Raises:
+        InputError: one is neither of normlab nor from a module that the user has named.
+    """
+    check_target("norm", config.norm, trust, origin)
+    check_target("model", config.model, trust, origin)
+    placed = config.model.get("norm_at")
+    if not (placed is None or (isinstance(placed, dict) and all(isinstance(node, dict) for node in placed.values()))):
+        raise InputError(f"{origin} is damaged: its model.norm_at does not name norms")
+    for node in norms_at(config.model).values():
+        check_target("norm", node, trust, origin)
 
 
 def check_target(group: str, node: dict[str, Any], trust: Iterable[str], origin: str) -> None:

@@ -47,6 +47,7 @@ class Model(nn.Module, ABC):
     kinds: ClassVar[tuple[str, ...]] = ("images", "features", "tokens")  # kinds of input that it accepts, see `Sizes`
     layouts: ClassVar[tuple[str, ...]] = ()  # layouts of its sites; empty: known only once the model is built
     depth: ClassVar[tuple[str, ...]] = ()  # options whose product is the number of its `hidden_layers`
+    roles: ClassVar[tuple[str, ...]] = ()  # what `norm_at` may name besides layer1, layer2, …, see `Places`
     # option → another name of a value → the name that a run's config has
     aliases: ClassVar[dict[str, dict[str, str]]] = {}
     # options added after the first runs → the value at which the model is what it was: there a run's id leaves them out
@@ -98,9 +99,13 @@ class Model(nn.Module, ABC):
 
 
 def facts_of(model: Model) -> dict[str, Any]:
-    """The model's facts, and the kernel of its norms if they have one of ours."""
-    kernels = {norm.kernel for norm in model.modules() if isinstance(norm, Norm) and norm.kernel}
-    return {**({"norm_kernel": " and ".join(sorted(kernels))} if kernels else {}), **model.facts()}
+    """The model's facts, the kernel of its norms if they have one of ours, and which norms stand where if they differ."""
+    norms = {path: module for path, module in model.named_modules() if isinstance(module, Norm)}
+    kernels = {norm.kernel for norm in norms.values() if norm.kernel}
+    found = {"norm_kernel": " and ".join(sorted(kernels))} if kernels else {}
+    if len({norm.name for norm in norms.values()}) > 1:
+        found["norms"] = ", ".join(f"{path} {norm.name}" for path, norm in norms.items())
+    return {**found, **model.facts()}
 
 
 @contextmanager

@@ -28,7 +28,9 @@ def build_model(norm: dict[str, Any], model: dict[str, Any], sizes: Sizes) -> Mo
 
 def assemble(norm: dict[str, Any], model: dict[str, Any], sizes: Sizes) -> Model:
     """The same for a trained model, without a check against the data."""
-    built: Model = factory(model, Model)(factory(norm), sizes)
+    placed = model.get("norm_at") or {}
+    options = {**model, "norm_at": {site: factory(node) for site, node in placed.items()}} if placed else model
+    built: Model = factory(options, Model)(factory(norm), sizes)
     return built
 
 

@@ -11,9 +11,13 @@ from torch import Tensor, nn
 
 from normlab.config.schema import InputError, Sizes
 from normlab.models.activation import activation as make_activation
-from normlab.models.activation import initialise
 from normlab.models.base import Model, Site
-from normlab.norms.base import NormFactory
+from normlab.norms.base import Norm, NormFactory
+from normlab.norms.none import NoNorm
+from normlab.norms.placed import Places
+from normlab.weights.initial import initialise
+from normlab.weights.parametrised import Weights, parametrise
+from normlab.weights.scalars import Init, branch_parts, shrink_branch
 
 _SUM = "it reads a sum of branches, not the output of one convolution"
 
@@ -44,15 +48,21 @@ class CNN(Model):
         zero_last_gain: the last norm of each residual block starts with gain 0, so the block starts as its shortcut
             (Goyal et al. 2017, arXiv:1706.02677); only after convolutions, and only norms that have a gain.
         activation: nonlinearity; `identity` for norms that have their own (frn, evo_b, evo_s).
+        norm_at: other norms at some sites, see `Places`: `stem` (post_conv), of a block `norm1`, `norm2` and `shortcut`,
+            `last` (pre_activation).
+        weights: of the convolutions, see `normlab.weights.parametrised`.
+        init: `he` fits the activation. `fixup` and `skipinit` are for residual networks without norms, see `branch_parts`.
 
     Raises:
-        InputError: there is no norm at the end of a branch whose gain could start at 0.
+        InputError: there is no norm at the end of a branch whose gain could start at 0, or `init` does not fit the
+        other options.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("images",)
     layouts: ClassVar[tuple[str, ...]] = ("BCHW",)
     depth: ClassVar[tuple[str, ...]] = ("stages", "depth")
-    neutral: ClassVar[dict[str, Any]] = {"zero_last_gain": False}
+    roles: ClassVar[tuple[str, ...]] = ("stem", "norm1", "norm2", "shortcut", "last")
+    neutral: ClassVar[dict[str, Any]] = {"zero_last_gain": False, "norm_at": None, "weights": "plain", "init": "he"}
 
     def __init__(
         self,
@@ -67,6 +77,9 @@ class CNN(Model):
         placement: Literal["post_conv", "pre_activation"] = "post_conv",
         zero_last_gain: bool = False,
         activation: Literal["relu", "gelu", "silu", "tanh", "identity"] = "relu",
+        norm_at: dict[str, NormFactory] | None = None,
+        weights: Weights = "plain",
+        init: Init = "he",
     ) -> None:
         super().__init__()
         if zero_last_gain and (placement != "post_conv" or not residual):
@@ -76,28 +89,53 @@ class CNN(Model):
             )
         self.placement = placement
         self.residual = residual
+        places = Places(norm, norm_at)
         self.stem = nn.Conv2d(sizes.shape[0], width, 3, stem_stride, padding=1)
         make_block: Callable[..., nn.Module] = _PostConvBlock if placement == "post_conv" else _PreActivationBlock
         if zero_last_gain:
             make_block = partial(_PostConvBlock, last_gain=0.0)
         self.blocks = nn.ModuleList()
         channels = width
-        for stage in range(stages):
-            for i in range(depth):
-                stride = 2 if stage > 0 and i == 0 else 1
-                wide = width * 2**stage
-                self.blocks.append(
-                    make_block(norm, channels, wide, stride=stride, residual=residual, activation=activation)
-                )
-                channels = wide
+        for number in range(1, stages * depth + 1):
+            stage, i = divmod(number - 1, depth)
+            stride = 2 if stage > 0 and i == 0 else 1
+            wide = width * 2**stage
+            here = partial(_site, places, number)
+            self.blocks.append(
+                make_block(here, channels, wide, stride=stride, residual=residual, activation=activation, init=init)
+            )
+            channels = wide
         # post_conv normalises the stem's output, pre_activation that of the last block
-        self.norm = norm(width if placement == "post_conv" else channels, "BCHW")
+        post = placement == "post_conv"
+        self.norm = places("stem")(width, "BCHW") if post else places("last")(channels, "BCHW")
+        places.check()
         self.activation = make_activation(activation)
         self.head = nn.Linear(channels, sizes.outputs)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 initialise(layer, activation)
         initialise(self.head)
+        if init != "he":
+            self._check_normless(init, weights)
+        if init == "fixup":
+            nn.init.zeros_(self.head.weight)
+            for block in self.blocks:
+                shrink_branch(block.conv1, block.conv2, len(self.blocks))
+        parametrise([layer for layer in self.modules() if isinstance(layer, nn.Conv2d)], weights)
+
+    def _check_normless(self, init: Init, weights: Weights) -> None:
+        for norm in self.modules():
+            if isinstance(norm, Norm) and not isinstance(norm, NoNorm):
+                raise InputError(
+                    f"model.init={init} is for networks without norms: use norm=none, or model.init=he with norm={norm.name}"
+                )
+        if not self.residual:
+            raise InputError(f"model.init={init} is for residual branches: use model.residual=true")
+        if init == "fixup" and (self.placement != "post_conv" or weights != "plain"):
+            raise InputError(
+                "model.init=fixup sets the last convolution of each branch to 0, and is for blocks that end in one: "
+                "use model.placement=post_conv and model.weights=plain"
+            )
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits [B, outputs] for images [B, C, H, W]; images have no padding, so `mask` is not read."""
@@ -142,30 +180,34 @@ class _PostConvBlock(nn.Module):
 
     def __init__(
         self,
-        norm: NormFactory,
+        norm: Callable[[str], NormFactory],
         inner: int,
         outer: int,
         *,
         stride: int,
         residual: bool,
         activation: str,
+        init: Init,
         last_gain: float | None = None,
     ) -> None:
         super().__init__()
         self.residual = residual
         self.conv1 = nn.Conv2d(inner, outer, 3, stride, padding=1)
-        self.norm1 = norm(outer, "BCHW")
+        self.norm1 = norm("norm1")(outer, "BCHW")
         self.conv2 = nn.Conv2d(outer, outer, 3, padding=1)
-        self.norm2 = norm(outer, "BCHW", gain_init=last_gain)
+        self.norm2 = norm("norm2")(outer, "BCHW", gain_init=last_gain)
         self.activation = make_activation(activation)
         project = residual and _reshapes(inner, outer, stride)
         self.shortcut = nn.Conv2d(inner, outer, 1, stride) if project else None
-        self.shortcut_norm = norm(outer, "BCHW") if project else None
+        self.shortcut_norm = norm("shortcut")(outer, "BCHW") if project else None
+        self.shift1, self.shift2, self.scale = branch_parts(init)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.norm2(self.conv2(self.activation(self.norm1(self.conv1(x)))))
+        a = self.shift1(x)
+        y = self.activation(self.norm1(self.conv1(a)))
+        y = self.scale(self.norm2(self.conv2(self.shift2(y))))
         if self.shortcut is not None and self.shortcut_norm is not None:
-            x = self.shortcut_norm(self.shortcut(x))
+            x = self.shortcut_norm(self.shortcut(a))
         out: Tensor = self.activation(y + x if self.residual else y)
         return out
 
@@ -174,24 +216,37 @@ class _PreActivationBlock(nn.Module):
     """a = act(norm₁(x)), y = conv₂(act(norm₂(conv₁(a)))), then y + x, or y + shortcut(a)."""
 
     def __init__(
-        self, norm: NormFactory, inner: int, outer: int, *, stride: int, residual: bool, activation: str
+        self,
+        norm: Callable[[str], NormFactory],
+        inner: int,
+        outer: int,
+        *,
+        stride: int,
+        residual: bool,
+        activation: str,
+        init: Init,
     ) -> None:
         super().__init__()
         self.residual = residual
-        self.norm1 = norm(inner, "BCHW")
+        self.norm1 = norm("norm1")(inner, "BCHW")
         self.conv1 = nn.Conv2d(inner, outer, 3, stride, padding=1)
-        self.norm2 = norm(outer, "BCHW")
+        self.norm2 = norm("norm2")(outer, "BCHW")
         self.conv2 = nn.Conv2d(outer, outer, 3, padding=1)
         self.activation = make_activation(activation)
         project = residual and _reshapes(inner, outer, stride)
         self.shortcut = nn.Conv2d(inner, outer, 1, stride) if project else None
+        *_, self.scale = branch_parts(init)
 
     def forward(self, x: Tensor) -> Tensor:
         a = self.activation(self.norm1(x))
-        y: Tensor = self.conv2(self.activation(self.norm2(self.conv1(a))))
+        y: Tensor = self.scale(self.conv2(self.activation(self.norm2(self.conv1(a)))))
         if self.shortcut is not None:
             x = self.shortcut(a)
         return y + x if self.residual else y
+
+
+def _site(places: Places, number: int, role: str) -> NormFactory:
+    return places(f"layer{number}.{role}")
 
 
 def _reshapes(inner: int, outer: int, stride: int) -> bool:

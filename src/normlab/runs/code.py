@@ -27,7 +27,7 @@ from normlab.config.schema import RunConfig
 
 PACKAGE = Path(__file__).parents[1]
 ROOMS = (
-    *("norms", "kernels", "models", "sites", "networks", "files", "data", "tasks"),
+    *("norms", "kernels", "fused", "weights", "models", "sites", "networks", "files", "data", "tasks"),
     *("probes", "session", "timing", "measures"),
 )
 MODULES = ("config/seeds.py",)  # of other rooms

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from normlab.config.checks import checked
 from normlab.config.schema import RunConfig
 from normlab.config.shipped import CONF
-from normlab.config.trust import check_target, only_ours
+from normlab.config.trust import check_targets, only_ours
 from normlab.folder.jsonfile import read_cache, write_cache
 
 PACKAGE = Path(__file__).parents[1]
@@ -94,8 +94,7 @@ def _remembered(values: Any) -> RunConfig | None:
     """A cached config; None if it is damaged, or contains what we never compose."""
     try:
         config = RunConfig.model_validate_json(json.dumps(values), strict=True)
-        for group, node in (("norm", config.norm), ("model", config.model)):
-            check_target(group, node, (), "the cache of composed configs")
+        check_targets(config, (), "the cache of composed configs")
     except ValueError:  # pydantic's error, or an InputError
         return None
     return config

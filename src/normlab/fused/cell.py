@@ -11,8 +11,8 @@ from normlab.config.schema import InputError
 from normlab.kernels import build
 from normlab.kernels.arguments import CellNorm, CellNorms, Sequences, Weights
 from normlab.kernels.recurrence import recurrence
-from normlab.models import fused_batch
-from normlab.models.fused_batch import Norms
+from normlab.fused import batch as fused_batch
+from normlab.fused.batch import Norms
 from normlab.norms.base import Norm
 from normlab.norms.batch import BatchNorm
 from normlab.norms.layer import LayerNorm
@@ -85,6 +85,8 @@ def _obstacle(norms: Norms) -> str | None:
             return "layer norm over one unit is always 0"
         if isinstance(norm, BatchNorm) and norm.sync:
             return "it can't exchange statistics between processes (norm.sync=true)"
+    if len({(type(norm), getattr(norm, "eps", None)) for norm in norms if norm is not None}) > 1:
+        return "it has one norm for gates and cell, and model.norm_at chose different ones"
     return None
 
 
