@@ -76,7 +76,9 @@ def test_without_norm_equals_torch(bidirectional, padded, layers):
 
 def normed(x: torch.Tensor, axis: int, parts: int = 1) -> torch.Tensor:
     blocks = x.chunk(parts, -1)
-    return torch.cat([(b - b.mean(axis, True)) / torch.sqrt(b.var(axis, False, keepdim=True) + 1e-5) for b in blocks], -1)
+    return torch.cat(
+        [(b - b.mean(axis, True)) / torch.sqrt(b.var(axis, False, keepdim=True) + 1e-5) for b in blocks], -1
+    )
 
 
 def naive(cell, x: torch.Tensor, axis: int, parts: int = 1) -> torch.Tensor:
@@ -115,7 +117,8 @@ def test_gradients_are_right():
 
 
 @pytest.mark.parametrize(
-    ("norm", "placement", "bidirectional"), list(product([LayerNorm, BatchNorm], ["inside", "input", "between"], [0, 1]))
+    ("norm", "placement", "bidirectional"),
+    list(product([LayerNorm, BatchNorm], ["inside", "input", "between"], [0, 1])),
 )
 def test_padding_changes_nothing(norm, placement, bidirectional):
     model = build(partial(norm), CLASSES, layers=2, bidirectional=bool(bidirectional), placement=placement)

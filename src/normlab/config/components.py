@@ -197,8 +197,8 @@ def check_single(config: RunConfig, model: Signature, batch: str, share: int) ->
         if norm.constants.get("axes", {}).get("BC") != "B" or node.get("after") == 0:
             continue
         if min(share, nbs or share) == 1:
-            name = component_name(node)
+            name, nearest = component_name(node), norm.constants.get("nearest", "layer")
             raise InputError(
                 f"norm={name} has no statistics over a single example: {'norm.nbs=1' if nbs == 1 else batch} leaves "
-                f"one per batch in model={config.model_name}; use 2 or more, or norm={norm.constants.get('nearest', 'layer')}"
+                f"one per batch in model={config.model_name}; use 2 or more, or norm={nearest}"
             )

@@ -78,7 +78,7 @@ def _check_site(site: str, config: RunConfig, model: Signature) -> None:
     known = not role or role in roles
     if not known or (layer and not (number and int(number[1]) <= layers)) or not site:
         named = f"layer1 to layer{layers}" if layers > 1 else "layer1"
-        also = f", {', '.join(roles)}, or both, as in layer1.{roles[0]}" if roles else ""
+        also = f", {', '.join(roles)}, or both, as in layer1.{roles[-2]}" if roles else ""
         raise InputError(
             f"model.norm_at: model={config.model_name} has no site {shown(site)}; its sites are {named}{also}"
         )

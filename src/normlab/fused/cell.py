@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from normlab.config.schema import InputError
+from normlab.fused import batch as fused_batch
+from normlab.fused.batch import Norms
 from normlab.kernels import build
 from normlab.kernels.arguments import CellNorm, CellNorms, Sequences, Weights
 from normlab.kernels.recurrence import recurrence
-from normlab.fused import batch as fused_batch
-from normlab.fused.batch import Norms
 from normlab.norms.base import Norm
 from normlab.norms.batch import BatchNorm
 from normlab.norms.layer import LayerNorm

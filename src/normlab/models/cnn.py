@@ -48,10 +48,11 @@ class CNN(Model):
         zero_last_gain: the last norm of each residual block starts with gain 0, so the block starts as its shortcut
             (Goyal et al. 2017, arXiv:1706.02677); only after convolutions, and only norms that have a gain.
         activation: nonlinearity; `identity` for norms that have their own (frn, evo_b, evo_s).
-        norm_at: other norms at some sites, see `Places`: `stem` (post_conv), of a block `norm1`, `norm2` and `shortcut`,
-            `last` (pre_activation).
+        norm_at: other norms at some sites, see `Places`: `stem` (post_conv), of a block `norm1`, `norm2` and
+            `shortcut`, `last` (pre_activation).
         weights: of the convolutions, see `normlab.weights.parametrised`.
-        init: `he` fits the activation. `fixup` and `skipinit` are for residual networks without norms, see `branch_parts`.
+        init: `he` fits the activation. `fixup` and `skipinit` are for residual networks without norms, see
+            `branch_parts`.
 
     Raises:
         InputError: there is no norm at the end of a branch whose gain could start at 0, or `init` does not fit the
@@ -127,7 +128,8 @@ class CNN(Model):
         for norm in self.modules():
             if isinstance(norm, Norm) and not isinstance(norm, NoNorm):
                 raise InputError(
-                    f"model.init={init} is for networks without norms: use norm=none, or model.init=he with norm={norm.name}"
+                    f"model.init={init} is for networks without norms: use norm=none, or model.init=he with "
+                    f"norm={norm.name}"
                 )
         if not self.residual:
             raise InputError(f"model.init={init} is for residual branches: use model.residual=true")

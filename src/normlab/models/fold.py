@@ -17,8 +17,8 @@ def fold(model: Model) -> Model:
     """A copy of the model for inference, in eval mode, with every norm folded into the layer before it.
 
     With norm(z) = scale · z + shift and z = W x + b, the folded layer is (scale · W) x + (scale · b + shift):
-    the same function up to rounding. Either all norms are folded or none. Weights that are functions of other parameters
-    (`model.weights`) become plain ones first.
+    the same function up to rounding. Either all norms are folded or none. Weights that are functions of other
+    parameters (`model.weights`) become plain ones first.
 
     Args:
         model: is not changed.

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from normlab.config.schema import Sizes
-from normlab.kernels.arguments import Sequences, Weights
 from normlab.fused import cell as fused
+from normlab.kernels.arguments import Sequences, Weights
 from normlab.models.recurrent import Recurrent, Shape, draw, starting_state
 from normlab.norms.base import Norm, NormFactory
 from normlab.norms.placed import Places

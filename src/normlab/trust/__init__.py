@@ -1,0 +1,1 @@
+"""What files of others may name: docs/trust.md. Imports no torch."""
