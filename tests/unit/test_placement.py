@@ -46,7 +46,8 @@ def norms(config: RunConfig) -> dict[str, str]:
         ("mlp", "{layer1: batch, layer4: none}", {"norms.0": "batch", "norms.1": "layer", "norms.3": "none"}),
         ("cnn", "{stem: none, layer2: batch}", {"norm": "none", "blocks.0.norm1": "layer", "blocks.1.norm2": "batch"}),
         ("cnn", "{shortcut: none, norm1: rms, layer3: batch, layer3.norm1: group}",
-         {"blocks.2.norm1": "group", "blocks.1.norm1": "rms", "blocks.2.norm2": "batch", "blocks.2.shortcut_norm": "none"}),
+         {"blocks.2.norm1": "group", "blocks.1.norm1": "rms", "blocks.2.norm2": "batch",
+          "blocks.2.shortcut_norm": "none"}),
         ("lstm", "{cell: none}", {"layers.0.forwards.norm_c": "none", "layers.0.forwards.norm_h": "layer"}),
         ("gru", "{candidate: batch}", {"layers.0.forwards.norms_h.1": "batch", "layers.0.forwards.norms_h.0": "layer"}),
         ("transformer", "{attention: rms, layer2: dyt, final: none}",
@@ -73,7 +74,7 @@ def test_a_site_has_the_norm_that_is_named_for_it(model, norm_at, expected):
         (["model=lstm", "model.norm_at={cell: instance}"], "cell: norm=instance is not valid"),
         (["model=mlp", "model.norm_at={layer2: batch}", "task.batch_size=1"], "norm=batch .*single example"),
         (["model=mlp", "norm=batch_renorm", "task.batch_size=1"], "norm=batch_renorm has no statistics over a single"),
-        (["model=gru", "norm=frozen_batch", "norm.nbs=1"], "norm=frozen_batch has no statistics over a single"),
+        (["model=gru", "norm=frozen_batch", "task.batch_size=1"], "norm=frozen_batch has no statistics over a single"),
     ],
 )
 def test_refused_before_torch(options, said):

@@ -99,7 +99,7 @@ class Model(nn.Module, ABC):
 
 
 def facts_of(model: Model) -> dict[str, Any]:
-    """The model's facts, the kernel of its norms if they have one of ours, and where which norm stands if they differ."""
+    """The model's facts, the kernel of its norms if it is ours, and which norms stand where if they differ."""
     norms = {path: module for path, module in model.named_modules() if isinstance(module, Norm)}
     kernels = {norm.kernel for norm in norms.values() if norm.kernel}
     found = {"norm_kernel": " and ".join(sorted(kernels))} if kernels else {}

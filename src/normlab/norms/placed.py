@@ -12,7 +12,7 @@ class Places:
     """The norms of one model: `norm` at every site, except where `norm_at` names another.
 
     A site's name is `layer2.attention`, or without a layer `final`. A key of `norm_at` is such a name, or the part
-    after the point (`attention`: at those sites of all layers), or the layer (`layer2`: at all its sites). Where several
+    after the point (`attention`: at those sites of all layers), or the layer (`layer2`: at all its sites). If several
     hold, the whole name decides before the part after the point, and that before the layer.
 
     Args:

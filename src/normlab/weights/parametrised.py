@@ -89,6 +89,11 @@ def parametrise(layers: Iterable[nn.Module], weights: Weights, names: tuple[str,
 
 def make_plain(layer: nn.Module) -> None:
     """Turn a layer's weights of today into plain parameters."""
-    if parametrize.is_parametrized(layer):
-        for name in list(layer.parametrizations):
-            parametrize.remove_parametrizations(layer, name, leave_parametrized=True)
+    if not parametrize.is_parametrized(layer):
+        return
+    # torch's own removal would also change the layer's copies, because it edits the class that they share
+    values = {name: getattr(layer, name).detach().clone() for name in layer.parametrizations}  # type: ignore[operator, union-attr]
+    layer.__class__ = type(layer).__bases__[0]
+    del layer.parametrizations
+    for name, value in values.items():
+        layer.register_parameter(name, nn.Parameter(value))
