@@ -31,6 +31,8 @@ def with_project(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
         key = override.lstrip("+~").partition("=")[0]
         if (group := re.split(r"[.@]", key)[0]) in _REPLACED and key != "optim.lr":
             raise InputError(f"{override}: {_REPLACED[group]}; leave this option out")
+    if values["trainer"]["epochs"] is None:
+        raise InputError("trainer.epochs has no value: say how long the project trains, as in trainer.epochs=20")
     name = re.sub(r"[^\w.-]", "_", str(project["data"] or project["target"]).rpartition(":")[2]) or "project"
     task = {"name": name, "goal": "own", "source": "own", "view": "own", "input": "", "batch_size": 1, "epochs": 1}
     optim = {"name": "own", "lr": values["optim"]["lr"], "weight_decay": 0.0}

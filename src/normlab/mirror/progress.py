@@ -61,7 +61,8 @@ class Bar(pl.Callback):
         ]
         self._validation = f" · {shown[-1]}" if shown else ""
         if self._bar is None and trainer.is_global_zero:
-            self.console.print(" · ".join([f"step {trainer.global_step}/{self._total}", *shown]), highlight=False)
+            of = f"/{self._total}" if trainer.global_step <= self._total else ""  # a stream's length isn't known
+            self.console.print(" · ".join([f"step {trainer.global_step}{of}", *shown]), highlight=False)
 
     def on_train_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         """Remove the bar."""
@@ -97,4 +98,4 @@ class Heartbeat(pl.Callback):
 def _steps(trainer: pl.Trainer) -> int:
     """Of the whole training; those done so far if only the loader's end would tell."""
     steps = trainer.estimated_stepping_batches
-    return int(steps) if math.isfinite(steps) else trainer.global_step
+    return int(steps) if math.isfinite(steps) and steps > 0 else trainer.global_step

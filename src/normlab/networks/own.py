@@ -11,7 +11,10 @@ from normlab.norms.base import Norm
 
 
 class OwnNorm(Norm):
-    """Stands for the norms that the network of `model=module` or a Lightning project has: the control of a comparison. It is never built."""
+    """Stands for the norms that the network of `model=module` or a Lightning project has, the control of a comparison.
+
+    It is never built.
+    """
 
     layouts = ()
 

@@ -89,7 +89,9 @@ def callable_of(option: str, target: str) -> Any:
     except AttributeError as error:
         raise InputError(f"{option}={target}: {module} has no {name} ({error})") from None
     except Exception as error:
-        raise InputError(f"{option}={target}: {module} can't be imported: {said(error)}") from error
+        relative = "attempted relative import" in str(error) and is_file(module)
+        hint = "; name a file of a package as a module, as in my_package.training:NAME" if relative else ""
+        raise InputError(f"{option}={target}: {module} can't be imported: {said(error)}{hint}") from error
     if not callable(found) or isinstance(found, nn.Module):
         raise InputError(f"{option}={target} is a {type(found).__name__}; name the class, or a function, instead")
     return found

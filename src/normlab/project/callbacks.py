@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.loggers.logger import DummyExperiment
 from pytorch_lightning.trainer.states import TrainerFn
@@ -31,11 +32,12 @@ class LoggedCurve(Curve):
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Keep the row, if the metric is in it."""
+        if not all(bool(p.isfinite().all()) for p in module.parameters()):
+            self.diverged = trainer.should_stop = True
+            return
         values = {name: float(value) for name, value in trainer.callback_metrics.items() if value.numel() == 1}
         if self.metric in values and self.last_step != trainer.global_step:
             self.rows.append({**values, "step": trainer.global_step, "seconds": self.clock.seconds})
-        if not all(bool(p.isfinite().all()) for p in module.parameters()):
-            self.diverged = trainer.should_stop = True
 
 
 class Clock(pl.Callback):
@@ -72,6 +74,10 @@ class Clock(pl.Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on counting."""
         self.seconds = float(state["seconds"])
+
+
+class Patience(EarlyStopping):
+    """Of `trainer.patience`; Lightning replaces callbacks of a class that the project's own ones have too."""
 
 
 class Described(pl.Callback):
@@ -116,7 +122,7 @@ class Pending(pl.Callback):
 
 
 class ProjectLogger(Logger):
-    """What a project sees as its logger: numbers go to the run's record, pictures and the like to TensorBoard if chosen.
+    """What a project sees as its logger: the run's record of numbers; pictures go to TensorBoard, if that is chosen.
 
     Args:
         record: None drops everything.

@@ -44,7 +44,7 @@ def named(config: RunConfig) -> Named:
         if files
         else "no argument names a file or folder, so a change of the data isn't noticed: then repeat with rerun=true"
     )
-    return Named(fingerprint(project), (*said(config, project), data))
+    return Named(fingerprint(project), ("; ".join((*said(config, project), data)),))
 
 
 def named_files(project: ProjectConfig) -> list[Path]:

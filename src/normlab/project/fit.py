@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import EarlyStopping
 from rich.console import Console
 
 from normlab.config.errors import InputError
@@ -14,7 +13,7 @@ from normlab.mirror.progress import Bar, Heartbeat
 from normlab.models.build import factory
 from normlab.models.checkpoint import read_checkpoint
 from normlab.networks.replaced import Named, replaced
-from normlab.project.callbacks import Clock, Described, LoggedCurve, Pending, ProjectLogger
+from normlab.project.callbacks import Clock, Described, LoggedCurve, Patience, Pending, ProjectLogger
 from normlab.project.options import ProjectConfig
 from normlab.project.order import Order
 from normlab.project.project import Project, build
@@ -91,7 +90,7 @@ class ProjectFit:
         self.seconds = time.perf_counter() - started
 
     def _replace_when_built(self) -> None:
-        """A network may be built by the constructor, by `setup` or by `configure_model`; then its norms are replaced."""
+        """Replace the norms once the network is built, be it by the constructor, `setup` or `configure_model`."""
         module, calls = self.project.module, self.tried.calls
         norm, named = factory(self.session.config.norm), Named(f"project={self.options.target}", "project.only")
         original, built = module.configure_model, list[bool]()
@@ -115,8 +114,8 @@ class ProjectFit:
         state = read_checkpoint(path)["callbacks"][self.order.state_key]
         if state["repeatable"] and state["first"] != self.tried.first[: len(state["first"])]:
             raise InputError(
-                f"{path} can't be resumed: the first batches of the project's data are not those that the run began with; "
-                "rerun=true starts from the beginning"
+                f"{path} can't be resumed: the first batches of the project's data are not those that the run began "
+                "with; rerun=true starts from the beginning"
             )
 
     def _validate_at_end(self) -> None:
@@ -131,7 +130,7 @@ class ProjectFit:
         found: list[pl.Callback] = [Described(self.session.config), KeepBest(place, self.curve)]
         if patience is not None:
             metric, mode = self.curve.metric, self.curve.direction
-            found.append(EarlyStopping(metric, mode=mode, patience=patience, check_finite=False))
+            found.append(Patience(metric, mode=mode, patience=patience, check_finite=False))
         return found
 
     def _drivers(self) -> list[pl.Callback]:

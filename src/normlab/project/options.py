@@ -107,8 +107,8 @@ def arguments(config: RunConfig, project: ProjectConfig, known: Parameters | Non
     found = next((name for name in asked if name in names), None)
     if found is None:
         raise InputError(
-            f"optim.lr={config.optim.lr:g}: {project.target} has no argument {' or '.join(asked)}: name the one that is the "
-            f"learning rate, project.lr=NAME; its arguments: {', '.join(names) or 'none'}"
+            f"optim.lr={config.optim.lr:g}: {project.target} has no argument {' or '.join(asked)}: project.lr=NAME "
+            f"names the one that is the learning rate; its arguments: {', '.join(names) or 'none'}"
         )
     if found in project.arguments:
         raise InputError(f"optim.lr and project.arguments.{found} both set the learning rate: leave one out")
@@ -118,12 +118,11 @@ def arguments(config: RunConfig, project: ProjectConfig, known: Parameters | Non
 def said(config: RunConfig, project: ProjectConfig) -> Iterator[str]:
     """What was decided without having been asked for, in a line each."""
     if project.metric is not None and project.mode is None:
-        better = {"max": "higher", "min": "lower"}[project.direction]
-        yield f"metric={project.metric}: {better} is better, by its name; mode=max or mode=min says otherwise"
+        yield f"mode={project.direction}, by the name of metric={project.metric}"
     known = check_call("project", project.target, "project.arguments", project.arguments)
     if config.optim.lr is not None and project.lr is None:
         (name,) = set(arguments(config, project, known)) - set(project.arguments)
-        yield f"optim.lr={config.optim.lr:g} is passed as {name}; project.lr=NAME names another argument"
+        yield f"optim.lr is the argument {name}"
 
 
 def direction_of(metric: str) -> Literal["max", "min"] | None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
+from lightning_fabric.utilities.data import sized_len
+from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import nn
 
@@ -17,7 +19,7 @@ from normlab.config.schema import RunConfig
 from normlab.config.seeds import derive
 from normlab.networks.target import callable_of, called
 from normlab.project.lightning import use_one_lightning
-from normlab.project.options import ProjectConfig, arguments
+from normlab.project.options import ProjectConfig, arguments, project_of
 from normlab.project.order import seed_all
 
 
@@ -62,16 +64,21 @@ def build(config: RunConfig, options: ProjectConfig) -> Project:
     return Project(module, data, [one for name in options.callbacks for one in _callbacks(name)])
 
 
-def batches(config: RunConfig, options: ProjectConfig) -> int | None:
-    """Batches of an epoch; None if the loader has no length."""
-    source = build(config, options).source
-    if isinstance(source, pl.LightningDataModule):
-        source.prepare_data()
-        source.setup("fit")
-    try:
-        return len(source.train_dataloader())
-    except (TypeError, NotImplementedError):
-        return None
+def batches(config: RunConfig) -> int:
+    """Batches of an epoch of the run's project.
+
+    Raises:
+        InputError: see `build`; or its loader has no length, and the config doesn't say how many to take.
+    """
+    source = build(config, project_of(config)).source
+    source.prepare_data()
+    source.setup("fit")
+    length = sized_len(CombinedLoader(source.train_dataloader(), "max_size_cycle"))
+    if length is None and config.trainer.batches is None and config.trainer.steps is None:
+        raise InputError(
+            "the project's training data have no length: trainer.batches or trainer.steps says how many to take"
+        )
+    return 10**9 if length is None else length
 
 
 def _known(options: ProjectConfig) -> Parameters:

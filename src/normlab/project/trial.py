@@ -114,7 +114,7 @@ def _check_metric(options: ProjectConfig, short: _Short) -> None:
         )
     if options.metric in short.at_all:
         raise InputError(
-            f"metric={options.metric} is logged after training epochs only; by the end of a validation, the project logs {logged}"
+            f"{options.metric} is logged only after training epochs; by the end of a validation there are {logged}"
         )
     near = difflib.get_close_matches(options.metric, short.in_validation, n=1)
     hint = f"; did you mean metric={near[0]}?" if near else ""
