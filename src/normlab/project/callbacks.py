@@ -87,7 +87,7 @@ class Described(pl.Callback):
     """
 
     def __init__(self, config: RunConfig) -> None:
-        self.record = {"config": config.model_dump(mode="json")}
+        self.record = {"config": config.model_dump(mode="json"), "sizes": None}
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the record."""
@@ -158,7 +158,7 @@ class ProjectLogger(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Record one row."""
         if self.record is not None:
-            self.record.log_metrics(metrics, step)
+            self.record.append(metrics, step)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Do nothing: the config has its own file."""

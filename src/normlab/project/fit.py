@@ -58,7 +58,7 @@ class ProjectFit:
         self.callbacks = [self.clock, self.curve, *self._keepers(), self.order, *self._drivers()]
         loggers = [ProjectLogger(place.folder, record, session.loggers.mirrors), *session.loggers.mirrors]
         self.trainer = build_trainer(
-            config, place.folder, loggers, [*self.callbacks, *self.project.callbacks], trainer_options(options)
+            config, place.folder, loggers, [*self.callbacks, *self.project.callbacks], trainer_options(config, options)
         )
 
     def run(self) -> None:

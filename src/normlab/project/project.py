@@ -73,7 +73,8 @@ def batches(config: RunConfig) -> int:
     source = build(config, project_of(config)).source
     source.prepare_data()
     source.setup("fit")
-    length = sized_len(CombinedLoader(source.train_dataloader(), "max_size_cycle"))
+    lengths = [sized_len(loader) for loader in CombinedLoader(source.train_dataloader(), "max_size_cycle").flattened]
+    length = None if None in lengths else max(filter(None, lengths))
     if length is None and config.trainer.batches is None and config.trainer.steps is None:
         raise InputError(
             "the project's training data have no length: trainer.batches or trainer.steps says how many to take"

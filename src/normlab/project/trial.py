@@ -55,7 +55,7 @@ def trial(config: RunConfig, options: ProjectConfig) -> Trial:
             Path(folder),
             [ProjectLogger(Path(folder), None, [])],
             [order, recorder, short, *project.callbacks],
-            {**trainer_options(options), **_SHORT},
+            {**trainer_options(config, options), **_SHORT},
         )
         with failing(options):
             fit(project, trainer, order, config)
@@ -70,9 +70,10 @@ def fit(project: Project, trainer: pl.Trainer, order: Order, config: RunConfig, 
     trainer.fit(project.module, datamodule=project.data, **resume)
 
 
-def trainer_options(options: ProjectConfig) -> dict[str, Any]:
+def trainer_options(config: RunConfig, options: ProjectConfig) -> dict[str, Any]:
     """The project's options of Lightning's Trainer, without those left to Lightning."""
-    return {name: value for name, value in options.trainer.model_dump().items() if value is not None}
+    chosen = {name: value for name, value in options.trainer.model_dump().items() if value is not None}
+    return {"log_every_n_steps": config.trainer.log_every, **chosen}
 
 
 _SHORT = {
