@@ -16,7 +16,12 @@ from normlab.config.errors import InputError
 # options whose value is the path of a file or a folder
 PATHS = ("task.path", "output", "cache", "ckpt", "plan")
 # options whose value is any text
-TEXTS = ("task.name", "logger.wandb.project", "logger.wandb.entity", "logger.wandb.group", "model.target")
+TEXTS = (
+    *("task.name", "logger.wandb.project", "logger.wandb.entity", "logger.wandb.group"),
+    *("model.target", "project.target", "project.data"),
+)
+# options whose names are those of the arguments of the user's own code, so the config has none that one would replace
+_ADDED = ("model.arguments.", "project.arguments.", "project.data_arguments.")
 # Hydra's flags that are followed by a value
 _VALUED = (
     *("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--cfg", "-c", "--package", "-p"),
@@ -46,12 +51,24 @@ def for_hydra(arguments: Sequence[str]) -> list[str]:
         _check_choice(choice)
         if choice.startswith("plan=") and {"-m", "--multirun"} & {*flags}:
             raise InputError(f"{choice}: a multirun sets this option itself; leave it out")
-    return [*map(_adding, map(quoted_path, choices)), *flags]
+    written = [one for choice in choices for one in _project(choice)]
+    return [*map(_adding, map(quoted_path, written)), *flags]
 
 
 def _adding(choice: str) -> str:
-    """A network's arguments are its own, so there are none in the config that an option would replace."""
-    return f"++{choice}" if choice.startswith("model.arguments.") else choice
+    return f"++{choice}" if choice.startswith(_ADDED) else choice
+
+
+def _project(choice: str) -> list[str]:
+    """`project=module:Class` in Hydra's terms: a group and its option."""
+    key, equals, value = choice.partition("=")
+    if key != "project" or not equals or value in ("lightning", "null"):
+        return [choice]
+    if ":" not in value:
+        raise InputError(
+            f"{choice}: write MODULE:CLASS, such as my_package.training:LitSegmenter or training.py:LitSegmenter"
+        )
+    return ["project=lightning", f"project.target={value}"]
 
 
 def _apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from normlab.config.components import (
     MODULE,
+    PROJECT,
     canonical,
     check_network,
     check_schedule,
@@ -27,6 +28,7 @@ from normlab.config.components import (
     shown,
 )
 from normlab.config.errors import InputError
+from normlab.config.project import with_project
 from normlab.config.schema import RunConfig, TaskConfig
 from normlab.config.signature import Signature
 from normlab.host.cores import memory_of_machine, usable_cores
@@ -53,13 +55,14 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
     """
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
-        example = "my_package.nets:UNet or nets.py:UNet" if missing[0] == "model.target" else "..."
+        example = "my_package.nets:UNet or nets.py:UNet" if missing[0].endswith(".target") else "..."
         raise InputError(f"{missing[0]} has no value: set it with {missing[0]}={example}")
     values = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(values, dict)
     _, *beyond = (values.pop(key, None) for key in ("scale", "finding", "study"))  # no single run depends on these
     if not any(beyond) and (scale := next((text for text in overrides if text.startswith("scale=")), None)):
         raise InputError(f"{scale} sets how large a study is: choose one too, such as study=textbook or finding=...")
+    values = with_project({str(name): value for name, value in values.items()}, overrides)
     if OmegaConf.select(cfg, "measure.name") == "evaluate" and OmegaConf.select(cfg, "task.path"):
         values["task"]["source"] = "path"  # options of the checkpoint's task, which `recall` uses instead of this one
     try:
@@ -69,6 +72,12 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
         raise InputError(_worded(error)) from None
     _check_command(config, overrides, launcher)
     norm = checked_options("norm", config.norm)
+    if config.model["_target_"] == PROJECT:
+        check_schedule(config, norm)
+        _check_machine(config)
+        return config
+    if config.measure.name == "project" or config.optim.lr is None:
+        raise InputError("measure=project trains a Lightning project: name it with project=MODULE:CLASS")
     model = checked_options("model", config.model)
     config = config.model_copy(update={"model": canonical(config.model, model)})
     _check_data(config.task)
@@ -78,12 +87,18 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
     check_sites(config, norm, model)
     check_schedule(config, norm)
     _check_batch(config, model)
-    _check_trainer(config)
-    _check_measure(config, model)
+    config.measure.check(config, model)
     check_size(config)
+    _check_machine(config)
+    return config
+
+
+def _check_machine(config: RunConfig) -> None:
+    """Can this machine run it, and hold its results?"""
+    _check_trainer(config)
+    _check_measure(config)
     _check_folder("output", config.output)
     _check_folder("cache", config.cache)
-    return config
 
 
 def _worded(error: pydantic.ValidationError) -> str:
@@ -185,14 +200,13 @@ def _check_trainer(config: RunConfig) -> None:
         raise InputError(f"trainer.threads={trainer.threads}: this process may use {cores} cores")
 
 
-def _check_measure(config: RunConfig, model: Signature) -> None:
-    """Does the config fit what the measure declares, and pass the measure's own check?"""
+def _check_measure(config: RunConfig) -> None:
+    """Does the config fit what the measure declares?"""
     measure, trainer = config.measure, config.trainer
     if measure.processes == "one" and trainer.devices * trainer.nodes > 1:
         raise InputError(f"measure={measure.name} runs in one process: use trainer=cpu or trainer=gpu")
     if config.test and not measure.reads_test:
         raise InputError(f"measure={measure.name} never reads the test split: leave out test=true")
-    measure.check(config, model)
 
 
 def check_size(config: RunConfig) -> None:

@@ -69,9 +69,9 @@ class TaskConfig(Strict):
     """Data, what to predict from it, and how long to train by default."""
 
     name: str
-    goal: Literal["classification", "language_modelling"]
-    source: Literal["embedded", "hub", "path"]
-    view: Literal["images", "rows", "pixels", "permuted_pixels", "series", "characters", "words", "subwords"]
+    goal: Literal["classification", "language_modelling", "own"]  # own: of a Lightning project
+    source: Literal["embedded", "hub", "path", "own"]
+    view: Literal["images", "rows", "pixels", "permuted_pixels", "series", "characters", "words", "subwords", "own"]
     input: str  # column of the image, the time series or the text
     target: str | None = None  # column of the label; language modelling has none
     pack: str | None = None  # source=embedded: stem of the files in data/packs, or several joined by +
@@ -99,6 +99,8 @@ class TaskConfig(Strict):
 
     @model_validator(mode="after")
     def _complete(self) -> TaskConfig:
+        if self.goal == "own":
+            return self
         origin = {"embedded": "pack", "hub": "hub", "path": "path"}[self.source]
         if getattr(self, origin) is None:
             raise InputError(f"task.source={self.source} needs task.{origin}=...")
@@ -153,8 +155,8 @@ class TaskConfig(Strict):
 class OptimConfig(Strict):
     """The optimiser and its learning rate schedule. Norm parameters and biases are never decayed."""
 
-    name: Literal["adamw", "sgd", "rmsprop", "muon"]
-    lr: PositiveFloat  # peak learning rate
+    name: Literal["adamw", "sgd", "rmsprop", "muon", "own"]  # own: of a Lightning project
+    lr: PositiveFloat | None  # peak learning rate; only a project has its own default
     weight_decay: NonNegativeFloat  # of weight matrices and convolutions only
     betas: tuple[Share, Share] = (0.9, 0.999)  # adamw, and muon for what is no matrix
     momentum: Share = 0.9  # sgd, rmsprop, muon
@@ -201,9 +203,8 @@ class WandbConfig(Strict):
     project: str
     entity: str | None = None
     group: str | None = None  # None: the cell, norm-model-task and a hash of all choices but the seed
-    tags: list[str] = Field(
-        default_factory=list
-    )  # in addition to norm, model, task, and the findings and arms of a study's run
+    # in addition to norm, model, task, and the findings and arms of a study's run
+    tags: list[str] = Field(default_factory=list)
     mode: Literal["auto", "online", "offline"] = "auto"
     timeout: Annotated[float, Field(gt=0, le=86_400)] = 30.0  # seconds to wait for W&B at the start and end of a run
     artifacts: bool = False  # upload the checkpoints, as `best` and `latest`
@@ -213,9 +214,7 @@ class WandbConfig(Strict):
     def _accepted(cls, project: str) -> str:
         refused = sorted(set(project) & set("/\\#?%:"))
         if refused:
-            raise InputError(
-                f"logger.wandb.project={project}: W&B does not allow {refused[0]} in the name of a project"
-            )
+            raise InputError(f"logger.wandb.project={project}: W&B does not allow {refused[0]} in a project's name")
         if not project.strip() or len(project) > 128:
             raise InputError("logger.wandb.project: W&B allows names of 1 to 128 characters")
         return project

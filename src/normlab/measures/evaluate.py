@@ -88,7 +88,7 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     task = build_task(config, model, session.data)
     if config.trainer.compile:
         task.run_compiled()
-    trainer = build_trainer(config, place, session.loggers.all, [])
+    trainer = build_trainer(config, place.folder, session.loggers.all, [])
     summary: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
     torch.manual_seed(0)
     for split, evaluate in (("validation", trainer.validate), ("test", trainer.test)):

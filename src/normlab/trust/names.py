@@ -13,7 +13,7 @@ from typing import Any
 
 import pydantic
 
-from normlab.config.components import MODULE, checked_options, code_named, lower, shown
+from normlab.config.components import MODULE, PROJECT, checked_options, code_named, lower, shown
 from normlab.config.errors import InputError
 from normlab.config.modules import find_module, module_file, module_of, not_found
 from normlab.config.schema import RunConfig
@@ -68,6 +68,8 @@ def check_target(group: str, node: dict[str, Any], trust: Iterable[str], origin:
         if find_module(module) is None:
             raise InputError(f"{origin}: {not_found(module)}")
         return
+    if group == "model" and target == PROJECT:
+        raise InputError(f"{origin} holds a Lightning project, which its own code loads: see docs/lightning-project.md")
     if module.startswith(_OURS[group]):
         return
     if parts[0] == "normlab" or not _within(module, trust):
