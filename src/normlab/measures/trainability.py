@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -26,30 +28,40 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     its input. Before training, every weight matrix but the output layer's is multiplied by `scale`.
 
     Returns:
-        A flat summary. `depth` is the deepest network that learns at one of the rates, as do all shallower ones that
-        were tried; 1 if none does. `learning_share` is the share of all pairs of a depth and a rate that learn; those
-        beyond the first depth that learns at no rate are not tried, and count as not learning. `entropy` is H. The
-        run's metrics have one row per training: `trial/depth`, `trial/lr` and `trial/loss`, null if not finite.
+        A flat summary. A training's learnt share is 1 - loss / H, or 0 if that is negative or not finite.
+        `learnt_at_best` is the mean over depths of the best rate's learnt share, `learnt_at_all` that over all depths
+        and rates; `depth` is the deepest network that learns at one of the rates, as do all shallower ones that
+        were tried, or 1 if none does. Depths beyond the first that learns at no rate are not tried, and count as
+        0. `entropy` is H. The run's metrics have one row per training: `trial/depth`, `trial/lr` and `trial/loss`,
+        null if not finite.
     """
     options = config.measure
     assert isinstance(options, Trainability)
     session = Session(config, place)
-    bound = options.share * entropy_of_targets(session.data, config.task.eval_batch_size)
-    deepest, learnt = 1, 0
-    for place_of_depth, depth in enumerate(options.depths):
+    entropy = entropy_of_targets(session.data, config.task.eval_batch_size)
+    deepest, learnt = 1, [[0.0] * len(options.rates) for _ in options.depths]
+    for row, depth in enumerate(options.depths):
         untrained = _untrained(config, place, depth)
-        found = 0
-        for place_of_rate, rate in enumerate(options.rates):
-            loss = _loss(session, untrained, rate)
-            number = place_of_depth * len(options.rates) + place_of_rate
+        losses = [_loss(session, untrained, rate) for rate in options.rates]
+        for column, (rate, loss) in enumerate(zip(options.rates, losses, strict=True)):
+            number = row * len(options.rates) + column
             session.log({"trial/depth": depth, "trial/lr": rate, "trial/loss": loss}, number)
-            found += loss < bound
-        learnt += found
-        if not found:
+        learnt[row] = [learnt_share(loss, entropy) for loss in losses]
+        if max(learnt[row]) <= 1 - options.share:
             break
         deepest = depth
-    pairs = len(options.depths) * len(options.rates)
-    return session.finish({"depth": deepest, "learning_share": learnt / pairs, "entropy": bound / options.share})
+    summary = {
+        "learnt_at_best": fmean(max(shares) for shares in learnt),
+        "learnt_at_all": fmean(share for shares in learnt for share in shares),
+        "depth": deepest,
+        "entropy": entropy,
+    }
+    return session.finish(summary)
+
+
+def learnt_share(loss: float, entropy: float) -> float:
+    """The share of the targets' entropy that training removes; 0 if the loss is above it or not finite."""
+    return max(0.0, 1 - loss / entropy) if math.isfinite(loss) else 0.0
 
 
 def scale_weights(model: Model, factor: float) -> None:

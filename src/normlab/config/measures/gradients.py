@@ -156,8 +156,8 @@ class Trainability(Measure):
     reads_test = False
     trains = False
     scores = False
-    headline = ("depth",)
-    summary: ClassVar[tuple[str, ...]] = ("depth", "learning_share", "entropy")
+    headline = ("learnt_at_best",)
+    summary: ClassVar[tuple[str, ...]] = ("learnt_*", "depth", "entropy")
 
     name: Literal["trainability"]
     depths: Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(min_length=1)]
