@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 from omegaconf import OmegaConf
-from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from normlab.config.names import FileName
 from normlab.config.schema import InputError
@@ -64,12 +64,16 @@ class Finding(Strict):
         equivalence  supported: inside ±margin; contradicted: wholly outside
         exact        no interval: supported if every run's metric is within its bounds, otherwise contradicted
 
-    A claim with several contrasts is supported if each is, and contradicted if one is.
+    A claim with several contrasts is supported if each is, and contradicted if one is. With `at_least`, k of m
+    contrasts, it is supported if k are, and contradicted if so many are that k can't hold, m - k + 1. Their intervals
+    then have a k-th of the error or, if that is smaller, an (m - k + 1)-th: Bonferroni's partial conjunction test
+    (Benjamini and Heller 2008, Biometrics 64), which keeps the error of either verdict whatever the contrasts share.
     """
 
     name: FileName
     claim: Annotated[int, Field(ge=1, le=6)] | None = None  # number of the textbook claim; None: not one of them
     primary: bool  # decides its claim; all others are exploratory: an estimate, no verdict
+    succeeded_by: str | None = None  # the primary that now decides this one's claim; its own verdict is for the record
     title: str
     statement: str  # the claim, in words that a student understands
     source: str
@@ -87,6 +91,7 @@ class Finding(Strict):
     rule: Rule
     margin: PositiveFloat | None = None  # the smallest that matters, in the metric's unit; for ratio a factor
     contrasts: dict[str, str] = Field(default_factory=dict)
+    at_least: PositiveInt | None = None  # of the contrasts, those that must hold; None: all
     bounds: dict[str, dict[str, Bounds]] = Field(default_factory=dict)  # exact: cell → metric → least, most
     seeds: Unit = "training"  # what a seed changes
     recipe_seeds: list[NonNegativeInt] = Field(default_factory=list)  # those on which the recipe was chosen
@@ -108,6 +113,8 @@ class Finding(Strict):
             raise InputError(f"published.{unknown[0]} is not a cell; there are {', '.join(map(str, self.cells))}")
         if self.primary and self.claim is None:
             raise InputError("claim is missing: a primary finding decides one of the claims 1 to 6")
+        if self.succeeded_by is not None and not self.primary:
+            raise InputError(f"succeeded_by={self.succeeded_by}: only a primary finding has a successor")
         if self.tune is not None and self.tune.at is not None and self.tune.at not in self.conditions:
             raise InputError(
                 f"tune.at={self.tune.at} is not a condition; there are {', '.join(self.conditions) or 'none'}"
@@ -133,8 +140,8 @@ class Finding(Strict):
         unknown = [name for name in self.bounds if name not in map(str, self.cells)]
         if unknown:
             raise InputError(f"bounds.{unknown[0]} is not a cell; there are {', '.join(map(str, self.cells))}")
-        if self.contrasts or self.margin is not None:
-            raise InputError("rule=exact takes bounds, but no contrasts and no margin")
+        if self.contrasts or self.margin is not None or self.at_least is not None:
+            raise InputError("rule=exact takes bounds, but no contrasts, no margin and no at_least")
 
     def _check_scope(self) -> None:
         if "seeds" not in self.generalises_over or len(set(self.generalises_over)) < len(self.generalises_over):
@@ -164,6 +171,8 @@ class Finding(Strict):
         alone = [arm for arm in self.arms if arm not in used]
         if alone:
             raise InputError(f"arms.{alone[0]} is in no contrast: it has no arm to be compared with")
+        if self.at_least is not None and self.at_least > len(self.formulas):
+            raise InputError(f"at_least={self.at_least}: there are only {len(self.formulas)} contrasts")
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -182,6 +191,11 @@ class Finding(Strict):
                 found[name] = formula
         return found
 
+    @property
+    def divisor(self) -> int:
+        """What the error of a verdict is divided by for each contrast's interval."""
+        return 1 if self.at_least is None else max(self.at_least, len(self.formulas) - self.at_least + 1)
+
     def tuned_at(self, cell: Cell) -> Cell:
         """The cell whose best point this one uses: itself, or its arm under the condition `tune.at`."""
         return cell if self.tune is None or self.tune.at is None else Cell(cell.arm, self.tune.at)
@@ -193,11 +207,13 @@ class Finding(Strict):
     @cached_property
     def rule_hash(self) -> str:
         """A hash of everything that a verdict depends on except the data."""
-        left_out = {"title", "statement", "source", "expect", "published", "also", "scales", "advice"}
+        left_out = {"title", "statement", "source", "expect", "published", "also", "scales", "advice", "succeeded_by"}
         if not self.recipe_seeds:  # the hash from before this key existed
             left_out.add("recipe_seeds")
         if self.generalises_over == ["seeds"]:  # likewise
             left_out.add("generalises_over")
+        if self.at_least is None:  # likewise
+            left_out.add("at_least")
         parts = self.model_dump(mode="json", exclude=left_out)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 

@@ -69,6 +69,8 @@ def judge(
     contrasts = [] if finding.rule == "exact" else contrasts_of(finding, rows, design, planned, scores)
     margin = margin_of(finding) if contrasts else 0.0
     stated = [ruled(finding.rule, margin, estimate) for estimate in contrasts]
+    if finding.at_least is not None:
+        stated = [_without_edge(finding, estimate, edges) for estimate in stated]
     bounds = bounds_of(finding, rows)
     ruling = _by_bounds(bounds) if finding.rule == "exact" else _by_contrasts(finding, stated)
     hindered = _hindered(finding, rows, arms, planned)
@@ -93,8 +95,8 @@ def judge(
 
 
 def alpha_of(finding: Finding) -> float:
-    """The error that all of a finding's looks share."""
-    return ALPHA / PRIMARIES if finding.primary else ALPHA
+    """The error that all looks at one of a finding's contrasts share."""
+    return (ALPHA / PRIMARIES if finding.primary else ALPHA) / finding.divisor
 
 
 def design_of(planned: int, alpha: float, looks: Sequence[int] = ()) -> Design | None:
@@ -208,7 +210,7 @@ def _hindered(finding: Finding, rows: Sequence[Row], arms: Sequence[ArmSummary],
     if finding.primary and planned < LEAST[finding.seeds]:
         return Ruling("undecided", Reason.TOO_FEW_SEEDS, {"planned": planned, "least": LEAST[finding.seeds]})
     edge = next((arm for arm in arms if arm.edge), None)
-    if finding.primary and edge is not None:
+    if finding.primary and finding.at_least is None and edge is not None:
         return Ruling("undecided", Reason.EDGE, {"cell": edge.cell, "point": edge.point})
     return None
 
@@ -237,11 +239,37 @@ def _by_contrasts(finding: Finding, estimates: Sequence[Estimate]) -> Ruling:
     against = [e for e in estimates if e.state == "contradicted"]
     spoilt = [e for e in estimates if e.state == "undecided" and e.kind is not Reason.AT_MARGIN]
     worst = min(against or spoilt or estimates, key=room)
+    if finding.at_least is not None:
+        return _by_count(finding, estimates, worst)
     if against or spoilt:
         return Ruling(worst.state, worst.kind, _facts(finding, worst) if spoilt and not against else {}, worst.name)
     if all(e.state == "supported" for e in estimates):
         return Ruling("supported", decides=worst.name)
     return Ruling("undecided", Reason.AT_MARGIN, decides=worst.name)
+
+
+def _by_count(finding: Finding, estimates: Sequence[Estimate], worst: Estimate) -> Ruling:
+    """At least so many of the contrasts: one that is undecided, for whatever reason, counts for neither side."""
+    states = [e.state for e in estimates]
+    count, needed = len(finding.formulas), finding.at_least or 0
+    facts = {
+        "supported": states.count("supported"),
+        "contradicted": states.count("contradicted"),
+        "count": count,
+        "at_least": needed,
+    }
+    if facts["supported"] >= needed:
+        return Ruling("supported", Reason.ENOUGH, facts, worst.name)
+    if facts["contradicted"] > count - needed:
+        return Ruling("contradicted", Reason.NOT_ENOUGH, facts, worst.name)
+    return Ruling("undecided", Reason.COUNT_OPEN, facts, worst.name)
+
+
+def _without_edge(finding: Finding, estimate: Estimate, edges: Mapping[Cell, bool]) -> Estimate:
+    """The contrast, undecided if the best rate of one of its cells is at an end of the grid."""
+    cells = finding.formulas[estimate.name].weights
+    at_edge = finding.primary and any(edges.get(cell, False) for cell in cells)
+    return replace(estimate, state="undecided", kind=Reason.EDGE) if at_edge else estimate
 
 
 def _facts(finding: Finding, estimate: Estimate) -> dict[str, Any]:

@@ -149,13 +149,21 @@ def read_study(conf: Path, name: str, own: Sequence[Path] = ()) -> tuple[Study, 
     twice = [name for name, count in Counter(study.findings).items() if count > 1]
     if twice:
         raise InputError(f"conf/study/{name}.yaml: study.findings lists {twice[0]} twice")
-    primaries = sorted(f.claim or 0 for f in findings if f.primary)
+    primaries = sorted(f.claim or 0 for f in findings if f.primary and f.succeeded_by is None)
     if study.family and primaries != list(range(1, PRIMARIES + 1)):
         raise InputError(
             f"conf/study/{name}.yaml: study.findings must have one primary finding per claim, 1 to {PRIMARIES}; "
             f"the claims of its primaries are {', '.join(map(str, primaries)) or 'none'}"
         )
-    if not study.family and primaries:
+    by_name = {finding.name: finding for finding in findings}
+    for finding in findings:
+        successor = by_name.get(finding.succeeded_by or finding.name)
+        if successor is None or (successor.primary, successor.claim) != (finding.primary, finding.claim):
+            raise InputError(
+                f"conf/finding/{finding.name}.yaml: succeeded_by={finding.succeeded_by} must be another primary finding "
+                f"of claim {finding.claim}, and conf/study/{name}.yaml must have both"
+            )
+    if not study.family and any(f.primary for f in findings):
         only = next(f.name for f in findings if f.primary)
         raise InputError(f"conf/study/{name}.yaml: {only} is primary and belongs to a study with family: true")
     return study, findings

@@ -149,6 +149,34 @@ class LearningRateCeiling(Measure):
 _LARGEST_RATE = 38  # its power of ten
 
 
+class Trainability(Measure):
+    """How deep a network still learns, and at how many learning rates, from a given size of its initial weights."""
+
+    processes = "one"
+    reads_test = False
+    trains = False
+    scores = False
+    headline = ("learnt_at_best",)
+    summary: ClassVar[tuple[str, ...]] = ("learnt_*", "depth", "entropy")
+
+    name: Literal["trainability"]
+    depths: Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(min_length=1)]
+    rates: Annotated[list[PositiveFloat], Field(min_length=1)]
+    scale: PositiveFloat  # factor of the initial weights
+    steps: Annotated[int, Field(ge=5, le=MOST)]  # optimiser steps of each training
+    share: Annotated[float, Field(gt=0, le=1)]  # share of the targets' entropy below which the loss must fall
+
+    def check(self, config: RunConfig, model: Signature) -> None:
+        """The model must have a depth, and the depths must rise."""
+        if "depth" not in config.model:
+            raise InputError(
+                f"measure=trainability varies model.depth, which model={config.model_name} doesn't have: use model=mlp "
+                "or cnn"
+            )
+        if self.depths != sorted(set(self.depths)):
+            raise InputError(f"measure.depths={self.depths}: list each depth once, in ascending order")
+
+
 class Landscape(Measure):
     """How smooth the loss is along the path of training, and the internal covariate shift of the layers."""
 
