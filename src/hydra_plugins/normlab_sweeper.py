@@ -36,7 +36,7 @@ class NormlabSweeper(BasicSweeper):
         assert self.launcher is not None
         loader, config, launcher = self.hydra_context.config_loader, self.config, self.launcher
         composer = Composer(lambda overrides: loader.load_sweep_config(config, list(overrides)), config)
-        if config.get("study") or config.get("finding"):
+        if config.get("study") or config.get("finding") or config.get("compare"):
             from normlab.study.engine import conduct
 
             return conduct(config, arguments, composer, launcher.launch)

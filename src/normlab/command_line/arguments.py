@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from normlab.comparing.arms import separated
 from normlab.config.errors import InputError
 
 # options whose value is the path of a file or a folder
@@ -32,6 +33,7 @@ _FLAGS = (
     *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m"),
     *("--shell-completion", "-sc"),
 )
+_MULTIRUN = {"-m", "--multirun"}
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 _CFG = ("job", "hydra", "all")
 # groups from which a run needs exactly one choice
@@ -49,14 +51,26 @@ def for_hydra(arguments: Sequence[str]) -> list[str]:
     choices, flags = _apart(arguments)
     for choice in choices:
         _check_choice(choice)
-        if choice.startswith("plan=") and {"-m", "--multirun"} & {*flags}:
+        if choice.startswith("plan=") and _MULTIRUN & {*flags}:
             raise InputError(f"{choice}: a multirun sets this option itself; leave it out")
     written = [one for choice in choices for one in _project(choice)]
+    if any(choice.startswith("compare=") for choice in written):
+        written, flags = _comparison(written), [*(flag for flag in flags if flag not in _MULTIRUN), "--multirun"]
     return [*map(_adding, map(quoted_path, written)), *flags]
 
 
 def _adding(choice: str) -> str:
     return f"++{choice}" if choice.startswith(_ADDED) else choice
+
+
+def _comparison(choices: Sequence[str]) -> list[str]:
+    """`compare=batch,layer` in Hydra's terms: a list, and a scale of its own if none is chosen."""
+    written = []
+    for choice in choices:
+        key, _, value = choice.partition("=")
+        written.append(f"compare=[{','.join(map(quoted, separated(value)))}]" if key == "compare" else choice)
+    own = any(choice.startswith("scale=") for choice in choices)
+    return written if own else [*written, "scale=compare"]
 
 
 def _project(choice: str) -> list[str]:

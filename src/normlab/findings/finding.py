@@ -21,14 +21,14 @@ from normlab.findings.advice import Advice
 from normlab.findings.formula import Cell, Formula, parse
 from normlab.findings.printable import printable
 
-Rule = Literal["exact", "difference", "equivalence", "ratio"]
+Rule = Literal["exact", "difference", "equivalence", "ratio", "comparison"]
 Unit = Literal["training", "init", "process", "exact"]
 Over = Literal["seeds", "examples"]
 Bounds = tuple[float | None, float | None]
 LEAST = {"training": 8, "init": 10, "process": 8, "exact": 2}  # seeds that a verdict needs, by what a seed changes
 
 
-_MEANS = ("difference", "equivalence")  # rules about means
+_MEANS = ("difference", "equivalence", "comparison")  # rules about means
 _BY_EXAMPLE = ("test/accuracy", "test/loss", "test/bits_per_character")  # of which runs keep what makes them up
 _FILE = re.compile(r"(?=.{1,100}$)\w[\w-]*(\.[\w-]+)*", re.ASCII)
 
@@ -46,7 +46,7 @@ class Tuning(Strict):
     def _ordered(self) -> Tuning:
         if self.points != sorted(set(self.points)):
             raise InputError("tune.points must be in ascending order")
-        if not self.by.startswith(("validation/", "area/", "last/")):
+        if not self.by.startswith(("validation/", "area/", "last/")) and self.by != "best":  # best: of a project
             raise InputError(f"tune.by={self.by}: tuning uses a validation metric, such as validation/loss")
         return self
 
@@ -63,6 +63,8 @@ class Finding(Strict):
         ratio        the same for log metrics, with log(margin)
         equivalence  supported: inside ±margin; contradicted: wholly outside
         exact        no interval: supported if every run's metric is within its bounds, otherwise contradicted
+        comparison   of norms by the user: each contrast on its own, with an equal share of the error. Better: low >
+                     margin; worse: high < -margin; equal: inside ±margin. An estimate once each is decided
 
     A claim with several contrasts is supported if each is, and contradicted if one is. With `at_least`, k of m
     contrasts, it is supported if k are, and contradicted if so many are that k can't hold, m - k + 1. Their intervals
@@ -111,7 +113,7 @@ class Finding(Strict):
         unknown = [name for name in self.published if name not in map(str, self.cells)]
         if unknown:
             raise InputError(f"published.{unknown[0]} is not a cell; there are {', '.join(map(str, self.cells))}")
-        if self.primary and self.claim is None:
+        if self.primary and self.claim is None and self.rule != "comparison":
             raise InputError("claim is missing: a primary finding decides one of the claims 1 to 6")
         if self.succeeded_by is not None and not self.primary:
             raise InputError(f"succeeded_by={self.succeeded_by}: only a primary finding has a successor")
@@ -130,7 +132,7 @@ class Finding(Strict):
             raise InputError(f"common lists {sorted(repeated)[0]} twice")
         if self.recipe_seeds != sorted(set(self.recipe_seeds)):
             raise InputError(f"recipe_seeds={self.recipe_seeds}: list each seed once, in ascending order")
-        if self.seeds == "training" and self.diverged_value is None and self.rule != "exact":
+        if self.seeds == "training" and self.diverged_value is None and self.rule not in ("exact", "comparison"):
             raise InputError("diverged_value is missing: the value for a run that diverges, such as chance level")
         return self
 
@@ -194,6 +196,8 @@ class Finding(Strict):
     @property
     def divisor(self) -> int:
         """What the error of a verdict is divided by for each contrast's interval."""
+        if self.rule == "comparison":
+            return len(self.formulas)
         return 1 if self.at_least is None else max(self.at_least, len(self.formulas) - self.at_least + 1)
 
     def tuned_at(self, cell: Cell) -> Cell:

@@ -69,7 +69,7 @@ def judge(
     contrasts = [] if finding.rule == "exact" else contrasts_of(finding, rows, design, planned, scores)
     margin = margin_of(finding) if contrasts else 0.0
     stated = [ruled(finding.rule, margin, estimate) for estimate in contrasts]
-    if finding.at_least is not None:
+    if finding.at_least is not None or finding.rule == "comparison":
         stated = [_without_edge(finding, estimate, edges) for estimate in stated]
     bounds = bounds_of(finding, rows)
     ruling = _by_bounds(bounds) if finding.rule == "exact" else _by_contrasts(finding, stated)
@@ -80,7 +80,7 @@ def judge(
         ruling = (
             ruling._replace(state="estimate") if finding.rule == "exact" else Ruling("estimate", decides=ruling.decides)
         )
-    needed = [n for e in stated if (n := _needed(finding, e, alpha)) is not None]
+    needed = [n for e in stated if (n := seeds_to_tell(finding, e, alpha)) is not None]
     return replace(
         undecided(finding, scale, ruling.reason, **ruling.facts),
         state=ruling.state,
@@ -96,7 +96,7 @@ def judge(
 
 def alpha_of(finding: Finding) -> float:
     """The error that all looks at one of a finding's contrasts share."""
-    return (ALPHA / PRIMARIES if finding.primary else ALPHA) / finding.divisor
+    return (ALPHA / PRIMARIES if finding.claim is not None and finding.primary else ALPHA) / finding.divisor
 
 
 def design_of(planned: int, alpha: float, looks: Sequence[int] = ()) -> Design | None:
@@ -154,6 +154,8 @@ def state_of(rule: str, margin: float, low: float, high: float) -> tuple[str, Re
         return ("contradicted", Reason.DIFFERENT) if apart else ("undecided", Reason.AT_MARGIN)
     if low > margin:
         return "supported", Reason.NONE
+    if rule == "comparison" and high >= -margin and not (-margin < low and high < margin):
+        return "undecided", Reason.AT_MARGIN
     if high >= margin:
         return "undecided", Reason.AT_MARGIN
     if high < -margin:
@@ -210,7 +212,8 @@ def _hindered(finding: Finding, rows: Sequence[Row], arms: Sequence[ArmSummary],
     if finding.primary and planned < LEAST[finding.seeds]:
         return Ruling("undecided", Reason.TOO_FEW_SEEDS, {"planned": planned, "least": LEAST[finding.seeds]})
     edge = next((arm for arm in arms if arm.edge), None)
-    if finding.primary and finding.at_least is None and edge is not None:
+    by_contrast = finding.at_least is not None or finding.rule == "comparison"
+    if finding.primary and not by_contrast and edge is not None:
         return Ruling("undecided", Reason.EDGE, {"cell": edge.cell, "point": edge.point})
     return None
 
@@ -239,6 +242,9 @@ def _by_contrasts(finding: Finding, estimates: Sequence[Estimate]) -> Ruling:
     against = [e for e in estimates if e.state == "contradicted"]
     spoilt = [e for e in estimates if e.state == "undecided" and e.kind is not Reason.AT_MARGIN]
     worst = min(against or spoilt or estimates, key=room)
+    if finding.rule == "comparison":
+        is_open = any(e.state == "undecided" for e in estimates)
+        return Ruling("undecided", Reason.AT_MARGIN, {}, worst.name) if is_open else Ruling("estimate", decides=worst.name)
     if finding.at_least is not None:
         return _by_count(finding, estimates, worst)
     if against or spoilt:
@@ -287,7 +293,7 @@ def _facts(finding: Finding, estimate: Estimate) -> dict[str, Any]:
     return facts
 
 
-def _needed(finding: Finding, estimate: Estimate, alpha: float) -> int | None:
+def seeds_to_tell(finding: Finding, estimate: Estimate, alpha: float) -> int | None:
     """Seeds needed to distinguish 0 from the margin (equivalence: to show equal arms equal).
 
     By an upper bound on the spread; None: all differences are equal, so the spread is unknown.

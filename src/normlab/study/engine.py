@@ -23,7 +23,7 @@ from normlab.findings.verdict import NOT_JUDGED, Reason, Verdict
 from normlab.folder.example_scores import decode_each
 from normlab.folder.study_folder import StudyFolder
 from normlab.study.budget import budget_words, chances, looks_words
-from normlab.study.choices import chosen, to_run, users_choices
+from normlab.study.choices import chosen, to_run
 from normlab.study.halving import Runs, expected_trials, first_round, steps_words, tune
 from normlab.study.ledger import Ledger
 from normlab.study.logged import check_metrics, check_tuning
@@ -83,10 +83,10 @@ def _checked(
     cfg: DictConfig, arguments: Sequence[str], composer: Compose, launch: Launch, conf: Path
 ) -> tuple[Conductor, list[Finding], list[Finding]]:
     """The conductor, the findings that run at this scale, and those that don't."""
-    study, findings = chosen(cfg, conf)
+    study, findings, user = chosen(cfg, conf, arguments)
     scale = read_scale(cfg)
     conductor = Conductor(
-        cfg=cfg, study=study, scale=scale, user=users_choices(arguments), composer=composer, launch=launch
+        cfg=cfg, study=study, scale=scale, user=user, composer=composer, launch=launch
     )
     run, left = to_run(findings, scale)
     if not run:
