@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from normlab.findings.finding import Finding
@@ -11,9 +10,7 @@ from normlab.findings.verdict import ArmSummary, Estimate, Reason, Verdict
 from normlab.findings.wording import (
     estimate_words,
     failure_words,
-    interval_words,
     level_words,
-    number,
     reason_words,
     scale_of,
     score_words,
