@@ -41,12 +41,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sweep": {"host", "config", "command_line", "stopping", "folder", "runs"},
     "study": {"config", "folder", "mirror", "runs", "findings", "sweep"},
     "moving": {"config", "folder", "runs", "findings", "study"},
-    "report": {"config", "folder", "findings", "study"},
+    "results": {"config", "folder", "findings", "study"},
+    "advice": {"config", "findings", "results"},
+    "charts": {"findings", "results"},
+    "report": {"config", "folder", "findings", "study", "results", "advice", "charts"},
     "dashboard": {"config", "study"},
     "environment": {"host", "config", "folder", "data", "mirror", "runs"},
     "commands": {
         *("stopping", "host", "config", "command_line", "folder", "kernels", "mirror", "bench"),
-        *("runs", "stats", "findings", "logs", "sweep", "study", "moving", "report", "dashboard", "environment"),
+        *("runs", "stats", "findings", "logs", "sweep", "study", "moving", "results", "advice", "report", "dashboard", "environment"),
     },
 }
 TORCH_FREE = [
@@ -63,6 +66,9 @@ TORCH_FREE = [
     "sweep",
     "study",
     "moving",
+    "results",
+    "advice",
+    "charts",
     "report",
     "dashboard",
     "environment",

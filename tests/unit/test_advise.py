@@ -19,7 +19,7 @@ from normlab.findings.judge import judge
 from normlab.folder.jsonfile import write_json
 from normlab.folder.study_table import write_rows
 from normlab.report.build import gather
-from normlab.report.matrix import conditions
+from normlab.advice.matrix import conditions
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_advice_is_no_part_of_the_rule(tmp_path):
 
 def test_a_norm_that_advice_names_is_in_the_contrast():
     """`plus` and `minus` begin with the norms of the contrast's arms, and stand on the right sides of it."""
-    from normlab.report.words import norm_of
+    from normlab.results.words import norm_of
 
     for path in sorted((CONF / "finding").glob("*.yaml")):
         fixed = read_finding(path)

@@ -22,9 +22,9 @@ from normlab.findings.wording import estimate_words, formula_words
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.folder.pack import sign_folder
 from normlab.report.build import MOST_BYTES, build, gather, own_studies
-from normlab.report.colours import colour_of
-from normlab.report.contrasts import favoured_colour, round_factors
-from normlab.report.figure import Chart, drawing, figure
+from normlab.charts.colours import colour_of
+from normlab.charts.contrasts import favoured_colour, round_factors
+from normlab.charts.figure import Chart, drawing, figure
 from normlab.report.latex import escaped
 from normlab.study.planned import PlanRecord
 

@@ -26,7 +26,7 @@ from normlab.commands.parser import Parser
 from normlab.findings.advice import CONDITIONS, Model, When
 from normlab.folder.study_folder import StudyFolder
 from normlab.report.build import gather, own_studies
-from normlab.report.matrix import Matrix, Preference, conditions
+from normlab.advice.matrix import Matrix, Preference, conditions
 
 OUTPUT = Path("outputs")
 RUNS_SHOWN = 3

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> None:
 def page(studies: Sequence[Path] | None, output: Path, papers: bool) -> None:
     """Write the report, and print where it is and what could not be read."""
     from normlab.report.build import build, own_studies
-    from normlab.report.sources import holds_study
+    from normlab.results.sources import holds_study
 
     for folder in studies or []:
         if not holds_study(folder):

@@ -14,12 +14,12 @@ from normlab.findings.finding import Finding, read_finding
 from normlab.findings.verdict import Verdict
 from normlab.folder.altered import altered_members
 from normlab.folder.study_folder import studies_below
-from normlab.report.charts import charts_of
-from normlab.report.figure import Chart, drawing
+from normlab.charts.charts import charts_of
+from normlab.charts.figure import Chart, drawing
 from normlab.report.latex import write_tables
-from normlab.report.matrix import Matrix, matrix_of
+from normlab.advice.matrix import Matrix, matrix_of
 from normlab.report.page import write_page
-from normlab.report.sources import Source, StudyResult, read_sources, result_of
+from normlab.results.sources import Source, StudyResult, read_sources, result_of
 from normlab.study.planned import Stage, planned_findings
 from normlab.study.reference import reference_rates
 from normlab.study.scale import read_study

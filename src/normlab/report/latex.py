@@ -18,7 +18,7 @@ from normlab.findings.wording import (
     reason_words,
     scope_words,
 )
-from normlab.report.words import compact, with_unit
+from normlab.results.words import compact, with_unit
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",

@@ -11,10 +11,10 @@ from normlab.findings.advice import CONDITIONS
 from normlab.findings.finding import Finding
 from normlab.findings.verdict import Verdict
 from normlab.folder.run_folder import RunFolder
-from normlab.report import words
-from normlab.report.colours import NORMS, variables
-from normlab.report.matrix import MODELS
-from normlab.report.sources import Source, StudyResult, cell_of
+from normlab.results import words
+from normlab.charts.colours import NORMS, variables
+from normlab.advice.matrix import MODELS
+from normlab.results.sources import Source, StudyResult, cell_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -19,7 +19,7 @@ from normlab.findings.wording import (
     reason_words,
     scale_of,
 )
-from normlab.report.sources import StudyResult
+from normlab.results.sources import StudyResult
 from normlab.study.planned import Stage
 
 MARKS = {

@@ -13,8 +13,8 @@ from normlab.findings.finding import Finding
 from normlab.findings.judge import SPOILT, state_of
 from normlab.findings.verdict import NOT_JUDGED, Estimate, Reason, Verdict
 from normlab.findings.wording import estimate_words, reason_words
-from normlab.report.sources import StudyResult
-from normlab.report.words import measured, metric_words, run_phrase
+from normlab.results.sources import StudyResult
+from normlab.results.words import measured, metric_words, run_phrase
 
 MODELS: tuple[Model, ...] = get_args(Model)
 FEW = 16  # examples per set of statistics; from MANY on they are many; between the two, nothing was tested
