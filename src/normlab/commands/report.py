@@ -24,7 +24,7 @@ from rich.table import Table
 from normlab.commands.parser import Parser
 from normlab.config.schema import InputError
 from normlab.config.shipped import REFERENCE
-from normlab.findings.sensitivity import Sheet, by_margin, by_seeds, sensitivity
+from normlab.results.sensitivity import Sheet, by_margin, by_seeds, sensitivity
 from normlab.folder.study_folder import StudyFolder
 from normlab.study.rejudge import read_evidence
 

@@ -13,7 +13,7 @@ from normlab.findings.verdict import Verdict
 from normlab.folder.run_folder import RunFolder
 from normlab.results import words
 from normlab.charts.colours import NORMS, variables
-from normlab.advice.matrix import MODELS
+from normlab.advice.questions import MODELS
 from normlab.results.sources import Source, StudyResult, cell_of
 
 if TYPE_CHECKING:
