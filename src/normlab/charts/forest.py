@@ -43,7 +43,8 @@ class Claim:
     """A row of the plot.
 
     said     the claim's number in a sentence
-    detail   interval, margin, number of seeds, and which contrast it is if several must hold
+    detail   interval and number of seeds
+    more     margin, and which contrast it is if several must hold
     bars     none if there is no interval: an exact claim, or nothing was run
     """
 
@@ -54,6 +55,7 @@ class Claim:
     mark: str
     said: str
     detail: str
+    more: str
     bars: Sequence[Bar]
 
 
@@ -86,7 +88,7 @@ def forest(found: Iterable[tuple[Finding, Verdict | None]]) -> Forest:
 def _claim(finding: Finding, verdict: Verdict | None) -> Claim:
     asked = finding.question or finding.title
     if verdict is None:
-        return Claim(finding.claim or 0, finding.name, asked, "none", MARKS["none"], "Not run yet.", "", [])
+        return Claim(finding.claim or 0, finding.name, asked, "none", MARKS["none"], "Not run yet.", "", "", [])
     bars = [] if finding.rule == "exact" else [b for e in verdict.estimates if (b := _bar(finding, verdict, e))]
     return Claim(
         number=finding.claim or 0,
@@ -95,18 +97,24 @@ def _claim(finding: Finding, verdict: Verdict | None) -> Claim:
         state=verdict.state,
         mark=MARKS[verdict.state],
         said=said_words(finding, verdict),
-        detail=_detail(finding, verdict),
+        detail=_detail(verdict),
+        more=_more(finding, verdict),
         bars=bars,
     )
 
 
-def _detail(finding: Finding, verdict: Verdict) -> str:
+def _detail(verdict: Verdict) -> str:
     estimate = verdict.deciding
     if estimate is None:
-        n = min((arm.n for arm in verdict.arms), default=0)
-        return f"exact, n = {n}"
-    several = f"the weakest of {len(verdict.estimates)}, " if len(verdict.estimates) > 1 else ""
-    return f"{several}{interval_words(estimate)}, margin {margin_words(finding, finding.metric)}, n = {len(estimate.seeds)}"
+        return f"exact, n = {min((arm.n for arm in verdict.arms), default=0)}"
+    return f"{interval_words(estimate)}, n = {len(estimate.seeds)}"
+
+
+def _more(finding: Finding, verdict: Verdict) -> str:
+    if verdict.deciding is None:
+        return ""
+    several = f"; the weakest of {len(verdict.estimates)}" if len(verdict.estimates) > 1 else ""
+    return f", margin {margin_words(finding, finding.metric)}{several}"
 
 
 def _bar(finding: Finding, verdict: Verdict, estimate: Estimate) -> Bar | None:
