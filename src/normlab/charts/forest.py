@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
@@ -106,8 +106,12 @@ def _claim(finding: Finding, verdict: Verdict | None) -> Claim:
 def _detail(verdict: Verdict) -> str:
     estimate = verdict.deciding
     if estimate is None:
-        return f"exact, n = {min((arm.n for arm in verdict.arms), default=0)}"
-    return f"{interval_words(estimate)}, n = {len(estimate.seeds)}"
+        return _unbroken(f"exact, n = {min((arm.n for arm in verdict.arms), default=0)}")
+    return f"{_unbroken(interval_words(estimate))}, {_unbroken(f'n = {len(estimate.seeds)}')}"
+
+
+def _unbroken(text: str) -> str:
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _more(finding: Finding, verdict: Verdict) -> str:
@@ -138,7 +142,7 @@ def _squeezed(multiple: float) -> float:
 
 def picture(shown: Forest) -> str:
     """The plot as an SVG of its own, for README and slides: readable on light and on dark, text as text."""
-    width, left, right, top, step = 860, 500, 840, 54, 74
+    width, left, right, top, step = 860, 500, 840, 54, 66
     height = top + step * len(shown.claims) + 34
 
     def x(share: float) -> float:
@@ -157,12 +161,11 @@ def picture(shown: Forest) -> str:
         f'<text class="muted" x="{right}" y="{height - 14}" text-anchor="end">for the claim →</text>',
     ]
     for index, claim in enumerate(shown.claims):
-        lines += _row(claim, top + step * index, x)
+        lines += _row(claim, top + step * index, x, right)
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
-def _row(claim: Claim, y: float, x: object) -> list[str]:
-    assert callable(x)
+def _row(claim: Claim, y: float, x: Callable[[float], float], right: float) -> list[str]:
     lines = [f'<text class="{claim.state} badge" x="16" y="{y + 14}">{claim.mark} {claim.state}</text>']
     words = textwrap.wrap(claim.said, 46, max_lines=3, placeholder=" …")
     lines += [
@@ -177,7 +180,7 @@ def _row(claim: Claim, y: float, x: object) -> list[str]:
             f'y2="{at}"/><circle class="{claim.state} dot" cx="{x(bar.mean)}" cy="{at}" r="{weight + 1.5}"/>'
         )
     if not claim.bars:
-        lines.append(f'<text class="muted" x="{x(50)}" y="{y + 24}" text-anchor="middle">exact: no interval</text>')
+        lines.append(f'<text class="muted" x="{right}" y="{y + 24}" text-anchor="end">exact: no interval</text>')
     return lines
 
 

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
     asked = parser.parse_args(arguments)
     model, chosen, remarks = conditions(asked.choices)
     report = gather(own_studies(asked.output))
-    if not report.matrix:
+    if not any(answer.best for answer in report.matrix.values()):
         remarks = [*remarks, "there are no results yet: normlab study=textbook scale=quick produces some"]
     show(Console(), report.matrix, model, chosen or list(CONDITIONS), [*remarks, *report.problems])
 
