@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from normlab.comparing.arms import separated
 from normlab.config.errors import InputError
 
 # options whose value is the path of a file or a folder
@@ -68,9 +67,31 @@ def _comparison(choices: Sequence[str]) -> list[str]:
     written = []
     for choice in choices:
         key, _, value = choice.partition("=")
-        written.append(f"compare=[{','.join(map(quoted, separated(value)))}]" if key == "compare" else choice)
+        written.append(f"compare=[{','.join(map(quoted, _separated(value)))}]" if key == "compare" else choice)
     own = any(choice.startswith("scale=") for choice in choices)
     return written if own else [*written, "scale=compare"]
+
+
+def _separated(value: str) -> list[str]:
+    """`batch,group norm.groups=8` → its parts; commas within brackets separate nothing.
+
+    Raises:
+        InputError: a part is empty.
+    """
+    inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    parts, depth = [""], 0
+    for letter in inner:
+        depth += (letter in "[({") - (letter in "])}")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    parts = [part.strip().strip("'\"").strip() for part in parts]
+    if not all(parts):
+        raise InputError(
+        raise InputError(f"compare={value}: a norm is missing between the commas; write compare=batch,layer")
+        )
+    return parts
 
 
 def _project(choice: str) -> list[str]:

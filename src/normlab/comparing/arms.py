@@ -7,8 +7,6 @@ from collections.abc import Sequence
 
 from normlab.config.errors import InputError
 
-EXAMPLE = "compare=batch,layer or compare=\"batch,group norm.groups=8\""
-
 
 def arms(asked: Sequence[str]) -> dict[str, list[str]]:
     """The overrides of each arm, the first of them the one that all others are compared with.
@@ -25,13 +23,15 @@ def arms(asked: Sequence[str]) -> dict[str, list[str]]:
         choices = [f"norm={name.removeprefix('norm=')}", *options]
         wrong = next((one for one in options if not re.fullmatch(r"[+~]{0,2}norm\.\w[\w.]*=.+", one)), None)
         if wrong is not None:
-            raise InputError(f"compare: {text!r}: after a norm's name come its options, such as norm.groups=8, not {wrong}")
+            raise InputError(
+                f"compare: {text!r}: a norm's name is followed by its options, as norm.groups=8, not {wrong}"
+            )
         arm = _named(choices)
         if arm in found:
             raise InputError(f"compare lists {text!r} twice")
         found[arm] = choices
     if len(found) < 2:
-        raise InputError(f"compare={','.join(asked)}: a comparison needs two norms or more, such as {EXAMPLE}")
+        raise InputError(f"compare={','.join(asked)}: a comparison needs two norms, as in compare=batch,layer")
     return found
 
 
@@ -41,23 +41,3 @@ def _named(choices: Sequence[str]) -> str:
     words = [norm.partition("=")[2], *(option.lstrip("+~").removeprefix("norm.") for option in options)]
     name = re.sub(r"\W+", "_", "_".join(words), flags=re.ASCII).strip("_")
     return name if name[:1].isalpha() else f"norm_{name}"
-
-
-def separated(value: str) -> list[str]:
-    """`batch,group norm.groups=8` → its parts; commas within brackets separate nothing.
-
-    Raises:
-        InputError: a part is empty.
-    """
-    inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
-    parts, depth = [""], 0
-    for letter in inner:
-        depth += (letter in "[({") - (letter in "])}")
-        if letter == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    parts = [part.strip().strip("'\"").strip() for part in parts]
-    if not all(parts):
-        raise InputError(f"compare={value}: a norm is missing between the commas; write {EXAMPLE}")
-    return parts

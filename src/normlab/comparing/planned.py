@@ -28,7 +28,7 @@ _SPLITS = ("validation", "last", "area", "test", "last_test")
 _HALF_DECADES = (0.1, 0.3, 1.0, 3.0, 10.0)  # points of the grid, as multiples of the usual rate
 # options that a comparison sets itself, and how to say what was meant
 _OURS = {
-    "norm": "compare=... names the norms, with their options, as in compare=\"batch,group norm.groups=8\"",
+    "norm": 'compare=... names the norms, with their options, as in compare="batch,group norm.groups=8"',
     "seed": "the seeds are paired by the comparison; scale.seeds.training=N sets the most of them",
     "measure": "a comparison trains",
     "study": "a comparison is a study of its own",

@@ -59,7 +59,8 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
         raise InputError(f"{missing[0]} has no value: set it with {missing[0]}={example}")
     values = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(values, dict)
-    _, *beyond = (values.pop(key, None) for key in ("scale", "finding", "study", "compare", "margin"))  # no single run depends on these
+    # no single run depends on these
+    _, *beyond, _ = (values.pop(key, None) for key in ("scale", "finding", "study", "compare", "margin"))
     if not any(beyond) and (scale := next((text for text in overrides if text.startswith("scale=")), None)):
         raise InputError(f"{scale} sets how large a study is: choose one too, such as study=textbook or finding=...")
     values = with_project({str(name): value for name, value in values.items()}, overrides)

@@ -78,6 +78,9 @@ class Finding(Strict):
     succeeded_by: str | None = None  # the primary that now decides this one's claim; its own verdict is for the record
     title: str
     statement: str  # the claim, in words that a student understands
+    question: str = ""  # the title as a question, for readers who look for an answer
+    label: dict[str, str] = Field(default_factory=dict)  # arm or condition → its name in texts and charts
+    says: dict[str, str] = Field(default_factory=dict)  # contrast → a sentence with {value}, its number and unit
     source: str
     expect: str  # what the literature found
     published: dict[str, str] = Field(default_factory=dict)  # cell → the number and its source
@@ -121,7 +124,13 @@ class Finding(Strict):
             raise InputError(
                 f"tune.at={self.tune.at} is not a condition; there are {', '.join(self.conditions) or 'none'}"
             )
+        for name in self.label:
+            if name not in {*self.arms, *self.conditions}:
+                raise InputError(f"label.{name} is neither an arm nor a condition")
         names = [None] if self.rule == "exact" else list(self.formulas)
+        for name, sentence in self.says.items():
+            if name not in (names if self.rule != "exact" else ["bounds"]) or sentence.count("{value}") != 1:
+                raise InputError(f"says.{name} must name a contrast (of rule=exact: bounds) and have {{value}} once")
         for entry in self.advice:
             if entry.contrast not in names:
                 known = ", ".join(map(str, names)) if self.rule != "exact" else "none, because rule=exact has bounds"
@@ -211,7 +220,8 @@ class Finding(Strict):
     @cached_property
     def rule_hash(self) -> str:
         """A hash of everything that a verdict depends on except the data."""
-        left_out = {"title", "statement", "source", "expect", "published", "also", "scales", "advice", "succeeded_by"}
+        left_out = {"title", "question", "label", "says", "statement", "source", "expect", "published", "also"}
+        left_out |= {"scales", "advice", "succeeded_by"}
         if not self.recipe_seeds:  # the hash from before this key existed
             left_out.add("recipe_seeds")
         if self.generalises_over == ["seeds"]:  # likewise

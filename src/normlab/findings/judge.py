@@ -244,7 +244,8 @@ def _by_contrasts(finding: Finding, estimates: Sequence[Estimate]) -> Ruling:
     worst = min(against or spoilt or estimates, key=room)
     if finding.rule == "comparison":
         is_open = any(e.state == "undecided" for e in estimates)
-        return Ruling("undecided", Reason.AT_MARGIN, {}, worst.name) if is_open else Ruling("estimate", decides=worst.name)
+        reason = Reason.AT_MARGIN if is_open else Reason.NONE
+        return Ruling("undecided" if is_open else "estimate", reason, {}, worst.name)
     if finding.at_least is not None:
         return _by_count(finding, estimates, worst)
     if against or spoilt:

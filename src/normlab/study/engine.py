@@ -85,9 +85,7 @@ def _checked(
     """The conductor, the findings that run at this scale, and those that don't."""
     study, findings, user = chosen(cfg, conf, arguments)
     scale = read_scale(cfg)
-    conductor = Conductor(
-        cfg=cfg, study=study, scale=scale, user=user, composer=composer, launch=launch
-    )
+    conductor = Conductor(cfg=cfg, study=study, scale=scale, user=user, composer=composer, launch=launch)
     run, left = to_run(findings, scale)
     if not run:
         other = "scale=full" if any("full" in finding.scales for finding in findings) else "scale=paper"

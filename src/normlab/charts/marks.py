@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
-from normlab.report.colours import colour_of
-from normlab.report.figure import Chart, figure
-from normlab.report.sources import cell_of
-from normlab.report.words import norm_of
+from normlab.charts.colours import colour_of
+from normlab.charts.figure import Chart, figure
+from normlab.results.sources import cell_of
+from normlab.results.words import norm_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

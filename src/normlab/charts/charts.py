@@ -11,12 +11,12 @@ import numpy as np
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.wording import in_points
-from normlab.report.colours import INKS
-from normlab.report.contrasts import deciding
-from normlab.report.figure import Chart, figure, wrapped
-from normlab.report.marks import dot, key, legend, panels_of, rows_in, small_multiples, style_of, value_in
-from normlab.report.sources import StudyResult, cell_of
-from normlab.report.words import INSIDE, compact, metric_words, with_unit
+from normlab.charts.colours import INKS
+from normlab.charts.contrasts import deciding
+from normlab.charts.figure import Chart, figure, wrapped
+from normlab.charts.marks import dot, key, legend, panels_of, rows_in, small_multiples, style_of, value_in
+from normlab.results.sources import StudyResult, cell_of
+from normlab.results.words import INSIDE, compact, metric_words, with_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

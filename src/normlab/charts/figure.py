@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from xml.etree import ElementTree
 
-from normlab.report.colours import INKS, themed
+from normlab.charts.colours import INKS, themed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,10 +19,10 @@ from normlab.findings.wording import (
     scale_of,
     value_words,
 )
-from normlab.report.colours import INKS, OTHER, colour_of
-from normlab.report.figure import Chart, figure, wrapped
-from normlab.report.sources import StudyResult, cell_of
-from normlab.report.words import metric_words, norm_of, run_phrase, with_unit
+from normlab.charts.colours import INKS, OTHER, colour_of
+from normlab.charts.figure import Chart, figure, wrapped
+from normlab.results.sources import StudyResult, cell_of
+from normlab.results.words import metric_words, norm_of, run_phrase, with_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

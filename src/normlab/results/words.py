@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell, parse
-from normlab.findings.judge import ALPHA, PRIMARIES
+from normlab.findings.estimates import margin_of
+from normlab.findings.judge import ALPHA, PRIMARIES, state_of
+from normlab.findings.labels import label, norm_words
 from normlab.findings.verdict import Estimate, Reason, Verdict
 from normlab.findings.wording import (
     estimate_words,
@@ -19,7 +21,7 @@ from normlab.findings.wording import (
     reason_words,
     scale_of,
 )
-from normlab.report.sources import StudyResult
+from normlab.results.sources import StudyResult
 from normlab.study.planned import Stage
 
 MARKS = {
@@ -121,7 +123,7 @@ def measured(finding: Finding, estimate: Estimate) -> str:
         return f"{name}, {formula_words(finding, estimate)}:"
     (cell,) = parse(estimate.formula).weights
     first, second = reversed(pair) if finding.better == "lower" else pair
-    return f"{base}, {first} over {second}, {cell}:"
+    return f"{base}, {norm_words(first)} over {norm_words(second)}, {label(finding, cell)}:"
 
 
 def _timed(finding: Finding) -> tuple[str, str] | None:
@@ -150,6 +152,33 @@ def deciding(verdict: Verdict, finding: Finding) -> tuple[str, str]:
     margin = f", margin {margin_words(verdict, finding.metric)}" if verdict.margin is not None else ""
     level = f"{level_words(estimate.interval.level)} interval" if estimate.interval is not None else "no interval"
     return estimate_words(estimate), f"{level}{margin}"
+
+
+FEW = 6  # seeds below which an estimate is a data point
+
+
+def standing(finding: Finding, verdict: Verdict | None) -> tuple[str, str]:
+    """The class and text of a finding's badge: a verdict, or where an estimate points."""
+    if verdict is None:
+        return "none", "not run"
+    if verdict.state != "estimate":
+        return verdict.state, verdict.state
+    n = min((len(e.seeds) for e in verdict.estimates), default=min((arm.n for arm in verdict.arms), default=0))
+    count = f"n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{n}"
+    if verdict.rule == "exact":
+        return {
+            Reason.BOUNDS_HOLD: ("supported", f"points for, {count}"),
+            Reason.BOUNDS_BROKEN: ("contradicted", f"points against, {count}"),
+        }.get(verdict.reason, ("estimate", f"open, {count}"))
+    if n < FEW:
+        return "estimate", f"data point, {count}"
+    states = {
+        state_of(finding.rule, margin_of(finding), e.interval.low, e.interval.high)[0] if e.interval else "undecided"
+        for e in verdict.estimates
+    }
+    if "contradicted" in states:
+        return "contradicted", f"points against, {count}"
+    return ("supported", f"points for, {count}") if states == {"supported"} else ("undecided", f"open, {count}")
 
 
 def to_decide(verdict: Verdict) -> str:
@@ -202,8 +231,9 @@ def rule_words(finding: Finding) -> str:
 
 def cells_words(finding: Finding) -> str:
     """The comparison, in a sentence."""
-    arms = ", ".join(finding.arms)
-    where = f", each under {', '.join(finding.conditions)}" if finding.conditions else ""
+    arms = ", ".join(label(finding, Cell(arm)) for arm in finding.arms)
+    conditions = ", ".join(finding.label.get(name) or name.replace("_", " ") for name in finding.conditions)
+    where = f", each under {conditions}" if finding.conditions else ""
     common = f", all with {' '.join(finding.common)}" if finding.common else ""
     return f"We compared {arms}{where}{common}."
 

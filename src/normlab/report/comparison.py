@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from normlab.config.shipped import CONF
 from normlab.findings.finding import Finding
 from normlab.findings.judge import alpha_of, seeds_to_tell
 from normlab.findings.verdict import ArmSummary, Estimate, Reason, Verdict
@@ -16,11 +23,15 @@ from normlab.findings.wording import (
     score_words,
     unit_of,
 )
+from normlab.folder.study_folder import StudyFolder
+from normlab.report.latex import escaped, table
+from normlab.results.words import metric_words
+from normlab.study.choices import chosen
 
 _WORDS = {Reason.NONE: "better", Reason.OPPOSITE: "worse", Reason.IRRELEVANT: "equal"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Line:
     """One norm of a comparison.
 
@@ -33,8 +44,8 @@ class Line:
     score: str
     n: int
     rate: str
-    against: str
-    verdict: str
+    against: str = ""
+    verdict: str = ""
     note: str = ""
 
 
@@ -85,11 +96,12 @@ def _line(finding: Finding, verdict: Verdict, arm: ArmSummary, estimate: Estimat
     rate = "" if arm.point is None else f"{arm.point:g}"
     diverged = f"{arm.diverged} diverged" if arm.diverged else ""
     score = f"{score_words(arm.mean, finding.metric)}{spread}"
+    line = Line(norm=arm.cell, score=score, n=arm.n, rate=rate, note=diverged)
     if estimate is None:
-        return Line(arm.cell, score, arm.n, rate, "", "", diverged)
+        return line
     failed = "; ".join(failure_words(estimate)) if any(estimate.failed) else ""
     notes = "; ".join(note for note in (diverged, failed) if note)
-    return Line(arm.cell, score, arm.n, rate, estimate_words(estimate), _judged(finding, verdict, estimate), notes)
+    return replace(line, against=estimate_words(estimate), verdict=_judged(finding, verdict, estimate), note=notes)
 
 
 def _judged(finding: Finding, verdict: Verdict, estimate: Estimate) -> str:
@@ -106,10 +118,32 @@ def _judged(finding: Finding, verdict: Verdict, estimate: Estimate) -> str:
     return "open" if seeds is None or seeds <= len(estimate.seeds) else f"open: about {seeds} seeds would tell"
 
 
-def table(found: Comparison) -> list[tuple[str, ...]]:
-    """A row for each norm, under its header."""
-    header = ("norm", found.metric, "n", "rate", f"against {found.first}", "")
-    return [header, *((e.norm, e.score, str(e.n), e.rate, e.against, _last(e)) for e in found.lines)]
+def conclude(cfg: DictConfig, arguments: Sequence[str], verdict: Verdict) -> None:
+    """Print the comparison as a table and a paragraph, and write both into the study's folder, the table as LaTeX."""
+    study, (finding,), _ = chosen(cfg, CONF, arguments)
+    folder = StudyFolder.at(Path(str(cfg.output)), f"{study.name}-{cfg.scale.name}")
+    found, console = result(finding, verdict), Console()
+    shown = Table(*_header(found), box=None, header_style="dim", pad_edge=False)
+    for line in found.lines:
+        shown.add_row(*_cells(line))
+    console.print()
+    console.print(shown)
+    console.print()
+    console.print(found.text, highlight=False, markup=False)
+    folder.comparison_text.write_text(found.text + "\n", encoding="utf-8")
+    rows = [[escaped(cell) for cell in _cells(line)] for line in found.lines]
+    header = [escaped(name) for name in _header(found)]
+    folder.comparison_latex.write_text(table("lrrrll", header, rows, finding.title), encoding="utf-8")
+    for what, path in (("to paste", folder.comparison_text), ("LaTeX", folder.comparison_latex)):
+        console.print(f"{what}: {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _header(found: Comparison) -> list[str]:
+    return ["norm", metric_words(found.metric), "n", "rate", f"difference from {found.first}", ""]
+
+
+def _cells(line: Line) -> list[str]:
+    return [line.norm, line.score, str(line.n), line.rate, line.against, _last(line)]
 
 
 def _last(line: Line) -> str:
