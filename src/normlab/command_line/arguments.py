@@ -88,9 +88,7 @@ def _separated(value: str) -> list[str]:
             parts[-1] += letter
     parts = [part.strip().strip("'\"").strip() for part in parts]
     if not all(parts):
-        raise InputError(
         raise InputError(f"compare={value}: a norm is missing between the commas; write compare=batch,layer")
-        )
     return parts
 
 
