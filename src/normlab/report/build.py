@@ -20,6 +20,7 @@ from normlab.report.latex import write_tables
 from normlab.report.matrix import Matrix, matrix_of
 from normlab.report.page import write_page
 from normlab.report.sources import Source, StudyResult, read_sources, result_of
+from normlab.statements.table import page_rows
 from normlab.study.planned import Stage, planned_findings
 from normlab.study.reference import reference_rates
 from normlab.study.scale import read_study
@@ -140,7 +141,9 @@ def build(
 
 
 def _context(report: Report, page: Path) -> dict[str, Any]:
-    return {"report": report, "link": lambda path: Path(os.path.relpath(path, page.parent)).as_posix()}
+    stated = page_rows(CONF, [(section.finding, section.verdict) for section in report.sections])
+    shown = {"report": report, "stated": stated}
+    return shown | {"link": lambda path: Path(os.path.relpath(path, page.parent)).as_posix()}
 
 
 def _findings(conf: Path, problems: list[str]) -> list[Finding]:
