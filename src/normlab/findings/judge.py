@@ -257,14 +257,9 @@ def _by_contrasts(finding: Finding, estimates: Sequence[Estimate]) -> Ruling:
 
 def _by_count(finding: Finding, estimates: Sequence[Estimate], worst: Estimate) -> Ruling:
     """At least so many of the contrasts: one that is undecided, for whatever reason, counts for neither side."""
-    states = [e.state for e in estimates]
-    count, needed = len(finding.formulas), finding.at_least or 0
-    facts = {
-        "supported": states.count("supported"),
-        "contradicted": states.count("contradicted"),
-        "count": count,
-        "at_least": needed,
-    }
+    states, count, needed = [e.state for e in estimates], len(finding.formulas), finding.at_least or 0
+    facts = {state: states.count(state) for state in ("supported", "contradicted")} | {"count": count}
+    facts |= {"at_least": needed}
     if facts["supported"] >= needed:
         return Ruling("supported", Reason.ENOUGH, facts, worst.name)
     if facts["contradicted"] > count - needed:

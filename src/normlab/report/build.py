@@ -24,6 +24,7 @@ from normlab.advice.matrix import Answer, Matrix, matrix_of
 from normlab.advice.questions import FEW, KEYS, MANY
 from normlab.report.page import write_page
 from normlab.results.sources import Source, StudyResult, read_sources, result_of
+from normlab.statements.table import page_rows
 from normlab.study.planned import Stage, planned_findings
 from normlab.study.reference import reference_rates
 from normlab.study.scale import read_study
@@ -157,6 +158,7 @@ def bibtex() -> str:
 def _context(report: Report, page: Path) -> dict[str, Any]:
     return {
         "report": report,
+        "stated": page_rows(CONF, [(section.finding, section.verdict) for section in report.sections]),
         "forest": forest((section.finding, section.verdict) for section in report.sections),
         "answer": lambda when, model: report.matrix.get((when, model), Answer()),
         "questions": json.dumps({"few": FEW, "many": MANY, "keys": KEYS}),

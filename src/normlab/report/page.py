@@ -29,10 +29,8 @@ _WORDS: tuple[str, ...] = (
     "run_phrase",
     "metric_words",
     "with_unit",
-    "compact",
-    "progress_words",
 )
-_WORDS += ("standing", "first_upper", "rule_words", "cells_words", "budget_words")
+_WORDS += ("standing", "first_upper", "rule_words", "cells_words", "budget_words", "compact", "progress_words")
 
 
 def write_page(path: Path, context: Mapping[str, Any], template: str = "page.html") -> None:

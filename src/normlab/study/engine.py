@@ -18,10 +18,12 @@ from normlab.config.shipped import CONF, REFERENCE
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.judge import judge, undecided
+from normlab.findings.stored import read_verdicts
 from normlab.findings.tuning import TuningScores
 from normlab.findings.verdict import NOT_JUDGED, Reason, Verdict
 from normlab.folder.example_scores import decode_each
 from normlab.folder.study_folder import StudyFolder
+from normlab.statements.table import lacking_words
 from normlab.study.budget import budget_words, chances, looks_words
 from normlab.study.choices import chosen, to_run
 from normlab.study.halving import Runs, expected_trials, first_round, steps_words, tune
@@ -94,6 +96,9 @@ def _checked(
         raise InputError(f"no finding of {study.name} runs at scale={scale.name}; use {other}")
     conductor.check(run)
     conductor.console.print(f"{study.title} · scale={scale.name}", highlight=False, soft_wrap=True, markup=False)
+    kept = StudyFolder(conductor.ledger.folder)
+    for line in lacking_words(run, read_verdicts(kept.read_judged(), kept.verdicts_file, [])):
+        conductor.console.print(line, highlight=False, soft_wrap=True, markup=False)
     return conductor, run, left
 
 

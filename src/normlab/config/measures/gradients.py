@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from normlab.config.signature import Signature
 
 
-class GradientGrowth(Measure):
-    """How much gradients grow per layer on their way back through an untrained network."""
+class Untrained(Measure):
+    """What the measures here share: one process, which trains no longer than it says itself, and no test split."""
 
     processes = "one"
     reads_test = False
     trains = False
     scores = False
+
+
+class GradientGrowth(Untrained):
+    """How much gradients grow per layer on their way back through an untrained network."""
+
     headline = ("gradient_growth",)
     summary: ClassVar[tuple[str, ...]] = (
         *("gradient_growth", "gradient_steadiness", "activation_growth", "output_cosine"),
@@ -76,13 +81,9 @@ def _check_depth(config: RunConfig, model: Signature) -> None:
         raise InputError(f"measure=gradient_growth needs at least two hidden layers; {options} gives one")
 
 
-class GradientInTime(Measure):
+class GradientInTime(Untrained):
     """How much gradients grow per time step on their way back through an untrained recurrent network."""
 
-    processes = "one"
-    reads_test = False
-    trains = False
-    scores = False
     headline = ("gradient_per_step",)
     summary: ClassVar[tuple[str, ...]] = (
         *("gradient_per_step", "gradient_steadiness", "gradient_log10_first", "gradient_log10_last"),
@@ -119,13 +120,9 @@ class GradientInTime(Measure):
         ]
 
 
-class LearningRateCeiling(Measure):
+class LearningRateCeiling(Untrained):
     """The largest learning rate at which a network still learns."""
 
-    processes = "one"
-    reads_test = False
-    trains = False
-    scores = False
     headline = ("log2_ceiling",)
     summary: ClassVar[tuple[str, ...]] = ("ceiling", "log2_ceiling", "ceiling_*", "rung", "tried", "entropy")
 
@@ -149,13 +146,9 @@ class LearningRateCeiling(Measure):
 _LARGEST_RATE = 38  # its power of ten
 
 
-class Trainability(Measure):
+class Trainability(Untrained):
     """How deep a network still learns, and at how many learning rates, from a given size of its initial weights."""
 
-    processes = "one"
-    reads_test = False
-    trains = False
-    scores = False
     headline = ("learnt_at_best",)
     summary: ClassVar[tuple[str, ...]] = ("learnt_*", "depth", "entropy")
 
@@ -170,20 +163,15 @@ class Trainability(Measure):
         """The model must have a depth, and the depths must rise."""
         if "depth" not in config.model:
             raise InputError(
-                f"measure=trainability varies model.depth, which model={config.model_name} doesn't have: use model=mlp "
-                "or cnn"
+                f"measure=trainability varies model.depth, which model={config.model_name} lacks: use mlp or cnn"
             )
         if self.depths != sorted(set(self.depths)):
             raise InputError(f"measure.depths={self.depths}: list each depth once, in ascending order")
 
 
-class Landscape(Measure):
+class Landscape(Untrained):
     """How smooth the loss is along the path of training, and the internal covariate shift of the layers."""
 
-    processes = "one"
-    reads_test = False
-    trains = False
-    scores = False
     headline = ("smoothness",)
     summary: ClassVar[tuple[str, ...]] = (
         *("loss_range", "gradient_change", "smoothness", "shift", "shift_cosine", "looks"),
@@ -216,13 +204,9 @@ class Landscape(Measure):
         ]
 
 
-class ScaleInvariance(Measure):
+class ScaleInvariance(Untrained):
     """What scaling the weights before a norm changes."""
 
-    processes = "one"
-    reads_test = False
-    trains = False
-    scores = False
     headline = ("step_ratio",)
     summary: ClassVar[tuple[str, ...]] = ("function_change", "unit_function_change", "gradient_ratio", "step_ratio")
 
