@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from normlab.config.schema import InputError, TaskConfig
 from normlab.data.fitted import Fitted
 from normlab.data.load import Data, load
-from normlab.data.sequences import packed
 from normlab.data.splits import Examples
 from normlab.models.lstm import LSTM
 from normlab.models.transformer import Transformer
 from normlab.norms.layer import LayerNorm
+from normlab.views.sequences import packed
 
 LABELS = ["x", "y", "x", "y"]
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normlab.config.schema import InputError, Sizes, TaskConfig
-from normlab.data import text
-from normlab.data.text import Vocabulary
+from normlab.views import text
+from normlab.views.text import Vocabulary
 
 _TYPES = {"mean": np.float32, "std": np.float32, "permutation": np.int64}
 

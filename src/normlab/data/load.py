@@ -14,7 +14,7 @@ from normlab.data.fitted import Fitted
 from normlab.data.material import Material
 from normlab.data.splits import Examples, Split, Windows
 from normlab.data.store import prepare
-from normlab.data.text import Vocabulary
+from normlab.views.text import Vocabulary
 
 
 @dataclass(frozen=True)

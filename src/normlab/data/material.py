@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normlab.config.schema import InputError, Sizes, TaskConfig
-from normlab.data import columns, images, sequences, series, source, text
-from normlab.data.columns import Column
+from normlab.data import source
 from normlab.data.fitted import Fitted, encoder, fit_text
-from normlab.data.sequences import Arrays
 from normlab.files.folders import SPLITS, Layout
+from normlab.views import columns, images, sequences, series, text
+from normlab.views.columns import Column
+from normlab.views.sequences import Arrays
 
 SPLIT_SEED = 0  # one validation split for all runs
 

@@ -22,8 +22,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from normlab.config.checks import checked
 from normlab.config.schema import RunConfig
 from normlab.config.shipped import CONF
-from normlab.config.trust import check_target, only_ours
 from normlab.folder.jsonfile import read_cache, write_cache
+from normlab.trust.names import check_target, only_ours
 
 PACKAGE = Path(__file__).parents[1]
 KEPT = 20  # number of multiruns whose composed configs are cached

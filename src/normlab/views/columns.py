@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normlab.config.schema import InputError
-from normlab.data.text import normal
 from normlab.files.tables import Part
+from normlab.views.text import normal
 
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _REAL = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?")

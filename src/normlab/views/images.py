@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normlab.data.columns import Column
 from normlab.files import decode as files
 from normlab.files.pictures import CLIPPED, Picture, PictureError, is_encoded, read_picture
+from normlab.views.columns import Column
 
 Pixels = NDArray[np.uint8]
 Range = tuple[float, float]  # the values that become 0 and 255, for images of more than 8 bits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from normlab.data.columns import Column
+from normlab.views.columns import Column
 
 Series = NDArray[np.float32]
 
