@@ -31,12 +31,19 @@ from normlab.config.schema import RunConfig, TaskConfig
 from normlab.config.signature import Signature
 from normlab.host.cores import memory_of_machine, usable_cores
 
-_TAKES = {"images": "images", "features": "sequences of features", "tokens": "sequences of tokens"}
-_MODELS = {"images": "cnn or mlp", "features": "lstm or transformer", "tokens": "lstm or transformer"}
+_TAKES = {
+    **{"images": "images", "features": "sequences of features", "tokens": "sequences of tokens"},
+    "table": "rows of a table",
+}
+_MODELS = {
+    **{"images": "cnn or mlp", "features": "lstm or transformer", "tokens": "lstm or transformer"},
+    "table": "mlp, or module with a network of yours",
+}
 _TASKS = {
     "images": "fashion_mnist or cifar10",
     "features": "fashion_rows or wrist_motion",
     "tokens": "word_stress, union or author",
+    "table": "table_files",
 }
 
 
@@ -60,7 +67,8 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
     _, *beyond = (values.pop(key, None) for key in ("scale", "finding", "study"))  # no single run depends on these
     if not any(beyond) and (scale := next((text for text in overrides if text.startswith("scale=")), None)):
         raise InputError(f"{scale} sets how large a study is: choose one too, such as study=textbook or finding=...")
-    if OmegaConf.select(cfg, "measure.name") == "evaluate" and OmegaConf.select(cfg, "task.path"):
+    moved = any(OmegaConf.select(cfg, key) for key in ("task.path", "task.test"))
+    if OmegaConf.select(cfg, "measure.name") == "evaluate" and moved:
         values["task"]["source"] = "path"  # options of the checkpoint's task, which `recall` uses instead of this one
     try:
         # JSON has no tuples, so a list is accepted for one; nothing else is converted
@@ -115,7 +123,7 @@ def _check_command(config: RunConfig, overrides: Sequence[str], launcher: str | 
                 kind = "this is a folder; give a file, such as checkpoints/best.ckpt in a run's folder"
             raise InputError(f"ckpt={_cut(config.ckpt)}: {kind}")
         own = [o for o in overrides if o.lstrip("+~").split("=")[0].split(".")[0] in _OF_CHECKPOINT]
-        own = [o for o in own if not o.startswith("task.path=")]
+        own = [o for o in own if not o.startswith(("task.path=", "task.test="))]
         if own:
             raise InputError(
                 f"{own[0]}: measure={name} takes norm, model, task and seed from the checkpoint; leave this option out"
@@ -135,10 +143,11 @@ _OF_CHECKPOINT = ("norm", "model", "task", "optim", "seed")
 
 
 def _check_data(task: TaskConfig) -> None:
-    """Does the path of the data exist?"""
-    if task.source == "path" and not _there(str(task.path), lambda _: task.place.exists()):
-        hint = "; only the shell expands $NAMES" if "$" in str(task.path) else ""
-        raise InputError(f"task.path={_cut(str(task.path))}: there is no such file or folder{hint}")
+    """Do the paths of the data exist?"""
+    for option, path, place in (("path", task.path, task.place), ("test", task.test, task.test_place)):
+        if task.source == "path" and place is not None and not _there(str(place), Path.exists):
+            hint = "; only the shell expands $NAMES" if "$" in str(path) else ""
+            raise InputError(f"task.{option}={_cut(str(path))}: there is no such file or folder{hint}")
 
 
 def _there(path: str, asked: Callable[[Path], bool]) -> bool:
@@ -152,6 +161,11 @@ def _check_kind(config: RunConfig, model: Signature) -> None:
     """Does the model accept the task's kind of input?"""
     kind = kind_of(config.task)
     if kind in model.constants["kinds"]:
+        if config.task.goal == "segmentation" and not model.constants.get("dense"):
+            raise InputError(
+                f"model={config.model_name} gives one output per image, and segmentation needs one per pixel: use "
+                "model=cnn, or model=module with a network whose output is [B, classes, H, W]"
+            )
         return
     if unknown := sorted(set(model.constants["kinds"]) - set(_TAKES)):
         raise InputError(f"model={config.model_name}: kinds has {unknown[0]!r}; there are {', '.join(_TAKES)}")

@@ -20,6 +20,7 @@ MODULE = "normlab.networks.module.Module"  # the model that is any network of th
 _KIND_OF_VIEW = {
     **{"images": "images", "rows": "features", "pixels": "features", "permuted_pixels": "features"},
     "series": "features",
+    "table": "table",
 }
 
 
@@ -103,6 +104,7 @@ NUMBERS = {
     "images": ("outputs", "channels", "height", "width"),
     "features": ("outputs", "features", "length"),
     "tokens": ("outputs", "vocabulary", "length"),
+    "table": ("outputs", "features"),
 }
 
 

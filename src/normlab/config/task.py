@@ -207,7 +207,7 @@ def _expanded(path: str) -> Path:
 # defaults of trainer options, because the trainer has the final values.
 _ELSEWHERE = ("path", "test", "hub", "source", "epochs", "steps", "validations")
 # options added after the first runs, at the value at which a task is what it was
-_NEUTRAL = {"groups": None, "omit": [], "missing": "refuse", "size": None, "ignore": None}
+_NEUTRAL: dict[str, Any] = {"groups": None, "omit": [], "missing": "refuse", "size": None, "ignore": None}
 
 
 def decisive_options(task: dict[str, Any]) -> dict[str, Any]:

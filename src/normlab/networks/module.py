@@ -40,6 +40,8 @@ class Module(Model):
         InputError: there is no such network, it doesn't fit the data, it has no norms, or the norm isn't valid at one.
     """
 
+    kinds = ("images", "features", "tokens", "table")
+    dense = True
     obstacle = "it is a norm of a network of the user's, and what feeds it is not known"
 
     def __init__(
@@ -71,7 +73,7 @@ class Module(Model):
         return {"norms_replaced": len(self.report.done), **({"norms_left": left} if left else {})}
 
     def _named(self, inputs: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
-        if self.mask is None or self.kind == "images":
+        if self.mask is None or self.kind in ("images", "table"):
             return {}
         every = torch.ones(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
         return {self.mask: every if mask is None else mask}
@@ -89,6 +91,7 @@ class Module(Model):
                 self.net.eval()(example, **self._named(example, None))
             self.net.train()
         expected = [len(example), *([sizes.shape[0]] if sizes.causal else []), sizes.outputs]
+        expected += sizes.shape[1:] if sizes.dense else []
         output = self._output(example, sizes)
         if not isinstance(output, Tensor):
             raise InputError(
@@ -160,7 +163,7 @@ class Module(Model):
 def _logits(output: Any) -> Any:
     """The logits of what a network returns."""
     if isinstance(output, dict):
-        return output.get("logits", output)
+        return output.get("logits", output.get("out", output))  # out: of torchvision's networks for segmentation
     return getattr(output, "logits", output)
 
 
