@@ -171,9 +171,8 @@ def test_any_sizes_make_one_array_or_a_line(sizes) -> None:
             assert len(set(sizes)) > 1
         else:
             widths, heights = zip(*sizes, strict=True)
-            assert all(
-                low <= side <= high for side, (low, *_, high) in zip(data.sizes.shape[:0:-1], extents, strict=True)
-            )
+            assert data.sizes.shape[1] in heights  # the median is one of them
+            assert data.sizes.shape[2] in widths
 
 
 def test_each_line_of_the_documentation_has_its_test() -> None:

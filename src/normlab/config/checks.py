@@ -67,8 +67,7 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
     _, *beyond = (values.pop(key, None) for key in ("scale", "finding", "study"))  # no single run depends on these
     if not any(beyond) and (scale := next((text for text in overrides if text.startswith("scale=")), None)):
         raise InputError(f"{scale} sets how large a study is: choose one too, such as study=textbook or finding=...")
-    moved = any(OmegaConf.select(cfg, key) for key in ("task.path", "task.test"))
-    if OmegaConf.select(cfg, "measure.name") == "evaluate" and moved:
+    if OmegaConf.select(cfg, "measure.name") == "evaluate" and OmegaConf.select(cfg, "task.path"):
         values["task"]["source"] = "path"  # options of the checkpoint's task, which `recall` uses instead of this one
     try:
         # JSON has no tuples, so a list is accepted for one; nothing else is converted
@@ -123,7 +122,7 @@ def _check_command(config: RunConfig, overrides: Sequence[str], launcher: str | 
                 kind = "this is a folder; give a file, such as checkpoints/best.ckpt in a run's folder"
             raise InputError(f"ckpt={_cut(config.ckpt)}: {kind}")
         own = [o for o in overrides if o.lstrip("+~").split("=")[0].split(".")[0] in _OF_CHECKPOINT]
-        own = [o for o in own if not o.startswith(("task.path=", "task.test="))]
+        own = [o for o in own if not o.startswith("task.path=")]
         if own:
             raise InputError(
                 f"{own[0]}: measure={name} takes norm, model, task and seed from the checkpoint; leave this option out"
@@ -206,6 +205,9 @@ def _check_measure(config: RunConfig, model: Signature) -> None:
         raise InputError(f"measure={measure.name} runs in one process: use trainer=cpu or trainer=gpu")
     if config.test and not measure.reads_test:
         raise InputError(f"measure={measure.name} never reads the test split: leave out test=true")
+    if measure.goals and config.task.goal not in measure.goals:
+        goals = " and ".join(goal.replace("_", " ") for goal in measure.goals)
+        raise InputError(f"measure={measure.name} is for {goals}, not for task.goal={config.task.goal}")
     measure.check(config, model)
 
 

@@ -44,17 +44,24 @@ def _own(task: TaskConfig, training: bool) -> Layout:
         found = find_pairs(task.place, str(task.input), str(task.target), training=training)
     else:
         found = find(task.place, pictures=task.content == "images", training=training)
-    if task.test_place is None:
-        return found
+    if task.test_place is not None:
+        _add_test(task, found)
+    found.inner = _recordings(task, found)
+    used = {path for paths in found.inner.values() for path in paths}
+    found.passed = [path for path in found.passed if path not in used]
+    return found
+
+
+def _add_test(task: TaskConfig, found: Layout) -> None:
+    assert task.test_place is not None
     if "test" in found.splits:
         raise InputError(f"task.test={task.test}: {task.path} has a test split of its own, {found.splits['test'][0]}")
     if found.named:
         raise InputError("task.test names a table, and the data are folders of images: add a folder named test")
+    if not task.test_place.is_file():
+        raise InputError(f"task.test={task.test}: there is no such file")
     (test,) = find(task.test_place, pictures=task.content == "images").splits.values()
-    if len(test) != 1 or task.test_place.is_dir():
-        raise InputError(f"task.test={task.test} is a folder: give one file")
     found.splits["test"] = test
-    return found
 
 
 def _packed(packs: str) -> dict[str, list[Path]]:
@@ -125,7 +132,7 @@ def read(task: TaskConfig, found: Layout | None, names: Sequence[str]) -> tuple[
     return {split: partial(_tables, paths, asked) for split, paths in found.splits.items()}, origin(task)
 
 
-def recordings(task: TaskConfig, found: Layout) -> dict[str, list[Path]]:
+def _recordings(task: TaskConfig, found: Layout) -> dict[str, list[Path]]:
     """The files that CSV tables of series name, by split: they are part of the data."""
     named: dict[str, list[Path]] = {}
     if task.content != "series" or len(names := task.inputs or []) != 1:

@@ -115,7 +115,7 @@ def _key(task: TaskConfig, layout: Layout | None, known: Fitted | None) -> str:
         *("goal", "source", "view", "input", "target", "pack", "hub"),
         *("max_length", "truncate", "vocabulary", "validation"),
     }
-    files = _files(task, layout) if layout else []
+    files = _files(layout) if layout else []
     added = {"groups", "omit", "missing", "size", "ignore"}
     options = task.model_dump(mode="json", include=fields)
     options |= decisive_options(task.model_dump(mode="json", include=added))
@@ -123,14 +123,14 @@ def _key(task: TaskConfig, layout: Layout | None, known: Fitted | None) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _files(task: TaskConfig, layout: Layout) -> list[tuple[str, str, str]]:
+def _files(layout: Layout) -> list[tuple[str, str, str]]:
     """Split, type and content of each file; if names say what belongs together, its path instead of its type."""
     if not layout.named:
         for path in (path for split, paths in layout.splits.items() for path in paths if split != "test"):
             tables.check_start(path)
     return [
         (split, layout.relative(path) if layout.named else "".join(path.suffixes[-2:]), _content(path))
-        for kind in (layout.splits, layout.masks, source.recordings(task, layout))
+        for kind in (layout.splits, layout.masks, layout.inner)
         for split, paths in kind.items()
         for path in paths
     ]
@@ -146,7 +146,7 @@ def _content(path: Path) -> str:
 
 
 def _notes(made: Material, layout: Layout) -> tuple[str, ...]:
-    files = sum(map(len, layout.splits.values()))
+    files = sum(len(paths) for kind in (layout.splits, layout.masks, layout.inner) for paths in kind.values())
     unit = "tokens" if made.sizes.causal else "examples"
     held = {"validation": " (held out of train)"} if made.held_out else {}
     counts = ", ".join(f"{split} {count}{held.get(split, '')}" for split, count in made.counts().items())
@@ -161,7 +161,9 @@ def _notes(made: Material, layout: Layout) -> tuple[str, ...]:
 
 
 def _done(rule: str, count: int) -> str:
-    return f"{count} {rule}" if rule == FILLED else f"{count} image{'s' * (count > 1)} {rule}"
+    if rule == FILLED:
+        return f"{count} {rule if count > 1 else rule.replace('numbers', 'number', 1)}"
+    return f"{count} image{'s' * (count > 1)} {rule}"
 
 
 def _hash(digest: Any, name: str, array: NDArray[Any]) -> None:

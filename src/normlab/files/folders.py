@@ -33,6 +33,7 @@ class Layout:
     splits  the files of each split, in order
     labels  the class of each image, if folders name the classes
     masks   the mask of each image, for segmentation
+    inner   further files that the tables of a split name, and that are part of the data
     passed  files that are ignored
     """
 
@@ -40,6 +41,7 @@ class Layout:
     splits: dict[str, list[Path]] = field(default_factory=dict)
     labels: dict[str, list[str]] = field(default_factory=dict)
     masks: dict[str, list[Path]] = field(default_factory=dict)
+    inner: dict[str, list[Path]] = field(default_factory=dict)
     passed: list[Path] = field(default_factory=list)
 
     @property

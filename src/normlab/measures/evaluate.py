@@ -31,8 +31,7 @@ def recall(config: RunConfig) -> RunConfig:
     """`config` with the norm, model, task, optimiser and seed of the checkpoint."""
     assert config.ckpt is not None
     made, _ = recorded(read_checkpoint(config.ckpt), config.ckpt, config.trust)
-    moved = {key: value for key in ("path", "test") if (value := getattr(config.task, key)) is not None}
-    moved |= {"source": "path"} if moved else {}
+    moved = {"path": config.task.path, "source": "path", "test": None} if config.task.path else {}
     task = made.task.model_copy(update=moved)
     return config.model_copy(
         update={"norm": made.norm, "model": made.model, "task": task, "optim": made.optim, "seed": made.seed}

@@ -107,6 +107,8 @@ def said(masks: list[Mask], classes: tuple[str, ...], ignore: int | None, number
     text = f"classes by their share of the pixels of training: {', '.join(parts)}{', …' * (len(classes) > 20)}"
     if counts[IGNORE]:
         text += f"; {counts[IGNORE] / total:.1%} ignored ({ignore})"
+    elif ignore is not None:
+        text += f"; no pixel has the value {ignore} of task.ignore"
     if ignore is None and "255" in classes and len(classes) > 2:
         text += "; 255 often marks pixels that don't count: task.ignore=255 leaves them out"
     return text

@@ -17,7 +17,8 @@ Numbers = NDArray[np.float64]
 
 _NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*", re.ASCII)
 _GAPS = ("", "nan")  # as texts, in lower case
-FILLED = "missing numbers were replaced by the mean of training"
+FILLED = "missing numbers, replaced by the mean of training"
+HINT = ": task.missing=mean replaces missing numbers by the mean of training"
 
 
 def number(value: Any) -> float | None:
@@ -36,12 +37,13 @@ def number(value: Any) -> float | None:
     return None
 
 
-def decode(column: Column, *, gaps: bool = False) -> Numbers:
+def decode(column: Column, *, gaps: bool = False, hint: str = "") -> Numbers:
     """A column of numbers, float64 [N].
 
     Args:
         column: text or numbers.
         gaps: missing numbers become NaN instead of being refused.
+        hint: what can be done about missing numbers.
 
     Raises:
         InputError: a value is not a number, is missing or is infinite.
@@ -55,7 +57,7 @@ def decode(column: Column, *, gaps: bool = False) -> Numbers:
     wrong = np.isinf(found) if gaps else ~np.isfinite(found)
     if wrong.any():
         where = int(wrong.argmax())
-        how = "the number is infinite" if np.isinf(found[where]) else "the value is missing (or NaN)"
+        how = "the number is infinite" if np.isinf(found[where]) else f"the value is missing (or NaN){hint}"
         column.refuse(where, how)
     return found
 
@@ -77,17 +79,7 @@ def table(columns: list[Column], *, gaps: bool = False) -> Numbers:
             f"{names} {'hold' if len(texts) > 1 else 'holds'} text: encode each category as a number (or as one "
             f"column of 0 and 1 for each), or leave {'them' if len(texts) > 1 else 'it'} out with task.omit=[{shown}]",
         )
-    return np.stack([_feature(column, gaps) for column in columns], 1)
-
-
-def _feature(column: Column, gaps: bool) -> Numbers:
-    found = decode(column, gaps=True)
-    if not gaps and np.isnan(found).any():
-        where = int(np.isnan(found).argmax())
-        column.refuse(
-            where, "the value is missing (or NaN): task.missing=mean replaces missing features by the mean of training"
-        )
-    return found
+    return np.stack([decode(column, gaps=gaps, hint=HINT) for column in columns], 1)
 
 
 def _first_text(column: Column) -> int | None:

@@ -97,7 +97,7 @@ class Decoder:
             found.refuse(index, f"{path} has no header: its first row must name the channels")
         part = read_table(path, dict.fromkeys(self.channels, "input"))
         read = [column([part], name, gaps=True) for name in self.channels]
-        values = np.stack([numbers.decode(each, gaps=self.gaps) for each in read], 1)
+        values = np.stack([numbers.decode(each, gaps=self.gaps, hint=numbers.HINT) for each in read], 1)
         return self._checked(found, index, values)
 
     def _checked(self, column: Column, index: int, values: NDArray[Any]) -> Series:
@@ -107,7 +107,7 @@ class Decoder:
         if wrong.any():
             step, feature = (int(i) for i in np.argwhere(wrong)[0])
             where = f"step {step + 1}" + (f", feature {feature + 1}" if series.shape[1] > 1 else "")
-            hint = "; task.missing=mean fills missing numbers" if np.isnan(series[step, feature]) else ""
+            hint = numbers.HINT if np.isnan(series[step, feature]) else ""
             column.refuse(index, f"{where}: a number is infinite, not a number, or too large for float32{hint}")
         return series
 
