@@ -249,6 +249,13 @@ def test_metrics_of_a_regression_are_in_the_unit_of_the_target() -> None:
     assert found["loss"] == pytest.approx((errors**2).mean() / unit**2, rel=1e-5)
 
 
+def test_true_and_false_are_numbers(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "in.parquet", a=[True, False, None] * 8, y=[i / 3 for i in range(24)])
+    train = load(table(path, missing="mean"), tmp_path / "cache").split("train")
+    assert isinstance(train, Examples)
+    assert {0.0, 1.0} < set(train.inputs.flatten().tolist())
+
+
 def test_options_that_were_added_later_change_no_id() -> None:
     plain = task(Path("x")).model_dump(mode="json")
     assert not {"groups", "omit", "missing", "size", "ignore", "test", "path"} & set(decisive_options(plain))
