@@ -33,12 +33,19 @@ from normlab.config.schema import RunConfig, TaskConfig
 from normlab.config.signature import Signature
 from normlab.host.cores import memory_of_machine, usable_cores
 
-_TAKES = {"images": "images", "features": "sequences of features", "tokens": "sequences of tokens"}
-_MODELS = {"images": "cnn or mlp", "features": "lstm or transformer", "tokens": "lstm or transformer"}
+_TAKES = {
+    **{"images": "images", "features": "sequences of features", "tokens": "sequences of tokens"},
+    "table": "rows of a table",
+}
+_MODELS = {
+    **{"images": "cnn or mlp", "features": "lstm or transformer", "tokens": "lstm or transformer"},
+    "table": "mlp, or module with a network of yours",
+}
 _TASKS = {
     "images": "fashion_mnist or cifar10",
     "features": "fashion_rows or wrist_motion",
     "tokens": "word_stress, union or author",
+    "table": "table_files",
 }
 
 
@@ -151,10 +158,11 @@ _OF_CHECKPOINT = ("norm", "model", "task", "optim", "seed")
 
 
 def _check_data(task: TaskConfig) -> None:
-    """Does the path of the data exist?"""
-    if task.source == "path" and not _there(str(task.path), lambda _: task.place.exists()):
-        hint = "; only the shell expands $NAMES" if "$" in str(task.path) else ""
-        raise InputError(f"task.path={_cut(str(task.path))}: there is no such file or folder{hint}")
+    """Do the paths of the data exist?"""
+    for option, path, place in (("path", task.path, task.place), ("test", task.test, task.test_place)):
+        if task.source == "path" and place is not None and not _there(str(place), Path.exists):
+            hint = "; only the shell expands $NAMES" if "$" in str(path) else ""
+            raise InputError(f"task.{option}={_cut(str(path))}: there is no such file or folder{hint}")
 
 
 def _there(path: str, asked: Callable[[Path], bool]) -> bool:
@@ -168,6 +176,11 @@ def _check_kind(config: RunConfig, model: Signature) -> None:
     """Does the model accept the task's kind of input?"""
     kind = kind_of(config.task)
     if kind in model.constants["kinds"]:
+        if config.task.goal == "segmentation" and not model.constants.get("dense"):
+            raise InputError(
+                f"model={config.model_name} gives one output per image, and segmentation needs one per pixel: use "
+                "model=cnn, or model=module with a network whose output is [B, classes, H, W]"
+            )
         return
     if unknown := sorted(set(model.constants["kinds"]) - set(_TAKES)):
         raise InputError(f"model={config.model_name}: kinds has {unknown[0]!r}; there are {', '.join(_TAKES)}")
@@ -208,6 +221,9 @@ def _check_measure(config: RunConfig) -> None:
         raise InputError(f"measure={measure.name} runs in one process: use trainer=cpu or trainer=gpu")
     if config.test and not measure.reads_test:
         raise InputError(f"measure={measure.name} never reads the test split: leave out test=true")
+    if measure.goals and config.task.goal not in measure.goals:
+        goals = " and ".join(goal.replace("_", " ") for goal in measure.goals)
+        raise InputError(f"measure={measure.name} is for {goals}, not for task.goal={config.task.goal}")
 
 
 def check_size(config: RunConfig) -> None:

@@ -21,6 +21,7 @@ PROJECT = "normlab.project.project.Project"  # what stands in the place of the m
 _KIND_OF_VIEW = {
     **{"images": "images", "rows": "features", "pixels": "features", "permuted_pixels": "features"},
     "series": "features",
+    "table": "table",
 }
 
 
@@ -122,6 +123,7 @@ NUMBERS = {
     "images": ("outputs", "channels", "height", "width"),
     "features": ("outputs", "features", "length"),
     "tokens": ("outputs", "vocabulary", "length"),
+    "table": ("outputs", "features"),
 }
 
 

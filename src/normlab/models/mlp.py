@@ -24,14 +24,14 @@ class MLP(Model):
 
     Args:
         norm: the norm of every hidden layer, at `BC` sites.
-        sizes: of images or of sequences of one length, which are flattened.
+        sizes: of images, of sequences of one length, which are flattened, or of a table.
         width: units of a hidden layer.
         depth: number of hidden layers.
         activation: nonlinearity of the hidden layers.
         residual: identity shortcut around each hidden layer but the first (He et al. 2016, arXiv:1512.03385).
     """
 
-    kinds: ClassVar[tuple[str, ...]] = ("images", "features")
+    kinds: ClassVar[tuple[str, ...]] = ("images", "features", "table")
     layouts: ClassVar[tuple[str, ...]] = ("BC",)
     depth: ClassVar[tuple[str, ...]] = ("depth",)
 

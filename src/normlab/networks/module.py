@@ -38,6 +38,8 @@ class Module(Model):
         InputError: there is no such network, it doesn't fit the data, it has no norms, or the norm isn't valid at one.
     """
 
+    kinds = ("images", "features", "tokens", "table")
+    dense = True
     obstacle = "it is a norm of a network of the user's, and what feeds it is not known"
 
     def __init__(
@@ -69,7 +71,7 @@ class Module(Model):
         return facts_of_swap(self.report)
 
     def _named(self, inputs: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
-        if self.mask is None or self.kind == "images":
+        if self.mask is None or self.kind in ("images", "table"):
             return {}
         every = torch.ones(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
         return {self.mask: every if mask is None else mask}
@@ -87,6 +89,7 @@ class Module(Model):
                 self.net.eval()(example, **self._named(example, None))
             self.net.train()
         expected = [len(example), *([sizes.shape[0]] if sizes.causal else []), sizes.outputs]
+        expected += sizes.shape[1:] if sizes.dense else []
         output = self._output(example, sizes)
         if not isinstance(output, Tensor):
             raise InputError(
@@ -135,7 +138,7 @@ class Module(Model):
 def _logits(output: Any) -> Any:
     """The logits of what a network returns."""
     if isinstance(output, dict):
-        return output.get("logits", output)
+        return output.get("logits", output.get("out", output))  # out: of torchvision's networks for segmentation
     return getattr(output, "logits", output)
 
 

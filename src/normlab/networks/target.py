@@ -69,7 +69,12 @@ def from_data(value: Any, sizes: Sizes) -> Any:
         return [from_data(item, sizes) for item in value]
     if not isinstance(value, str) or not value.startswith("data:"):
         return value
-    axes = {"images": ("channels", "height", "width"), "features": ("length", "features"), "tokens": ("length",)}
+    axes = {
+        "images": ("channels", "height", "width"),
+        "features": ("length", "features"),
+        "tokens": ("length",),
+        "table": ("features",),
+    }
     known = dict(zip(axes[sizes.kind], sizes.shape, strict=True))
     return {**known, "outputs": sizes.outputs, "vocabulary": sizes.vocabulary}[value.removeprefix("data:")]
 

@@ -14,7 +14,10 @@ from normlab.config.schema import RunConfig
 from normlab.folder.run_folder import RunFolder
 from normlab.runs.provenance import command
 
-_METRICS = ("accuracy", "f1", "bits_per_character", "perplexity", "loss")
+_METRICS = (
+    *("accuracy", "f1", "bits_per_character", "perplexity", "r2", "mae", "rmse"),
+    *("mean_iou", "mean_dice", "pixel_accuracy", "loss"),
+)
 
 
 def show(console: Console, config: RunConfig, folder: Path, summary: dict[str, Any], note: str = "") -> None:

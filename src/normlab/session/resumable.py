@@ -7,7 +7,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from normlab.config.schema import ELSEWHERE, InputError, RunConfig
+from normlab.config.schema import InputError, RunConfig
+from normlab.config.task import decisive_options
 from normlab.folder.place import Place
 from normlab.models.checkpoint import check_fit, read_checkpoint, state_of_task
 from normlab.tasks.task import Task
@@ -55,5 +56,5 @@ _DECIDE = ("norm", "model", "task", "optim", "seed")
 def _science(values: dict[str, Any], key: str) -> Any:
     value = values.get(key)
     if key == "task" and isinstance(value, dict):
-        return {name: option for name, option in value.items() if name not in ELSEWHERE}
+        return decisive_options(value)
     return value

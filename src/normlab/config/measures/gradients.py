@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat
 
 from normlab.config.components import kind_of
 from normlab.config.errors import InputError
-from normlab.config.measures.base import MOST, Measure, Rows, Summary, number
+from normlab.config.measures.base import CROSS_ENTROPY, MOST, Measure, Rows, Summary, number
 
 if TYPE_CHECKING:
     from normlab.config.schema import RunConfig
@@ -123,6 +123,7 @@ class GradientInTime(Untrained):
 class LearningRateCeiling(Untrained):
     """The largest learning rate at which a network still learns."""
 
+    goals = CROSS_ENTROPY
     headline = ("log2_ceiling",)
     summary: ClassVar[tuple[str, ...]] = ("ceiling", "log2_ceiling", "ceiling_*", "rung", "tried", "entropy")
 
@@ -207,6 +208,7 @@ class Landscape(Untrained):
 class ScaleInvariance(Untrained):
     """What scaling the weights before a norm changes."""
 
+    goals = CROSS_ENTROPY
     headline = ("step_ratio",)
     summary: ClassVar[tuple[str, ...]] = ("function_change", "unit_function_change", "gradient_ratio", "step_ratio")
 

@@ -95,7 +95,7 @@ class Lengths(Measure):
         """Only text has windows, and learned positions end where training did."""
         if config.task.goal != "language_modelling":
             raise InputError(
-                f"measure=lengths needs language modelling, but task={config.task.name} is classification: "
+                f"measure=lengths needs language modelling, but task={config.task.name} is {config.task.goal}: "
                 "use model=lstm or transformer with task=union"
             )
         if len(set(self.lengths)) < len(self.lengths):

@@ -163,3 +163,8 @@ def subword_encoder(tokenizer: str) -> Encoder:
         return np.array(made.encode(text).ids, np.int32)
 
     return encode
+
+
+def compact(ids: int) -> type[np.integer]:
+    """The smallest integer type for that many token ids from which torch can gather."""
+    return np.uint8 if ids <= 2**8 else np.int16 if ids <= 2**15 else np.int32

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normlab.config.schema import InputError
-from normlab.data.text import normal
 from normlab.files.tables import Part
+from normlab.views.text import normal
 
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _REAL = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?")
@@ -34,20 +34,27 @@ class Column:
         """The values at `index`, with their rows."""
         return replace(self, values=[self.values[i] for i in index], rows=self.rows[index])
 
+    def place(self, index: int) -> tuple[str, int]:
+        """The file of a value, and its row there, from 1."""
+        starts = np.cumsum([0] + [count for _, count in self.parts])
+        part = int(np.searchsorted(starts, self.rows[index], side="right")) - 1
+        return self.parts[part][0], int(self.rows[index] - starts[part] + 1)
+
     def refuse(self, index: int, reason: str) -> NoReturn:
         """Report where a value is and what is wrong with it.
 
         Raises:
             InputError: always.
         """
-        starts = np.cumsum([0] + [count for _, count in self.parts])
-        part = int(np.searchsorted(starts, self.rows[index], side="right")) - 1
-        name, row = self.parts[part][0], self.rows[index] - starts[part] + 1
+        name, row = self.place(index)
         raise InputError(f"{name}, row {row}, column {self.name!r}: {reason}")
 
 
-def column(parts: list[Part], name: str) -> Column:
+def column(parts: list[Part], name: str, *, gaps: bool = False) -> Column:
     """A column from all files of a split.
+
+    Args:
+        gaps: values may be missing.
 
     Raises:
         InputError: a value is missing.
@@ -57,9 +64,9 @@ def column(parts: list[Part], name: str) -> Column:
         values += part.values[name]
     sizes = tuple((part.name, len(part)) for part in parts)
     found = Column(name, values, np.arange(len(values)), sizes)
-    empty = [None] if all(part.typed for part in parts) else [None, ""]
-    missing = next((i for i, value in enumerate(values) if value in empty), None)
-    if missing is not None:
+    typed = all(part.typed for part in parts)
+    missing = next((i for i, value in enumerate(values) if value is None or (not typed and value == "")), None)
+    if missing is not None and not gaps:
         found.refuse(missing, "the value is missing")
     return found
 
@@ -164,7 +171,8 @@ def _refuse_real(found: Column) -> None:
         first = real.index(True)
         found.refuse(
             first,
-            f"label {found.values[first]!r} is a real number, not a class; a class name needs a letter, such as v1.5",
+            f"label {found.values[first]!r} is a real number, not a class: task.goal=regression predicts numbers; a "
+            "class name needs a letter, such as v1.5",
         )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normlab.config.schema import TaskConfig
-from normlab.data.columns import Column
+from normlab.views.columns import Column
 
 REACHED_BY = 16  # training sequences that must reach a position for it to get its own batch statistics
 
