@@ -15,6 +15,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stopping": set(),
     "host": set(),
     "config": {"host"},
+    "checks": {"host", "config"},
     "trust": {"config"},
     "command_line": {"stopping", "config"},
     "folder": {"host", "config"},
@@ -223,7 +224,7 @@ def test_heavy_libraries_that_may_be_missing_are_imported_lazily():
 
 def test_a_config_is_checked_before_torch_is_imported():
     code = (
-        "import sys, normlab.config.checks, normlab.runs.run, normlab.command_line.guard\n"
+        "import sys, normlab.checks.config, normlab.runs.run, normlab.command_line.guard\n"
         "from normlab.config.signature import read\n"
         "read('normlab.norms.batch.BatchNorm'); read('normlab.models.lstm.LSTM')\n"
         "print([m for m in ('torch', 'pytorch_lightning', 'wandb', 'datasets') if m in sys.modules])"

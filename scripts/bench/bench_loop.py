@@ -61,7 +61,7 @@ def prepared(*overrides: str) -> tuple[Any, Any]:
     import torch
     from hydra import compose, initialize_config_dir
 
-    from normlab.config.checks import checked
+    from normlab.checks.config import checked
     from normlab.data.load import load
     from normlab.session.devices import set_up
 

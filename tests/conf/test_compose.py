@@ -9,7 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from normlab.command_line.guard import help_text
-from normlab.config.checks import checked
+from normlab.checks.config import checked
 from normlab.config.components import kind_of
 from normlab.config.schema import InputError
 from normlab.config.signature import read

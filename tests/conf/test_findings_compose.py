@@ -6,7 +6,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from normlab.config.checks import checked
+from normlab.checks.config import checked
 from normlab.findings.finding import read_finding
 from normlab.study.logged import check_metrics, check_tuning
 from normlab.study.scale import read_scale, read_study

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from rich.console import Console
 
-from normlab.config.checks import checked
+from normlab.checks.config import checked
 from normlab.data import hub
 from normlab.findings.finding import read_finding
 from normlab.findings.judge import judge

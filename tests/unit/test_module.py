@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from torch import nn
 
 from normlab.command_line.arguments import for_hydra
-from normlab.config.checks import checked
+from normlab.checks.config import checked
 from normlab.config.schema import InputError, RunConfig, Sizes
 from normlab.models.build import build_model
 from normlab.norms.base import Norm

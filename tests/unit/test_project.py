@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 import normlab
 from normlab.command_line.arguments import for_hydra
-from normlab.config.checks import checked
+from normlab.checks.config import checked
 from normlab.config.errors import InputError
 from normlab.folder.jsonfile import read_json
 from normlab.project.files import named

@@ -59,7 +59,7 @@ class TaskConfig(Strict):
     goal: Literal["classification", "regression", "segmentation", "language_modelling", "auto", "own"]
     source: Literal["embedded", "hub", "path", "own"]
     view: Literal[
-        *("images", "rows", "pixels", "permuted_pixels", "series"), *("characters", "words", "subwords", "table", "own")
+        "images", "rows", "pixels", "permuted_pixels", "series", "characters", "words", "subwords", "table", "own"
     ]
     # column of the image, the time series or the text; series and tables may have several; null: all of a table
     input: str | list[str] | None

@@ -14,13 +14,14 @@ LOOKS, PAUSE = 5, 0.02  # the median of so many looks, so many seconds apart
 def others_computing(stat: Path = STAT) -> int:
     """How many other processes and threads compute on this machine now, this process's left out; 0 if unknown."""
     try:
-        counts = sorted(_running(stat) for _ in range(LOOKS) if not time.sleep(PAUSE))
+        counts = sorted(_running(stat, PAUSE) for _ in range(LOOKS))
     except (OSError, ValueError):
         return 0
     return max(0, counts[LOOKS // 2] - 1)
 
 
-def _running(stat: Path) -> int:
+def _running(stat: Path, pause: float) -> int:
+    time.sleep(pause)
     found = re.search(r"^procs_running (\d+)$", stat.read_text(encoding="utf-8"), re.MULTILINE)
     if found is None:
         raise ValueError("not Linux's /proc/stat")

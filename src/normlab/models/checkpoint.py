@@ -16,7 +16,7 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
-from normlab.config.checks import check_size
+from normlab.checks.config import check_size
 from normlab.config.schema import InputError, RunConfig, Sizes
 from normlab.config.strict import Strict
 from normlab.folder.files import read_regular

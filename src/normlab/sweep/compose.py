@@ -19,7 +19,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from normlab.config.checks import checked
+from normlab.checks.config import checked
 from normlab.config.schema import RunConfig
 from normlab.config.shipped import CONF
 from normlab.folder.jsonfile import read_cache, write_cache

@@ -28,7 +28,7 @@ from normlab.config.components import (
     shown,
 )
 from normlab.config.errors import InputError
-from normlab.config.project import with_project
+from normlab.checks.project import with_project
 from normlab.config.schema import RunConfig, TaskConfig
 from normlab.config.signature import Signature
 from normlab.host.cores import memory_of_machine, usable_cores
