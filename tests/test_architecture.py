@@ -49,7 +49,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "environment": {"host", "config", "folder", "data", "mirror", "runs"},
     "commands": {
         *("stopping", "host", "config", "command_line", "folder", "kernels", "mirror", "bench"),
-        *("runs", "stats", "findings", "logs", "sweep", "study", "moving", "results", "advice", "report", "dashboard", "environment"),
+        *(
+            "runs",
+            "stats",
+            "findings",
+            "logs",
+            "sweep",
+            "study",
+            "moving",
+            "results",
+            "advice",
+            "report",
+            "dashboard",
+            "environment",
+        ),
     },
 }
 TORCH_FREE = [
