@@ -109,7 +109,7 @@ def test_the_first_screen_has_the_claims_their_chart_and_a_recommendation(refere
         const summaries = document.body.innerText.split(/\\s+/).length;
         const all = (which) => [...document.querySelectorAll(which)].map(box);
         const advice = document.querySelector("#picked .advice");
-        tell({claims: all(".claims li > p"), bars: all(".bars"), picked: box(advice), says: advice.innerText,
+        tell({claims: all(".claims li > p:first-child"), bars: all(".bars"), picked: box(advice), says: advice.innerText,
               wide: root.scrollWidth - root.clientWidth, words: summaries});
     """
     told, console = opened(reference, script, width)

@@ -14,8 +14,8 @@ LITERATURE: dict[tuple[Model, When], str] = {
         "vit",
         "pretraining",
     ): "Layer norm before each block: batch norm in its place crashes a ViT unless the feed-forward "
-    "part gets another one, and then is on par and about 20 % faster (Yao et al. 2021). DyT instead of layer norm: 82.5 "
-    "compared with 82.3 % for ViT-B (Zhu et al. 2025, 2503.10622).",
+    "part gets another one, and then is on par and about 20 % faster (Yao et al. 2021). DyT instead of layer norm: "
+    "82.5 compared with 82.3 % for ViT-B (Zhu et al. 2025, 2503.10622).",
     ("transformer", "small_data"): "Layer norm or a scaled l2 norm before each block: +1.1 BLEU on average over strong "
     "baselines on five small translation sets (Nguyen and Salazar 2019, 1910.05895).",
     (
