@@ -10,6 +10,7 @@ from rich.console import Console
 from study_folders import ADVICE, save
 
 from finding_files import finding, write
+from normlab.advice.questions import conditions
 from normlab.commands import advise, console
 from normlab.config.schema import InputError
 from normlab.config.shipped import CONF
@@ -20,7 +21,6 @@ from normlab.folder.jsonfile import write_json
 from normlab.folder.study_table import write_rows
 from normlab.report.build import gather
 from normlab.results.words import FEW
-from normlab.advice.questions import conditions
 
 
 @pytest.fixture
@@ -139,7 +139,12 @@ def test_a_norm_that_advice_names_is_in_the_contrast():
         (0.0, 2, "layer norm rather than batch norm: exact: 2 bounds hold"),
         (1.0, 2, "batch norm rather than layer norm: exact: 2 of 2 bounds broken"),
         (0.0, 1, "layer norm or batch norm: not decided: exact: incomplete: layer has 1 of 2 seeds"),
-        (1.0, 1, "layer norm or batch norm: not decided: exact: incomplete: layer has 1 of 2 seeds; 2 of 2 bounds broken so far"),
+        (
+            1.0,
+            1,
+            "layer norm or batch norm: not decided: exact: incomplete: layer has 1 of 2 seeds; "
+            "2 of 2 bounds broken so far",
+        ),
     ],
 )
 def test_an_exact_finding_advises_by_its_bounds_and_only_when_it_is_complete(tmp_path, coupling, n, words):

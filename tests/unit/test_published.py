@@ -1,5 +1,6 @@
 """What `docs/` shows of the reference is what the reference says."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -24,6 +25,4 @@ def test_the_page_of_the_reference_is_in_step(tmp_path):
 
 def bare(page: str) -> str:
     """Without links into the folder, which differ for a page elsewhere."""
-    import re
-
     return re.sub(r"(\.\./)+\S*?results/", "results/", page)

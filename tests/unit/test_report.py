@@ -16,15 +16,15 @@ from made_up_studies import reported
 from study_folders import ADVICE, save
 
 from finding_files import finding, write
+from normlab.charts.colours import colour_of
+from normlab.charts.contrasts import favoured_colour, round_factors
+from normlab.charts.figure import Chart, drawing, figure
 from normlab.findings.finding import read_finding
 from normlab.findings.judge import judge
 from normlab.findings.wording import estimate_words, formula_words
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.folder.pack import sign_folder
 from normlab.report.build import MOST_BYTES, build, gather, own_studies
-from normlab.charts.colours import colour_of
-from normlab.charts.contrasts import favoured_colour, round_factors
-from normlab.charts.figure import Chart, drawing, figure
 from normlab.report.latex import escaped
 from normlab.study.planned import PlanRecord
 
@@ -321,7 +321,9 @@ def test_a_running_study_shows_how_far_each_finding_is(made, tmp_path, conf, fix
     page = made(*own_studies(tmp_path / "outputs"), reference=save(tmp_path / "reference/quick", fixed, 0.05).parent)
     assert made.problems == []
     assert "s-quick is incomplete" in page
-    assert page.count("tuning 2 of 20 runs (1 failed), reporting 0 of 16 runs") == 2  # on top, and among those without a verdict
+    assert (
+        page.count("tuning 2 of 20 runs (1 failed), reporting 0 of 16 runs") == 2
+    )  # on top, and among those without a verdict
     assert "later: reporting 0 of 8 runs" in page
     assert "supported</span>" in page  # by the reference
 

@@ -107,8 +107,9 @@ def test_the_first_screen_has_the_claims_their_chart_and_a_recommendation(refere
         const box = (each) => each.getBoundingClientRect().toJSON();
         const root = document.documentElement;
         const summaries = document.body.innerText.split(/\\s+/).length;
-        tell({claims: [...document.querySelectorAll(".claims li > p")].map(box), bars: [...document.querySelectorAll(".bars")].map(box),
-              picked: box(document.querySelector("#picked .advice")), says: document.querySelector("#picked .advice").innerText,
+        const all = (which) => [...document.querySelectorAll(which)].map(box);
+        const advice = document.querySelector("#picked .advice");
+        tell({claims: all(".claims li > p:first-child"), bars: all(".bars"), picked: box(advice), says: advice.innerText,
               wide: root.scrollWidth - root.clientWidth, words: summaries});
     """
     told, console = opened(reference, script, width)
@@ -126,16 +127,19 @@ def test_the_first_screen_has_the_claims_their_chart_and_a_recommendation(refere
 def test_the_picker_answers_for_another_network(reference):
     script = """
         const form = document.getElementById("pick"), said = [];
-        for (const [model, batch, lengths, depth, phase] of [["cnn", 64, "fixed", "shallow", "inference_time"], ["lstm", 32, "variable", "shallow", "training"],
-                                                             ["mlp", 64, "fixed", "deep", "training"]]) {
-            Object.assign(form.model, {value: model}); Object.assign(form.batch, {value: batch}); Object.assign(form.lengths, {value: lengths});
-            Object.assign(form.depth, {value: depth}); Object.assign(form.phase, {value: phase});
+        for (const [model, batch, lengths, depth, phase] of [
+            ["cnn", 64, "fixed", "shallow", "inference_time"],
+            ["lstm", 32, "variable", "shallow", "training"],
+            ["mlp", 64, "fixed", "deep", "training"],
+        ]) {
+            for (const [name, value] of Object.entries({model, batch, lengths, depth, phase})) form[name].value = value;
             form.dispatchEvent(new Event("input"));
             said.push(document.getElementById("picked").textContent);
         }
         tell({said});
     """
-    (inference, lengths, deep), console = (lambda both: (both[0]["said"], both[1]))(opened(reference, script))
+    told, console = opened(reference, script)
+    inference, lengths, deep = told["said"]
     assert console == ""
     assert "folds into the convolution" in inference
     assert "Layer norm rather than batch norm over 4 examples" in lengths

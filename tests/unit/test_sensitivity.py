@@ -13,8 +13,8 @@ from normlab.command_line.guard import guard
 from normlab.findings.finding import read_finding
 from normlab.findings.formula import Cell
 from normlab.findings.judge import judge
-from normlab.results.sensitivity import FACTORS, by_margin, by_seeds, sensitivity
 from normlab.folder.study_table import write_rows
+from normlab.results.sensitivity import FACTORS, by_margin, by_seeds, sensitivity
 from normlab.study.rejudge import read_evidence
 
 ROOT = Path(__file__).parents[2]

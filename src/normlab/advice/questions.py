@@ -1,4 +1,4 @@
-"""A network described by a few choices, and the conditions to look up for it. `normlab advise` and the page share it."""
+"""A network described by a few choices, and the conditions to look up for it: for `normlab advise` and the page."""
 
 from __future__ import annotations
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from normlab.findings.finding import Finding
-from normlab.findings.formula import Cell
-from normlab.findings.wording import in_points
 from normlab.charts.colours import INKS
 from normlab.charts.contrasts import deciding
 from normlab.charts.figure import Chart, figure, wrapped
 from normlab.charts.marks import dot, key, legend, panels_of, rows_in, small_multiples, style_of, value_in
+from normlab.findings.finding import Finding
+from normlab.findings.formula import Cell
+from normlab.findings.labels import label
+from normlab.findings.wording import in_points
 from normlab.results.sources import StudyResult, cell_of
 from normlab.results.words import INSIDE, compact, metric_words, with_unit
 
@@ -75,7 +76,7 @@ def rates(finding: Finding, result: StudyResult, committed: Sequence[Mapping[str
                         text = f"{cell}, rate {point:g}, seed {row['seed']}: {shown}"
                         dot(ax, point, score, style, gid=chart.mark(text))
             ax.plot(list(means), list(means.values()), ls=style["dash"], color=style["color"], lw=1.6)
-            key(ax, cell, style)
+            key(ax, label(finding, Cell(cell.arm)), style)
             taken = {float(row["point"]) for row in rows_in(result.rows, cell) if value_in(row, "point") is not None}
             for chosen in taken & set(means):
                 text = f"{cell}: rate {chosen:g} was chosen, mean {compact(means[chosen], metric)}"
@@ -141,7 +142,7 @@ def curves(finding: Finding, result: StudyResult) -> Chart | None:
             low, high, mean = ([float(f(by_step[step])) for step in steps] for f in (min, max, np.mean))
             ax.fill_between(steps, low, high, color=style["color"], alpha=0.14, lw=0)
             ax.plot(steps, mean, ls=style["dash"], color=style["color"], lw=1.6)
-            key(ax, cell, style)
+            key(ax, label(finding, Cell(cell.arm)), style)
             for step, value in zip(steps, mean, strict=True):
                 n = len(by_step[step])
                 span = f", from {compact(min(by_step[step]), metric)} to {compact(max(by_step[step]), metric)}"

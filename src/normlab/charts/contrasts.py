@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from normlab.charts.colours import INKS, OTHER, colour_of
+from normlab.charts.figure import Chart, figure, wrapped
 from normlab.findings.estimates import margin_of
 from normlab.findings.finding import Finding
 from normlab.findings.formula import parse
@@ -19,8 +21,6 @@ from normlab.findings.wording import (
     scale_of,
     value_words,
 )
-from normlab.charts.colours import INKS, OTHER, colour_of
-from normlab.charts.figure import Chart, figure, wrapped
 from normlab.results.sources import StudyResult, cell_of
 from normlab.results.words import metric_words, norm_of, run_phrase, with_unit
 

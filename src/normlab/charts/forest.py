@@ -157,7 +157,8 @@ def picture(shown: Forest) -> str:
         '<text class="ink head" x="16" y="32">Six textbook claims, tested</text>',
         f'<rect class="band" x="{low}" y="{top - 8}" width="{high - low:.1f}" height="{height - top - 24}"/>',
         f'<line class="zero" x1="{x(shown.zero)}" x2="{x(shown.zero)}" y1="{top - 8}" y2="{height - 32}"/>',
-        f'<text class="muted" x="{(low + high) / 2:.1f}" y="{height - 14}" text-anchor="middle">too small to matter</text>',
+        f'<text class="muted" x="{(low + high) / 2:.1f}" y="{height - 14}" text-anchor="middle">'
+        "too small to matter</text>",
         f'<text class="muted" x="{right}" y="{height - 14}" text-anchor="end">for the claim →</text>',
     ]
     for index, claim in enumerate(shown.claims):

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from normlab.findings.finding import Finding
-from normlab.findings.formula import Cell
 from normlab.charts.colours import colour_of
 from normlab.charts.figure import Chart, figure
+from normlab.findings.finding import Finding
+from normlab.findings.formula import Cell
 from normlab.results.sources import cell_of
 from normlab.results.words import norm_of
 
@@ -71,9 +71,9 @@ def dot(ax: Axes, x: float, y: float, style: Mapping[str, Any], ms: float = 4, *
     ax.plot([x], [y], style["marker"], color=style["color"], ms=ms, **options)
 
 
-def key(ax: Axes, cell: Cell, style: Mapping[str, Any]) -> None:
+def key(ax: Axes, arm: str, style: Mapping[str, Any]) -> None:
     """The legend's entry for an arm: line and marker, which are drawn separately."""
-    ax.plot([], [], style["marker"], ls=style["dash"], color=style["color"], lw=1.6, ms=4, label=str(cell.arm))
+    ax.plot([], [], style["marker"], ls=style["dash"], color=style["color"], lw=1.6, ms=4, label=arm)
 
 
 def legend(chart: Chart, axes: Sequence[Axes]) -> None:

@@ -220,8 +220,8 @@ class Finding(Strict):
     @cached_property
     def rule_hash(self) -> str:
         """A hash of everything that a verdict depends on except the data."""
-        left_out = {"title", "question", "label", "says", "statement", "source", "expect", "published", "also"}
-        left_out |= {"scales", "advice", "succeeded_by"}
+        about = {"title", "question", "label", "says", "statement", "source", "expect", "published"}
+        left_out = {*about, "also", "scales", "advice", "succeeded_by"}
         if not self.recipe_seeds:  # the hash from before this key existed
             left_out.add("recipe_seeds")
         if self.generalises_over == ["seeds"]:  # likewise

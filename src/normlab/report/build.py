@@ -10,18 +10,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from normlab.advice.matrix import Answer, Matrix, matrix_of
+from normlab.advice.questions import FEW, KEYS, MANY
+from normlab.charts.charts import charts_of
+from normlab.charts.figure import Chart, drawing
+from normlab.charts.forest import forest
 from normlab.config.schema import InputError
 from normlab.config.shipped import CONF, REFERENCE
 from normlab.findings.finding import Finding, read_finding
 from normlab.findings.verdict import Verdict
 from normlab.folder.altered import altered_members
 from normlab.folder.study_folder import studies_below
-from normlab.charts.charts import charts_of
-from normlab.charts.forest import forest
-from normlab.charts.figure import Chart, drawing
 from normlab.report.latex import write_tables
-from normlab.advice.matrix import Answer, Matrix, matrix_of
-from normlab.advice.questions import FEW, KEYS, MANY
 from normlab.report.page import write_page
 from normlab.results.sources import Source, StudyResult, read_sources, result_of
 from normlab.statements.table import page_rows

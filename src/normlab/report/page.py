@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from normlab.advice.questions import MODELS
+from normlab.advice.tell import tell
+from normlab.charts.colours import NORMS, variables
 from normlab.findings import wording
 from normlab.findings.advice import CONDITIONS
 from normlab.findings.finding import Finding
@@ -13,9 +16,6 @@ from normlab.findings.labels import label
 from normlab.findings.verdict import Verdict
 from normlab.folder.run_folder import RunFolder
 from normlab.results import words
-from normlab.charts.colours import NORMS, variables
-from normlab.advice.questions import MODELS
-from normlab.advice.tell import tell
 from normlab.results.sources import Source, StudyResult, cell_of
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from normlab.findings.estimates import margin_of
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell, parse
-from normlab.findings.estimates import margin_of
 from normlab.findings.judge import ALPHA, PRIMARIES, state_of
 from normlab.findings.labels import label, norm_words
 from normlab.findings.verdict import Estimate, Reason, Verdict

@@ -31,7 +31,7 @@ from normlab.study.ledger import Ledger
 from normlab.study.logged import check_metrics, check_tuning
 from normlab.study.origin import check_origin
 from normlab.study.printed import print_finding, print_study, print_unrun
-from normlab.study.reference import reference_estimates, reference_scores
+from normlab.study.reference import reference_scores
 from normlab.study.runner import Runner
 from normlab.study.scale import Scale, Study, read_scale
 from normlab.study.stages import Trial, reporting_trials, rows_of, score_records, training_curves
@@ -71,10 +71,11 @@ def conduct(
     conductor.foresee(run)
     conductor.ledger.planned.plan(run, {finding.name: conductor.sizes(finding) for finding in run})
     verdicts = [conductor.carry_out(finding, started) for finding in run]
-    print_study(conductor.console, verdicts, scale.name, time.monotonic() - started)
-    print_unrun(conductor.console, left, scale.name, reference_estimates(REFERENCE))
+    print_study(conductor.console, list(zip(run, verdicts, strict=True)), scale.name, time.monotonic() - started)
+    print_unrun(conductor.console, left, scale.name)
     conductor.show(run)
     conductor.console.print(f"results: {conductor.ledger.folder}", highlight=False, soft_wrap=True, markup=False)
+    conductor.console.print("next: make report", highlight=False)
     if conductor.runner.failed:
         print(f"{conductor.runner.failed} runs failed; the same command repeats them", file=sys.stderr)
         sys.exit(1)
