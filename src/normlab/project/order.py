@@ -38,7 +38,7 @@ class Order(pl.Callback):
         expected: hashes of the first batches, as drawn before.
 
     Attributes:
-        resumed: epoch and batch from which a resumed run goes on.
+        resumed: epoch and batch at which a resumed run continues.
         epoch, batch: the present ones.
         first: hashes of the first batches.
     """
@@ -98,7 +98,7 @@ class Order(pl.Callback):
         return all(one == other for one, other in zip(self.expected, self.first, strict=False))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue there."""
         self.epoch, self.batch = int(state["epoch"]), int(state["batch"])
         self.resumed, self.first = (self.epoch, self.batch), list(state["first"])
         self._steps = self._steps_before = int(state["steps"])
@@ -149,7 +149,7 @@ class Ordered:
             self._epoch, self._passes, self._skip = epoch, 0, self.order.done(epoch)
         self._passes += 1
         seed_all(derive(seed, "order", epoch, self._passes))
-        if getattr(self.loader, "_iterator", None) is not None:  # persistent workers would go on with their own state
+        if getattr(self.loader, "_iterator", None) is not None:  # persistent workers keep their own state
             self.loader._iterator = None
         batches = iter(self.loader)
         for index in count():
