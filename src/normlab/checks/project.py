@@ -18,7 +18,7 @@ def with_project(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
     """A composed config whose project, if it has one, is in the places of model, task and optimiser.
 
     Raises:
-        InputError: an option has no meaning with, or without, a project.
+        InputError: an option doesn't fit a project, or needs one.
     """
     project, metric, mode = (values.pop(name, None) for name in ("project", "metric", "mode"))
     if project is None:

@@ -58,7 +58,7 @@ class Clock(pl.Callback):
             self._since = None
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Start again, if training goes on."""
+        """Start again, if training continues."""
         if trainer.state.fn == TrainerFn.FITTING:
             self._since = time.perf_counter()
 
@@ -72,7 +72,7 @@ class Clock(pl.Callback):
         return {"seconds": self.seconds + running}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Continue."""
         self.seconds = float(state["seconds"])
 
 
@@ -164,7 +164,7 @@ class ProjectLogger(Logger):
         """Do nothing: the config has its own file."""
 
     def __getattr__(self, name: str) -> Any:
-        """Methods of other loggers, such as `log_image`, do nothing."""
+        """Methods of other loggers, such as those that log images, do nothing."""
         if not name.startswith("log_") and name != "watch":
             raise AttributeError(f"normlab's logger has no {name}")
         return lambda *_args, **_named: None

@@ -38,7 +38,7 @@ class Order(pl.Callback):
         expected: hashes of the first batches, as drawn before.
 
     Attributes:
-        resumed: epoch and batch from which a resumed run goes on.
+        resumed: epoch and batch at which a resumed run continues.
         epoch, batch: the present ones.
         first: hashes of the first batches.
     """
@@ -47,6 +47,9 @@ class Order(pl.Callback):
         self.seed, self.epoch, self.batch = seed, 0, 0
         self.expected = expected
         self.resumed: tuple[int, int] | None = None
+        self._validates = False
+        self._steps = 0  # by which Lightning numbers what is logged
+        self._steps_before: int | None = None  # those of a resumed run
         self.first: list[str] = []
 
     def apply(self, source: pl.LightningModule | pl.LightningDataModule) -> None:
@@ -60,7 +63,20 @@ class Order(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         """Note the place, for a resume point that is saved now."""
-        self.epoch, self.batch = trainer.current_epoch, batch_idx
+        loop = trainer.fit_loop.epoch_loop
+        if (
+            self._steps_before is not None
+        ):  # Lightning counts one step too many when it resumes before a step, not after one
+            loop._batches_that_stepped, self._steps_before = self._steps_before, None
+        self.epoch, self.batch, self._steps = trainer.current_epoch, batch_idx, loop._batches_that_stepped
+
+    def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """A project may validate with its training loader."""
+        self._validates = True
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Back to training."""
+        self._validates = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """The next batch is one of the next epoch."""
@@ -68,7 +84,13 @@ class Order(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch and batch, and the hashes of the first batches."""
-        return {"epoch": self.epoch, "batch": self.batch, "first": self.first, "repeatable": self.repeatable}
+        return {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "first": self.first,
+            "repeatable": self.repeatable,
+            "steps": self._steps,
+        }
 
     @property
     def repeatable(self) -> bool:
@@ -76,13 +98,16 @@ class Order(pl.Callback):
         return all(one == other for one, other in zip(self.expected, self.first, strict=False))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Continue there."""
         self.epoch, self.batch = int(state["epoch"]), int(state["batch"])
         self.resumed, self.first = (self.epoch, self.batch), list(state["first"])
+        self._steps = self._steps_before = int(state["steps"])
 
     def done(self, epoch: int) -> int:
         """How many batches of an epoch had been done when the run resumed."""
-        return self.resumed[1] if self.resumed is not None and self.resumed[0] == epoch else 0
+        if self._validates or self.resumed is None or self.resumed[0] != epoch:
+            return 0
+        return self.resumed[1]
 
     def see(self, epoch: int, index: int, batch: Any) -> None:
         """Hash one of the first batches."""
@@ -124,7 +149,7 @@ class Ordered:
             self._epoch, self._passes, self._skip = epoch, 0, self.order.done(epoch)
         self._passes += 1
         seed_all(derive(seed, "order", epoch, self._passes))
-        if getattr(self.loader, "_iterator", None) is not None:  # persistent workers would go on with their own state
+        if getattr(self.loader, "_iterator", None) is not None:  # persistent workers keep their own state
             self.loader._iterator = None
         batches = iter(self.loader)
         for index in count():

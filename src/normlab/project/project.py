@@ -28,7 +28,7 @@ class Project:
     """A project, untrained.
 
     data       None: the module has the loaders
-    callbacks  besides those of the module's `configure_callbacks`
+    callbacks  besides those that the module configures itself
     """
 
     module: pl.LightningModule

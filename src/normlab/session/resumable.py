@@ -7,11 +7,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from normlab.config.components import PROJECT
 from normlab.config.schema import InputError, RunConfig
 from normlab.config.task import decisive_options
 from normlab.folder.place import Place
 from normlab.models.checkpoint import check_fit, read_checkpoint, state_of_task
-from normlab.tasks.task import Task
 
 _PARTS = {"loops": dict, "callbacks": dict, "optimizer_states": list, "lr_schedulers": list}
 
@@ -33,7 +33,7 @@ def check_point(place: Place, config: RunConfig, task: pl.LightningModule, callb
         what = f"its {changed[0]} is not that of the command" if isinstance(was, dict) else "it records no config"
         raise InputError(f"{path} is not a resume point of this run: {what}; rerun=true starts from the beginning")
     parts = {**_PARTS}
-    if isinstance(task, Task):
+    if config.model["_target_"] != PROJECT:  # whose network may be built later
         check_fit(task, state_of_task(checkpoint, path), path)
         parts["training_log"] = dict
     wrong = [name for name, kind in parts.items() if not isinstance(checkpoint.get(name), kind)]
