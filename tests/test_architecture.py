@@ -27,8 +27,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": {"config", "data"},
     "probes": {"norms", "models", "data", "tasks"},
     "monitor": {"config", "sites", "probes"},
+    "checking": {"config", "networks", "monitor"},
     "mirror": {"config", "folder", "data"},
-    "session": {"config", "stopping", "folder", "models", "data", "tasks", "mirror"},
+    "session": {"config", "stopping", "folder", "models", "data", "tasks", "monitor", "mirror"},
     "timing": {"config", "stopping", "folder", "models", "data", "session"},
     "measures": {
         *("config", "folder", "norms", "models", "data", "tasks", "probes", "mirror", "session", "timing"),
@@ -45,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dashboard": {"config", "study"},
     "environment": {"host", "config", "folder", "data", "mirror", "runs"},
     "commands": {
-        *("stopping", "host", "config", "command_line", "folder", "kernels", "mirror", "bench"),
+        *("stopping", "host", "config", "command_line", "folder", "kernels", "checking", "mirror", "bench"),
         *("runs", "stats", "findings", "logs", "sweep", "study", "moving", "report", "dashboard", "environment"),
     },
 }

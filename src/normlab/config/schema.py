@@ -187,12 +187,13 @@ class TrainerConfig(Strict):
     progress: bool = True
     save_steps: Count | None = None  # optimiser steps between two resume points
     save_minutes: Minutes = 2.0  # minutes between two resume points
+    monitor: bool = True  # look at the norms, and say at the end what is wrong with them
 
 
 # Options that don't decide a result. Of the task: where the data are, because their fingerprint identifies them, and
 # # defaults of trainer options, because the trainer has the final values; of the trainer: what it shows, when it saves.
 ELSEWHERE = ("path", "hub", "source", "epochs", "steps", "validations")
-SHOWN_OR_SAVED = {"log_every", "progress", "save_steps", "save_minutes"}
+SHOWN_OR_SAVED = {"log_every", "progress", "save_steps", "save_minutes", "monitor"}
 
 
 class WandbConfig(Strict):
@@ -201,9 +202,7 @@ class WandbConfig(Strict):
     project: str
     entity: str | None = None
     group: str | None = None  # None: the cell, norm-model-task and a hash of all choices but the seed
-    tags: list[str] = Field(
-        default_factory=list
-    )  # in addition to norm, model, task, and the findings and arms of a study's run
+    tags: list[str] = Field(default_factory=list)  # besides norm, model, task, and a study's findings and arms
     mode: Literal["auto", "online", "offline"] = "auto"
     timeout: Annotated[float, Field(gt=0, le=86_400)] = 30.0  # seconds to wait for W&B at the start and end of a run
     artifacts: bool = False  # upload the checkpoints, as `best` and `latest`

@@ -69,6 +69,7 @@ def site_of(norm: Norm) -> Site:
         eps=float(kind.options.get("eps") or 0), momentum=kind.options.get("momentum"),
         channels=kind.gain.numel() if kind.gain is not None else 0, frozen=frozen,
         tracked=norm.statistics is not None,
+        synchronised=isinstance(norm.module, nn.SyncBatchNorm) or bool(getattr(norm.module, "sync", False)),
     )  # fmt: skip
 
 
@@ -88,6 +89,6 @@ def values_per_statistic(norm: Norm, x: Tensor) -> int:
 
 
 def tracked_batches(norm: Norm) -> int:
-    """How often its running statistics have been updated; 0 if the module doesn't count."""
+    """A count that rises with each update of its running statistics, without reading the device; 0 if it has none."""
     counted = norm.module.num_batches_tracked if isinstance(norm.module, _BatchNorm) else None
-    return 0 if counted is None else int(counted)
+    return 0 if counted is None else counted._version
