@@ -1,4 +1,4 @@
-"""Small trainings with one mistake each, for notebooks/05_what_is_wrong_here. What the mistakes are stands at the end."""
+"""Small trainings with one mistake each, for notebooks/05_what_is_wrong_here; at the end stands which."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def _check_arguments(target: str, make: Any) -> None:
     needed = [p.name for p in parameters if p.default is p.empty and p.kind not in several]
     if needed:
         raise InputError(
-            f"{target} needs arguments ({', '.join(needed)}): name a function that takes none and returns what it builds"
+            f"{target} needs arguments ({', '.join(needed)}): name a function without any that returns what it builds"
         )
 
 
@@ -113,7 +113,9 @@ def data(target: str | None, module: pl.LightningModule, batch_size: int) -> dic
     """
     if target is None:
         if type(module).train_dataloader is pl.LightningModule.train_dataloader:
-            raise InputError(f"{type(module).__name__} has no train_dataloader: name its data, --data package.module:Name")
+            raise InputError(
+                f"{type(module).__name__} has no train_dataloader: name its data, --data package.module:Name"
+            )
         return {}
     found = made(target)
     if isinstance(found, pl.LightningDataModule):

@@ -62,7 +62,9 @@ def shifted_data(seen: Observed) -> list[Diagnosis]:
         if shift > SHIFT and shift > 2 * own:
             evidence = {"shift in evaluation": shift, "in training": own, "variance ratio": math.exp(ratio)}
             says = "evaluated data differ from those of training, and its running statistics are the training data's"
-            remedy = "normlab.recalibrate(copy.deepcopy(net), evaluated_batches)  # if better: the data are prepared otherwise"
+            remedy = (
+                "normlab.recalibrate(copy.deepcopy(net), evaluated_batches)  # better? the data are prepared otherwise"
+            )
             return diagnosed("shifted_data", [Case(site.path, shift, evidence)], says, remedy)
         return []  # later norms also see other classes, where the evaluated batches are sorted
     return []

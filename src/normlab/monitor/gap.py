@@ -89,6 +89,4 @@ def _mean(net: nn.Module, loss: Callable[[nn.Module, Any], Tensor], batches: lis
     try:
         return float(sum(float(loss(net, batch)) for batch in batches) / len(batches))
     except Exception as error:
-        raise InputError(
-            f"the loss can't be computed from a batch alone: {in_one_line(error)}"
-        ) from error
+        raise InputError(f"the loss can't be computed from a batch alone: {in_one_line(error)}") from error

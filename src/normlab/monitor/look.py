@@ -19,7 +19,7 @@ from normlab.monitor.places import Norm, layers_of, tracked_batches
 
 @dataclass
 class Signal:
-    """Where a signal passes: the L2 norm of an output with `count` values, and that of its gradient once it is known."""
+    """Where a signal passes: the L2 norm of an output with `count` values, and later that of its gradient."""
 
     path: str
     size: Tensor

@@ -182,7 +182,8 @@ def site_look(calls: list[tuple[Measured, dict[str, list[float]]]], updates: int
     prints = [(values["size"], values["sum"]) for _, values in calls if "sum" in values]
     return SiteLook(
         **first.known, **found, finite=(finite, math.isfinite(one.get("returned", 0.0))),
-        constant=bool(one.get("constant", 0.0)), repeated=any(other == prints[0] for other in prints[1:]), updates=updates,
+        constant=bool(one.get("constant", 0.0)), updates=updates,
+        repeated=any(other == prints[0] for other in prints[1:]),
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from normlab.monitor.places import LAYERS, norms_of, site_of
 from normlab.monitor.schedule import Schedule
 from normlab.sites.forward import unwrapped
 
+
 class Recorder:
     """What a network's norms do in a training.
 

@@ -45,7 +45,7 @@ class Schedule:
         return self._left()
 
     def due_in_evaluation(self, number: int) -> bool:
-        """Whether to look at an evaluation's batch: of those counted 1, 2, 4, …, the first eight, then if it is cheap."""
+        """Whether to look at an evaluation's batch: of 1, 2, 4, … the first eight ever, then where it is cheap."""
         if number & (number - 1) or not (self.evaluated < EVALUATED or self._left()):
             return False
         self.evaluated += 1
