@@ -47,11 +47,8 @@ def train(mistake: int = 0, monitor: NormMonitor | None = None, seed: int = 0) -
     """
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        net = nn.Sequential(
-            nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
-            nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
-            nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(64, CLASSES),
-        )  # fmt: skip
+        blocks = [_block(channels) for channels in (3, 16)]
+        net = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(64, CLASSES))
         means = torch.randn(CLASSES, 3, 8, 8)
         made = Training(net, _pictures(means, 512), _pictures(means, 256))
         if mistake:
@@ -88,6 +85,10 @@ def plot(trainings: list[Training]) -> Any:
     axes[0].legend(frameon=False)
     pyplot.close(figure)
     return figure
+
+
+def _block(channels: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(channels, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
 
 
 def _loss(net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
