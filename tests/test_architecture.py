@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"host", "config", "files"},
     "tasks": {"config", "data"},
     "probes": {"norms", "models", "data", "tasks"},
-    "monitor": {"config", "sites", "probes"},
+    "monitor": {"config", "norms", "sites", "probes"},
     "checking": {"config", "networks", "monitor"},
     "mirror": {"config", "folder", "data"},
     "session": {"config", "stopping", "folder", "models", "data", "tasks", "monitor", "mirror"},

@@ -87,7 +87,7 @@ def before(norm: Norm, x: Tensor, masked: bool, again: bool) -> Measured:
     if norm.kind.bias is not None:
         seen.waiting["bias"] = norm.kind.bias.detach().float().mean()
     if measured and few is not None:
-        seen.waiting |= _batch_statistics(norm, x, few)
+        seen.waiting |= _batch_statistics(norm, x, few, masked)
         if x.ndim == 3 and not masked:
             seen.waiting["padded"] = padded_share(x if norm.kind.axis == -1 else x.transpose(1, 2))
     elif measured:
@@ -97,11 +97,12 @@ def before(norm: Norm, x: Tensor, masked: bool, again: bool) -> Measured:
     return seen
 
 
-def _batch_statistics(norm: Norm, x: Tensor, few: Tensor) -> dict[str, Tensor]:
+def _batch_statistics(norm: Norm, x: Tensor, few: Tensor, masked: bool) -> dict[str, Tensor]:
     var, mean = torch.var_mean(few, 1, correction=0)
     found = {"variances": var}
     channels = x.shape[norm.kind.axis]
-    if (running := norm.statistics) is not None and running[0].numel() == channels:
+    running = None if masked else norm.statistics  # which know no padding
+    if running is not None and running[0].numel() == channels:
         center, spread = (values[:: math.ceil(channels / CHANNELS)] for values in running)
         eps = float(norm.kind.options.get("eps") or 0)
         found["shift"] = (mean - center) / (var + eps).sqrt()
