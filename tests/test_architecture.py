@@ -29,9 +29,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"host", "config", "files", "views"},
     "tasks": {"config", "data"},
     "probes": {"norms", "models", "data", "tasks"},
-    "monitor": {"config", "sites", "probes"},
+    "monitor": {"config", "norms", "sites", "probes"},
+    "checking": {"config", "networks", "monitor"},
     "mirror": {"config", "folder", "data"},
-    "session": {"config", "stopping", "folder", "models", "data", "tasks", "mirror"},
+    "session": {"config", "stopping", "folder", "models", "data", "tasks", "monitor", "mirror"},
     "timing": {"config", "stopping", "folder", "models", "data", "session"},
     "project": {
         *("config", "stopping", "models", "sites", "networks", "mirror", "session"),
@@ -57,22 +58,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dashboard": {"config", "study"},
     "environment": {"host", "config", "folder", "data", "mirror", "runs"},
     "commands": {
-        *("stopping", "host", "config", "command_line", "folder", "kernels", "mirror", "bench"),
-        *(
-            "runs",
-            "stats",
-            "findings",
-            "statements",
-            "logs",
-            "sweep",
-            "study",
-            "moving",
-            "results",
-            "advice",
-            "report",
-            "dashboard",
-            "environment",
-        ),
+        *("stopping", "host", "config", "command_line", "folder", "kernels", "checking", "mirror", "bench", "runs"),
+        *("stats", "findings", "statements", "logs", "sweep", "study", "moving", "results", "advice", "report"),
+        *("dashboard", "environment"),
     },
 }
 TORCH_FREE = [

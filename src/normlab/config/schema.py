@@ -66,10 +66,11 @@ class TrainerConfig(Strict):
     progress: bool = True
     save_steps: Count | None = None  # optimiser steps between two resume points
     save_minutes: Minutes = 2.0  # minutes between two resume points
+    monitor: bool = True  # look at the norms, and say at the end what is wrong with them
 
 
 # options of the trainer that don't decide a result: what it shows, when it saves
-SHOWN_OR_SAVED = {"log_every", "progress", "save_steps", "save_minutes"}
+SHOWN_OR_SAVED = {"log_every", "progress", "save_steps", "save_minutes", "monitor"}
 
 
 class WandbConfig(Strict):

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from normlab.config.schema import RunConfig
+from normlab.folder.norms_seen import read_found
 from normlab.folder.run_folder import RunFolder
 from normlab.runs.provenance import command
 
@@ -44,6 +45,7 @@ def _rows(config: RunConfig, folder: Path, summary: dict[str, Any], note: str) -
         if values:
             rows.append((f"best {split}" if split == "validation" else split, values))
     rows += config.measure.rows(config, summary)
+    rows += [("norms" if number == 0 else "", line) for number, line in enumerate(read_found(folder))]
     if "seconds" in summary:
         rows.append(("time", _duration(summary["seconds"])))
     rows.append(("folder", str(folder)))

@@ -43,7 +43,7 @@ _BESIDE = (  # columns that are read less often
         "best_seconds",
         "ckpt",
     ),
-    *("trainer.progress", "trainer.log_every", "trainer.save_steps", "trainer.save_minutes"),
+    *("trainer.progress", "trainer.log_every", "trainer.save_steps", "trainer.save_minutes", "trainer.monitor"),
 )
 _ORDER = ["measure", "task", "model", "norm", "seed", "id"]  # state of a row
 

@@ -14,6 +14,7 @@ from normlab.mirror.progress import Bar, Heartbeat
 from normlab.session.checkpointing import KeepBest, load_best
 from normlab.session.example_scores import keep_example_scores
 from normlab.session.guarded import guarded
+from normlab.session.norm_watch import keep_found, watch
 from normlab.session.resumable import check_point
 from normlab.session.resumption import Noise, Resumption
 from normlab.session.session import Session
@@ -56,7 +57,8 @@ class Fit:
         if options.compile:
             task.run_compiled()
         self.resumption = Resumption(session.place, session.loggers.record, options, self.curve, session.config.pause)
-        self.callbacks = [self.log, *probes, self.curve, *self._keepers(), *self._drivers()]
+        self.watch = watch(options)
+        self.callbacks = [self.log, *probes, self.curve, *self._keepers(), *self.watch, *self._drivers()]
         self.trainer = build_trainer(session.config, session.place.folder, session.loggers.all, self.callbacks)
 
     def run(self) -> None:
@@ -78,6 +80,8 @@ class Fit:
         with guarded(self.session, self.resumption):
             self.trainer.fit(self.task, batches, validation, ckpt_path=place.resume_checkpoint, weights_only=True)
         stop_request().hold("finishing the run because its last step is done")
+        if self.trainer.is_global_zero:
+            keep_found(self.watch, self.session.place.folder)
         if not self.task.diverged:
             if self.curve.last_step != self.trainer.global_step:
                 self._validate_at_end(validation)
