@@ -24,9 +24,11 @@ from scipy import stats
 
 from normlab.findings import judge as judging
 from normlab.findings.examples import Scores
-from normlab.findings.finding import Finding, read_finding
-from normlab.findings.judge import ALPHA, PRIMARIES, judge
+from normlab.findings.finding import Finding
+from normlab.findings.judge import PRIMARIES, judge
+from normlab.findings.read import read_finding
 from normlab.findings.scope import Scope
+from normlab.findings.states import ALPHA
 from normlab.stats.sequential import Design
 from normlab.stats.two_way import in_blocks, limits_of
 

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from normlab.checks.config import checked
-from normlab.findings.finding import read_finding
+from normlab.findings.read import read_finding
 from normlab.study.logged import check_metrics, check_tuning
 from normlab.study.scale import read_scale, read_study
 from normlab.study.stages import reporting_trials, tuned_cells

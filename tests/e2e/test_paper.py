@@ -13,8 +13,8 @@ from rich.console import Console
 
 from normlab.checks.config import checked
 from normlab.data import hub
-from normlab.findings.finding import read_finding
 from normlab.findings.judge import judge
+from normlab.findings.read import read_finding
 from normlab.folder.jsonfile import read_json
 from normlab.study.choices import to_run
 from normlab.study.logged import check_metrics, check_tuning

@@ -15,8 +15,8 @@ from normlab.commands import advise, console
 from normlab.config.schema import InputError
 from normlab.config.shipped import CONF
 from normlab.findings.advice import CONDITIONS
-from normlab.findings.finding import read_finding
 from normlab.findings.judge import judge
+from normlab.findings.read import read_finding
 from normlab.folder.jsonfile import write_json
 from normlab.folder.study_table import write_rows
 from normlab.report.build import gather

@@ -12,8 +12,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from torch import nn
 
-from normlab.command_line.arguments import for_hydra
 from normlab.checks.config import checked
+from normlab.command_line.arguments import for_hydra
 from normlab.config.schema import InputError, RunConfig, Sizes
 from normlab.models.build import build_model
 from normlab.norms.base import Norm

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 import normlab
-from normlab.command_line.arguments import for_hydra
 from normlab.checks.config import checked
+from normlab.command_line.arguments import for_hydra
 from normlab.config.errors import InputError
 from normlab.folder.jsonfile import read_json
 from normlab.project.files import named

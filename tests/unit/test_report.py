@@ -19,8 +19,8 @@ from finding_files import finding, write
 from normlab.charts.colours import colour_of
 from normlab.charts.contrasts import favoured_colour, round_factors
 from normlab.charts.figure import Chart, drawing, figure
-from normlab.findings.finding import read_finding
 from normlab.findings.judge import judge
+from normlab.findings.read import read_finding
 from normlab.findings.wording import estimate_words, formula_words
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.folder.pack import sign_folder

@@ -12,7 +12,7 @@ from made_up_textbook import save_textbook
 from study_folders import ADVICE, save
 
 from finding_files import finding, write
-from normlab.findings.finding import read_finding
+from normlab.findings.read import read_finding
 from normlab.report.build import MOST_BYTES, build
 
 CHROMIUM = next(
@@ -109,7 +109,8 @@ def test_the_first_screen_has_the_claims_their_chart_and_a_recommendation(refere
         const summaries = document.body.innerText.split(/\\s+/).length;
         const all = (which) => [...document.querySelectorAll(which)].map(box);
         const advice = document.querySelector("#picked .advice");
-        tell({claims: all(".claims li > p:first-child"), bars: all(".bars"), picked: box(advice), says: advice.innerText,
+        const claims = all(".claims li > p:first-child");
+        tell({claims, bars: all(".bars"), picked: box(advice), says: advice.innerText,
               wide: root.scrollWidth - root.clientWidth, words: summaries});
     """
     told, console = opened(reference, script, width)

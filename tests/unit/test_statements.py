@@ -6,8 +6,8 @@ from omegaconf import OmegaConf
 from finding_files import finding, write
 from normlab.config.errors import InputError
 from normlab.config.shipped import CONF
-from normlab.findings.finding import read_finding
 from normlab.findings.judge import judge
+from normlab.findings.read import read_finding
 from normlab.statements.state import Standing, lacking_cells, standing_of, together
 from normlab.statements.statement import FindingUsed, Statement, read_statements
 from normlab.statements.table import lacking_words, lines, page_rows, state_words

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from normlab.findings.advice import Advice, Model, When
 from normlab.findings.estimates import margin_of
 from normlab.findings.finding import Finding
-from normlab.findings.judge import SPOILT, state_of
+from normlab.findings.judge import SPOILT
 from normlab.findings.labels import norm_words
+from normlab.findings.states import state_of
 from normlab.findings.verdict import NOT_JUDGED, Estimate, Reason, Verdict
 from normlab.findings.wording import estimate_words, reason_words
 from normlab.results.sources import SCALES, StudyResult

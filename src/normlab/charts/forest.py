@@ -88,7 +88,17 @@ def forest(found: Iterable[tuple[Finding, Verdict | None]]) -> Forest:
 def _claim(finding: Finding, verdict: Verdict | None) -> Claim:
     asked = finding.question or finding.title
     if verdict is None:
-        return Claim(finding.claim or 0, finding.name, asked, "none", MARKS["none"], "Not run yet.", "", "", [])
+        return Claim(
+            number=finding.claim or 0,
+            finding=finding.name,
+            question=asked,
+            state="none",
+            mark=MARKS["none"],
+            said="Not run yet.",
+            detail="",
+            more="",
+            bars=[],
+        )
     bars = [] if finding.rule == "exact" else [b for e in verdict.estimates if (b := _bar(finding, verdict, e))]
     return Claim(
         number=finding.claim or 0,

@@ -14,6 +14,7 @@ from pathlib import Path
 import pydantic
 from omegaconf import DictConfig, OmegaConf
 
+from normlab.checks.project import with_project
 from normlab.config.components import (
     MODULE,
     PROJECT,
@@ -28,7 +29,6 @@ from normlab.config.components import (
     shown,
 )
 from normlab.config.errors import InputError
-from normlab.checks.project import with_project
 from normlab.config.schema import RunConfig, TaskConfig
 from normlab.config.signature import Signature
 from normlab.host.cores import memory_of_machine, usable_cores

@@ -25,8 +25,8 @@ from normlab.commands.parser import Parser
 from normlab.config.schema import InputError
 from normlab.config.shipped import REFERENCE
 from normlab.folder.study_folder import StudyFolder
+from normlab.results.rejudge import read_evidence
 from normlab.results.sensitivity import Sheet, by_margin, by_seeds, sensitivity
-from normlab.study.rejudge import read_evidence
 
 OWN = Path("outputs/studies/textbook-quick")
 REPORT = Path("outputs/report")

@@ -1,11 +1,10 @@
 """The rule that turns a finding's numbers into its verdict, fixed in its YAML before the data exist. Imports no torch.
 
-`judge` has the order in which reasons are considered; `state_of` compares an interval with the margin.
+`judge` has the order in which reasons are considered; `states` compares an interval with the margin.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -17,13 +16,13 @@ from normlab.findings.estimates import bounds_of, contrasts_of, further_of, marg
 from normlab.findings.examples import Scores
 from normlab.findings.finding import LEAST, Finding
 from normlab.findings.formula import Cell
+from normlab.findings.states import ALPHA, ruled, state_of, unseen_side
 from normlab.findings.verdict import ArmSummary, Bound, Estimate, Reason, Row, Verdict
 from normlab.stats import guarded
 from normlab.stats.power import MOST
 from normlab.stats.sequential import Design, seeds_needed
 
 PRIMARIES = 6  # size of the family: each primary's interval has the error 0.05 / 6, whether it runs alone or not
-ALPHA = 0.05
 SPOILT = frozenset(
     {Reason.BOTH_FAILED, Reason.NO_SPREAD, Reason.ALIKE, Reason.FEW_PAIRS, Reason.FAILURES}
 )  # no evidence either way
@@ -143,57 +142,6 @@ def undecided(finding: Finding, scale: str, reason: Reason, **facts: Any) -> Ver
         reason=reason,
         facts=facts,
     )
-
-
-def state_of(rule: str, margin: float, low: float, high: float) -> tuple[str, Reason]:
-    """The state and its reason, from an interval and the margin (for a ratio, both as logarithms)."""
-    if rule == "equivalence":
-        if -margin < low and high < margin:
-            return "supported", Reason.NONE
-        apart = low > margin or high < -margin
-        return ("contradicted", Reason.DIFFERENT) if apart else ("undecided", Reason.AT_MARGIN)
-    if low > margin:
-        return "supported", Reason.NONE
-    if rule == "comparison" and high >= -margin and not (-margin < low and high < margin):
-        return "undecided", Reason.AT_MARGIN
-    if high >= margin:
-        return "undecided", Reason.AT_MARGIN
-    if high < -margin:
-        return "contradicted", Reason.OPPOSITE
-    return "contradicted", Reason.IRRELEVANT if low > -margin else Reason.TOO_SMALL
-
-
-def ruled(rule: str, margin: float, estimate: Estimate) -> Estimate:
-    """The contrast with its state and reason by the rule; for a ratio the margin is a logarithm."""
-    interval, failures = estimate.interval, estimate.failures
-    if failures is not None and failures.both_failed:
-        state, kind = "undecided", Reason.BOTH_FAILED
-    elif interval is None:
-        state, kind = "undecided", Reason.FEW_PAIRS
-    elif math.isinf(interval.low):
-        known = estimate.seeds_alone is not None and math.isfinite(estimate.seeds_alone.low)
-        state, kind = "undecided", Reason.ALIKE if known else Reason.NO_SPREAD
-    else:
-        state, kind = state_of(rule, margin, interval.low, interval.high)
-        if unseen_side(rule, state, estimate) is not None:
-            state, kind = "undecided", Reason.FAILURES
-    return replace(estimate, state=state, kind=kind)
-
-
-def unseen_side(rule: str, state: str, estimate: Estimate) -> int | None:
-    """The side (0: favoured by the claim) whose failures contradict what the scores say; None: neither.
-
-    Scores are compared on seeds without failed runs. If the side that they favour (for an equivalence: either)
-    fails more often (the 95 % interval of the difference in failure rates excludes 0), the scores alone may not decide.
-    """
-    failures = estimate.failures
-    if failures is None or state == "undecided" or not estimate.left_out:
-        return None
-    rates = failures.difference(ALPHA).interval
-    worse = 0 if rates.low > 0 else 1 if rates.high < 0 else None
-    if rule == "equivalence":
-        return worse if state == "supported" else None
-    return worse if worse == (0 if state == "supported" else 1) else None
 
 
 def _only_estimated(estimate: Estimate) -> Estimate:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from normlab.findings.judge import ALPHA, ruled, state_of
+from normlab.findings.states import ALPHA, ruled, state_of
 from normlab.findings.verdict import Estimate, Reason
 from normlab.stats import unpaired
 from normlab.stats.guarded import LEAST

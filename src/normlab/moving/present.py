@@ -13,7 +13,7 @@ import pydantic
 
 from normlab.config.components import code_named
 from normlab.config.schema import InputError, RunConfig
-from normlab.findings.finding import read_finding
+from normlab.findings.read import read_finding
 from normlab.folder.run_record import RunRecord
 from normlab.moving.packed import StudyRecord
 from normlab.runs.code import code_of

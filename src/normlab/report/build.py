@@ -17,7 +17,8 @@ from normlab.charts.figure import Chart, drawing
 from normlab.charts.forest import forest
 from normlab.config.schema import InputError
 from normlab.config.shipped import CONF, REFERENCE
-from normlab.findings.finding import Finding, read_finding
+from normlab.findings.finding import Finding
+from normlab.findings.read import read_finding
 from normlab.findings.verdict import Verdict
 from normlab.folder.altered import altered_members
 from normlab.folder.study_folder import studies_below

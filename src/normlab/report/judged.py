@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normlab.findings.verdict import Estimate
-from normlab.findings.wording import level_words, number
 from normlab.charts.colours import INKS, NORMS
 from normlab.charts.figure import Chart, drawing, figure, wrapped
+from normlab.findings.verdict import Estimate
+from normlab.findings.wording import level_words, number
 from normlab.logs.own_runs import Arms
 from normlab.report.page import write_page
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from normlab.findings.finding import Finding
-from normlab.findings.judge import ALPHA, PRIMARIES
+from normlab.findings.judge import PRIMARIES
+from normlab.findings.states import ALPHA
 from normlab.findings.verdict import Estimate, Verdict
 from normlab.findings.wording import (
     bound_words,

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from normlab.findings.estimates import margin_of
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell, parse
-from normlab.findings.judge import ALPHA, PRIMARIES, state_of
+from normlab.findings.judge import PRIMARIES
 from normlab.findings.labels import label, norm_words
+from normlab.findings.states import ALPHA, state_of
 from normlab.findings.verdict import Estimate, Reason, Verdict
 from normlab.findings.wording import (
     estimate_words,

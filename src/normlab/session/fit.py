@@ -11,10 +11,10 @@ from pytorch_lightning.callbacks import EarlyStopping
 from rich.console import Console
 
 from normlab.mirror.progress import Bar, Heartbeat
+from normlab.monitor.own_runs import keep_found, watch
 from normlab.session.checkpointing import KeepBest, load_best
 from normlab.session.example_scores import keep_example_scores
 from normlab.session.guarded import guarded
-from normlab.session.norm_watch import keep_found, watch
 from normlab.session.resumable import check_point
 from normlab.session.resumption import Noise, Resumption
 from normlab.session.session import Session

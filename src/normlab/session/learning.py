@@ -1,4 +1,4 @@
-"""Whether a network learns within a few steps: the loss that it ends with, and that of guessing."""
+"""A few training steps in a plain loop, without validations or checkpoints, and what a network learns in them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,24 @@ from collections.abc import Iterable
 from statistics import fmean
 
 import torch
+from torch.optim import Optimizer
 
 from normlab.data.batch import Batch
 from normlab.data.load import Data
 from normlab.data.loader import loader
-from normlab.session.steps import step
 from normlab.tasks.optimiser import build_optimiser
 from normlab.tasks.task import Task
+
+
+def step(task: Task, optimiser: Optimizer, batch: Batch) -> float:
+    """Do one optimiser step; returns the mean loss before it. If that is not finite, no step is done."""
+    loss = task.losses(task.model(batch.inputs, batch.mask), batch) / batch.total
+    if loss.isfinite():
+        optimiser.zero_grad()
+        loss.backward()
+        task.configure_gradient_clipping(optimiser)
+        optimiser.step()
+    return float(loss.detach())
 
 
 def last_loss(task: Task, batches: Iterable[Batch]) -> float:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from normlab.findings.estimates import margin_of
 from normlab.findings.finding import Finding
-from normlab.findings.judge import LEAST, ruled
+from normlab.findings.judge import LEAST
+from normlab.findings.states import ruled
 from normlab.findings.verdict import Estimate, Verdict
 from normlab.statements.statement import FindingUsed, Statement, names_of
 

@@ -13,8 +13,9 @@ from pydantic import Field, model_validator
 from normlab.config.errors import InputError
 from normlab.config.names import FileName
 from normlab.config.strict import Strict
-from normlab.findings.finding import Finding, find_file, read_node
+from normlab.findings.finding import Finding
 from normlab.findings.judge import PRIMARIES
+from normlab.findings.read import find_file, read_node
 
 
 class FindingUsed(Strict):

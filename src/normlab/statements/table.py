@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from normlab.config.errors import InputError
-from normlab.findings.finding import Finding, find_file, read_node
+from normlab.findings.finding import Finding
+from normlab.findings.read import find_file, read_node
 from normlab.findings.verdict import Verdict
 from normlab.findings.wording import estimate_words
 from normlab.statements.state import Part, Standing, count_words, lacking_cells, standing_of

@@ -9,7 +9,8 @@ from omegaconf import DictConfig
 
 from normlab.comparing.planned import comparison
 from normlab.config.schema import InputError
-from normlab.findings.finding import Finding, read_findings
+from normlab.findings.finding import Finding
+from normlab.findings.read import read_findings
 from normlab.study.scale import Scale, Study, read_study, single
 from normlab.sweep.compose import own_folders
 

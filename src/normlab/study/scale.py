@@ -16,7 +16,8 @@ from pydantic import Field, PositiveInt, model_validator
 from normlab.config.names import FileName
 from normlab.config.schema import InputError
 from normlab.config.strict import Strict
-from normlab.findings.finding import LEAST, Finding, Unit, find_file, read_findings, read_node
+from normlab.findings.finding import LEAST, Finding, Unit
+from normlab.findings.read import find_file, read_findings, read_node
 from normlab.runs.validated import gives
 from normlab.statements.statement import check_family, read_statements
 
