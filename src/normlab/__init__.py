@@ -10,8 +10,9 @@ _HOMES = {
     "swap_norms": "sites.swap",
     "recalibrate": "sites.recalibrate",
     "damage": "sites.recalibrate",
+    "train_eval_gap": "monitor.gap",
 }
-__all__ = ["NormMonitor", "damage", "load_checkpoint", "norm_sites", "recalibrate", "swap_norms"]
+__all__ = ["NormMonitor", "damage", "load_checkpoint", "norm_sites", "recalibrate", "swap_norms", "train_eval_gap"]
 
 
 def __getattr__(name: str) -> Any:

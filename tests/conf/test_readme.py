@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from normlab.config.checks import checked
+from normlab.checks.config import checked
 
 ROOT = Path(__file__).parents[2]
 TEXT = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "conf/help.txt"))

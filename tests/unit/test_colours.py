@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 
 from norm_sites import OURS
-from normlab.report.colours import NORMS
+from normlab.charts.colours import NORMS
 
 
 def rgb(colour: str) -> list[float]:

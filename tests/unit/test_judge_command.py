@@ -12,7 +12,7 @@ import pytest
 
 from normlab.command_line.guard import guard
 from normlab.commands import judge
-from normlab.findings.own_runs import Arms
+from normlab.logs.own_runs import Arms
 from normlab.stats import guarded, unpaired
 
 
@@ -233,6 +233,15 @@ def test_decisions_of_several_commands_at_once_are_all_kept(tmp_path, monkeypatc
     with ThreadPoolExecutor(4) as commands:
         assert list(commands.map(decide, range(4))) == [1] * 4
     assert json.loads((tmp_path / "edits.json").read_text())["kept"] == [False] * 4
+
+
+@pytest.mark.parametrize(("most", "edits", "least"), [(0, 2, 6), (5, 2, 6), (7, 9, 8)])
+def test_a_session_in_which_nothing_could_be_kept_is_refused(judged, tmp_path, most, edits, least):
+    status, _, err = judged(
+        runs(5.0, n=24), "--session", str(tmp_path / "edits.json"), "--edits", str(edits), "--most", str(most)
+    )
+    assert (status, f"at least --most {least}" in err) == (2, True)
+    assert not (tmp_path / "edits.json").exists()
 
 
 def test_a_session_spends_one_error_over_many_edits(judged, tmp_path):

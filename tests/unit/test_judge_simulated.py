@@ -12,8 +12,8 @@ import pytest
 
 from finding_files import finding, write
 from normlab.findings import judge as judging
-from normlab.findings.finding import read_finding
 from normlab.findings.judge import PRIMARIES, judge
+from normlab.findings.read import read_finding
 from normlab.findings.verdict import Reason
 
 STUDIES, FAMILY = 2000, 0.05 / 6  # of six claims

@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import open_dict
 
 from finding_files import finding, write
-from normlab.config.checks import checked
+from normlab.checks.config import checked
 from normlab.config.schema import InputError
 from normlab.config.shipped import CONF
 from normlab.config.signature import read

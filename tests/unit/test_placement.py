@@ -9,7 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from normlab.config.checks import checked
+from normlab.checks.config import checked
 from normlab.config.components import code_named
 from normlab.config.errors import InputError
 from normlab.config.schema import RunConfig, Sizes

@@ -10,8 +10,8 @@ from torch import nn
 from normlab.config.schema import Sizes
 from normlab.data.load import Data
 from normlab.data.splits import Examples, Windows
-from normlab.data.text import Vocabulary
 from normlab.mirror.predictions import SHOWN, class_names, sample_predictions
+from normlab.views.text import Vocabulary
 
 
 class Fixed(nn.Module):

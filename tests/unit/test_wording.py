@@ -11,9 +11,9 @@ from made_up_studies import reported
 
 from finding_files import finding, write
 from normlab.config.schema import InputError
-from normlab.findings.finding import read_finding
 from normlab.findings.judge import judge
 from normlab.findings.printable import printable
+from normlab.findings.read import read_finding
 from normlab.findings.stored import read_verdict, read_verdicts, stored
 from normlab.findings.verdict import ArmSummary, Bound, Reason
 from normlab.findings.wording import _SENTENCES, bound_words, estimate_words, numbers_of, reason_words, score_words

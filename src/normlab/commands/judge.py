@@ -33,12 +33,12 @@ from filelock import FileLock, Timeout
 
 from normlab.commands.parser import Parser, count, new_file, real
 from normlab.config.schema import InputError
-from normlab.findings.own_runs import Arms, verdict_on
 from normlab.findings.stored import finite
 from normlab.findings.verdict import Estimate, Reason
 from normlab.findings.wording import estimate_words, failure_words, level_words
 from normlab.folder.jsonfile import parse_json, write_json
 from normlab.logs.columns import Asked, Found, find
+from normlab.logs.own_runs import Arms, verdict_on
 from normlab.logs.run import AT
 from normlab.logs.sources import FOLDERS, read
 from normlab.report.latex import escaped, table
@@ -67,8 +67,6 @@ def main(arguments: Sequence[str]) -> None:
         SystemExit: with 0, 1 or 3, depending on the verdict.
     """
     asked = _parser().parse_args(arguments)
-    if asked.most == 0:
-        raise InputError("--most 0: a decision needs at least one seed")
     named = Asked(
         arm=asked.arm,
         seed=asked.seed,
@@ -215,8 +213,13 @@ def _decide(asked: argparse.Namespace, arms: Arms) -> int:
     differences = arms.gains(asked.margin, lower=asked.lower)
     failed = [sum(map(math.isnan, (arm[seed] for seed in arms.shared))) for arm in arms.runs]
     try:
-        decision: Decision = session.decide(differences, asked.most)
         level, least = session.level, session.seeds_at_least()
+        if asked.most < least:  # even if every seed favoured the edit
+            raise InputError(
+                f"--most {asked.most}: edit {len(session.kept) + 1} can't be kept before {least} seeds, so it would be "
+                f"discarded whatever its runs say: at least --most {least}"
+            )
+        decision: Decision = session.decide(differences, asked.most)
     except ValueError as error:
         raise InputError(str(error)) from None
     if decision != "open":

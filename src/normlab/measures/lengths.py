@@ -21,7 +21,7 @@ from normlab.measures import training
 from normlab.models.base import Model, outputs_of
 from normlab.models.checkpoint import load_checkpoint
 from normlab.session.session import Session
-from normlab.trust.stored import named_modules
+from normlab.trust.names import named_modules
 
 
 @dataclass(frozen=True)

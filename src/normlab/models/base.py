@@ -45,6 +45,7 @@ class Model(nn.Module, ABC):
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("images", "features", "tokens")  # kinds of input that it accepts, see `Sizes`
+    dense: ClassVar[bool] = False  # can it give logits for each pixel, if `sizes.dense`?
     layouts: ClassVar[tuple[str, ...]] = ()  # layouts of its sites; empty: known only once the model is built
     depth: ClassVar[tuple[str, ...]] = ()  # options whose product is the number of its `hidden_layers`
     roles: ClassVar[tuple[str, ...]] = ()  # what `norm_at` may name besides layer1, layer2, …, see `Places`
@@ -57,10 +58,10 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits [B, outputs], or [B, T, outputs] in language modelling.
+        """Logits [B, outputs], [B, T, outputs] in language modelling, or [B, outputs, H, W] if `sizes.dense`.
 
         Args:
-            inputs: float [B, C, H, W] or [B, T, F], or int64 [B, T], as `sizes.kind` says.
+            inputs: float [B, C, H, W], [B, T, F] or [B, F], or int64 [B, T], as `sizes.kind` says.
             mask: bool [B, T], true where real, a sequence's real steps first; None: all real.
         """
 

@@ -6,7 +6,8 @@ import importlib
 from functools import partial
 from typing import Any
 
-from normlab.config.schema import InputError, Sizes, component_name
+from normlab.config.names import component_name
+from normlab.config.schema import InputError, Sizes
 from normlab.models.base import Model
 from normlab.models.statistics import check_statistics
 from normlab.norms.base import Norm

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from normlab.config.schema import InputError, Sizes
 from normlab.models.activation import activation as make_activation
@@ -24,6 +25,10 @@ _SUM = "it reads a sum of branches, not the output of one convolution"
 
 class CNN(Model):
     """A 3×3 convolution, stages of blocks, mean over all positions, a linear output layer.
+
+    For segmentation there is no mean: the output layer sees each position, and its logits are interpolated to the size
+    of the image (bilinear; Long et al. 2015, arXiv:1411.4038, without their skips). `stem_stride=1` and fewer stages
+    keep more detail.
 
     Stage i has width · 2^i channels; all but the first begin by halving the image. A block holds two 3×3
     convolutions, and with `residual` a shortcut around them: the identity, or a 1×1 convolution where the
@@ -60,6 +65,7 @@ class CNN(Model):
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("images",)
+    dense: ClassVar[bool] = True
     layouts: ClassVar[tuple[str, ...]] = ("BCHW",)
     depth: ClassVar[tuple[str, ...]] = ("stages", "depth")
     roles: ClassVar[tuple[str, ...]] = ("stem", "norm1", "norm2", "shortcut", "last")
@@ -90,6 +96,7 @@ class CNN(Model):
             )
         self.placement = placement
         self.residual = residual
+        self.per_pixel = sizes.dense
         places = Places(norm, norm_at)
         self.stem = nn.Conv2d(sizes.shape[0], width, 3, stem_stride, padding=1)
         make_block: Callable[..., nn.Module] = _PostConvBlock if placement == "post_conv" else _PreActivationBlock
@@ -121,7 +128,7 @@ class CNN(Model):
         if init == "fixup":
             nn.init.zeros_(self.head.weight)
             for block in self.blocks:
-                shrink_branch(block.conv1, block.conv2, len(self.blocks))
+                shrink_branch(block.get_submodule("conv1"), block.get_submodule("conv2"), len(self.blocks))
         parametrise([layer for layer in self.modules() if isinstance(layer, nn.Conv2d)], weights)
 
     def _check_normless(self, init: Init, weights: Weights) -> None:
@@ -140,7 +147,7 @@ class CNN(Model):
             )
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits [B, outputs] for images [B, C, H, W]; images have no padding, so `mask` is not read."""
+        """Logits [B, outputs], or [B, outputs, H, W], for images [B, C, H, W], which have no padding for `mask`."""
         del mask
         x = self.stem(inputs)
         if self.placement == "post_conv":
@@ -149,6 +156,9 @@ class CNN(Model):
             x = block(x)
         if self.placement == "pre_activation":
             x = self.activation(self.norm(x))
+        if self.per_pixel:
+            each: Tensor = self.head(x.movedim(1, -1)).movedim(-1, 1)
+            return F.interpolate(each, inputs.shape[2:], mode="bilinear", align_corners=False)
         logits: Tensor = self.head(x.mean((2, 3)))
         return logits
 

@@ -87,11 +87,13 @@ class GRU(Recurrent):
                 parts, inside = 2 if gates == "separate" else 1, placement == "inside"
 
                 def pair(present: bool) -> nn.ModuleList | None:
-                    site = {"positions": sizes.positions, "bias": False}
                     if not present:
                         return None
                     return nn.ModuleList(
-                        [of_gates(2 * width, "BC", parts=parts, **site), of_candidate(width, "BC", **site)]
+                        [
+                            of_gates(2 * width, "BC", parts=parts, positions=sizes.positions, bias=False),
+                            of_candidate(width, "BC", positions=sizes.positions, bias=False),
+                        ]
                     )
 
                 made.norms_x, made.norms_h = pair(True), pair(inside)

@@ -26,7 +26,7 @@ class MLP(Model):
 
     Args:
         norm: the norm of every hidden layer, at `BC` sites.
-        sizes: of images or of sequences of one length, which are flattened.
+        sizes: of images, of sequences of one length, which are flattened, or of a table.
         width: units of a hidden layer.
         depth: number of hidden layers.
         activation: nonlinearity of the hidden layers.
@@ -35,7 +35,7 @@ class MLP(Model):
         weights: of the hidden layers, see `normlab.weights.parametrised`.
     """
 
-    kinds: ClassVar[tuple[str, ...]] = ("images", "features")
+    kinds: ClassVar[tuple[str, ...]] = ("images", "features", "table")
     layouts: ClassVar[tuple[str, ...]] = ("BC",)
     depth: ClassVar[tuple[str, ...]] = ("depth",)
     neutral: ClassVar[dict[str, Any]] = {"norm_at": None, "weights": "plain"}

@@ -19,11 +19,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from normlab.config.checks import checked
+from normlab.checks.config import checked
 from normlab.config.schema import RunConfig
 from normlab.config.shipped import CONF
 from normlab.folder.jsonfile import read_cache, write_cache
-from normlab.trust.stored import check_targets, only_ours
+from normlab.trust.names import check_targets, only_ours
 
 PACKAGE = Path(__file__).parents[1]
 KEPT = 20  # number of multiruns whose composed configs are cached
@@ -161,5 +161,5 @@ def _is_ours(config: RunConfig) -> bool:
 
 def _sources() -> Iterable[Path]:
     yield from sorted(CONF.glob("**/*.yaml"))
-    for room in ("config", "norms", "models"):  # constructors define the options
+    for room in ("config", "checks", "norms", "models"):  # constructors define the options
         yield from sorted((PACKAGE / room).glob("**/*.py"))

@@ -1,1 +1,1 @@
-"""What files of others may name: docs/trust.md. Imports no torch."""
+"""Which classes and code a file may name: a checkpoint or a stored config may come from somebody else."""

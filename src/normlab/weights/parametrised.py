@@ -92,7 +92,7 @@ def make_plain(layer: nn.Module) -> None:
     if not parametrize.is_parametrized(layer):
         return
     # torch's own removal would also change the layer's copies, because it edits the class that they share
-    values = {name: getattr(layer, name).detach().clone() for name in layer.parametrizations}  # type: ignore[operator, union-attr]
+    values = {name: getattr(layer, name).detach().clone() for name in layer.parametrizations}  # type: ignore[union-attr]
     layer.__class__ = type(layer).__bases__[0]
     del layer.parametrizations
     for name, value in values.items():
