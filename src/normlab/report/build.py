@@ -142,8 +142,7 @@ def build(
 
 def _context(report: Report, page: Path) -> dict[str, Any]:
     stated = page_rows(CONF, [(section.finding, section.verdict) for section in report.sections])
-    shown = {"report": report, "stated": stated}
-    return shown | {"link": lambda path: Path(os.path.relpath(path, page.parent)).as_posix()}
+    return {"report": report, "stated": stated, "link": lambda p: Path(os.path.relpath(p, page.parent)).as_posix()}
 
 
 def _findings(conf: Path, problems: list[str]) -> list[Finding]:
