@@ -190,11 +190,8 @@ def rule_words(finding: Finding) -> str:
     if finding.rule == "exact":
         bounds = sum(len(metrics) for metrics in finding.bounds.values())
         return f"Exact: each of {bounds} bounds holds in every run, or it does not."
-    level, which = (
-        level_words(1 - alpha_of(finding)),
-        f"at least {finding.at_least} of" if finding.at_least else "each of",
-    )
-    contrasts = "the contrast" if len(finding.formulas) == 1 else f"{which} {len(finding.formulas)} contrasts"
+    level, of = level_words(1 - alpha_of(finding)), f"at least {finding.at_least}" if finding.at_least else "each"
+    contrasts = "the contrast" if len(finding.formulas) == 1 else f"{of} of {len(finding.formulas)} contrasts"
     margin = margin_words(finding, finding.metric)
     errors = ", over seeds and the test's examples" if "examples" in finding.generalises_over else ""
     where = f"must be within ±{margin}" if finding.rule == "equivalence" else f"must be above {margin}"
