@@ -8,8 +8,8 @@ import pytest
 from finding_files import finding, write
 from normlab.config.errors import InputError
 from normlab.findings import judge as judging
-from normlab.findings.finding import read_finding
 from normlab.findings.judge import alpha_of, judge
+from normlab.findings.read import read_finding
 from normlab.findings.verdict import Reason
 
 FAMILY = 0.05 / 6
