@@ -53,8 +53,12 @@ def test_every_finding_stands_in_a_study():
     assert sorted(listed) == sorted(path.stem for path in (CONF / "finding").glob("*.yaml"))
 
 
-def test_the_first_finding_of_each_claim_in_the_textbook_is_its_primary():
+def test_primaries_come_first_and_one_decides_each_claim():
     _, findings = read_study(CONF, "textbook")
     for claim in range(1, 7):
         own = [finding for finding in findings if finding.claim == claim]
-        assert [finding.primary for finding in own] == [True] + [False] * (len(own) - 1)
+        primaries = [finding.primary for finding in own]
+        assert primaries == sorted(primaries, reverse=True)
+        deciding = [finding for finding in own if finding.primary and finding.succeeded_by is None]
+        assert len(deciding) == 1
+        assert [f.succeeded_by for f in own if f.primary and f is not deciding[0]] in ([], [deciding[0].name])

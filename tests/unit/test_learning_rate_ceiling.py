@@ -11,7 +11,7 @@ from normlab.data.batch import Batch
 from normlab.data.load import Data
 from normlab.data.splits import Examples
 from normlab.measures.learning_rate_ceiling import highest
-from normlab.session.learning import entropy_of_targets, last_loss
+from normlab.session.steps import entropy_of_targets, last_loss
 from normlab.tasks.task import Task
 
 CURVATURE = 8.0

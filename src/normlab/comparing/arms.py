@@ -36,7 +36,7 @@ def arms(asked: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _named(choices: Sequence[str]) -> str:
-    """`norm=group`, `norm.groups=8` → `group_groups_8`, as formulas name it."""
+    """The arm of `norm=group norm.groups=8`, as formulas name it: "group_groups_8"."""
     norm, *options = choices
     words = [norm.partition("=")[2], *(option.lstrip("+~").removeprefix("norm.") for option in options)]
     name = re.sub(r"\W+", "_", "_".join(words), flags=re.ASCII).strip("_")

@@ -1,7 +1,7 @@
 """The typed config. Imports no torch.
 
-A config is checked in two steps: `RunConfig` checks types and ranges, `checked` what depends on the whole config
-(a norm that is not valid at a model's sites, batch norm on single examples).
+A config is checked in two steps: `RunConfig` checks types and ranges, `normlab.checks.config` what depends on
+the whole config (a norm that is not valid at a model's sites, batch norm on single examples).
 """
 
 from __future__ import annotations

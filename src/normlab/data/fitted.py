@@ -110,7 +110,7 @@ class Fitted:
             InputError: it does not.
         """
         if (task.goal in ("classification", "segmentation")) and self.classes is None:
-            raise InputError("it records no classes")
+            raise InputError(f"it records 0 classes, and its model has {sizes.outputs} outputs")
         if task.goal == "regression" and self.target is None:
             raise InputError("it does not record the mean and deviation of the targets")
         if not sizes.causal and self.outputs != sizes.outputs:

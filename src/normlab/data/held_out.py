@@ -23,7 +23,7 @@ def held_out(count: int, share: float, groups: Column | None, builder: Builder) 
         count: rows.
         share: of the rows, that is held out.
         groups: all rows with one value are on one side.
-        builder: is told which groups were held out.
+        builder: keeps a sentence about how many groups were held out.
 
     Raises:
         InputError: a side would be empty.

@@ -17,7 +17,7 @@ def holds_pairs(path: Path) -> bool:
 def find_pairs(path: Path, images: str, masks: str, *, training: bool = True) -> Layout:
     """Find images and masks, by split. Reads none of them.
 
-    An image and its mask have the same path but for what `images` and `masks` say: a folder, in which every image
+    Paths of an image and its mask differ only in what `images` and `masks` say: a folder, in which every image
     counts, or a pattern such as `masks/*_mask`, where * stands for what both names share. Splits are folders named
     train, validation and test, above or within these folders.
 
@@ -75,7 +75,7 @@ def _all(found: dict[str, Path]) -> set[Path]:
 
 
 def _found(layout: Layout, base: Path, pattern: str, option: str) -> dict[str, Path]:
-    """What stands for * in the name of each file, after its folder → the file."""
+    """The part of the name that * matches, after the folder → the file."""
     parent, _, name = pattern.rpartition("/") if "*" in pattern else (pattern, "", "*")
     folder = base / parent if parent not in ("", ".") else base
     if not folder.is_dir():
@@ -94,5 +94,5 @@ def _found(layout: Layout, base: Path, pattern: str, option: str) -> dict[str, P
             continue
         key = (path.parent.relative_to(folder) / match[1]).as_posix()
         if (other := found.setdefault(key, path)) != path:
-            raise InputError(f"{other} and {path.name} have the same name but for its ending: remove or rename one")
+            raise InputError(f"{other} and {path.name} differ only in the ending of their names: remove or rename one")
     return found

@@ -1,4 +1,4 @@
-"""Cells and norms as people name them: `batch norm over 4 examples` for the arm `batch_4`."""
+"""Cells and norms as people name them: "batch norm over 4 examples" for the arm "batch_4"."""
 
 from __future__ import annotations
 

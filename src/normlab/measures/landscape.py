@@ -16,8 +16,8 @@ from normlab.config.measures.gradients import Landscape
 from normlab.config.schema import RunConfig
 from normlab.data.batch import Batch
 from normlab.folder.place import Place
-from normlab.session.learning import step
 from normlab.session.session import Session
+from normlab.session.steps import step
 from normlab.session.task import build_task
 from normlab.tasks.optimiser import build_optimiser, build_schedule
 from normlab.tasks.task import Task

@@ -15,8 +15,8 @@ from normlab.config.schema import RunConfig
 from normlab.data.batch import Batch
 from normlab.data.load import Data
 from normlab.folder.place import Place
-from normlab.session.learning import step
 from normlab.session.session import Session
+from normlab.session.steps import step
 from normlab.session.task import build_task
 from normlab.tasks.optimiser import build_optimiser, build_schedule
 

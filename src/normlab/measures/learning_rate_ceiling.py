@@ -13,8 +13,8 @@ import torch
 from normlab.config.measures.gradients import LearningRateCeiling
 from normlab.config.schema import RunConfig
 from normlab.folder.place import Place
-from normlab.session.learning import entropy_of_targets, last_loss
 from normlab.session.session import Session
+from normlab.session.steps import entropy_of_targets, last_loss
 from normlab.session.task import build_task
 
 

@@ -14,8 +14,8 @@ from normlab.config.measures.gradients import Trainability
 from normlab.config.schema import RunConfig
 from normlab.folder.place import Place
 from normlab.models.base import Model
-from normlab.session.learning import entropy_of_targets, last_loss
 from normlab.session.session import Session
+from normlab.session.steps import entropy_of_targets, last_loss
 from normlab.session.task import build_task
 
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from normlab.findings.estimates import margin_of
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell, parse
-from normlab.findings.judge import PRIMARIES
+from normlab.findings.judge import alpha_of
 from normlab.findings.labels import label, norm_words
-from normlab.findings.states import ALPHA, state_of
+from normlab.findings.states import state_of
 from normlab.findings.verdict import Estimate, Reason, Verdict
 from normlab.findings.wording import (
     estimate_words,
@@ -220,8 +220,8 @@ def rule_words(finding: Finding) -> str:
     if finding.rule == "exact":
         bounds = sum(len(metrics) for metrics in finding.bounds.values())
         return f"Exact: each of {bounds} bounds holds in every run, or it does not."
-    level = level_words(1 - ALPHA / PRIMARIES if finding.primary else 1 - ALPHA)
-    contrasts = "the contrast" if len(finding.formulas) == 1 else f"each of {len(finding.formulas)} contrasts"
+    level, of = level_words(1 - alpha_of(finding)), f"at least {finding.at_least}" if finding.at_least else "each"
+    contrasts = "the contrast" if len(finding.formulas) == 1 else f"{of} of {len(finding.formulas)} contrasts"
     margin = margin_words(finding, finding.metric)
     errors = ", over seeds and the test's examples" if "examples" in finding.generalises_over else ""
     where = f"must be within ±{margin}" if finding.rule == "equivalence" else f"must be above {margin}"

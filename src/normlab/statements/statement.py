@@ -31,7 +31,7 @@ class FindingUsed(Strict):
     opposes: bool = False
 
     def takes(self, name: str) -> bool:
-        """Is the contrast of that name, `layer @ cnn` of the file's `layer`, or the bound of that cell part of it?"""
+        """Is the contrast of that name, "layer @ cnn" of the file's "layer", or the bound of that cell part of it?"""
         return not self.contrasts or name in self.contrasts or name.partition(" @ ")[0] in self.contrasts
 
 

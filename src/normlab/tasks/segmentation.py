@@ -23,7 +23,7 @@ class Segmentation(Task):
 
     Metrics over all pixels of a split: `loss` (nats per pixel), `pixel_accuracy`, `mean_iou` (intersection over union,
     the mean of the classes) and `mean_dice` (2 · intersection / (pixels + predicted pixels), likewise), and both for
-    each class, `iou_CLASS` and `dice_CLASS`. A class with no pixel, actual or predicted, is in no mean, and its own
+    each class, as iou_1 and dice_1. A class with no pixel, actual or predicted, is in no mean, and its own
     values are not numbers.
 
     Args:
