@@ -70,6 +70,8 @@ def test_a_site_has_the_norm_that_is_named_for_it(model, norm_at, expected):
         (["model=mlp", "model.norm_at={layer5: batch}"], "no site layer5; its sites are layer1 to layer4"),
         (["model=cnn", "model.norm_at={stem: bach}"], "Did you mean batch"),
         (["model=cnn", "model.norm_at={stem: {norm: rms, epss: 1}}"], "stem: there is no option norm.epss"),
+        (["model=cnn", "model.init=fixup"], "model.init=fixup is for networks without norms: use norm=none"),
+        (["model=cnn", "model.init=skipinit", "norm=none", "model.norm_at={stem: rms}"], "without norms"),
         (["model=cnn", "model.norm_at=batch"], "write which norm stands at which site"),
         (["model=lstm", "model.norm_at={cell: instance}"], "cell: norm=instance is not valid"),
         (["model=mlp", "model.norm_at={layer2: batch}", "task.batch_size=1"], "norm=batch .*single example"),

@@ -11,6 +11,7 @@ import yaml
 
 from normlab.config.components import check_schedule, check_sites, checked_options, shown
 from normlab.config.errors import InputError
+from normlab.config.names import component_name
 from normlab.config.shipped import CONF
 from normlab.config.signature import Signature
 
@@ -52,12 +53,20 @@ def _complete(site: str, written: Any) -> dict[str, Any]:
 
 
 def check_placed(config: RunConfig, model: Signature) -> None:
-    """Are the sites of `model.norm_at` sites of the model, and its norms valid there?
+    """Are the sites of `model.norm_at` sites of the model, its norms valid there, and are there none for Fixup?
 
     Raises:
         InputError: one is not.
     """
-    for site, norm in (config.model.get("norm_at") or {}).items():
+    placed_norms = config.model.get("norm_at") or {}
+    norms = {component_name(norm) for norm in (config.norm, *placed_norms.values())} - {"none"}
+    for option, values in model.constants.get("normless", {}).items():
+        if norms and config.model[option] in values:
+            raise InputError(
+                f"model.{option}={config.model[option]} is for networks without norms: use norm=none, or leave out "
+                f"model.{option} with norm={min(norms)}"
+            )
+    for site, norm in placed_norms.items():
         _check_site(site, config, model)
         try:
             signature = checked_options("norm", norm)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from normlab.config.strict import Strict
 
-Model = Literal["cnn", "lstm", "transformer", "vit", "mlp"]
+Model = Literal["cnn", "lstm", "gru", "transformer", "vit", "mlp"]
 When = Literal[
     "many_examples",
     "few_examples",

@@ -49,6 +49,7 @@ class Model(nn.Module, ABC):
     layouts: ClassVar[tuple[str, ...]] = ()  # layouts of its sites; empty: known only once the model is built
     depth: ClassVar[tuple[str, ...]] = ()  # options whose product is the number of its `hidden_layers`
     roles: ClassVar[tuple[str, ...]] = ()  # what `norm_at` may name besides layer1, layer2, …, see `Places`
+    normless: ClassVar[dict[str, tuple[str, ...]]] = {}  # option → its values that are for networks without norms
     # option → another name of a value → the name that a run's config has
     aliases: ClassVar[dict[str, dict[str, str]]] = {}
     # options added after the first runs → the value at which the model is what it was: there a run's id leaves them out

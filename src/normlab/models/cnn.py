@@ -56,8 +56,8 @@ class CNN(Model):
         norm_at: other norms at some sites, see `Places`: `stem` (post_conv), of a block `norm1`, `norm2` and
             `shortcut`, `last` (pre_activation).
         weights: of the convolutions, see `normlab.weights.parametrised`.
-        init: `he` fits the activation. `fixup` and `skipinit` are for residual networks without norms, see
-            `branch_parts`.
+        init: of the convolutions, see `Init`: he fits the activation; fixup and skipinit are for residual networks
+            without norms, see `branch_parts`.
 
     Raises:
         InputError: there is no norm at the end of a branch whose gain could start at 0, or `init` does not fit the
@@ -69,6 +69,7 @@ class CNN(Model):
     layouts: ClassVar[tuple[str, ...]] = ("BCHW",)
     depth: ClassVar[tuple[str, ...]] = ("stages", "depth")
     roles: ClassVar[tuple[str, ...]] = ("stem", "norm1", "norm2", "shortcut", "last")
+    normless: ClassVar[dict[str, tuple[str, ...]]] = {"init": ("fixup", "skipinit")}
     neutral: ClassVar[dict[str, Any]] = {"zero_last_gain": False, "norm_at": None, "weights": "plain", "init": "he"}
 
     def __init__(

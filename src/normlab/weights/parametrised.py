@@ -20,7 +20,7 @@ class Standardised(nn.Module):
     """W = scale · (V - mean) / √(var + eps · scale²), over the fan-in of each output channel: weight standardisation.
 
     The paper (Qiao et al. 2019, arXiv:1903.10520) has no scale: its weights have variance 1. A norm after the layer
-    undoes any scale, so there both are the same function but for the norms' eps; the scale keeps signals at the
+    undoes any scale, so there both are the same function except for the norms' eps; the scale keeps signals at the
     size of the plain layer's where no norm follows. Brock et al. 2021, arXiv:2101.08692, scale for that reason too.
 
     Args:
