@@ -11,9 +11,9 @@ from normlab.norms.base import NormFactory
 class Places:
     """The norms of one model: `norm` at every site, except where `norm_at` names another.
 
-    A site's name is `layer2.attention`, or without a layer `final`. A key of `norm_at` is such a name, or the part
-    after the point (`attention`: at those sites of all layers), or the layer (`layer2`: at all its sites). If several
-    hold, the whole name decides before the part after the point, and that before the layer.
+    A site's name is a layer and a part, as in `layer2.attention`, or a part alone, such as the final norm. A key of
+    `norm_at` is such a name, or only the part (at those sites of all layers), or only the layer (at all its sites). If
+    several hold, the whole name decides before the part, and the part before the layer.
 
     Args:
         norm: at all other sites.
