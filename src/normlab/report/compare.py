@@ -1,4 +1,4 @@
-"""`normlab.compare`: a comparison of norms from Python, carried out by the command line. Imports no torch."""
+"""normlab.compare: a comparison of norms from Python, carried out by the command line. Imports no torch."""
 
 from __future__ import annotations
 
