@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "statements": {"config", "findings"},
     "logs": {"config", "folder", "mirror", "runs", "stats", "findings"},
     "sweep": {"host", "config", "checks", "trust", "command_line", "stopping", "folder", "runs"},
-    "comparing": {"config", "findings", "project"},
+    "comparing": {"config", "models", "data", "findings", "project"},
     "study": {"config", "folder", "mirror", "runs", "findings", "statements", "sweep", "comparing"},
     "moving": {"config", "folder", "runs", "findings", "study"},
     "results": {"config", "folder", "findings", "study"},

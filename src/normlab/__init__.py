@@ -5,6 +5,7 @@ from typing import Any
 
 _HOMES = {
     "NormMonitor": "monitor.callback",
+    "compare": "report.compare",
     "load_checkpoint": "models.checkpoint",
     "norm_sites": "sites.find",
     "swap_norms": "sites.swap",
@@ -12,7 +13,16 @@ _HOMES = {
     "damage": "sites.recalibrate",
     "train_eval_gap": "monitor.gap",
 }
-__all__ = ["NormMonitor", "damage", "load_checkpoint", "norm_sites", "recalibrate", "swap_norms", "train_eval_gap"]
+__all__ = [
+    "NormMonitor",
+    "compare",
+    "damage",
+    "load_checkpoint",
+    "norm_sites",
+    "recalibrate",
+    "swap_norms",
+    "train_eval_gap",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -94,7 +94,7 @@ FROM_THE_CONFIG = {
     "batches of no class": (["task.classes_per_batch=0"], ["task.classes_per_batch=0", "greater than 0"]),
     "classes of a text": (
         ["model=transformer", "task=union", "task.classes_per_batch=2"],
-        ["task.classes_per_batch=2", "language modelling", "null"],
+        ["task.classes_per_batch=2", "language_modelling", "null"],
     ),
     "batches by class and by length": (
         ["model=lstm", "task.classes_per_batch=2"],

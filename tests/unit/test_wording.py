@@ -200,7 +200,7 @@ class TestFailures:
 def test_numbers_have_a_line_each(judged, tmp_path):
     verdict = judged(0.05)
     line, _ = numbers_of(verdict, read_finding(tmp_path / "finding/planted.yaml"))
-    assert line.startswith("main: layer \N{MINUS SIGN} batch = +5 points [")
+    assert line.startswith("main: layer norm \N{MINUS SIGN} batch norm = +5 points [")
     assert line.endswith(", n = 8, margin 1 point")
 
 

@@ -68,10 +68,23 @@ class Forest:
     zero: float
 
 
+def deciding_findings(found: Iterable[tuple[Finding, Verdict | None]]) -> list[tuple[Finding, Verdict | None]]:
+    """One primary for each claim: its last successor that has a verdict; without any, the one that came first."""
+    claims: dict[int, list[tuple[Finding, Verdict | None]]] = {}
+    for finding, verdict in found:
+        if finding.primary and finding.claim is not None:
+            claims.setdefault(finding.claim, []).append((finding, verdict))
+    chosen = []
+    for claim in sorted(claims):
+        earlier_first = sorted(claims[claim], key=lambda pair: pair[0].succeeded_by is None)
+        judged = [pair for pair in earlier_first if pair[1] is not None]
+        chosen.append(judged[-1] if judged else earlier_first[0])
+    return chosen
+
+
 def forest(found: Iterable[tuple[Finding, Verdict | None]]) -> Forest:
-    """The primaries in the claims' order."""
-    primaries = sorted(((f, v) for f, v in found if f.primary), key=lambda pair: pair[0].claim or 0)
-    claims = [_claim(finding, verdict) for finding, verdict in primaries]
+    """The finding that decides each claim, in the claims' order."""
+    claims = [_claim(finding, verdict) for finding, verdict in deciding_findings(found)]
     ends = [end for claim in claims for bar in claim.bars for end in (bar.low, bar.high)]
     low, high = _squeezed(min([*ends, -2.0])), _squeezed(max([*ends, 2.0]))
 

@@ -54,8 +54,15 @@ def for_hydra(arguments: Sequence[str]) -> list[str]:
             raise InputError(f"{choice}: a multirun sets this option itself; leave it out")
     written = [one for choice in choices for one in _project(choice)]
     if any(choice.startswith("compare=") for choice in written):
+        _check_once(written)
         written, flags = _comparison(written), [*(flag for flag in flags if flag not in _MULTIRUN), "--multirun"]
     return [*map(_adding, map(quoted_path, written)), *flags]
+
+
+def _check_once(choices: Sequence[str]) -> None:
+    given = [choice for choice in choices if choice.startswith("compare=")]
+    if len(given) > 1:
+        raise InputError(f"{' '.join(given)}: compare is given twice; list all norms in one, as in compare=batch,layer")
 
 
 def _adding(choice: str) -> str:

@@ -26,7 +26,7 @@ class Schedule:
         self.began = perf_counter()
 
     def _left(self) -> bool:
-        return self.spent <= self.budget * (perf_counter() - self.began)
+        return self.spent < self.budget * (perf_counter() - self.began)
 
     def due(self, step: int) -> bool:
         """Whether to look at this step, counted from 1."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from normlab.findings.wording import (
 )
 from normlab.folder.study_folder import StudyFolder
 from normlab.report.latex import escaped, table
+from normlab.report.page import write_page
 from normlab.results.words import metric_words
 from normlab.study.choices import chosen
 
@@ -57,6 +59,7 @@ class Comparison:
     metric: str
     margin: str
     level: str
+    tuned: bool
     lines: list[Line]
 
     @property
@@ -69,13 +72,23 @@ class Comparison:
         return (
             f"Compared with {self.first} norm by {self.metric}, on {pairs} pairs of runs of one seed (differences of "
             f"{self.margin} matter; {self.level} intervals, which together keep an error of 5 %): {'; '.join(parts)}. "
-            "Each norm's learning rate was tuned on validation with the same budget and other seeds."
+            + (
+                "Each norm's learning rate was tuned on validation with the same budget and other seeds."
+                if self.tuned
+                else "All norms have the same learning rate, which was not tuned for each."
+            )
         )
 
 
 def _clause(line: Line) -> str:
     words = {"better": "is better", "worse": "is worse", "equal": "makes no difference that matters"}
-    return f"{words.get(line.verdict, f'is undecided ({line.verdict})')}, {line.against}"
+    return f"{words.get(line.verdict, _undecided(line.verdict))}, {line.against}"
+
+
+def _undecided(verdict: str) -> str:
+    """`open: about 18 seeds would tell` → `is undecided (about 18 seeds would tell)`."""
+    reason = verdict.partition(": ")[2]
+    return f"is undecided ({reason})" if reason else "is undecided"
 
 
 def result(finding: Finding, verdict: Verdict) -> Comparison:
@@ -85,9 +98,17 @@ def result(finding: Finding, verdict: Verdict) -> Comparison:
     ranked = sorted((arm for arm in verdict.arms if arm.mean is not None), key=lambda arm: -sign * (arm.mean or 0.0))
     by_norm = dict(zip(list(finding.arms)[1:], verdict.estimates, strict=False))
     unit = unit_of(finding.metric, ratio=False)
-    margin = f"{(finding.margin or 0) * scale_of(finding.metric):g}{f' {unit}' if unit else ''}"
+    size = f"{(finding.margin or 0) * scale_of(finding.metric):g}"
+    margin = f"{size} {unit.removesuffix('s') if size == '1' else unit}".strip()
     lines = [_line(finding, verdict, arm, by_norm.get(arm.cell)) for arm in ranked]
-    return Comparison(first, finding.metric, margin, level_words(verdict.level), lines)
+    return Comparison(
+        first=first,
+        metric=finding.metric,
+        margin=margin,
+        level=level_words(verdict.level),
+        tuned=finding.tune is not None,
+        lines=lines,
+    )
 
 
 def _line(finding: Finding, verdict: Verdict, arm: ArmSummary, estimate: Estimate | None) -> Line:
@@ -119,7 +140,7 @@ def _judged(finding: Finding, verdict: Verdict, estimate: Estimate) -> str:
 
 
 def conclude(cfg: DictConfig, arguments: Sequence[str], verdict: Verdict) -> None:
-    """Print the comparison as a table and a paragraph, and write both into the study's folder, the table as LaTeX."""
+    """Print the comparison as a table and a paragraph, and write both into the study's folder, also as a page."""
     study, (finding,), _ = chosen(cfg, CONF, arguments)
     folder = StudyFolder.at(Path(str(cfg.output)), f"{study.name}-{cfg.scale.name}")
     found, console = result(finding, verdict), Console()
@@ -134,8 +155,24 @@ def conclude(cfg: DictConfig, arguments: Sequence[str], verdict: Verdict) -> Non
     rows = [[escaped(cell) for cell in _cells(line)] for line in found.lines]
     header = [escaped(name) for name in _header(found)]
     folder.comparison_latex.write_text(table("lrrrll", header, rows, finding.title), encoding="utf-8")
-    for what, path in (("to paste", folder.comparison_text), ("LaTeX", folder.comparison_latex)):
+    with folder.comparison_table.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["norm", "score", "n", "rate", "difference", "verdict", "note"], *_fields(found)])
+    context = {"title": finding.title, "found": found, "header": _header(found), "rows": map(_cells, found.lines)}
+    write_page(folder.comparison_page, context, "comparison.html")
+    written = {
+        "to paste": folder.comparison_text,
+        "LaTeX": folder.comparison_latex,
+        "table": folder.comparison_table,
+        "page": folder.comparison_page,
+    }
+    for what, path in written.items():
         console.print(f"{what}: {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _fields(found: Comparison) -> list[list[str]]:
+    return [
+        [line.norm, line.score, str(line.n), line.rate, line.against, line.verdict, line.note] for line in found.lines
+    ]
 
 
 def _header(found: Comparison) -> list[str]:
@@ -147,4 +184,4 @@ def _cells(line: Line) -> list[str]:
 
 
 def _last(line: Line) -> str:
-    return ", ".join(part for part in (line.verdict, line.note) if part)
+    return ", ".join(part for part in (line.verdict.partition(":")[0], line.note) if part)

@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
+from normlab.comparing.feasible import check_networks
 from normlab.config.schema import InputError, RunConfig
 from normlab.config.shipped import CONF, REFERENCE
 from normlab.findings.finding import Finding
@@ -71,11 +72,14 @@ def conduct(
     conductor.foresee(run)
     conductor.ledger.planned.plan(run, {finding.name: conductor.sizes(finding) for finding in run})
     verdicts = [conductor.carry_out(finding, started) for finding in run]
-    print_study(conductor.console, list(zip(run, verdicts, strict=True)), scale.name, time.monotonic() - started)
-    print_unrun(conductor.console, left, scale.name)
+    if not cfg.get("compare"):  # whose result is a table of its own
+        seconds = time.monotonic() - started
+        print_study(conductor.console, list(zip(run, verdicts, strict=True)), scale.name, seconds)
+        print_unrun(conductor.console, left, scale.name)
     conductor.show(run)
     conductor.console.print(f"results: {conductor.ledger.folder}", highlight=False, soft_wrap=True, markup=False)
-    conductor.console.print("next: make report", highlight=False)
+    if not cfg.get("compare"):
+        conductor.console.print("next: make report", highlight=False)
     if conductor.runner.failed:
         print(f"{conductor.runner.failed} runs failed; the same command repeats them", file=sys.stderr)
         sys.exit(1)
@@ -147,13 +151,16 @@ class Conductor:
             try:
                 configs = self._configs_by_cell(finding)
                 check_metrics(finding, configs)
+                if finding.rule == "comparison":
+                    check_networks({cell.arm: config for cell, config in configs.items()})
                 if finding.tune is not None:
                     # tuning runs may measure something else than reporting ones
                     same = not any(choice.startswith("measure=") for choice in finding.report)
                     tuned = finding.model_copy(update={"report": []})
                     check_tuning(finding.tune.by, configs if same else self._configs_by_cell(tuned))
             except InputError as error:
-                raise InputError(f"conf/finding/{finding.name}.yaml: {error}") from None
+                where = "compare" if finding.rule == "comparison" else f"conf/finding/{finding.name}.yaml"
+                raise InputError(f"{where}: {error}") from None
             if finding.tune is not None and self.scale.tuning == "reference":
                 reference_scores(finding, self.scale, REFERENCE)
 
