@@ -186,7 +186,7 @@ def inside(finding: Finding, result: StudyResult) -> Chart | None:
         all(value_in(row, name) is None for row in rows_in(result.rows, cell)) for cell in cells for name in found
     )
     chart.caption = (
-        f"Dots: one seed each, {_counted(result, cells)}. Bar: their median.{chance}"
+        f"Dots: one seed each, at most {MOST_SEEDS} of {_counted(result, cells)}. Bar: the median of all.{chance}"
         f"{' Dash: no value.' * lacking} "
         "Exploratory: it shows what accompanies the result, not necessarily its cause."
     )
@@ -208,7 +208,7 @@ def _seen(ax: Axes, chart: Chart, drawn: _Drawn, name: str, place: float) -> Non
     result, cell, style = drawn
     rows = rows_in(result.rows, cell)
     values = [(row, v) for row in rows if (v := value_in(row, name)) is not None]
-    for row, value in values:
+    for row, value in values[:MOST_SEEDS]:
         text = f"{metric_words(name)}, {cell}, seed {row['seed']}: {compact(value)}; run {row['id']}"
         dot(ax, value, place, style, ms=4.5, alpha=0.8, gid=chart.mark(text))
     by_chance = [v for row in rows if (v := value_in(row, _BY_CHANCE.get(name, ""))) is not None]
