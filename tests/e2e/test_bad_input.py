@@ -88,7 +88,7 @@ FROM_THE_CONFIG = {
     ),
     "a second norm without statistics": (
         ["measure=step_time", "model=mlp", "measure.batch_size=1"],
-        ["norm@measure.against: batch norm", "single example", "measure.batch_size=1"],
+        ["norm@measure.against: norm=batch", "single example", "measure.batch_size=1"],
     ),
     "looking into several processes": (["measure.inside=true", "trainer=ddp"], ["measure.inside=true", "one process"]),
     "batches of no class": (["task.classes_per_batch=0"], ["task.classes_per_batch=0", "greater than 0"]),

@@ -268,7 +268,7 @@ def test_calls_are_those_of_a_forward_pass(session):
     ("choices", "words"),
     [
         (["measure=step_time", "model=mlp", "norm=batch", "measure.batch_size=1"], "measure.batch_size=1 leaves one"),
-        (["measure=step_time", "model=lstm", "measure.batch_size=1"], "norm@measure.against: batch norm has no stat"),
+        (["measure=step_time", "model=lstm", "measure.batch_size=1"], "norm@measure.against: norm=batch has no stat"),
         (["measure=site_time", "model=mlp", "norm@measure.against=instance"], "norm@measure.against: norm=instance"),
         (["measure=step_time", "+measure.against.epz=1"], "no option measure.against.epz"),
         (["measure=step_time", "measure.against.eps=0"], "measure.against.eps=0"),
