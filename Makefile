@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce train test test-all lint bench baselines data lock doctor faults report notebooks sync dashboard clean distclean
+.PHONY: help setup reproduce train test test-all lint bench baselines data lock doctor faults report published docs notebooks sync dashboard clean distclean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -63,6 +63,12 @@ notebooks: $(STAMP)  ## run the four notebooks and save them as outputs/notebook
 
 report: $(STAMP)  ## write the studies' results as a page: outputs/report/index.html
 	@$(BIN)/normlab report
+
+published: $(STAMP)  ## write the reference's page and the picture of the claims into docs/
+	$(BIN)/python scripts/publish/publish.py
+
+docs: $(STAMP)  ## build the site from docs/: outputs/site/index.html (once before: .venv/bin/pip install -c constraints.txt -e '.[docs]')
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 sync: $(STAMP)  ## upload to W&B what was logged offline or failed to upload (needs `wandb login` once)
 	@$(BIN)/normlab sync

@@ -61,7 +61,7 @@ def prepared(*overrides: str) -> tuple[Any, Any]:
     import torch
     from hydra import compose, initialize_config_dir
 
-    from normlab.config.checks import checked
+    from normlab.checks.config import checked
     from normlab.data.load import load
     from normlab.session.devices import set_up
 
@@ -137,7 +137,12 @@ def ours(config: Any, data: Any, steps: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder), "bench", attempt=1)
         loggers = Loggers(config, place)
-        trainer = build_trainer(config, place, loggers.all, [log, PreciseStatistics(), Bar(Console(), task.metric)])
+        trainer = build_trainer(
+            config,
+            place.folder,
+            loggers.all,
+            [log, PreciseStatistics(), Bar(Console(), {task.metric: f"validation/{task.metric}"})],
+        )
         trainer.limit_val_batches = 0  # only the loop is compared
         trainer.fit(task, loader(data.splits["train"], config.task.batch_size, seed=0, bucket=config.task.bucket))
         loggers.close({"steps": steps})

@@ -22,7 +22,7 @@ SHORT = ("model=lstm", "model.width=64", "trainer.steps=60", "trainer.threads=1"
 
 def record(runs: int = 100) -> None:
     """The bookkeeping of `normlab.runs.run.do` around a measure that returns at once."""
-    from normlab.config.checks import checked
+    from normlab.checks.config import checked
     from normlab.runs import run
 
     def nothing(*_: Any) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def _values(count: int) -> str:
 
 def _finish_all(output: str, norms: str, rates: str, seeds: int) -> None:
     """Finished runs with a made-up summary: only deciding is timed."""
-    from normlab.config.checks import checked
+    from normlab.checks.config import checked
     from normlab.data.store import prepare
     from normlab.runs.code import code_hash
     from normlab.runs.identity import run_id

@@ -18,10 +18,11 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from page import table, write
 
-from normlab.config.checks import checked
+from normlab.checks.config import checked
 from normlab.config.measures.training import least_steps
 from normlab.config.shipped import CONF
-from normlab.findings.finding import Finding, read_finding
+from normlab.findings.finding import Finding
+from normlab.findings.read import read_finding
 from normlab.findings.tuning import going_on
 from normlab.folder.run_folder import RunFolder
 from normlab.runs.run import do

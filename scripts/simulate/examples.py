@@ -24,9 +24,11 @@ from scipy import stats
 
 from normlab.findings import judge as judging
 from normlab.findings.examples import Scores
-from normlab.findings.finding import Finding, read_finding
-from normlab.findings.judge import ALPHA, PRIMARIES, judge
+from normlab.findings.finding import Finding
+from normlab.findings.judge import PRIMARIES, judge
+from normlab.findings.read import read_finding
 from normlab.findings.scope import Scope
+from normlab.findings.states import ALPHA
 from normlab.stats.sequential import Design
 from normlab.stats.two_way import in_blocks, limits_of
 
@@ -208,7 +210,7 @@ def by_the_judge(found: Finding, scores: Array) -> str:
 
 def main() -> None:
     studies = int(sys.argv[1]) if len(sys.argv) > 1 else STUDIES
-    judging._needed = lambda *_: 8  # which takes most of the time, and decides nothing
+    judging.seeds_to_tell = lambda *_: 8  # which takes most of the time, and decides nothing
     heading = page([], studies).splitlines()[1]
     known = {tuple(cells[:2]): cells for cells in kept("examples", heading)} if studies == STUDIES else {}
     rows: dict[World, Sequence[object]] = {w: known[key(w)] for w in WORLDS if key(w) in known}

@@ -14,7 +14,7 @@ from pathlib import Path
 from page import table, write
 
 from normlab.config.shipped import CONF, REFERENCE
-from normlab.findings.finding import read_finding
+from normlab.findings.read import read_finding
 from normlab.findings.tuning import TuningScores
 from normlab.folder.study_table import read_rows
 from normlab.study.reference import reference_rates

@@ -12,7 +12,7 @@ from page import rate, table, write
 from populations import BEYOND, PROMISED, Array, Draw, normal
 from scipy import stats
 
-from normlab.findings.judge import state_of
+from normlab.findings.states import state_of
 from normlab.stats.power import seeds_needed as seeds_of_a_fixed_design
 from normlab.stats.sequential import Design
 

@@ -1,14 +1,18 @@
 """How often NormMonitor names a planted fault first or second, and what it says of healthy trainings.
 
 python scripts/simulate/monitored.py --seeds 10 --set tested  # the table of docs/monitor.md
+
+Each training is kept in results/monitor/, where the tables are written too; the same command goes on after an
+interruption. After a change of the monitor, remove the file of that set first.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -23,6 +27,8 @@ from planted import Plan, bare, enlarge, filling, freeze, half, over_positions, 
 
 from normlab.norms.batch import BatchNorm
 
+ROOT = Path(__file__).parents[2]
+Job = tuple[str, str, int]  # fault or healthy training, kind of network, seed
 BATCH = ("cnn", "mlp", "tcn")
 EXAMPLE = ("cnn", "mlp", "transformer")
 
@@ -90,6 +96,7 @@ FAULTS: dict[str, tuple[str, tuple[str, ...], Callable[[Plan], None]]] = {
     "large weights without norm": ("exploding_activation", BATCH, _change(enlarge, norm=bare, layers=8, lr=1e-6)),
     "bias -4 before relu": ("dead_units", BATCH, _change(filling("bias", -4.0))),
     "layer norm over positions": ("wrong_axis", ("cnn", "tcn", "transformer"), _turned),
+    "evaluation data shifted by 2": ("shifted_data", BATCH, _plan(shift=2.0)),
     "weight decay on gains": ("decayed_gain", EXAMPLE, _plan(decay=5.0, lr=0.01, sgd=False)),
 }
 HEALTHY: dict[str, tuple[tuple[str, ...], Callable[[Plan], None]]] = {
@@ -123,30 +130,51 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--set", choices=("set", "tested"), default="tested")
-    parser.add_argument("--minutes", type=float, default=60.0, help="then stop, with the seeds so far")
+    parser.add_argument("--minutes", type=float, default=60.0, help="then stop; the same command goes on from there")
     parser.add_argument("--only", default="", help="part of a name")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--output", type=Path, default=ROOT / "results" / "monitor")
     arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    record = arguments.output / f"{arguments.set}.jsonl"
+    found = read(record)
     kinds = {name: fault[1] for name, fault in FAULTS.items()} | {name: one[0] for name, one in HEALTHY.items()}
     jobs = [
         (name, kind, seed) for name in kinds if arguments.only in name
         for kind in kinds[name] for seed in range(arguments.seeds)
     ]  # fmt: skip
-    jobs.sort(key=lambda job: job[2])
-    found: dict[tuple[str, str, int], tuple[str, ...]] = {}
+    jobs = sorted((job for job in jobs if job not in found), key=lambda job: job[2])
     end = monotonic() + 60 * arguments.minutes
-    with ProcessPoolExecutor(arguments.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with (
+        ProcessPoolExecutor(arguments.jobs, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+        record.open("a", encoding="utf-8") as lines,
+    ):
         for job, causes in zip(jobs, pool.map(partial(once, arguments.set == "tested"), jobs), strict=True):
             found[job] = causes
+            lines.write(json.dumps([*job, list(causes)]) + "\n")
+            lines.flush()
             if monotonic() > end:
                 pool.shutdown(cancel_futures=True)
                 break
-    faults(found)
-    healthy(found)
+    table = "\n".join([*faults(found), "", *healthy(found)])
+    (arguments.output / f"{arguments.set}.md").write_text(table + "\n", encoding="utf-8")
+    print(table)
 
 
-def faults(found: dict[tuple[str, str, int], tuple[str, ...]]) -> None:
-    print("| planted | cause | networks | n | first or second | first | otherwise named first |\n|" + "---|" * 7)
+def read(record: Path) -> dict[Job, tuple[str, ...]]:
+    """The trainings so far; a line that an interruption cut off is left out."""
+    found: dict[Job, tuple[str, ...]] = {}
+    for line in record.read_text(encoding="utf-8").splitlines() if record.exists() else ():
+        try:
+            name, kind, seed, causes = json.loads(line)
+        except ValueError:
+            continue
+        found[name, kind, seed] = tuple(causes)
+    return found
+
+
+def faults(found: dict[Job, tuple[str, ...]]) -> Iterator[str]:
+    yield "| planted | cause | networks | n | first or second | first | otherwise named first |\n|" + "---|" * 7
     total, hits = 0, 0
     for name, (cause, kinds, _) in FAULTS.items():
         named = [causes for job, causes in found.items() if job[0] == name]
@@ -156,13 +184,13 @@ def faults(found: dict[tuple[str, str, int], tuple[str, ...]]) -> None:
         first = sum(causes[:1] == (cause,) for causes in named)
         others = Counter(causes[0] if causes else "nothing" for causes in named if causes[:1] != (cause,))
         said = ", ".join(f"{other} {count}" for other, count in others.items())
-        print(f"| {name} | `{cause}` | {', '.join(kinds)} | {len(named)} | {hit} | {first} | {said} |")
+        yield f"| {name} | `{cause}` | {', '.join(kinds)} | {len(named)} | {hit} | {first} | {said} |"
         total, hits = total + len(named), hits + hit
-    print(f"\nFirst or second in {hits} of {total} trainings.\n")
+    yield f"\nFirst or second in {hits} of {total} trainings."
 
 
-def healthy(found: dict[tuple[str, str, int], tuple[str, ...]]) -> None:
-    print("| healthy | networks | n | with an alarm | which |\n|" + "---|" * 5)
+def healthy(found: dict[Job, tuple[str, ...]]) -> Iterator[str]:
+    yield "| healthy | networks | n | with an alarm | which |\n|" + "---|" * 5
     total, alarms = 0, 0
     for name, (kinds, _) in HEALTHY.items():
         named = [causes for job, causes in found.items() if job[0] == name]
@@ -171,9 +199,9 @@ def healthy(found: dict[tuple[str, str, int], tuple[str, ...]]) -> None:
         said = Counter(cause for causes in named for cause in causes)
         alarmed = sum(bool(causes) for causes in named)
         which = ", ".join(f"{cause} {count}" for cause, count in said.items())
-        print(f"| {name} | {', '.join(kinds)} | {len(named)} | {alarmed} | {which} |")
+        yield f"| {name} | {', '.join(kinds)} | {len(named)} | {alarmed} | {which} |"
         total, alarms = total + len(named), alarms + alarmed
-    print(f"\nAn alarm in {alarms} of {total} healthy trainings.")
+    yield f"\nAn alarm in {alarms} of {total} healthy trainings."
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ class Plan:
     lr: float = 0.0
     evaluates: bool = True  # in eval mode
     returns: bool = True  # to training mode
+    shift: float = 0.0  # of the evaluated inputs
     change: list[Callable[[nn.Module], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -211,7 +212,8 @@ def evaluate(plan: Plan, net: nn.Module, x: Tensor) -> None:
     if plan.evaluates:
         net.eval()
     with torch.no_grad():
-        net(x[:64])
+        for part in x[:128].split(64):
+            net(part + plan.shift)
     if plan.returns:
         net.train()
 

@@ -11,7 +11,7 @@ import math
 from page import table, write
 
 from normlab.config.shipped import REFERENCE
-from normlab.findings.judge import state_of
+from normlab.findings.states import state_of
 from normlab.folder.study_folder import StudyFolder
 from normlab.stats import guarded
 from normlab.stats.paired import t_interval

@@ -19,7 +19,7 @@ from pathlib import Path
 from normlab.command_line.guard import guard
 from normlab.config.schema import InputError
 from normlab.config.shipped import CONF
-from normlab.findings.finding import read_findings
+from normlab.findings.read import read_findings
 
 OWN = ("finding", "arm", "scale")
 TRAIN = Path(__file__).parents[2] / "train.py"

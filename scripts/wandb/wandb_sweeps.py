@@ -18,7 +18,8 @@ import yaml
 
 from normlab.command_line.guard import guard
 from normlab.config.shipped import CONF
-from normlab.findings.finding import Finding, read_findings
+from normlab.findings.finding import Finding
+from normlab.findings.read import read_findings
 from normlab.study.scale import Scale
 
 FOLDER = CONF / "wandb_sweeps"

@@ -36,10 +36,15 @@ class NormlabSweeper(BasicSweeper):
         assert self.launcher is not None
         loader, config, launcher = self.hydra_context.config_loader, self.config, self.launcher
         composer = Composer(lambda overrides: loader.load_sweep_config(config, list(overrides)), config)
-        if config.get("study") or config.get("finding"):
+        if config.get("study") or config.get("finding") or config.get("compare"):
             from normlab.study.engine import conduct
 
-            return conduct(config, arguments, composer, launcher.launch)
+            verdicts = conduct(config, arguments, composer, launcher.launch)
+            if config.get("compare") and verdicts:
+                from normlab.report.comparison import conclude
+
+                conclude(config, arguments, verdicts[0])
+            return verdicts
         parsed = OverridesParser.create(config_loader=loader).parse_overrides([*self._parse_config(), *arguments])
         combinations = list(chain(*self.split_arguments(parsed, None)))
         return sweep(combinations, composer, launcher.launch, config)

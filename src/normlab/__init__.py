@@ -5,13 +5,24 @@ from typing import Any
 
 _HOMES = {
     "NormMonitor": "monitor.callback",
+    "compare": "report.compare",
     "load_checkpoint": "models.checkpoint",
     "norm_sites": "sites.find",
     "swap_norms": "sites.swap",
     "recalibrate": "sites.recalibrate",
     "damage": "sites.recalibrate",
+    "train_eval_gap": "monitor.gap",
 }
-__all__ = ["NormMonitor", "damage", "load_checkpoint", "norm_sites", "recalibrate", "swap_norms"]
+__all__ = [
+    "NormMonitor",
+    "compare",
+    "damage",
+    "load_checkpoint",
+    "norm_sites",
+    "recalibrate",
+    "swap_norms",
+    "train_eval_gap",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,8 +8,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from normlab.checks.config import checked
 from normlab.command_line.guard import help_text
-from normlab.config.checks import checked
 from normlab.config.components import kind_of
 from normlab.config.schema import InputError
 from normlab.config.signature import read

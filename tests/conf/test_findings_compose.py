@@ -6,8 +6,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from normlab.config.checks import checked
-from normlab.findings.finding import read_finding
+from normlab.checks.config import checked
+from normlab.findings.read import read_finding
 from normlab.study.logged import check_metrics, check_tuning
 from normlab.study.scale import read_scale, read_study
 from normlab.study.stages import reporting_trials, tuned_cells
@@ -29,7 +29,8 @@ def composed():
 def test_every_cell_composes_and_logs_the_metrics(composed, name):
     finding = read_finding(CONF / "finding" / f"{name}.yaml")
     assert "full" in finding.scales
-    assert not finding.primary or {"smoke", "quick"} <= set(finding.scales)
+    assert not finding.primary or "smoke" in finding.scales
+    assert finding.succeeded_by is None or "quick" in finding.scales  # quick decides those, with committed rates
     scale = read_scale(composed(["scale=full"]))
     point = finding.tune.points[2] if finding.tune is not None else None
     trials = reporting_trials(finding, scale, dict.fromkeys(finding.cells, point), [])
@@ -52,8 +53,12 @@ def test_every_finding_stands_in_a_study():
     assert sorted(listed) == sorted(path.stem for path in (CONF / "finding").glob("*.yaml"))
 
 
-def test_the_first_finding_of_each_claim_in_the_textbook_is_its_primary():
+def test_primaries_come_first_and_one_decides_each_claim():
     _, findings = read_study(CONF, "textbook")
     for claim in range(1, 7):
         own = [finding for finding in findings if finding.claim == claim]
-        assert [finding.primary for finding in own] == [True] + [False] * (len(own) - 1)
+        primaries = [finding.primary for finding in own]
+        assert primaries == sorted(primaries, reverse=True)
+        deciding = [finding for finding in own if finding.primary and finding.succeeded_by is None]
+        assert len(deciding) == 1
+        assert [f.succeeded_by for f in own if f.primary and f is not deciding[0]] in ([], [deciding[0].name])

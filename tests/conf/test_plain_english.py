@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from normlab.findings.finding import read_finding
+from normlab.findings.read import read_finding
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "normlab"

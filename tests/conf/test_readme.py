@@ -8,7 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from normlab.config.checks import checked
+from normlab.checks.config import checked
+from normlab.command_line.arguments import for_hydra
 
 ROOT = Path(__file__).parents[2]
 TEXT = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "conf/help.txt"))
@@ -36,7 +37,7 @@ def test_a_shown_command_passes_the_checks(command, tmp_path):
     overrides = [word.split(",")[0] for word in words if "=" in word]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        checked(compose("train", overrides=overrides))
+        checked(compose("train", overrides=for_hydra(overrides)))
 
 
 def test_shown_make_targets_exist():

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from norm_sites import OURS
-from normlab.config.checks import checked
+from normlab.checks.config import checked
 from normlab.config.schema import InputError
 from normlab.data.load import load
 from normlab.data.loader import loader

@@ -10,7 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from normlab.config.checks import checked
+from normlab.checks.config import checked
 from normlab.config.schema import InputError, Sizes
 from normlab.config.signature import read
 from normlab.models.base import outputs_of

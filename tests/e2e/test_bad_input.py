@@ -88,13 +88,13 @@ FROM_THE_CONFIG = {
     ),
     "a second norm without statistics": (
         ["measure=step_time", "model=mlp", "measure.batch_size=1"],
-        ["norm@measure.against: batch norm", "single example", "measure.batch_size=1"],
+        ["norm@measure.against: norm=batch", "single example", "measure.batch_size=1"],
     ),
     "looking into several processes": (["measure.inside=true", "trainer=ddp"], ["measure.inside=true", "one process"]),
     "batches of no class": (["task.classes_per_batch=0"], ["task.classes_per_batch=0", "greater than 0"]),
     "classes of a text": (
         ["model=transformer", "task=union", "task.classes_per_batch=2"],
-        ["task.classes_per_batch=2", "language modelling", "null"],
+        ["task.classes_per_batch=2", "language_modelling", "null"],
     ),
     "batches by class and by length": (
         ["model=lstm", "task.classes_per_batch=2"],

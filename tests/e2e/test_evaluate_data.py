@@ -139,7 +139,7 @@ def test_images_are_standardised_as_at_training_and_of_its_size(train, tmp_path)
     picture(only / "test" / "light" / "7.png", 180, side=9)
     answer = train(*evaluate, f"task.path={only}", output=tmp_path / "two")
     assert answer.status == 2
-    assert "the image has 9 x 9 pixels, grey; the first training image sets 8 x 8 pixels, grey" in answer.err
+    assert "the image has 9 x 9 pixels, grey; the training images have 8 x 8 pixels, grey" in answer.err
 
 
 def test_a_test_that_cannot_be_had_is_refused_before_training(train, tmp_path):

@@ -11,10 +11,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from rich.console import Console
 
-from normlab.config.checks import checked
+from normlab.checks.config import checked
 from normlab.data import hub
-from normlab.findings.finding import read_finding
 from normlab.findings.judge import judge
+from normlab.findings.read import read_finding
 from normlab.folder.jsonfile import read_json
 from normlab.study.choices import to_run
 from normlab.study.logged import check_metrics, check_tuning

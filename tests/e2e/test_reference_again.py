@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from normlab.findings.finding import Finding, read_finding
+from normlab.findings.finding import Finding
+from normlab.findings.read import read_finding
 from normlab.folder.jsonfile import read_json
 from normlab.folder.study_table import read_rows
 

@@ -11,7 +11,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from normlab.config.checks import checked
+from normlab.checks.config import checked
 from normlab.config.seeds import derive
 from normlab.data.load import load
 from normlab.data.loader import loader

@@ -18,6 +18,7 @@ GOLDEN = Path(__file__).with_suffix(".json")
 SIZES = {
     "cnn": Sizes("images", (1, 28, 28), outputs=10),
     "mlp": Sizes("images", (1, 28, 28), outputs=10),
+    "gru": Sizes("tokens", (17,), outputs=14, vocabulary=28, positions=15),
     "lstm": Sizes("tokens", (17,), outputs=14, vocabulary=28, positions=15),
     "transformer": Sizes("tokens", (128,), outputs=96, vocabulary=96, positions=128, causal=True),
 }

@@ -28,7 +28,7 @@ class Launcher:
         self.launched: list[list[str]] = []
 
     def __call__(self, batch, initial_job_idx):
-        from normlab.config.checks import checked
+        from normlab.checks.config import checked
 
         for number, overrides in enumerate(batch, start=initial_job_idx):
             self.launched.append([o for o in overrides if not o.startswith("plan=")])

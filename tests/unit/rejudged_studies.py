@@ -12,7 +12,7 @@ from normlab.config.shipped import CONF, REFERENCE
 from normlab.findings.stored import stored
 from normlab.findings.verdict import Verdict
 from normlab.folder.study_folder import StudyFolder
-from normlab.study.rejudge import read_evidence
+from normlab.results.rejudge import read_evidence
 
 CLOSE = 1e-6  # relative; the digits of a CSV file allow no more
 HISTORY = ("first",)  # of a verdict, which the table doesn't know

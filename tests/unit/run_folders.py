@@ -11,7 +11,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from normlab.config.checks import checked
+from normlab.checks.config import checked
 from normlab.config.schema import RunConfig
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.runs.code import code_hash

@@ -10,16 +10,17 @@ from rich.console import Console
 from study_folders import ADVICE, save
 
 from finding_files import finding, write
+from normlab.advice.questions import conditions
 from normlab.commands import advise, console
 from normlab.config.schema import InputError
 from normlab.config.shipped import CONF
 from normlab.findings.advice import CONDITIONS
-from normlab.findings.finding import read_finding
 from normlab.findings.judge import judge
+from normlab.findings.read import read_finding
 from normlab.folder.jsonfile import write_json
 from normlab.folder.study_table import write_rows
 from normlab.report.build import gather
-from normlab.report.matrix import conditions
+from normlab.results.words import FEW
 
 
 @pytest.fixture
@@ -41,10 +42,10 @@ def asked(tmp_path):
 @pytest.mark.parametrize(
     ("effect", "words"),
     [
-        (0.05, "layer rather than batch: "),
-        (-0.05, "batch rather than layer: "),
-        (0.0, "layer or batch: no difference that matters: "),
-        (0.02, "layer or batch: not decided: "),
+        (0.05, "layer norm rather than batch norm: "),
+        (-0.05, "batch norm rather than layer norm: "),
+        (0.0, "layer norm or batch norm: no difference that matters: "),
+        (0.02, "layer norm or batch norm: not decided: "),
     ],
 )
 def test_a_preference_is_what_the_interval_says_of_the_margin(asked, effect, words):
@@ -56,7 +57,7 @@ def test_a_preference_is_what_the_interval_says_of_the_margin(asked, effect, wor
 
 def test_an_edge_or_a_missing_run_decides_nothing(asked):
     said = asked(0.05, "model=lstm", "batch=4", seeds="init")  # which needs ten seeds
-    assert "layer or batch: not decided" in said
+    assert "layer norm or batch norm: not decided" in said
 
 
 def test_where_there_is_nothing_it_says_so(asked):
@@ -118,7 +119,7 @@ def test_advice_is_no_part_of_the_rule(tmp_path):
 
 def test_a_norm_that_advice_names_is_in_the_contrast():
     """`plus` and `minus` begin with the norms of the contrast's arms, and stand on the right sides of it."""
-    from normlab.report.words import norm_of
+    from normlab.results.words import norm_of
 
     for path in sorted((CONF / "finding").glob("*.yaml")):
         fixed = read_finding(path)
@@ -135,10 +136,15 @@ def test_a_norm_that_advice_names_is_in_the_contrast():
 @pytest.mark.parametrize(
     ("coupling", "n", "words"),
     [
-        (0.0, 2, "layer rather than batch: exact: 2 bounds hold"),
-        (1.0, 2, "batch rather than layer: exact: 2 of 2 bounds broken"),
-        (0.0, 1, "layer or batch: not decided: exact: incomplete: layer has 1 of 2 seeds"),
-        (1.0, 1, "layer or batch: not decided: exact: incomplete: layer has 1 of 2 seeds; 2 of 2 bounds broken so far"),
+        (0.0, 2, "layer norm rather than batch norm: exact: 2 bounds hold"),
+        (1.0, 2, "batch norm rather than layer norm: exact: 2 of 2 bounds broken"),
+        (0.0, 1, "layer norm or batch norm: not decided: exact: incomplete: layer has 1 of 2 seeds"),
+        (
+            1.0,
+            1,
+            "layer norm or batch norm: not decided: exact: incomplete: layer has 1 of 2 seeds; "
+            "2 of 2 bounds broken so far",
+        ),
     ],
 )
 def test_an_exact_finding_advises_by_its_bounds_and_only_when_it_is_complete(tmp_path, coupling, n, words):
@@ -155,5 +161,62 @@ def test_an_exact_finding_advises_by_its_bounds_and_only_when_it_is_complete(tmp
     verdict = judge(fixed, rows, 2, "quick", {})
     write_json(folder / "verdicts.json", {"verdicts": [asdict(verdict)], "looks": {}})
     write_json(folder / "manifest.json", {"rules": {}})
-    (found,) = gather([folder], tmp_path / "conf", tmp_path / "none").matrix["few_examples", "lstm"]
+    (found,) = gather([folder], tmp_path / "conf", tmp_path / "none").matrix["few_examples", "lstm"].best
     assert advise.lines(found)[0] == words
+
+
+def reference_answers():
+    return gather([]).matrix
+
+
+def test_no_answer_of_the_reference_rests_on_too_little_or_contradicts_another():
+    """Scores need six seeds and a tuned rate; both sides at chance are no equality."""
+    counted = 0
+    for answer in reference_answers().values():
+        pairs = [frozenset((e.advice.plus, e.advice.minus)) for e in answer.best]
+        assert len(pairs) == len(set(pairs))
+        for each in [*answer.best, *answer.others]:
+            verdict = each.result.verdict
+            if each.advice.contrast is None or not each.decided:
+                assert each.decided or " rather than " not in each.words
+                continue
+            counted += 1
+            estimate = next(e for e in verdict.estimates if e.name == each.advice.contrast)
+            assert len(estimate.seeds) >= FEW
+            assert estimate.interval is not None
+            assert estimate.sd > 0
+            if each.finding.seeds == "training":
+                cells = set(map(str, each.finding.formulas[estimate.name].weights))
+                assert all(arm.point is not None for arm in verdict.arms if arm.cell in cells)
+            assert not all(2 * len(failed) > len(estimate.all_seeds) for failed in estimate.failed or [[]])
+    assert counted >= 4
+
+
+def test_two_arms_at_chance_both_failed(asked):
+    said = asked(0.0, "model=lstm", "batch=4", diverged_value=0.8)
+    assert "layer norm and batch norm: both failed" in said
+    assert "no difference that matters" not in said
+
+
+def test_a_finding_without_tuning_gives_a_data_point(asked):
+    assert "a data point, no conclusion" in asked(0.05, "model=lstm", "batch=4", tune=None)
+
+
+@pytest.mark.parametrize(
+    ("question", "words"),
+    [
+        (("model=cnn", "task=segmentation", "batch=2"), "10.6 points lower"),
+        (("model=lstm", "lengths=variable", "batch=32"), "layer norm rather than batch norm over 4 examples"),
+        (("model=vit", "task=pretraining"), "crashes a ViT"),
+        (("model=cnn", "want=inference_time"), "folds into the convolution"),
+        (("model=transformer", "data=small"), "1910.05895"),
+        (("model=cnn", "trouble=evaluation"), "NormMonitor"),
+    ],
+)
+def test_questions_as_people_ask_them_get_an_answer_or_how_to_find_one(question, words):
+    output = io.StringIO()
+    model, chosen, remarks = conditions(question)
+    advise.show(Console(file=output, width=1000), reference_answers(), model, chosen, remarks)
+    said = output.getvalue()
+    assert words in said
+    assert said.count("to find out: ") == said.count("literature, not measured here: ")

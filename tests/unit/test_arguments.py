@@ -16,9 +16,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from normlab.checks.config import checked
 from normlab.command_line import arguments
 from normlab.command_line.arguments import for_hydra, how_to_quote, quoted
-from normlab.config.checks import checked
 from normlab.config.errors import InputError
 from normlab.config.names import LONGEST, check_file_name, check_name, shortened, slug
 from normlab.config.shipped import CONF

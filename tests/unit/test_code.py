@@ -59,7 +59,7 @@ def hashes() -> dict[str, str]:
             ("timing/blocks.py", set(RUNS) - TRAININGS),
             ("config/seeds.py", set(RUNS)),
             # what only refuses, shows, copies, stores or stops a run
-            ("config/checks.py", set()),
+            ("checks/config.py", set()),
             ("mirror/loggers.py", set()),
             ("mirror/wandb_run.py", set()),
             ("mirror/progress.py", set()),

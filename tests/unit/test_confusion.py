@@ -42,10 +42,10 @@ def test_none_of_more_classes_than_can_be_looked_at(outputs, counted):
 
 
 def test_the_best_validation_keeps_its_own_even_if_the_run_is_interrupted():
-    classifier, curve = task(2), ValidationCurve()
+    classifier, curve = task(2), ValidationCurve("accuracy", "max")
     for step, predicted in enumerate([[0, 0, 0, 0], [0, 0, 1, 1], [1, 1, 1, 1]], 1):
         if step == 3:
-            interrupted, curve = curve.state_dict(), ValidationCurve()
+            interrupted, curve = curve.state_dict(), ValidationCurve("accuracy", "max")
             curve.load_state_dict(interrupted)
         metrics = evaluate(classifier, predicted, actual=[0, 1, 1, 1])
         values = {f"validation/{name}": value for name, value in metrics.items()}
@@ -54,5 +54,5 @@ def test_the_best_validation_keeps_its_own_even_if_the_run_is_interrupted():
         )
         curve.on_validation_end(trainer, classifier)
     assert [row["validation/accuracy"] for row in curve.rows] == [0.25, 0.75, 0.75]
-    assert curve.best(classifier)["step"] == 2
+    assert curve.best()["step"] == 2
     assert curve.confusion.tolist() == [[1, 0], [1, 2]]

@@ -13,9 +13,9 @@ from data_files import image_splits, images, language, parquet, raw_images, spli
 from PIL import Image
 
 from normlab.config.schema import Sizes
-from normlab.data.images import permutation
 from normlab.data.load import load
 from normlab.data.splits import Examples, Windows
+from normlab.views.images import permutation
 
 
 def png(pixels: np.ndarray) -> bytes:

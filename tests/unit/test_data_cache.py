@@ -17,6 +17,7 @@ import torch
 from data_files import image_splits, images, language, parquet, splits, task
 
 from normlab.config.schema import TaskConfig
+from normlab.data import build as building
 from normlab.data import material
 from normlab.data.load import load
 from normlab.data.splits import Examples
@@ -27,13 +28,13 @@ from normlab.data.store import prepare
 def builds(monkeypatch: pytest.MonkeyPatch) -> list[TaskConfig]:
     """The tasks that were built, rather than read from the cache."""
     built: list[TaskConfig] = []
-    build = material.build
+    build = building.build
 
     def counted(own: TaskConfig, *given: Any) -> material.Material:
         built.append(own)
         return build(own, *given)
 
-    monkeypatch.setattr(material, "build", counted)
+    monkeypatch.setattr(building, "build", counted)
     return built
 
 

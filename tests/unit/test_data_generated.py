@@ -170,7 +170,9 @@ def test_any_sizes_make_one_array_or_a_line(sizes) -> None:
             check_line(error)
             assert len(set(sizes)) > 1
         else:
-            assert {data.sizes.shape} == {(1, *size[::-1]) for size in sizes}
+            widths, heights = zip(*sizes, strict=True)
+            assert data.sizes.shape[1] in heights  # the median is one of them
+            assert data.sizes.shape[2] in widths
 
 
 def test_each_line_of_the_documentation_has_its_test() -> None:

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from normlab.config.schema import InputError, TaskConfig
 from normlab.data.fitted import Fitted
 from normlab.data.load import Data, load
-from normlab.data.sequences import packed
 from normlab.data.splits import Examples
+from normlab.data.store import prepare
 from normlab.models.lstm import LSTM
 from normlab.models.transformer import Transformer
 from normlab.norms.layer import LayerNorm
+from normlab.views.sequences import packed
 
 LABELS = ["x", "y", "x", "y"]
 
@@ -164,3 +165,85 @@ def test_padding_changes_no_prediction(tmp_path: Path, model: Any) -> None:
         alone = train.gather(torch.tensor([i]))
         assert alone.mask is None
         torch.testing.assert_close(together[i : i + 1], network(alone.inputs), atol=1e-6, rtol=1e-5)
+
+
+def test_several_columns_are_the_channels(tmp_path: Path) -> None:
+    a, b = drawn([3, 5, 4], 1), drawn([3, 5, 4], 1, seed=1)
+    flat = [[[step[0] for step in row] for row in each] for each in (a, b)]
+    path = parquet(tmp_path / "train.parquet", a=flat[0], b=flat[1], label=["x", "y", "x"]).parent
+    parquet(path / "validation.parquet", a=flat[0], b=flat[1], label=["x", "y", "x"])
+    data = load(series(path, input=["a", "b"]), tmp_path / "cache")
+    assert data.sizes.shape == (5, 2)
+    split = data.split("train")
+    assert isinstance(split, Examples)
+    assert split.inputs[1, :, 1].tolist() == flat[1][1]
+    parquet(path / "validation.parquet", a=flat[0], b=[flat[1][1], *flat[1][1:]], label=["x", "y", "x"])
+    with pytest.raises(InputError, match=r"row 1, column 'b': 5 time steps, and channel 'a' has 3"):
+        load(series(path, input=["a", "b"]), tmp_path / "cache")
+
+
+def test_arrays_of_numpy_have_lengths(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(12, 6, 3)).astype(np.float32)
+    lengths = np.arange(12) % 6 + 1
+    np.savez(tmp_path / "in.npz", series=values, label=np.array(["x", "y"] * 6), lengths=lengths)
+    data = load(series(tmp_path / "in.npz"), tmp_path / "cache")
+    split = data.split("train")
+    assert isinstance(split, Examples)
+    assert split.lengths is not None
+    assert set(split.lengths.tolist()) <= set(range(1, 7))
+    assert data.sizes.shape == (6, 3)
+    np.savez(tmp_path / "long.npz", series=values, label=np.array(["x", "y"] * 6), lengths=lengths + 1)
+    with pytest.raises(InputError, match="a length is 7, and 'series' has 6 steps"):
+        load(series(tmp_path / "long.npz"), tmp_path / "cache")
+    np.savez(tmp_path / "objects.npz", series=np.array([[1], [1, 2]], dtype=object), label=np.array(["x", "y"]))
+    with pytest.raises(InputError, match="holds Python objects"):
+        load(series(tmp_path / "objects.npz"), tmp_path / "cache")
+
+
+def recordings(folder: Path, count: int = 8) -> Path:
+    random = np.random.default_rng(0)
+    rows = ["series,label"]
+    for i in range(count):
+        steps = random.normal(size=(i % 3 + 2, 2)).tolist()
+        (folder / "rec").mkdir(parents=True, exist_ok=True)
+        (folder / "rec" / f"{i}.csv").write_text("ax,ay\n" + "".join(f"{x!r},{y!r}\n" for x, y in steps))
+        rows.append(f"rec/{i}.csv,{'xy'[i % 2]}")
+    (folder / "train.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_a_table_may_name_a_file_for_each_recording(tmp_path: Path) -> None:
+    config = series(recordings(tmp_path / "in"))
+    found = prepare(config, tmp_path / "cache")
+    assert found.material.sizes.shape == (4, 2)
+    assert any("read 9 files" in note for note in found.notes)
+    assert not any("ignored" in note for note in found.notes)
+    path = tmp_path / "in" / "rec" / "3.csv"
+    path.write_text(path.read_text().replace("\n", "\n9,9\n", 1))  # the table is as it was
+    assert prepare(config, tmp_path / "cache").fingerprint != found.fingerprint
+    path.write_text("ax,az\n1,2\n")
+    with pytest.raises(InputError, match=r"3\.csv has no column 'ay'"):
+        prepare(config, tmp_path / "cache")
+    path.write_text("1,2\n3,4\n")
+    with pytest.raises(InputError, match="no column 'ax'"):
+        prepare(config, tmp_path / "cache")
+
+
+def test_gaps_in_series_are_refused_or_filled(tmp_path: Path) -> None:
+    rows = [[[1.0, 2.0], [3.0, None], [5.0, 4.0]], [[2.0, 3.0]], [[4.0, 6.0], [1.0, 1.0]]]
+    path = tmp_path / "data"
+    path.mkdir()
+    for split in ("train", "validation"):
+        lines = [json.dumps({"series": row, "label": label}) for row, label in zip(rows, "xyx", strict=True)]
+        (path / f"{split}.jsonl").write_text("\n".join(lines))
+    with pytest.raises(InputError, match="row 1, column 'series'"):
+        load(series(path), tmp_path / "cache")
+    data = load(series(path, missing="mean"), tmp_path / "cache")
+    train = data.split("train")
+    assert isinstance(train, Examples)
+    assert train.mean is not None
+    np.testing.assert_allclose(train.mean.numpy(), [16 / 6, 16 / 5], rtol=1e-6)
+    batch = train.gather(torch.tensor([0, 1]))
+    assert batch.inputs[0, 1, 1] == 0
+    assert batch.mask is not None
+    assert batch.mask.tolist() == [[True] * 3, [True, False, False]]

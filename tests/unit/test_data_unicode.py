@@ -9,8 +9,8 @@ import pytest
 from data_files import language, task
 
 from normlab.config.schema import InputError
-from normlab.data import text
 from normlab.data.load import load
+from normlab.views import text
 
 
 @pytest.mark.parametrize(

@@ -315,9 +315,9 @@ def test_validations_say_what_the_summary_would_have_been():
     assert result_of(upto, "validation/accuracy") == 0.7
     assert result_of(upto, "validation/loss") == 1.0  # of the most accurate
     assert result_of(upto, "last/accuracy") == 0.6
-    curve = ValidationCurve()
+    curve = ValidationCurve("accuracy", "max")
     curve.rows = upto
-    assert result_of(upto, "area/loss") == pytest.approx(curve.area("loss"), rel=1e-12)
+    assert result_of(upto, "area/loss") == pytest.approx(curve.area("validation/loss"), rel=1e-12)
     assert result_of(upto[:1], "area/loss") == 2.0
     assert result_of([{"step": 2, "validation/accuracy": None}], "validation/accuracy") is None
     assert result_of(upto, "gap/accuracy") is None

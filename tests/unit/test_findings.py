@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from finding_files import finding, write
 from normlab.config.schema import InputError
-from normlab.findings.finding import read_finding
 from normlab.findings.formula import Cell, parse
-from normlab.findings.judge import judge, state_of
+from normlab.findings.judge import judge
+from normlab.findings.read import read_finding
+from normlab.findings.states import state_of
 from normlab.findings.tuning import TuningScores, half_decade, widened
 from normlab.findings.wording import reason_words
 

@@ -12,11 +12,11 @@ from torch import nn
 from norm_sites import config as norm_config
 from normlab.config.schema import Sizes
 from normlab.measures.gradient_growth import cosine, gradient_logs, hidden, rms
-from normlab.measures.slopes import growth, inner
 from normlab.models.build import factory
 from normlab.models.cnn import CNN
 from normlab.models.mlp import MLP
 from normlab.models.transformer import Transformer
+from normlab.probes.slopes import growth, inner
 
 IMAGES = Sizes("images", (1, 2, 3), outputs=2)
 

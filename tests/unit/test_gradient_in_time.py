@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from norm_sites import config as norm_config
 from normlab.config.schema import Sizes
 from normlab.measures.gradient_in_time import gradient_logs
-from normlab.measures.slopes import gaussian, growth, inner
 from normlab.models.base import Model
 from normlab.models.build import factory
 from normlab.models.lstm import LSTM
+from normlab.probes.slopes import gaussian, growth, inner
 
 
 @pytest.fixture(autouse=True, scope="module")

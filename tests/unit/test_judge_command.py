@@ -12,7 +12,7 @@ import pytest
 
 from normlab.command_line.guard import guard
 from normlab.commands import judge
-from normlab.findings.own_runs import Arms
+from normlab.logs.own_runs import Arms
 from normlab.stats import guarded, unpaired
 
 

@@ -12,8 +12,8 @@ from test_stats_two_way import slow
 
 from finding_files import finding, write
 from normlab.config.schema import InputError
-from normlab.findings.finding import read_finding
 from normlab.findings.judge import PRIMARIES, judge
+from normlab.findings.read import read_finding
 from normlab.findings.scope import Scope
 from normlab.findings.stored import read_verdict, stored
 from normlab.findings.verdict import Reason

@@ -12,8 +12,8 @@ import pytest
 
 from finding_files import finding, write
 from normlab.findings import judge as judging
-from normlab.findings.finding import read_finding
 from normlab.findings.judge import PRIMARIES, judge
+from normlab.findings.read import read_finding
 from normlab.findings.verdict import Reason
 
 STUDIES, FAMILY = 2000, 0.05 / 6  # of six claims
@@ -28,7 +28,7 @@ SHAPES = {
 
 @pytest.fixture(autouse=True)
 def only_what_decides(monkeypatch):
-    monkeypatch.setattr(judging, "_needed", lambda *_: 8)  # which takes most of the time
+    monkeypatch.setattr(judging, "seeds_to_tell", lambda *_: 8)  # which takes most of the time
 
 
 @pytest.fixture

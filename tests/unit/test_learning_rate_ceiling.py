@@ -10,7 +10,8 @@ from normlab.config.schema import OptimConfig, Sizes
 from normlab.data.batch import Batch
 from normlab.data.load import Data
 from normlab.data.splits import Examples
-from normlab.measures.learning_rate_ceiling import entropy_of_targets, highest, last_loss
+from normlab.measures.learning_rate_ceiling import highest
+from normlab.session.steps import entropy_of_targets, last_loss
 from normlab.tasks.task import Task
 
 CURVATURE = 8.0

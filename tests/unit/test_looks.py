@@ -9,7 +9,7 @@ from rejudged_studies import differences, rejudge
 
 from finding_files import finding, write
 from normlab.config.schema import InputError
-from normlab.findings.finding import read_finding
+from normlab.findings.read import read_finding
 from normlab.findings.verdict import Reason
 from normlab.findings.wording import reason_words
 from normlab.folder.looks import LooksFile

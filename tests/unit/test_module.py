@@ -12,14 +12,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from torch import nn
 
+from normlab.checks.config import checked
 from normlab.command_line.arguments import for_hydra
-from normlab.config.checks import checked
 from normlab.config.schema import InputError, RunConfig, Sizes
-from normlab.config.trust import named_modules, trusted_config
 from normlab.models.build import build_model
 from normlab.norms.base import Norm
 from normlab.runs.code import code_hash
 from normlab.runs.identity import run_id
+from normlab.trust.names import named_modules, trusted_config
 
 CONF = Path(__file__).parents[2] / "conf"
 IMAGES = Sizes("images", (1, 8, 8), outputs=5, examples=50)

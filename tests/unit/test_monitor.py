@@ -213,11 +213,15 @@ def test_padding_is_counted_where_positions_repeat_in_several_examples():
 
 def test_the_schedule_looks_often_at_first_and_then_within_its_budget():
     fixed = Schedule(every=1, budget=0.0)
-    fixed.spent = 1.0
     steps = [step for step in range(1, 1001) if fixed.due(step)]
     assert steps[:7] == list(range(1, 8))
     assert len(steps) < 50
     assert sum(step > 500 for step in steps) >= 4
+    dear = Schedule(every=1, budget=0.02)
+    dear.spent = 1.0  # of a second that has hardly begun
+    assert [step for step in range(1, 1001) if dear.due(step)] == steps
+    assert [step for step in steps if dear.whole(step)] == [1, 2, 4, 9, 18, 40, 82, 170, 344, 695]
+    assert sum(dear.due_in_evaluation(number) for number in range(1, 1001)) == 8
 
 
 def test_the_report_is_a_table_and_a_dictionary():

@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import open_dict
 
 from finding_files import finding, write
-from normlab.config.checks import checked
+from normlab.checks.config import checked
 from normlab.config.schema import InputError
 from normlab.config.shipped import CONF
 from normlab.config.signature import read
@@ -121,7 +121,7 @@ def test_a_yaml_that_changes_within_its_size_and_time_is_read_again(own, tmp_pat
 def test_a_finding_of_ones_own_is_found(own):
     path = write(own / "conf", finding(name="mine", arms={"layer": ["norm=layer"], "batch": ["norm=my_norm"]}), "mine")
     path.write_text("# @package _global_\n" + path.read_text())
-    study, findings = chosen(composed(own, "finding=mine"), CONF)
+    study, findings, _ = chosen(composed(own, "finding=mine"), CONF)
     assert (study.name, findings[0].arms["batch"]) == ("mine", ["norm=my_norm"])
 
 

@@ -10,7 +10,8 @@ from rejudged_studies import differences, rejudge
 from finding_files import finding, write
 from normlab.config.schema import InputError
 from normlab.config.shipped import CONF
-from normlab.findings.finding import Finding, read_finding
+from normlab.findings.finding import Finding
+from normlab.findings.read import read_finding
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.report.build import build, gather
 from normlab.study import choices

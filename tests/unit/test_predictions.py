@@ -10,8 +10,8 @@ from torch import nn
 from normlab.config.schema import Sizes
 from normlab.data.load import Data
 from normlab.data.splits import Examples, Windows
-from normlab.data.text import Vocabulary
 from normlab.mirror.predictions import SHOWN, class_names, sample_predictions
+from normlab.views.text import Vocabulary
 
 
 class Fixed(nn.Module):
@@ -67,7 +67,15 @@ VOCABULARY = Vocabulary(("", "?", "\n", "x", "y", "z"))
 def test_of_texts_without_their_padding():
     inputs = torch.tensor([[3, 4, 5], [4, 4, 0]])
     split = Examples(inputs, torch.tensor([0, 1]), lengths=torch.tensor([3, 2]))
-    data = Data("made up", Sizes("tokens", (3,), 2, 6), {"validation": split}, "", "", ("no", "yes"), VOCABULARY)
+    data = Data(
+        name="made up",
+        sizes=Sizes("tokens", (3,), 2, 6),
+        splits={"validation": split},
+        fingerprint="",
+        source="",
+        classes=("no", "yes"),
+        vocabulary=VOCABULARY,
+    )
     samples = sample_predictions(Fixed([0.0, 1.0]), data)
     assert samples.columns[0] == "text"
     assert [row[:3] for row in samples.rows] == [["xyz", "no", "yes"], ["yy", "yes", "yes"]]

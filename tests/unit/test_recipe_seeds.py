@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from finding_files import finding, write
 from normlab.config.schema import InputError
 from normlab.config.shipped import CONF, REFERENCE
-from normlab.findings.finding import Finding, read_finding
+from normlab.findings.finding import Finding
 from normlab.findings.judge import judge
+from normlab.findings.read import read_finding
 from normlab.findings.verdict import Reason
 from normlab.findings.wording import numbers_of, reason_words
 from normlab.folder.study_folder import StudyFolder

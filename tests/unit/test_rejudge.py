@@ -11,15 +11,15 @@ from rejudged_studies import differences, rejudge
 from finding_files import finding, write
 from normlab.config.schema import InputError
 from normlab.config.shipped import REFERENCE
-from normlab.findings.finding import read_finding
 from normlab.findings.judge import judge
+from normlab.findings.read import read_finding
 from normlab.findings.stored import stored
 from normlab.findings.verdict import Reason
 from normlab.findings.wording import reason_words
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.folder.pack import sign_folder
 from normlab.folder.study_table import write_rows
-from normlab.study.rejudge import read_evidence
+from normlab.results.rejudge import read_evidence
 
 world = test_study.world  # the fixture
 

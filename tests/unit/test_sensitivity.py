@@ -10,12 +10,12 @@ from made_up_studies import reported
 
 from finding_files import finding, write
 from normlab.command_line.guard import guard
-from normlab.findings.finding import read_finding
 from normlab.findings.formula import Cell
 from normlab.findings.judge import judge
-from normlab.findings.sensitivity import FACTORS, by_margin, by_seeds, sensitivity
+from normlab.findings.read import read_finding
 from normlab.folder.study_table import write_rows
-from normlab.study.rejudge import read_evidence
+from normlab.results.rejudge import read_evidence
+from normlab.results.sensitivity import FACTORS, by_margin, by_seeds, sensitivity
 
 ROOT = Path(__file__).parents[2]
 

@@ -207,4 +207,6 @@ def test_infinite_options_are_refused_unless_they_mean_something(value):
         "normlab.models.transformer.Transformer",
     ):
         for name, hint in read(target).options.items():
+            if name == "norm_at":  # checked with its sites and norms, see test_placement
+                continue
             assert type_error(hint, value) is not None, name

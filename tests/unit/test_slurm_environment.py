@@ -8,7 +8,6 @@ from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnv
 from run_folders import config_of
 
 from normlab.config.schema import InputError
-from normlab.folder.place import Place
 from normlab.runs.run import do
 from normlab.session.trainer import build_trainer
 from normlab.stopping import slurm
@@ -40,7 +39,7 @@ def handlers():
 
 def environment(tmp_path, devices):
     config = config_of("model=lstm", f"trainer.devices={devices}", "trainer.threads=1")
-    return build_trainer(config, Place(tmp_path, "run", 1), [], [])._accelerator_connector.cluster_environment
+    return build_trainer(config, tmp_path, [], [])._accelerator_connector.cluster_environment
 
 
 def test_lightning_never_requeues(task, tmp_path):

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from torch.nn import functional as F
 
-from normlab.config.checks import checked
+from normlab.checks.config import checked
 from normlab.config.schema import InputError, RunConfig, Sizes
 from normlab.data.batch import Batch
 from normlab.folder.place import Place
@@ -268,7 +268,7 @@ def test_calls_are_those_of_a_forward_pass(session):
     ("choices", "words"),
     [
         (["measure=step_time", "model=mlp", "norm=batch", "measure.batch_size=1"], "measure.batch_size=1 leaves one"),
-        (["measure=step_time", "model=lstm", "measure.batch_size=1"], "norm@measure.against: batch norm has no stat"),
+        (["measure=step_time", "model=lstm", "measure.batch_size=1"], "norm@measure.against: norm=batch has no stat"),
         (["measure=site_time", "model=mlp", "norm@measure.against=instance"], "norm@measure.against: norm=instance"),
         (["measure=step_time", "+measure.against.epz=1"], "no option measure.against.epz"),
         (["measure=step_time", "measure.against.eps=0"], "measure.against.eps=0"),
@@ -373,7 +373,7 @@ def test_its_death_is_told(config, tmp_path, importable):
 
 @pytest.mark.parametrize(("threads", "clock"), [([], "process"), (["trainer.threads=2"], "wall")])
 def test_one_thread_is_timed_by_the_clock_of_its_process(session, threads, clock, monkeypatch):
-    monkeypatch.setattr("normlab.config.checks.usable_cores", lambda: 2)
+    monkeypatch.setattr("normlab.checks.config.usable_cores", lambda: 2)
     bench = Bench(session("measure=step_time", *SMALL_MLP, *threads))
     assert bench.clock == clock
     blocks = bench.timed({"": [lambda i: time.sleep(0.01)]})[""]

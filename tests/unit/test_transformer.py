@@ -110,6 +110,10 @@ def naive(
             lambda ys, b=block: [b.feed_forward(y) for y in ys],
         ]
         for i, branch in enumerate(feed):
+            if norm_position == "hybrid":
+                xs = xs if i == 0 else [layer_norm(x, block.between) for x in xs]
+                xs = [x + y for x, y in zip(xs, branch(xs), strict=True)]
+                continue
             if norm_position in ("post", "deepnorm"):
                 alpha = 4**0.25 if norm_position == "deepnorm" else 1  # (2 · 2 blocks)^¼
                 added = [alpha * x + y for x, y in zip(xs, branch(xs), strict=True)]
@@ -131,6 +135,7 @@ OPTIONS = [
 ] + [
     {"norm_position": "inside", "v_norm": True},
     {"norm_position": "deepnorm", "embedding_norm": True},
+    {"norm_position": "hybrid"},
     {"norm_position": "pre", "qk_norm": "joint", "depth_scale": True},
     {"norm_position": "sandwich", "qk_norm": "l2", "depth_scale": True},
     {"norm_position": "inside", "qk_norm": "l2", "position_encoding": "learned"},
@@ -165,7 +170,7 @@ def future_influence(model) -> float:
     return derivative.permute(1, 4, 0, 2, 3, 5)[later].abs().max().item()
 
 
-@pytest.mark.parametrize("norm_position", ["pre", "post", "sandwich", "inside"])
+@pytest.mark.parametrize("norm_position", ["pre", "post", "sandwich", "inside", "hybrid"])
 @pytest.mark.parametrize("norm", [NoNorm, LayerNorm, DetachedLayerNorm, LayerChannelNorm, RMSNorm, DynamicTanh])
 def test_is_causal(norm, norm_position):
     assert future_influence(build(partial(norm), SEQUENCES, norm_position=norm_position, qk_norm=True)) == 0

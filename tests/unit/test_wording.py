@@ -11,9 +11,9 @@ from made_up_studies import reported
 
 from finding_files import finding, write
 from normlab.config.schema import InputError
-from normlab.findings.finding import read_finding
 from normlab.findings.judge import judge
 from normlab.findings.printable import printable
+from normlab.findings.read import read_finding
 from normlab.findings.stored import read_verdict, read_verdicts, stored
 from normlab.findings.verdict import ArmSummary, Bound, Reason
 from normlab.findings.wording import _SENTENCES, bound_words, estimate_words, numbers_of, reason_words, score_words
@@ -200,7 +200,7 @@ class TestFailures:
 def test_numbers_have_a_line_each(judged, tmp_path):
     verdict = judged(0.05)
     line, _ = numbers_of(verdict, read_finding(tmp_path / "finding/planted.yaml"))
-    assert line.startswith("main: layer \N{MINUS SIGN} batch = +5 points [")
+    assert line.startswith("main: layer norm \N{MINUS SIGN} batch norm = +5 points [")
     assert line.endswith(", n = 8, margin 1 point")
 
 

@@ -10,7 +10,7 @@ import pytest
 from normlab.config.schema import InputError
 from normlab.config.shipped import CONF
 from normlab.dashboard import chart, panels
-from normlab.findings.finding import read_findings
+from normlab.findings.read import read_findings
 from normlab.findings.verdict import Reason, Verdict
 from normlab.folder.jsonfile import read_json, write_json
 

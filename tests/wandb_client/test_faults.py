@@ -132,7 +132,7 @@ def test_a_lost_network_does_not_slow_training(run, server, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["logger.wandb.project=a/b"], "W&B does not allow / in the name of a project"),
+        (["logger.wandb.project=a/b"], "W&B does not allow / in a project's name"),
         (["logger.wandb.project=''"], "1 to 128 characters"),
         (["logger.wandb.tags=['']"], "1 to 64 characters"),
         (["logger.wandb.timeout=0"], "logger.wandb.timeout=0"),

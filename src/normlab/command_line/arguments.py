@@ -16,7 +16,12 @@ from normlab.config.errors import InputError
 # options whose value is the path of a file or a folder
 PATHS = ("task.path", "output", "cache", "ckpt", "plan")
 # options whose value is any text
-TEXTS = ("task.name", "logger.wandb.project", "logger.wandb.entity", "logger.wandb.group", "model.target")
+TEXTS = (
+    *("task.name", "logger.wandb.project", "logger.wandb.entity", "logger.wandb.group"),
+    *("model.target", "project.target", "project.data"),
+)
+# options whose names are those of the arguments of the user's own code, so the config has none that one would replace
+_ADDED = ("model.arguments.", "project.arguments.", "project.data_arguments.")
 # Hydra's flags that are followed by a value
 _VALUED = (
     *("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn", "--cfg", "-c", "--package", "-p"),
@@ -27,6 +32,7 @@ _FLAGS = (
     *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m"),
     *("--shell-completion", "-sc"),
 )
+_MULTIRUN = {"-m", "--multirun"}
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 _CFG = ("job", "hydra", "all")
 # groups from which a run needs exactly one choice
@@ -44,14 +50,65 @@ def for_hydra(arguments: Sequence[str]) -> list[str]:
     choices, flags = _apart(arguments)
     for choice in choices:
         _check_choice(choice)
-        if choice.startswith("plan=") and {"-m", "--multirun"} & {*flags}:
+        if choice.startswith("plan=") and _MULTIRUN & {*flags}:
             raise InputError(f"{choice}: a multirun sets this option itself; leave it out")
-    return [*map(_adding, map(quoted_path, choices)), *flags]
+    written = [one for choice in choices for one in _project(choice)]
+    if any(choice.startswith("compare=") for choice in written):
+        _check_once(written)
+        written, flags = _comparison(written), [*(flag for flag in flags if flag not in _MULTIRUN), "--multirun"]
+    return [*map(_adding, map(quoted_path, written)), *flags]
+
+
+def _check_once(choices: Sequence[str]) -> None:
+    given = [choice for choice in choices if choice.startswith("compare=")]
+    if len(given) > 1:
+        raise InputError(f"{' '.join(given)}: compare is given twice; list all norms in one, as in compare=batch,layer")
 
 
 def _adding(choice: str) -> str:
-    """A network's arguments are its own, so there are none in the config that an option would replace."""
-    return f"++{choice}" if choice.startswith("model.arguments.") else choice
+    return f"++{choice}" if choice.startswith(_ADDED) else choice
+
+
+def _comparison(choices: Sequence[str]) -> list[str]:
+    """`compare=batch,layer` in Hydra's terms: a list, and a scale of its own if none is chosen."""
+    written = []
+    for choice in choices:
+        key, _, value = choice.partition("=")
+        written.append(f"compare=[{','.join(map(quoted, _separated(value)))}]" if key == "compare" else choice)
+    own = any(choice.startswith("scale=") for choice in choices)
+    return written if own else [*written, "scale=compare"]
+
+
+def _separated(value: str) -> list[str]:
+    """`batch,group norm.groups=8` → its parts; commas within brackets separate nothing.
+
+    Raises:
+        InputError: a part is empty.
+    """
+    inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    parts, depth = [""], 0
+    for letter in inner:
+        depth += (letter in "[({") - (letter in "])}")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    parts = [part.strip().strip("'\"").strip() for part in parts]
+    if not all(parts):
+        raise InputError(f"compare={value}: a norm is missing between the commas; write compare=batch,layer")
+    return parts
+
+
+def _project(choice: str) -> list[str]:
+    """`project=module:Class` in Hydra's terms: a group and its option."""
+    key, equals, value = choice.partition("=")
+    if key != "project" or not equals or value in ("lightning", "null"):
+        return [choice]
+    if ":" not in value:
+        raise InputError(
+            f"{choice}: write MODULE:CLASS, such as my_package.training:LitSegmenter or training.py:LitSegmenter"
+        )
+    return ["project=lightning", f"project.target={value}"]
 
 
 def _apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -2,12 +2,14 @@
 
     normlab advise model=lstm batch=4 lengths=variable
 
-model=cnn|lstm|transformer|mlp, and any of
+model=cnn|lstm|transformer|vit|mlp, and any of
 batch=4                               examples that batch norm takes its statistics over
 lengths=fixed|variable|unseen         of sequences; unseen: longer than in training
 order=shuffled|sorted                 sorted: batches of one class
-task=classification|language_model
+task=classification|language_model|segmentation|pretraining
+data=large|small
 depth=shallow|deep
+trouble=none|evaluation               evaluation: good in training, worse in evaluation mode
 want=independence|high_rates|few_steps|training_time|inference_time|memory
 
 Without a condition, everything known about the model is shown. Your own studies, in outputs/studies, are shown before
@@ -22,11 +24,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from normlab.advice.matrix import Answer, Matrix, Preference
+from normlab.advice.questions import conditions
+from normlab.advice.tell import tell
 from normlab.commands.parser import Parser
 from normlab.findings.advice import CONDITIONS, Model, When
 from normlab.folder.study_folder import StudyFolder
 from normlab.report.build import gather, own_studies
-from normlab.report.matrix import Matrix, Preference, conditions
 
 OUTPUT = Path("outputs")
 RUNS_SHOWN = 3
@@ -42,26 +46,44 @@ def main(arguments: Sequence[str]) -> None:
     asked = parser.parse_args(arguments)
     model, chosen, remarks = conditions(asked.choices)
     report = gather(own_studies(asked.output))
-    if not report.matrix:
+    if not any(answer.best for answer in report.matrix.values()):
         remarks = [*remarks, "there are no results yet: normlab study=textbook scale=quick produces some"]
     show(Console(), report.matrix, model, chosen or list(CONDITIONS), [*remarks, *report.problems])
 
 
 def show(console: Console, matrix: Matrix, model: Model, chosen: Iterable[When], remarks: Iterable[str]) -> None:
     for when in chosen:
-        console.print(f"[bold]{model} · {CONDITIONS[when]}[/]", highlight=False, soft_wrap=True)
-        found = matrix.get((when, model), [])
-        if not found:
-            console.print("  no evidence", highlight=False)
-        for evidence in found:
+        console.print(f"[bold]{model} · {CONDITIONS[when]}[/]", highlight=False)
+        answer = matrix.get((when, model), Answer())
+        for evidence in answer.best:
             for line in lines(evidence):
                 console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+        if answer.others:
+            others = "; ".join(f"{evidence.finding.name}, {evidence.short}" for evidence in answer.others)
+            console.print(f"  also measured by {escape(others)}", highlight=False)
+        _undecided(console, when, model, answer)
     for remark in remarks:
-        console.print(f"[dim]{escape(remark)}[/]", highlight=False, soft_wrap=True)
+        console.print(f"[dim]{escape(remark)}[/]", highlight=False)
+
+
+def _undecided(console: Console, when: When, model: Model, answer: Answer) -> None:
+    """What to do where nothing is decided."""
+    told = tell(when, model, answer)
+    if told is None:
+        return
+    if not answer.best:
+        console.print("  nothing yet: we have no evidence", highlight=False)
+    if told.literature:
+        console.print(f"  literature, not measured here: {escape(told.literature)}", highlight=False)
+    console.print(f"  to find out: {escape(told.command)}", highlight=False, soft_wrap=True)
+    console.print(f"    costs {escape(told.cost)}", highlight=False)
 
 
 def lines(evidence: Preference) -> list[str]:
     more = len(evidence.runs) - RUNS_SHOWN
     runs = ", ".join(evidence.runs[:RUNS_SHOWN]) + (f" and {more} more" if more > 0 else "")
     table = StudyFolder(evidence.result.source.folder).runs_file
-    return [f"{evidence.words}: {evidence.value}", f"    {evidence.cited}; runs {runs or 'not recorded'} in {table}"]
+    return [
+        f"{evidence.words}: {evidence.value}",
+        f"    {evidence.strength}; {evidence.cited}; runs {runs or 'not recorded'} in {table}",
+    ]

@@ -28,6 +28,7 @@ COMMANDS = {
     "sync": "upload to W&B what was logged offline",
     "clean": "remove failed, stale and damaged runs",
     "bench": "time norms beside PyTorch's own",
+    "check": "train a hundred steps of your own code, and say what is wrong with its norms",
     "doctor": "list what won't work on this machine, and why",
 }
 

@@ -20,7 +20,7 @@ from typing import Any
 from normlab.commands.parser import Parser
 from normlab.config.schema import InputError, WandbConfig
 from normlab.config.shipped import CONF
-from normlab.findings.finding import read_findings
+from normlab.findings.read import read_findings
 from normlab.folder.jsonfile import write_json
 from normlab.folder.study_folder import StudyFolder
 from normlab.study.planned import finding_of

@@ -33,12 +33,12 @@ from filelock import FileLock, Timeout
 
 from normlab.commands.parser import Parser, count, new_file, real
 from normlab.config.schema import InputError
-from normlab.findings.own_runs import Arms, verdict_on
 from normlab.findings.stored import finite
 from normlab.findings.verdict import Estimate, Reason
 from normlab.findings.wording import estimate_words, failure_words, level_words
 from normlab.folder.jsonfile import parse_json, write_json
 from normlab.logs.columns import Asked, Found, find
+from normlab.logs.own_runs import Arms, verdict_on
 from normlab.logs.run import AT
 from normlab.logs.sources import FOLDERS, read
 from normlab.report.latex import escaped, table

@@ -24,9 +24,9 @@ from rich.table import Table
 from normlab.commands.parser import Parser
 from normlab.config.schema import InputError
 from normlab.config.shipped import REFERENCE
-from normlab.findings.sensitivity import Sheet, by_margin, by_seeds, sensitivity
 from normlab.folder.study_folder import StudyFolder
-from normlab.study.rejudge import read_evidence
+from normlab.results.rejudge import read_evidence
+from normlab.results.sensitivity import Sheet, by_margin, by_seeds, sensitivity
 
 OWN = Path("outputs/studies/textbook-quick")
 REPORT = Path("outputs/report")
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> None:
 def page(studies: Sequence[Path] | None, output: Path, papers: bool) -> None:
     """Write the report, and print where it is and what could not be read."""
     from normlab.report.build import build, own_studies
-    from normlab.report.sources import holds_study
+    from normlab.results.sources import holds_study
 
     for folder in studies or []:
         if not holds_study(folder):

@@ -2,6 +2,7 @@
 
     normlab study export outputs/studies/textbook-full
     normlab study import textbook-full.zip
+    normlab study statements outputs/studies/textbook-full
 
 export packs the tables, verdicts, looks and tuning of studies, their frozen findings, and what each finished run has
 recorded, with checksums but without checkpoints. It only reads, also while the study is running.
@@ -10,16 +11,22 @@ import verifies all of a pack before it writes anything. Then repeat the study's
 repeated, and looks that were seen stay seen. A pack is refused if its rules, configs, data, code or version of torch
 are others than here, unless you accept that: with --accept-code and --accept-torch its results count here as well;
 with --accept-config, --accept-data and --accept-rule they are imported, and a resumed study repeats those runs.
+
+statements prints what the textbook says, with the state of each statement by the verdicts of these studies.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from normlab.commands.parser import Parser
 from normlab.config.errors import InputError, one_line
+
+if TYPE_CHECKING:
+    from normlab.findings.verdict import Verdict
 
 ACCEPT = ("rule", "config", "data", "code", "torch")
 
@@ -27,9 +34,8 @@ ACCEPT = ("rule", "config", "data", "code", "torch")
 def main(arguments: Sequence[str]) -> None:
     """Read the arguments and do it."""
     parser = Parser("study", __doc__)
-    parser.add_argument("what", choices=("export", "import"))
-    what = parser.parse_args(arguments[:1] or ["--help"]).what
-    (export_studies if what == "export" else import_studies)(arguments[1:])
+    parser.add_argument("what", choices=[*COMMANDS])
+    COMMANDS[parser.parse_args(arguments[:1] or ["--help"]).what](arguments[1:])
 
 
 def export_studies(arguments: Sequence[str]) -> None:
@@ -92,6 +98,36 @@ def import_studies(arguments: Sequence[str]) -> None:
     for study in done.kept:
         print(one_line(f"{study}: the tables here stay, as each side has runs that the other lacks"))
     print(one_line(f"to resume {', '.join(done.studies)}, repeat the study's command with output={asked.output}"))
+
+
+def show_statements(arguments: Sequence[str]) -> None:
+    """`normlab study statements`."""
+    from normlab.config.shipped import CONF
+    from normlab.findings.stored import read_verdicts
+    from normlab.folder.study_folder import StudyFolder
+    from normlab.statements.table import lines, standings
+    from normlab.study.scale import read_study
+
+    parser = Parser("study statements", __doc__)
+    parser.add_argument("folders", metavar="FOLDER", type=Path, nargs="+", help="of studies; the last counts most")
+    asked = parser.parse_args(arguments)
+    verdicts: dict[str, Verdict] = {}
+    problems: list[str] = []
+    for folder in asked.folders:
+        study = StudyFolder(folder)
+        if not study.verdicts_file.exists():
+            raise InputError(f"{folder} is not the folder of a study: it has no verdicts")
+        verdicts |= read_verdicts(study.read_judged(), study.verdicts_file, problems)
+    findings = {finding.name: finding for finding in read_study(CONF, "textbook")[1]}
+    for line in [*problems, *lines(standings(CONF, findings, verdicts))]:
+        print(one_line(line))
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "export": export_studies,
+    "import": import_studies,
+    "statements": show_statements,
+}
 
 
 def _option(argument: str) -> str:

@@ -26,7 +26,7 @@ os.environ.setdefault("NORMLAB_PID", process_name())  # names Hydra's own folder
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def main(cfg: DictConfig) -> Any:
     """Check the composed config, then run it; in a multirun this is one run."""
-    from normlab.config.checks import checked
+    from normlab.checks.config import checked
     from normlab.runs.run import run
     from normlab.sweep.compose import launcher_of
     from normlab.sweep.job import job

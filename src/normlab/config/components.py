@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from normlab.config.errors import InputError
 from normlab.config.modules import find_module, not_found
-from normlab.config.parameters import parameters
+from normlab.config.names import component_name
+from normlab.config.parameters import Parameters, parameters
 from normlab.config.signature import Signature, read, type_error
 
 if TYPE_CHECKING:
     from normlab.config.schema import RunConfig, TaskConfig
 
 MODULE = "normlab.networks.module.Module"  # the model that is any network of the user's
+PROJECT = "normlab.project.project.Project"  # what stands in the place of the model of a Lightning project
 
 _KIND_OF_VIEW = {
     **{"images": "images", "rows": "features", "pixels": "features", "permuted_pixels": "features"},
     "series": "features",
+    "table": "table",
 }
 
 
@@ -66,9 +69,19 @@ def decisive(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def code_named(*nodes: dict[str, Any] | None) -> list[str]:
-    """The classes of norm and model, and the network of model=module."""
-    own = [node["target"] for node in nodes if node and node["_target_"] == MODULE]
-    return [*(node["_target_"] for node in nodes if node), *own]
+    """The classes of norm and model, those of norms at some sites only, model=module's network, a project's classes."""
+    own = [node["target"] for node in nodes if node and node["_target_"] in (MODULE, PROJECT)]
+    others = [
+        [node["data"] or node["target"], *node["callbacks"]] for node in nodes if node and "data_arguments" in node
+    ]
+    placed = [norm["_target_"] for node in nodes if node for norm in norms_at(node).values()]
+    return [*(node["_target_"] for node in nodes if node), *own, *placed, *(name for names in others for name in names)]
+
+
+def norms_at(model: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The norms that stand only at some sites of a model: site → its node."""
+    found = model.get("norm_at")
+    return found if isinstance(found, dict) else {}
 
 
 def check_network(node: dict[str, Any], kind: str) -> None:
@@ -77,25 +90,40 @@ def check_network(node: dict[str, Any], kind: str) -> None:
     Raises:
         InputError: it can't.
     """
-    target, given = str(node["target"]), node["arguments"]
-    module, _, name = target.rpartition(":")
-    if not module or not name:
-        raise InputError(f"model.target={target}: write MODULE:NAME, such as my_package.nets:UNet or nets.py:UNet")
-    if find_module(module) is None:
-        raise InputError(f"model.target={target}: {not_found(module)}")
-    for number in re.findall(r'"data:([^"]*)"', json.dumps(given)):
+    for number in re.findall(r'"data:([^"]*)"', json.dumps(node["arguments"])):
         if number not in NUMBERS[kind]:
             raise InputError(f"model.arguments: there is no data:{number} of {kind}, only {', '.join(NUMBERS[kind])}")
-    if (known := parameters(module, name)) is None:
-        return
+    check_call("model.target", str(node["target"]), "model.arguments", node["arguments"])
+
+
+def check_call(option: str, target: str, arguments: str, given: dict[str, Any]) -> Parameters | None:
+    """Can the user's class or function be found, and called with these arguments? Nothing is imported.
+
+    Args:
+        option: that names it, for messages; `arguments` likewise.
+
+    Returns:
+        What it can be called with; None if only importing it would tell.
+
+    Raises:
+        InputError: it can't.
+    """
+    module, _, name = target.rpartition(":")
+    if not module or not name:
+        raise InputError(f"{option}={target}: write MODULE:NAME, such as my_package.nets:UNet or nets.py:UNet")
+    if find_module(module) is None:
+        raise InputError(f"{option}={target}: {not_found(module)}")
+    if (known := parameters(option, module, name)) is None:
+        return None
     listed = ", ".join(f"{key}=..." if key in known.required else key for key in known.types) or "none"
     if strange := [key for key in given if key not in known.types]:
-        raise InputError(f"model.target={target} has no argument {strange[0]}; its arguments: {listed}")
+        raise InputError(f"{option}={target} has no argument {strange[0]}; its arguments: {listed}")
     if lacking := [key for key in known.required if key not in given]:
-        raise InputError(f"model.target={target} needs model.arguments.{lacking[0]}=...; its arguments: {listed}")
+        raise InputError(f"{option}={target} needs {arguments}.{lacking[0]}=...; its arguments: {listed}")
     for key, value in given.items():
         if not str(value).startswith("data:") and (wrong := type_error(known.types[key], value)):
-            raise InputError(f"model.arguments.{key}={shown(value)}: {lower(wrong)}.")
+            raise InputError(f"{arguments}.{key}={shown(value)}: {lower(wrong)}.")
+    return known
 
 
 # kind of input → what `data:NAME` among a network's arguments may name
@@ -103,6 +131,7 @@ NUMBERS = {
     "images": ("outputs", "channels", "height", "width"),
     "features": ("outputs", "features", "length"),
     "tokens": ("outputs", "vocabulary", "length"),
+    "table": ("outputs", "features"),
 }
 
 
@@ -150,7 +179,9 @@ def check_sites(config: RunConfig, norm: Signature, model: Signature) -> None:
 def _check_own(config: RunConfig) -> None:
     """Is there a network with norms of its own, and does the measure look at none?"""
     if config.model["_target_"] != MODULE:
-        raise InputError("norm=own keeps the norms of a network of your own: it works only with model=module")
+        raise InputError(
+            "norm=own keeps the norms of a network of your own: it works only with model=module or project=..."
+        )
     asked = "measure.inside=true" if getattr(config.measure, "inside", False) else f"measure={config.measure.name}"
     if asked == "measure.inside=true" or config.measure.name in _LOOKS_AT_NORMS:
         raise InputError(f"{asked} looks at norms of normlab, and norm=own leaves none: name one, such as norm=batch")
@@ -181,12 +212,16 @@ _PLACES = {
 
 
 def check_single(config: RunConfig, model: Signature, batch: str, share: int) -> None:
-    """Would batch norm have to compute statistics of a single example? `batch` names the options responsible."""
-    if config.norm_name != "batch" or "BC" not in model.constants["layouts"]:
+    """Would a norm have to compute statistics of a single example? `batch` names the options responsible."""
+    if "BC" not in model.constants["layouts"]:
         return
-    single = "norm.nbs=1" if config.norm.get("nbs") == 1 else batch
-    if min(share, config.norm.get("nbs") or share) == 1:
-        raise InputError(
-            f"batch norm has no statistics over a single example: {single} leaves one per batch in "
-            f"model={config.model_name}; use 2 or more, or norm=layer"
-        )
+    for node in (config.norm, *norms_at(config.model).values()):
+        norm, nbs = read(node["_target_"]), node.get("nbs")
+        if norm.constants.get("axes", {}).get("BC") != "B" or node.get("after") == 0:
+            continue
+        if min(share, nbs or share) == 1:
+            name, nearest = component_name(node), norm.constants.get("nearest", "layer")
+            raise InputError(
+                f"norm={name} has no statistics over a single example: {'norm.nbs=1' if nbs == 1 else batch} leaves "
+                f"one per batch in model={config.model_name}; use 2 or more, or norm={nearest}"
+            )

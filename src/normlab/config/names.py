@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
@@ -58,3 +58,8 @@ def slug(name: str, most: int = 64) -> str:
 def shortened(text: str, most: int = 64) -> str:
     """The text, at most so long; a longer one is cut, and ends in a hash that makes it unique."""
     return text if len(text) <= most else f"{text[: most - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def component_name(node: dict[str, Any]) -> str:
+    """`{"_target_": "normlab.norms.layer.LayerNorm"}` → `"layer"`."""
+    return str(node["_target_"]).rpartition(".")[0].rpartition(".")[2]

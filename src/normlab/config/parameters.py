@@ -23,7 +23,7 @@ class Parameters:
     required: tuple[str, ...]
 
 
-def parameters(module: str, name: str) -> Parameters | None:
+def parameters(option: str, module: str, name: str) -> Parameters | None:
     """The parameters of any function or class, by its source; None if only importing it would tell.
 
     Raises:
@@ -38,7 +38,7 @@ def parameters(module: str, name: str) -> Parameters | None:
     words = {word for node in ast.walk(source.tree) for word in vars(node).values() if isinstance(word, str)}
     if name.isidentifier() and not {name, "*", "__getattr__"} & words:
         there = ", ".join(here)[:200] or "nothing that can be called"
-        raise InputError(f"model.target={module}:{name}: {module} defines no {name}; it defines {there}")
+        raise InputError(f"{option}={module}:{name}: {module} defines no {name}; it defines {there}")
     return None
 
 

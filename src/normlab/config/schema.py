@@ -1,14 +1,12 @@
 """The typed config. Imports no torch.
 
-A config is checked in two steps: `RunConfig` checks types and ranges, `checked` what depends on the whole config
-(a norm that is not valid at a model's sites, batch norm on single examples).
+A config is checked in two steps: `RunConfig` checks types and ranges, `normlab.checks.config` what depends on
+the whole config (a norm that is not valid at a model's sites, batch norm on single examples).
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -17,144 +15,26 @@ from pydantic import (
     PositiveFloat,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from normlab.config.errors import InputError
 from normlab.config.measures import MeasureConfig
-from normlab.config.names import check_name
+from normlab.config.names import component_name
 from normlab.config.strict import Strict
+from normlab.config.task import Count, Hub, Sizes, TaskConfig
 from normlab.host.cores import usable_cores
 
-Count = Annotated[int, Field(gt=0, lt=2**31)]  # torch and Lightning store counts as C ints
+__all__ = ["Hub", "InputError", "RunConfig", "Sizes", "TaskConfig"]
+
 Minutes = Annotated[float, Field(gt=0, le=60 * 24 * 3650)]  # ten years, which a timer can still count
 Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What a model must know about its data.
-
-    kind        images: float [B, C, H, W] · features: float [B, T, F] · tokens: int64 [B, T]
-    shape       of one example: (C, H, W), (T, F) or (T,), T the longest sequence
-    outputs     classes, or the vocabulary of a language model
-    vocabulary  number of token ids (tokens only); id 0 is padding in classification
-    positions   time steps that at least 16 training sequences reach (None for images)
-    causal      language modelling: one output per position, which must not see later positions
-    shortest    time steps of the shortest training sequence (None for images)
-    examples    training examples, or windows of a text; None: not known
-    """
-
-    kind: Literal["images", "features", "tokens"]
-    shape: tuple[Count, ...]
-    outputs: Count
-    vocabulary: Count | None = None
-    positions: Count | None = None
-    causal: bool = False
-    shortest: Count | None = None
-    examples: Annotated[int, Field(gt=0, lt=2**63)] | None = None
-
-
-class Hub(Strict):
-    """Where to find a data set on the Hugging Face hub."""
-
-    name: str
-    config: str | None = None
-    revision: str | None = None  # a commit or tag; None: the newest, whose fingerprint is recorded
-    folder: str | None = None  # folder in the repository that has the files of one config
-    splits: dict[Literal["train", "validation", "test"], str]  # our name of a split → its name on the hub
-
-
-class TaskConfig(Strict):
-    """Data, what to predict from it, and how long to train by default."""
-
-    name: str
-    goal: Literal["classification", "language_modelling"]
-    source: Literal["embedded", "hub", "path"]
-    view: Literal["images", "rows", "pixels", "permuted_pixels", "series", "characters", "words", "subwords"]
-    input: str  # column of the image, the time series or the text
-    target: str | None = None  # column of the label; language modelling has none
-    pack: str | None = None  # source=embedded: stem of the files in data/packs, or several joined by +
-    hub: Hub | None = None  # source=hub
-    path: str | None = None  # source=path: .parquet .csv .jsonl .txt, a folder of them by split, or of images by class
-    max_length: Count | None = None  # longest sequence, in time steps; language modelling: the window
-    truncate: bool = False  # cut longer examples at max_length instead of refusing them
-    vocabulary: Annotated[int, Field(gt=2, lt=2**31)] | None = None  # words and subwords: most token ids to keep
-    validation: Annotated[float, Field(gt=0, lt=1)] = (
-        0.1  # share of train to hold out (at random; the end of a text) if there is no validation split
-    )
-    bucket: bool = False  # batches of similar lengths: less padding
-    classes_per_batch: Count | None = None  # classes per training batch; None: as they come
-    augment: bool = False  # shift training images by up to 4 pixels and mirror them at random
-    batch_size: Count  # examples per batch, over all processes
-    eval_batch_size: Count = 500
-    epochs: Count  # passes over the training split
-    steps: Count | None = None  # stop after that many optimiser steps, if that comes first
-    validations: Count = 1  # evenly spaced within an epoch
-
-    @field_validator("name")
-    @classmethod
-    def _named(cls, name: str) -> str:
-        return check_name("task.name", name)
-
-    @model_validator(mode="after")
-    def _complete(self) -> TaskConfig:
-        origin = {"embedded": "pack", "hub": "hub", "path": "path"}[self.source]
-        if getattr(self, origin) is None:
-            raise InputError(f"task.source={self.source} needs task.{origin}=...")
-        if self.path is not None and self.source != "path":
-            raise InputError(f"task.path needs task.source=path, not task.source={self.source}")
-        if self.goal == "language_modelling" and self.content != "text":
-            raise InputError(
-                f"language modelling needs task.view=characters, words or subwords, not task.view={self.view}"
-            )
-        if self.goal == "language_modelling" and self.max_length is None:
-            raise InputError("language modelling needs task.max_length, the window in tokens")
-        if self.goal == "classification" and self.target is None:
-            raise InputError("classification needs task.target, the column of the label")
-        if self.view == "subwords" and self.vocabulary is None:
-            raise InputError("task.view=subwords needs task.vocabulary, the number of token ids")
-        if self.augment and self.view != "images":
-            raise InputError(f"task.augment=true shifts and mirrors images, not task.view={self.view}")
-        if self.classes_per_batch is not None:
-            self._check_classes(self.classes_per_batch)
-        return self
-
-    @property
-    def place(self) -> Path:
-        """Where local data are. A path is taken literally, except for a leading ~."""
-        path = Path(str(self.path))
-        try:
-            return path.expanduser()
-        except RuntimeError:  # of a user that doesn't exist
-            return path
-
-    @property
-    def content(self) -> Literal["images", "series", "text"]:
-        """What the examples are, however a model reads them: images may be read as sequences."""
-        if self.view == "series":
-            return "series"
-        return "text" if self.view in ("characters", "words", "subwords") else "images"
-
-    def _check_classes(self, classes: int) -> None:
-        asked = f"task.classes_per_batch={classes}"
-        if self.goal == "language_modelling":
-            raise InputError(f"{asked}: language modelling has no classes; use null")
-        if self.bucket:
-            raise InputError(
-                f"{asked} and task.bucket=true both determine the content of a batch: set task.bucket=false"
-            )
-        if classes > self.batch_size:
-            raise InputError(
-                f"{asked} needs a batch of at least as many examples, but task.batch_size={self.batch_size}"
-            )
 
 
 class OptimConfig(Strict):
     """The optimiser and its learning rate schedule. Norm parameters and biases are never decayed."""
 
-    name: Literal["adamw", "sgd", "rmsprop", "muon"]
-    lr: PositiveFloat  # peak learning rate
+    name: Literal["adamw", "sgd", "rmsprop", "muon", "own"]  # own: of a Lightning project
+    lr: PositiveFloat | None  # peak learning rate; only a project has its own default
     weight_decay: NonNegativeFloat  # of weight matrices and convolutions only
     betas: tuple[Share, Share] = (0.9, 0.999)  # adamw, and muon for what is no matrix
     momentum: Share = 0.9  # sgd, rmsprop, muon
@@ -187,12 +67,11 @@ class TrainerConfig(Strict):
     progress: bool = True
     save_steps: Count | None = None  # optimiser steps between two resume points
     save_minutes: Minutes = 2.0  # minutes between two resume points
+    monitor: bool = True  # look at the norms, and say at the end what is wrong with them
 
 
-# Options that don't decide a result. Of the task: where the data are, because their fingerprint identifies them, and
-# # defaults of trainer options, because the trainer has the final values; of the trainer: what it shows, when it saves.
-ELSEWHERE = ("path", "hub", "source", "epochs", "steps", "validations")
-SHOWN_OR_SAVED = {"log_every", "progress", "save_steps", "save_minutes"}
+# options of the trainer that don't decide a result: what it shows, when it saves
+SHOWN_OR_SAVED = {"log_every", "progress", "save_steps", "save_minutes", "monitor"}
 
 
 class WandbConfig(Strict):
@@ -201,9 +80,8 @@ class WandbConfig(Strict):
     project: str
     entity: str | None = None
     group: str | None = None  # None: the cell, norm-model-task and a hash of all choices but the seed
-    tags: list[str] = Field(
-        default_factory=list
-    )  # in addition to norm, model, task, and the findings and arms of a study's run
+    # in addition to norm, model, task, and the findings and arms of a study's run
+    tags: list[str] = Field(default_factory=list)
     mode: Literal["auto", "online", "offline"] = "auto"
     timeout: Annotated[float, Field(gt=0, le=86_400)] = 30.0  # seconds to wait for W&B at the start and end of a run
     artifacts: bool = False  # upload the checkpoints, as `best` and `latest`
@@ -213,9 +91,7 @@ class WandbConfig(Strict):
     def _accepted(cls, project: str) -> str:
         refused = sorted(set(project) & set("/\\#?%:"))
         if refused:
-            raise InputError(
-                f"logger.wandb.project={project}: W&B does not allow {refused[0]} in the name of a project"
-            )
+            raise InputError(f"logger.wandb.project={project}: W&B does not allow {refused[0]} in a project's name")
         if not project.strip() or len(project) > 128:
             raise InputError("logger.wandb.project: W&B allows names of 1 to 128 characters")
         return project
@@ -293,8 +169,3 @@ class RunConfig(Strict):
     def threads(self) -> int:
         """CPU threads of torch. Timing measures use one unless more are set: other processes share the cores."""
         return self.trainer.threads or (1 if self.measure.exclusive else usable_cores())
-
-
-def component_name(node: dict[str, Any]) -> str:
-    """`{"_target_": "normlab.norms.layer.LayerNorm"}` → `"layer"`."""
-    return str(node["_target_"]).rpartition(".")[0].rpartition(".")[2]

@@ -174,7 +174,7 @@ def report(
 def _all_runs(where: Mapping[str, Any]) -> wr.PanelGrid:
     sets = [
         _runset(model, f"Config('model') = '{model}' and Metric('JobType') in ['training', 'lengths']", where)
-        for model in ("cnn", "lstm", "transformer", "mlp")
+        for model in ("cnn", "lstm", "gru", "transformer", "mlp")
     ]
     panels = [curve("validation/accuracy", STEP), curve("validation/bits_per_character", STEP)]
     return wr.PanelGrid(runsets=sets, panels=_laid_out([*panels, bar("test/accuracy"), parallel()]))

@@ -14,7 +14,7 @@ from normlab.data.fitted import Fitted
 from normlab.data.material import Material
 from normlab.data.splits import Examples, Split, Windows
 from normlab.data.store import prepare
-from normlab.data.text import Vocabulary
+from normlab.views.text import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Data:
     """A task's data.
 
     splits       train, validation and, if there is one, test
-    classes      their names; None in language modelling
+    classes      their names; None in language modelling and regression
+    target       regression: mean and standard deviation of the training targets
     vocabulary   the text of token ids; None for images and series
     characters   predicted characters of each split, for bits per character; None in classification
     permutation  int64 [T]: the pixel of each time step; only for permuted_pixels
@@ -38,6 +39,7 @@ class Data:
     fingerprint: str
     source: str
     classes: tuple[str, ...] | None = None
+    target: tuple[float, float] | None = None
     vocabulary: Vocabulary | None = None
     characters: dict[str, int] | None = None
     permutation: Tensor | None = None
@@ -78,6 +80,7 @@ def load(task: TaskConfig, cache: Path, known: Fitted | None = None) -> Data:
         fingerprint=prepared.fingerprint,
         source=found.source,
         classes=found.fitted.classes,
+        target=found.fitted.target,
         vocabulary=found.fitted.vocabulary,
         characters=found.characters,
         permutation=tensors.get("permutation"),
@@ -88,7 +91,7 @@ def load(task: TaskConfig, cache: Path, known: Fitted | None = None) -> Data:
 
 def _measured(sizes: Sizes, train: Split) -> Sizes:
     """The sizes, including those that only the training split determines."""
-    if sizes.kind == "images":
+    if sizes.kind in ("images", "table"):
         return replace(sizes, examples=len(train))
     lengths = train.lengths if isinstance(train, Examples) else None
     shortest = sizes.shape[0] if lengths is None else int(lengths.min())
@@ -102,6 +105,7 @@ def _split(found: Material, tensors: dict[str, Tensor], name: str) -> Split:
         tensors[f"{name}.inputs"],
         tensors[f"{name}.targets"],
         lengths=tensors.get(f"{name}.lengths"),
-        mean=tensors.get("mean"),
-        std=tensors.get("std"),
+        mean=tensors.get("mean", tensors.get("feature_mean")),
+        std=tensors.get("std", tensors.get("feature_std")),
+        scale=found.fitted.target,
     )

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from normlab.config.schema import InputError
 from normlab.config.seeds import derive
 from normlab.data.augment import draw, shift_flip
-from normlab.data.batch import Batch
+from normlab.data.batch import IGNORE, Batch
 from normlab.data.few_classes import FewClasses
 from normlab.data.splits import Examples, Split
 
@@ -78,11 +78,12 @@ def loader(
 
 @dataclass(frozen=True)
 class Share:
-    """One process's indices of a batch, those of the whole batch, and the draws of `shift_flip` for its own."""
+    """One process's indices of a batch, those of the whole batch, and the draws of `shift_flip` for both."""
 
     index: Tensor
     whole: Tensor
     draws: Tensor | None = None
+    whole_draws: Tensor | None = None
 
 
 class Order(Sampler[int]):
@@ -166,7 +167,7 @@ class Shares(Sampler[Share]):
         for number, batch in islice(enumerate(self._batches()), first, None):
             low, high = (len(batch) * r // self.world_size for r in (self.rank, self.rank + 1))
             draws = draw(len(batch), self.sampler.generator("augment", number)) if self.augment else None
-            yield Share(batch[low:high], batch, None if draws is None else draws[low:high])
+            yield Share(batch[low:high], batch, None if draws is None else draws[low:high], draws)
 
     def _batches(self) -> Iterator[Tensor]:
         index = self.sampler.index()
@@ -189,7 +190,17 @@ class _Gathered(Dataset[Batch]):
 
     def __getitems__(self, share: Share) -> Batch:
         batch = self.split.gather(share.index, share.whole)
-        return batch if share.draws is None else replace(batch, inputs=shift_flip(batch.inputs, share.draws))
+        if share.draws is None or share.whole_draws is None:
+            return batch
+        moved = replace(batch, inputs=shift_flip(batch.inputs, share.draws))
+        if batch.targets.ndim < 3:
+            return moved
+        # masks move with their images; pixels from beyond the image don't count
+        masks = shift_flip(batch.targets[:, None], share.draws, IGNORE)[:, 0]
+        whole = masks
+        if len(share.whole) > len(share.index):
+            whole = shift_flip(self.split.gather(share.whole).targets[:, None], share.whole_draws, IGNORE)
+        return replace(moved, targets=masks, total=max(1, int((whole != IGNORE).sum())))
 
 
 def _as_is(batch: Any) -> Any:

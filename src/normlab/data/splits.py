@@ -7,18 +7,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from normlab.data.batch import Batch
+from normlab.data.batch import IGNORE, Batch
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Examples with one label each.
+    """Examples with a label, a number or a mask each.
 
     inputs   uint8 images [N, C, H, W]; uint8 or float32 features [N, T, F], `mean` where padded;
-             token ids [N, T] of any integer type, 0 where padded
-    targets  int64 [N]
+             token ids [N, T] of any integer type, 0 where padded; float64 features of a table [N, F]
+    targets  int64 [N]; regression: float64 [N]; segmentation: uint8 [N, H, W], `IGNORE` where a pixel doesn't count
     lengths  int64 [N] on the CPU if sequences differ in length; otherwise None
     mean     of the training split, broadcast over an example, like std; None for tokens
+    scale    regression: mean and standard deviation of the training targets
     """
 
     inputs: Tensor
@@ -26,6 +27,12 @@ class Examples:
     lengths: Tensor | None = None
     mean: Tensor | None = None
     std: Tensor | None = None
+    scale: tuple[float, float] | None = None
+
+    @property
+    def dense(self) -> bool:
+        """Has each pixel a target?"""
+        return self.targets.ndim == 3
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -53,7 +60,8 @@ class Examples:
         inputs, targets = self.inputs.index_select(0, on_device), self.targets.index_select(0, on_device)
         mask = None
         if self.mean is not None and self.std is not None:
-            inputs = inputs.float().sub_(self.mean).div_(self.std)
+            # in the precision of the statistics, which is double for tables
+            inputs = inputs.to(self.mean.dtype).sub_(self.mean).div_(self.std).float()
         else:
             inputs = inputs.long()
         if self.lengths is not None:
@@ -61,7 +69,16 @@ class Examples:
             inputs = inputs[:, :longest]
             if int(lengths.min()) < longest:
                 mask = (torch.arange(longest) < lengths[:, None]).to(inputs.device)
-        return Batch(inputs, targets, mask, total=len(whole))
+        if self.scale is not None:
+            targets = ((targets - self.scale[0]) / self.scale[1]).float()
+        return Batch(inputs, targets.long() if self.dense else targets, mask, total=self._total(targets, index, whole))
+
+    def _total(self, targets: Tensor, index: Tensor, whole: Tensor) -> int:
+        """Targets of the whole batch that count."""
+        if not self.dense:
+            return len(whole)
+        own = targets if len(index) == len(whole) else self.targets.index_select(0, whole.to(self.targets.device))
+        return max(1, int((own != IGNORE).sum()))
 
     def to(self, device: torch.device | str) -> Examples:
         """The same examples on `device`, where batches are then gathered."""
@@ -71,6 +88,7 @@ class Examples:
             lengths=self.lengths,
             mean=None if self.mean is None else self.mean.to(device),
             std=None if self.std is None else self.std.to(device),
+            scale=self.scale,
         )
 
 

@@ -24,17 +24,19 @@ from numpy.typing import NDArray
 
 from normlab.config.names import slug
 from normlab.config.schema import InputError, Sizes, TaskConfig
-from normlab.data import material, source
+from normlab.config.task import decisive_options
+from normlab.data import build, source
 from normlab.data.fitted import Fitted
 from normlab.data.material import Material
 from normlab.files import decode, tables
 from normlab.files.folders import SPLITS, Layout
 from normlab.host.process import process_name
+from normlab.views.numbers import FILLED
 
 # NumPy parses headers as Python code. Python 3.11 may break that off with a SystemError if several threads do so at
 # once and a callback of the garbage collector runs in between.
 _PARSER = threading.Lock()
-VERSION = 2  # version of what `material.build` makes from the same rows; a new number rebuilds every cache
+VERSION = 2  # version of what `build` makes from the same rows; a new number rebuilds every cache
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def prepare(task: TaskConfig, cache: Path, known: Fitted | None = None) -> Prepa
             lock.acquire()
         try:
             if (found := _read(folder)) is None:
-                built = material.build(task, layout, known)
+                built = build.build(task, layout, known)
                 if _key(task, layout, known) != key:
                     raise InputError(f"{source.origin(task)} changed while they were being read: try again")
                 with _writing(cache):
@@ -114,18 +116,22 @@ def _key(task: TaskConfig, layout: Layout | None, known: Fitted | None) -> str:
         *("max_length", "truncate", "vocabulary", "validation"),
     }
     files = _files(layout) if layout else []
-    text = json.dumps([VERSION, task.model_dump(include=fields), files, known and known.record()], sort_keys=True)
+    added = {"groups", "omit", "missing", "size", "ignore"}
+    options = task.model_dump(mode="json", include=fields)
+    options |= decisive_options(task.model_dump(mode="json", include=added))
+    text = json.dumps([VERSION, options, files, known and known.record()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _files(layout: Layout) -> list[tuple[str, str, str]]:
-    """Split, type and content of each file; if folders name the classes, its path instead of its type."""
-    if not layout.labels:
+    """Split, type and content of each file; if names say what belongs together, its path instead of its type."""
+    if not layout.named:
         for path in (path for split, paths in layout.splits.items() for path in paths if split != "test"):
             tables.check_start(path)
     return [
-        (split, layout.relative(path) if layout.labels else "".join(path.suffixes[-2:]), _content(path))
-        for split, paths in layout.splits.items()
+        (split, layout.relative(path) if layout.named else "".join(path.suffixes[-2:]), _content(path))
+        for kind in (layout.splits, layout.masks, layout.inner)
+        for split, paths in kind.items()
         for path in paths
     ]
 
@@ -140,17 +146,24 @@ def _content(path: Path) -> str:
 
 
 def _notes(made: Material, layout: Layout) -> tuple[str, ...]:
-    files = sum(map(len, layout.splits.values()))
+    files = sum(len(paths) for kind in (layout.splits, layout.masks, layout.inner) for paths in kind.values())
     unit = "tokens" if made.sizes.causal else "examples"
     held = {"validation": " (held out of train)"} if made.held_out else {}
     counts = ", ".join(f"{split} {count}{held.get(split, '')}" for split, count in made.counts().items())
-    classes = made.fitted.classes
+    classes = None if made.sizes.dense else made.fitted.classes
     known = "" if classes is None else f"; {len(classes)} classes: {', '.join(classes[:5])}{', …' * (len(classes) > 5)}"
     lines = [f"read {files} file{'s' * (files > 1)}; {unit}: {counts}{known}"]
-    lines += [f"{count} image{'s' * (count > 1)} {rule}" for rule, count in made.done.items()]
+    lines += made.said
+    lines += [_done(rule, count) for rule, count in made.done.items()]
     lines += [f"the {split} split is ignored because it can't be used: {why}" for split, why in made.absent.items()]
     passed = layout.passed_over()
     return tuple(f"data: {line}" for line in [*lines, *([passed] if passed else [])])
+
+
+def _done(rule: str, count: int) -> str:
+    if rule == FILLED:
+        return f"{count} {rule if count > 1 else rule.replace('numbers', 'number', 1)}"
+    return f"{count} image{'s' * (count > 1)} {rule}"
 
 
 def _hash(digest: Any, name: str, array: NDArray[Any]) -> None:
@@ -160,6 +173,7 @@ def _hash(digest: Any, name: str, array: NDArray[Any]) -> None:
 
 def _fingerprint(meta: dict[str, Any], fitted: Fitted, arrays: dict[str, NDArray[Any]]) -> str:
     described = {key: meta[key] for key in ("sizes", "classes", "vocabulary", "characters")} | {"source": None}
+    described |= {"columns": meta["columns"]} if meta.get("columns") else {}
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
     everything = fitted.arrays | arrays
     for name in sorted(everything):
@@ -187,6 +201,8 @@ def _describe(data: Material) -> dict[str, Any]:
     sizes = dataclasses.asdict(data.sizes)
     # `load` computes these from the training split's arrays
     described["sizes"] = {name: value for name, value in sizes.items() if name not in ("shortest", "examples")}
+    if not data.sizes.dense:  # added later: other data keep their fingerprint
+        del described["sizes"]["dense"]
     described |= described.pop("fitted").record()
     described["prints"] = _prints(data.arrays)
     return json.loads(json.dumps(described))
@@ -239,5 +255,6 @@ def _read(folder: Path) -> Prepared | None:
         held_out=meta["held_out"],
         absent=meta["absent"],
         done=meta["done"],
+        said=meta.get("said", []),
     )
     return Prepared(made, fingerprint, meta["prints"])

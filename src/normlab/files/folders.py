@@ -32,13 +32,22 @@ class Layout:
     root    the folder, or the one that holds the file
     splits  the files of each split, in order
     labels  the class of each image, if folders name the classes
+    masks   the mask of each image, for segmentation
+    inner   further files that the tables of a split name, and that are part of the data
     passed  files that are ignored
     """
 
     root: Path
     splits: dict[str, list[Path]] = field(default_factory=dict)
     labels: dict[str, list[str]] = field(default_factory=dict)
+    masks: dict[str, list[Path]] = field(default_factory=dict)
+    inner: dict[str, list[Path]] = field(default_factory=dict)
     passed: list[Path] = field(default_factory=list)
+
+    @property
+    def named(self) -> bool:
+        """Do names of files and folders say what belongs together?"""
+        return bool(self.labels or self.masks)
 
     def relative(self, path: Path) -> str:
         """A file's name within the root, the same on every system."""
@@ -130,7 +139,7 @@ def _everything(folder: Path) -> list[Path]:
     return [Path(where) / name for where, _, names in os.walk(folder) for name in sorted(names)]
 
 
-def _below(folder: Path, layout: Layout, above: tuple[Path, ...] = ()) -> list[Path]:
+def below(folder: Path, layout: Layout, above: tuple[Path, ...] = ()) -> list[Path]:
     """All files below a folder, those of the folder itself first; links to folders are followed.
 
     Raises:
@@ -140,7 +149,7 @@ def _below(folder: Path, layout: Layout, above: tuple[Path, ...] = ()) -> list[P
     if real in above:
         raise InputError(f"{folder} is a link to a folder that contains it")
     folders, files = _children(folder, layout)
-    return files + [path for child in folders for path in _below(child, layout, (*above, real))]
+    return files + [path for child in folders for path in below(child, layout, (*above, real))]
 
 
 def _rest(folders: list[Path], layout: Layout) -> list[Path]:
@@ -148,7 +157,8 @@ def _rest(folders: list[Path], layout: Layout) -> list[Path]:
     return [path for folder in folders for path in _everything(folder) if path not in used]
 
 
-def _folder_split(name: str) -> str | None:
+def folder_split(name: str) -> str | None:
+    """The split that a folder is named after."""
     return _SPLIT_NAMES.get(name.lower())
 
 
@@ -164,8 +174,8 @@ def _add_tables(layout: Layout, folders: list[Path], files: list[Path], pictures
     """Add the files whose names contain a split, and those in folders with its name."""
     placed = [(path, _table_split(path)) for path in files if _is_table(path, pictures)]
     for folder in folders:
-        if split := _folder_split(folder.name):
-            placed += [(path, split) for path in _below(folder, Layout(layout.root)) if _is_table(path, pictures)]
+        if split := folder_split(folder.name):
+            placed += [(path, split) for path in below(folder, Layout(layout.root)) if _is_table(path, pictures)]
     for path, split in placed:
         if split:
             layout.splits.setdefault(split, []).append(path)
@@ -200,7 +210,7 @@ def _add_images(layout: Layout, folders: list[Path]) -> None:
         InputError: it is unclear what is a split and what a class.
     """
     holds = {folder: _holds(folder) for folder in folders}
-    splits = [folder for folder in folders if _folder_split(folder.name)]
+    splits = [folder for folder in folders if folder_split(folder.name)]
     nested = [folder for folder in splits if holds[folder] == "folders"]
     others = [folder for folder in folders if folder not in nested and holds[folder] != "nothing"]
     if splits and not [folder for folder in others if folder not in splits] and (nested or others):
@@ -219,7 +229,7 @@ def _add_images(layout: Layout, folders: list[Path]) -> None:
         )
     if nested:
         for folder in nested:
-            _add_classes(layout, str(_folder_split(folder.name)), folder)
+            _add_classes(layout, str(folder_split(folder.name)), folder)
         layout.passed += [path for folder in folders if folder not in nested for path in _everything(folder)]
     elif folders:
         _add_classes(layout, "train", layout.root)
@@ -229,12 +239,13 @@ def _holds(folder: Path) -> str:
     """`images` if the folder contains images, `folders` if its folders do, otherwise `nothing`."""
     ignored = Layout(folder)
     folders, files = _children(folder, ignored)
-    if any(map(_is_image, files)):
+    if any(map(is_image, files)):
         return "images"
-    return "folders" if any(_is_image(path) for child in folders for path in _below(child, ignored)) else "nothing"
+    return "folders" if any(is_image(path) for child in folders for path in below(child, ignored)) else "nothing"
 
 
-def _is_image(path: Path) -> bool:
+def is_image(path: Path) -> bool:
+    """Is the file named like an image?"""
     return path.suffix.lower() in IMAGES
 
 
@@ -243,13 +254,13 @@ def _add_classes(layout: Layout, split: str, folder: Path) -> None:
     if folder != layout.root:
         layout.passed += files
     for child in classes:
-        found = _below(child, layout)
-        inside = [path for path in found if _is_image(path)]
-        layout.passed += [path for path in found if not _is_image(path)]
+        found = below(child, layout)
+        inside = [path for path in found if is_image(path)]
+        layout.passed += [path for path in found if not is_image(path)]
         if not inside:
             raise InputError(f"{child} contains no images; accepted are {' '.join(IMAGES)}")
         splits = {path.relative_to(child).parts[0] for path in inside if len(path.relative_to(child).parts) > 1}
-        if wrong := sorted(name for name in splits if _folder_split(name)):
+        if wrong := sorted(name for name in splits if folder_split(name)):
             raise InputError(
                 f"{child / wrong[0]}: split folders must contain the class folders, as in {wrong[0]}/{child.name}"
             )

@@ -7,47 +7,27 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
 from normlab.config.schema import InputError
-from normlab.files import decode
+from normlab.files import arrays, decode
+from normlab.files.part import Asked, Part, check_columns, column_missing
 
 KINDS = {
     **{".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".json": "json", ".txt": "text"},
-    **{".tsv": "csv", ".tab": "csv", ".ndjson": "json"},
+    **{".tsv": "csv", ".tab": "csv", ".ndjson": "json", ".npz": "npz"},
 }
 _SEPARATORS = {".csv": ",;\t", ".tsv": "\t,;", ".tab": "\t,;"}
 
 
-@dataclass(frozen=True)
-class Part:
-    """Rows of one file, or of one split on the hub.
-
-    values  the requested columns
-    typed   false for CSV, where everything is text and an empty field is a missing value
-    names   class names, if the file format records them along with integer labels
-    """
-
-    name: str
-    values: Mapping[str, Sequence[Any]]
-    typed: bool = True
-    names: tuple[str, ...] | None = None
-
-    def __len__(self) -> int:
-        return len(next(iter(self.values.values())))
-
-
-Asked = Mapping[str, str]  # column → the option that names it, `input` or `target`
-
-
 def kind(path: Path) -> str | None:
     """The format of a file, by its suffix; None if it can't be read. Text formats may be compressed, as `.csv.gz`."""
-    return KINDS.get(_suffix(path)) if path.suffix.lower() != ".gz" or _suffix(path) != ".parquet" else None
+    found = KINDS.get(_suffix(path))
+    return found if path.suffix.lower() != ".gz" or found not in ("parquet", "npz") else None
 
 
 def stem(path: Path) -> str:
@@ -69,10 +49,33 @@ def read_table(path: Path, asked: Asked) -> Part:
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty")
     found = kind(path)
-    part = _parquet(path, asked) if found == "parquet" else _TEXTUAL[str(found)](path, asked)
+    part = {**_TEXTUAL, "parquet": _parquet, "npz": arrays.read}[str(found)](path, asked)
     if not len(part):
         raise InputError(f"{path} has no rows")
     return part
+
+
+def columns_of(path: Path, known: str | None = None) -> list[str]:
+    """The names of a file's columns, in order.
+
+    Args:
+        known: a column that it should have, by which the separator of a CSV is found.
+
+    Raises:
+        InputError: the file can't be read.
+    """
+    decode.check_file(path)
+    found = kind(path)
+    if found == "csv":
+        with decode.open_text(path) as text:
+            first = next((line for line in decode.lines(path, text) if line.strip()), "")
+        return _header(path, {known: ""} if known else {}, first)[1]
+    if found == "json":
+        with decode.open_text(path) as text:
+            return list(dict.fromkeys(name for row in _objects(path, text) for name in row))
+    if found == "npz":
+        return arrays.names(path)
+    return _parquet_columns(path)
 
 
 def check_start(path: Path) -> None:
@@ -88,28 +91,18 @@ def check_start(path: Path) -> None:
         return
     with path.open("rb") as file:
         start = file.read(4)
-    if start and start != b"PAR1":
+    if start and kind(path) == "parquet" and start != b"PAR1":
         raise InputError(f"{path} can't be read as parquet: it does not start like a Parquet file")
 
 
-def _column_missing(path: Path | str, name: str, asked: Asked, found: Sequence[str]) -> InputError:
-    has = ", ".join(found[:10]) + (f", … ({len(found)} in all)" if len(found) > 10 else "")
-    return InputError(
-        f"{path} has no column {name!r}; it has: {has:.500} (set task.{asked[name]} to the column to use)"
-    )
+def _parquet_columns(path: Path) -> list[str]:
+    import pyarrow
+    import pyarrow.parquet as pq
 
-
-def check_columns(path: Path | str, asked: Asked, found: Sequence[str]) -> None:
-    """Check that each requested column occurs exactly once.
-
-    Raises:
-        InputError: one is missing, or occurs twice.
-    """
-    for name in asked:
-        if name not in found:
-            raise _column_missing(path, name, asked, found)
-        if found.count(name) > 1:
-            raise InputError(f"{path} has {found.count(name)} columns {name!r}: rename all but one")
+    try:
+        return list(pq.read_schema(path).names)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{path} can't be read as parquet: {error!s:.200}") from error
 
 
 def _parquet(path: Path, asked: Asked) -> Part:
@@ -200,7 +193,7 @@ def _json(path: Path, asked: Asked) -> Part:
     present = {name for row in rows for name in asked if name in row}
     for name in asked:
         if rows and name not in present:
-            raise _column_missing(path, name, asked, list(rows[0]))
+            raise column_missing(path, name, asked, list(rows[0]))
     return Part(str(path), {name: [row.get(name) for row in rows] for name in asked})
 
 

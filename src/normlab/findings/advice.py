@@ -6,7 +6,7 @@ from typing import Literal
 
 from normlab.config.strict import Strict
 
-Model = Literal["cnn", "lstm", "transformer", "mlp"]
+Model = Literal["cnn", "lstm", "gru", "transformer", "vit", "mlp"]
 When = Literal[
     "many_examples",
     "few_examples",
@@ -22,6 +22,10 @@ When = Literal[
     "training_time",
     "inference_time",
     "memory",
+    "evaluation_gap",
+    "segmentation",
+    "pretraining",
+    "small_data",
 ]
 CONDITIONS: dict[When, str] = {  # in the order of the matrix
     "many_examples": "statistics over many examples (64 or more)",
@@ -38,6 +42,10 @@ CONDITIONS: dict[When, str] = {  # in the order of the matrix
     "training_time": "time of a training step",
     "inference_time": "time of inference",
     "memory": "memory that training keeps for the backward pass",
+    "evaluation_gap": "good in training, worse in evaluation mode",
+    "segmentation": "segmentation or detection, a few large images per step",
+    "pretraining": "pre-training on large data",
+    "small_data": "training on small data",
 }
 
 

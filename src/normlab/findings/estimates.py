@@ -18,7 +18,10 @@ from normlab.stats.rates import Failures
 from normlab.stats.sequential import Design
 
 # metrics whose `diverged_value` is the score of guessing; for others, such as a gap, it may be a sound result
-_SCORES = ("accuracy", "loss", "bits_per_character", "perplexity")
+_SCORES = (
+    *("accuracy", "loss", "bits_per_character", "perplexity", "r2", "mae", "rmse"),
+    *("mean_iou", "mean_dice", "pixel_accuracy"),
+)
 
 
 def margin_of(finding: Finding) -> float:

@@ -5,30 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import pydantic
-from omegaconf import OmegaConf
-from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from normlab.config.names import FileName
 from normlab.config.schema import InputError
 from normlab.config.strict import Strict
 from normlab.findings.advice import Advice
 from normlab.findings.formula import Cell, Formula, parse
-from normlab.findings.printable import printable
 
-Rule = Literal["exact", "difference", "equivalence", "ratio"]
+Rule = Literal["exact", "difference", "equivalence", "ratio", "comparison"]
 Unit = Literal["training", "init", "process", "exact"]
 Over = Literal["seeds", "examples"]
 Bounds = tuple[float | None, float | None]
 LEAST = {"training": 8, "init": 10, "process": 8, "exact": 2}  # seeds that a verdict needs, by what a seed changes
 
 
-_MEANS = ("difference", "equivalence")  # rules about means
+_MEANS = ("difference", "equivalence", "comparison")  # rules about means
 _BY_EXAMPLE = ("test/accuracy", "test/loss", "test/bits_per_character")  # of which runs keep what makes them up
 _FILE = re.compile(r"(?=.{1,100}$)\w[\w-]*(\.[\w-]+)*", re.ASCII)
 
@@ -46,7 +41,7 @@ class Tuning(Strict):
     def _ordered(self) -> Tuning:
         if self.points != sorted(set(self.points)):
             raise InputError("tune.points must be in ascending order")
-        if not self.by.startswith(("validation/", "area/", "last/")):
+        if not self.by.startswith(("validation/", "area/", "last/")) and self.by != "best":  # best: of a project
             raise InputError(f"tune.by={self.by}: tuning uses a validation metric, such as validation/loss")
         return self
 
@@ -63,15 +58,24 @@ class Finding(Strict):
         ratio        the same for log metrics, with log(margin)
         equivalence  supported: inside ±margin; contradicted: wholly outside
         exact        no interval: supported if every run's metric is within its bounds, otherwise contradicted
+        comparison   of norms by the user: each contrast on its own, with an equal share of the error. Better: low >
+                     margin; worse: high < -margin; equal: inside ±margin. An estimate once each is decided
 
-    A claim with several contrasts is supported if each is, and contradicted if one is.
+    A claim with several contrasts is supported if each is, and contradicted if one is. With `at_least`, k of m
+    contrasts, it is supported if k are, and contradicted if so many are that k can't hold, m - k + 1. Their intervals
+    then have a k-th of the error or, if that is smaller, an (m - k + 1)-th: Bonferroni's partial conjunction test
+    (Benjamini and Heller 2008, Biometrics 64), which keeps the error of either verdict whatever the contrasts share.
     """
 
     name: FileName
     claim: Annotated[int, Field(ge=1, le=6)] | None = None  # number of the textbook claim; None: not one of them
     primary: bool  # decides its claim; all others are exploratory: an estimate, no verdict
+    succeeded_by: str | None = None  # the primary that now decides this one's claim; its own verdict is for the record
     title: str
     statement: str  # the claim, in words that a student understands
+    question: str = ""  # the title as a question, for readers who look for an answer
+    label: dict[str, str] = Field(default_factory=dict)  # arm or condition → its name in texts and charts
+    says: dict[str, str] = Field(default_factory=dict)  # contrast → a sentence with {value}, its number and unit
     source: str
     expect: str  # what the literature found
     published: dict[str, str] = Field(default_factory=dict)  # cell → the number and its source
@@ -87,6 +91,7 @@ class Finding(Strict):
     rule: Rule
     margin: PositiveFloat | None = None  # the smallest that matters, in the metric's unit; for ratio a factor
     contrasts: dict[str, str] = Field(default_factory=dict)
+    at_least: PositiveInt | None = None  # of the contrasts, those that must hold; None: all
     bounds: dict[str, dict[str, Bounds]] = Field(default_factory=dict)  # exact: cell → metric → least, most
     seeds: Unit = "training"  # what a seed changes
     recipe_seeds: list[NonNegativeInt] = Field(default_factory=list)  # those on which the recipe was chosen
@@ -106,13 +111,21 @@ class Finding(Strict):
         unknown = [name for name in self.published if name not in map(str, self.cells)]
         if unknown:
             raise InputError(f"published.{unknown[0]} is not a cell; there are {', '.join(map(str, self.cells))}")
-        if self.primary and self.claim is None:
+        if self.primary and self.claim is None and self.rule != "comparison":
             raise InputError("claim is missing: a primary finding decides one of the claims 1 to 6")
+        if self.succeeded_by is not None and not self.primary:
+            raise InputError(f"succeeded_by={self.succeeded_by}: only a primary finding has a successor")
         if self.tune is not None and self.tune.at is not None and self.tune.at not in self.conditions:
             raise InputError(
                 f"tune.at={self.tune.at} is not a condition; there are {', '.join(self.conditions) or 'none'}"
             )
+        for name in self.label:
+            if name not in {*self.arms, *self.conditions}:
+                raise InputError(f"label.{name} is neither an arm nor a condition")
         names = [None] if self.rule == "exact" else list(self.formulas)
+        for name, sentence in self.says.items():
+            if name not in (names if self.rule != "exact" else ["bounds"]) or sentence.count("{value}") != 1:
+                raise InputError(f"says.{name} must name a contrast (of rule=exact: bounds) and have {{value}} once")
         for entry in self.advice:
             if entry.contrast not in names:
                 known = ", ".join(map(str, names)) if self.rule != "exact" else "none, because rule=exact has bounds"
@@ -123,7 +136,7 @@ class Finding(Strict):
             raise InputError(f"common lists {sorted(repeated)[0]} twice")
         if self.recipe_seeds != sorted(set(self.recipe_seeds)):
             raise InputError(f"recipe_seeds={self.recipe_seeds}: list each seed once, in ascending order")
-        if self.seeds == "training" and self.diverged_value is None and self.rule != "exact":
+        if self.seeds == "training" and self.diverged_value is None and self.rule not in ("exact", "comparison"):
             raise InputError("diverged_value is missing: the value for a run that diverges, such as chance level")
         return self
 
@@ -133,8 +146,8 @@ class Finding(Strict):
         unknown = [name for name in self.bounds if name not in map(str, self.cells)]
         if unknown:
             raise InputError(f"bounds.{unknown[0]} is not a cell; there are {', '.join(map(str, self.cells))}")
-        if self.contrasts or self.margin is not None:
-            raise InputError("rule=exact takes bounds, but no contrasts and no margin")
+        if self.contrasts or self.margin is not None or self.at_least is not None:
+            raise InputError("rule=exact takes bounds, but no contrasts, no margin and no at_least")
 
     def _check_scope(self) -> None:
         if "seeds" not in self.generalises_over or len(set(self.generalises_over)) < len(self.generalises_over):
@@ -164,6 +177,8 @@ class Finding(Strict):
         alone = [arm for arm in self.arms if arm not in used]
         if alone:
             raise InputError(f"arms.{alone[0]} is in no contrast: it has no arm to be compared with")
+        if self.at_least is not None and self.at_least > len(self.formulas):
+            raise InputError(f"at_least={self.at_least}: there are only {len(self.formulas)} contrasts")
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -182,6 +197,13 @@ class Finding(Strict):
                 found[name] = formula
         return found
 
+    @property
+    def divisor(self) -> int:
+        """What the error of a verdict is divided by for each contrast's interval."""
+        if self.rule == "comparison":
+            return len(self.formulas)
+        return 1 if self.at_least is None else max(self.at_least, len(self.formulas) - self.at_least + 1)
+
     def tuned_at(self, cell: Cell) -> Cell:
         """The cell whose best point this one uses: itself, or its arm under the condition `tune.at`."""
         return cell if self.tune is None or self.tune.at is None else Cell(cell.arm, self.tune.at)
@@ -193,85 +215,13 @@ class Finding(Strict):
     @cached_property
     def rule_hash(self) -> str:
         """A hash of everything that a verdict depends on except the data."""
-        left_out = {"title", "statement", "source", "expect", "published", "also", "scales", "advice"}
+        about = {"title", "question", "label", "says", "statement", "source", "expect", "published"}
+        left_out = {*about, "also", "scales", "advice", "succeeded_by"}
         if not self.recipe_seeds:  # the hash from before this key existed
             left_out.add("recipe_seeds")
         if self.generalises_over == ["seeds"]:  # likewise
             left_out.add("generalises_over")
+        if self.at_least is None:  # likewise
+            left_out.add("at_least")
         parts = self.model_dump(mode="json", exclude=left_out)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def read_findings(conf: Path, names: Iterable[str], own: Sequence[Path] = ()) -> list[Finding]:
-    """Read findings by name.
-
-    Args:
-        conf: normlab's folder that contains `finding`.
-        own: the user's further folders of this kind.
-
-    Raises:
-        InputError: no finding or more than one has that name, or a key in its file is wrong or missing.
-    """
-    return [read_finding(find_file("finding", name, conf, own)) for name in names]
-
-
-def find_file(group: str, name: str, conf: Path, own: Sequence[Path] = ()) -> Path:
-    """A finding's or a study's file, in normlab's folder or one of the user's.
-
-    Raises:
-        InputError: no file or more than one has that name.
-    """
-    found = [path for folder in (conf, *own) if (path := folder / group / f"{name}.yaml").exists()]
-    if not found:
-        known = sorted(path.stem for folder in (conf, *own) for path in (folder / group).glob("*.yaml"))
-        raise InputError(f"there is no {group} {name!r}; there are {', '.join(known)}")
-    if len(found) > 1:
-        raise InputError(f"{found[0]} and {found[1]} have the same name: rename your own {group}")
-    return found[0]
-
-
-def read_finding(path: Path) -> Finding:
-    """Read and check one file. For `Raises` see `read_findings`."""
-    values = printable(read_node(path, "finding"))
-    try:
-        finding = Finding.model_validate_json(json.dumps(values), strict=True)
-    except pydantic.ValidationError as error:
-        raise InputError(f"{_shown(path)}: {_worded(error)}") from None
-    if finding.name != path.stem:
-        raise InputError(f"{_shown(path)}: finding.name={finding.name} must be the file's name, {path.stem}")
-    return finding
-
-
-def read_node(path: Path, key: str) -> dict[str, Any]:
-    """The content of a file of `conf/finding` or `conf/study` under its main key.
-
-    Raises:
-        InputError: there is no such file, or it can't be read.
-    """
-    if not path.exists():
-        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
-        raise InputError(f"there is no {key} {path.stem!r}; there are {known}")
-    try:
-        values = OmegaConf.to_container(OmegaConf.load(path))
-    except Exception as error:  # whatever YAML's parser raises
-        raise InputError(f"{_shown(path)}: {' '.join(str(error).split())}") from None
-    node = values.get(key) if isinstance(values, dict) else None
-    if not isinstance(node, dict):
-        raise InputError(f"{_shown(path)}: {key} has no value")
-    return {str(name): value for name, value in node.items()}
-
-
-def _shown(path: Path) -> str:
-    return "/".join(path.parts[-3:])
-
-
-def _worded(error: pydantic.ValidationError) -> str:
-    problem = error.errors()[0]
-    key = ".".join(["finding", *map(str, problem["loc"])])
-    if problem["type"] == "missing":
-        return f"{key} has no value"
-    if problem["type"] == "extra_forbidden":
-        return f"there is no key {key}"
-    if problem["type"] == "value_error":
-        return f"{key}: {problem['ctx']['error']}"
-    return f"{key}={problem['input']!r}: {problem['msg'][:1].lower() + problem['msg'][1:]}"

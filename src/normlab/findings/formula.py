@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from normlab.config.schema import InputError
@@ -39,13 +39,13 @@ class Formula:
             terms.append(f"{'+' if self.constant > 0 else '-'} {abs(self.constant):g}")
         return " ".join(terms).removeprefix("+ ")
 
-    def signed(self, *, flipped: bool, ratio: bool) -> str:
+    def signed(self, *, flipped: bool, ratio: bool, named: Callable[[Cell], str] = str) -> str:
         """The formula in words, with the signs that its values have; a ratio is written as a quotient.
 
         `flipped` (a lower metric is better) turns `layer - batch` into `batch - layer`, or, for a ratio, into
-        `batch over layer`. For a ratio, `a - 1` is written `a`.
+        `batch over layer`. For a ratio, `a - 1` is written `a`. `named` says what a cell is called.
         """
-        terms = [(-weight if flipped else weight, str(cell)) for cell, weight in self.weights.items()]
+        terms = [(-weight if flipped else weight, named(cell)) for cell, weight in self.weights.items()]
         if self.constant is not None and abs(self.constant) != (1 if ratio else 0):
             terms.append((-1 if (self.constant < 0) != flipped else 1, f"{abs(self.constant):g}"))
         first, second = ([name for weight, name in terms if weight * sign > 0] for sign in (1, -1))

@@ -1,11 +1,10 @@
 """The rule that turns a finding's numbers into its verdict, fixed in its YAML before the data exist. Imports no torch.
 
-`judge` has the order in which reasons are considered; `state_of` compares an interval with the margin.
+`judge` has the order in which reasons are considered; `states` compares an interval with the margin.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -17,13 +16,13 @@ from normlab.findings.estimates import bounds_of, contrasts_of, further_of, marg
 from normlab.findings.examples import Scores
 from normlab.findings.finding import LEAST, Finding
 from normlab.findings.formula import Cell
+from normlab.findings.states import ALPHA, ruled, state_of, unseen_side
 from normlab.findings.verdict import ArmSummary, Bound, Estimate, Reason, Row, Verdict
 from normlab.stats import guarded
 from normlab.stats.power import MOST
 from normlab.stats.sequential import Design, seeds_needed
 
 PRIMARIES = 6  # size of the family: each primary's interval has the error 0.05 / 6, whether it runs alone or not
-ALPHA = 0.05
 SPOILT = frozenset(
     {Reason.BOTH_FAILED, Reason.NO_SPREAD, Reason.ALIKE, Reason.FEW_PAIRS, Reason.FAILURES}
 )  # no evidence either way
@@ -69,6 +68,8 @@ def judge(
     contrasts = [] if finding.rule == "exact" else contrasts_of(finding, rows, design, planned, scores)
     margin = margin_of(finding) if contrasts else 0.0
     stated = [ruled(finding.rule, margin, estimate) for estimate in contrasts]
+    if finding.at_least is not None or finding.rule == "comparison":
+        stated = [_without_edge(finding, estimate, edges) for estimate in stated]
     bounds = bounds_of(finding, rows)
     ruling = _by_bounds(bounds) if finding.rule == "exact" else _by_contrasts(finding, stated)
     hindered = _hindered(finding, rows, arms, planned)
@@ -78,7 +79,7 @@ def judge(
         ruling = (
             ruling._replace(state="estimate") if finding.rule == "exact" else Ruling("estimate", decides=ruling.decides)
         )
-    needed = [n for e in stated if (n := _needed(finding, e, alpha)) is not None]
+    needed = [n for e in stated if (n := seeds_to_tell(finding, e, alpha)) is not None]
     return replace(
         undecided(finding, scale, ruling.reason, **ruling.facts),
         state=ruling.state,
@@ -93,8 +94,8 @@ def judge(
 
 
 def alpha_of(finding: Finding) -> float:
-    """The error that all of a finding's looks share."""
-    return ALPHA / PRIMARIES if finding.primary else ALPHA
+    """The error that all looks at one of a finding's contrasts share."""
+    return (ALPHA / PRIMARIES if finding.claim is not None and finding.primary else ALPHA) / finding.divisor
 
 
 def design_of(planned: int, alpha: float, looks: Sequence[int] = ()) -> Design | None:
@@ -143,55 +144,6 @@ def undecided(finding: Finding, scale: str, reason: Reason, **facts: Any) -> Ver
     )
 
 
-def state_of(rule: str, margin: float, low: float, high: float) -> tuple[str, Reason]:
-    """The state and its reason, from an interval and the margin (for a ratio, both as logarithms)."""
-    if rule == "equivalence":
-        if -margin < low and high < margin:
-            return "supported", Reason.NONE
-        apart = low > margin or high < -margin
-        return ("contradicted", Reason.DIFFERENT) if apart else ("undecided", Reason.AT_MARGIN)
-    if low > margin:
-        return "supported", Reason.NONE
-    if high >= margin:
-        return "undecided", Reason.AT_MARGIN
-    if high < -margin:
-        return "contradicted", Reason.OPPOSITE
-    return "contradicted", Reason.IRRELEVANT if low > -margin else Reason.TOO_SMALL
-
-
-def ruled(rule: str, margin: float, estimate: Estimate) -> Estimate:
-    """The contrast with its state and reason by the rule; for a ratio the margin is a logarithm."""
-    interval, failures = estimate.interval, estimate.failures
-    if failures is not None and failures.both_failed:
-        state, kind = "undecided", Reason.BOTH_FAILED
-    elif interval is None:
-        state, kind = "undecided", Reason.FEW_PAIRS
-    elif math.isinf(interval.low):
-        known = estimate.seeds_alone is not None and math.isfinite(estimate.seeds_alone.low)
-        state, kind = "undecided", Reason.ALIKE if known else Reason.NO_SPREAD
-    else:
-        state, kind = state_of(rule, margin, interval.low, interval.high)
-        if unseen_side(rule, state, estimate) is not None:
-            state, kind = "undecided", Reason.FAILURES
-    return replace(estimate, state=state, kind=kind)
-
-
-def unseen_side(rule: str, state: str, estimate: Estimate) -> int | None:
-    """The side (0: favoured by the claim) whose failures contradict what the scores say; None: neither.
-
-    Scores are compared on seeds without failed runs. If the side that they favour (for an equivalence: either)
-    fails more often (the 95 % interval of the difference in failure rates excludes 0), the scores alone may not decide.
-    """
-    failures = estimate.failures
-    if failures is None or state == "undecided" or not estimate.left_out:
-        return None
-    rates = failures.difference(ALPHA).interval
-    worse = 0 if rates.low > 0 else 1 if rates.high < 0 else None
-    if rule == "equivalence":
-        return worse if state == "supported" else None
-    return worse if worse == (0 if state == "supported" else 1) else None
-
-
 def _only_estimated(estimate: Estimate) -> Estimate:
     """The estimate of an exploratory finding: no verdict, only the reason why it is no evidence, if there is one."""
     return replace(estimate, state="estimate", kind=estimate.kind if estimate.kind in SPOILT else Reason.NONE)
@@ -208,7 +160,8 @@ def _hindered(finding: Finding, rows: Sequence[Row], arms: Sequence[ArmSummary],
     if finding.primary and planned < LEAST[finding.seeds]:
         return Ruling("undecided", Reason.TOO_FEW_SEEDS, {"planned": planned, "least": LEAST[finding.seeds]})
     edge = next((arm for arm in arms if arm.edge), None)
-    if finding.primary and edge is not None:
+    by_contrast = finding.at_least is not None or finding.rule == "comparison"
+    if finding.primary and not by_contrast and edge is not None:
         return Ruling("undecided", Reason.EDGE, {"cell": edge.cell, "point": edge.point})
     return None
 
@@ -237,11 +190,36 @@ def _by_contrasts(finding: Finding, estimates: Sequence[Estimate]) -> Ruling:
     against = [e for e in estimates if e.state == "contradicted"]
     spoilt = [e for e in estimates if e.state == "undecided" and e.kind is not Reason.AT_MARGIN]
     worst = min(against or spoilt or estimates, key=room)
+    if finding.rule == "comparison":
+        is_open = any(e.state == "undecided" for e in estimates)
+        reason = Reason.AT_MARGIN if is_open else Reason.NONE
+        return Ruling("undecided" if is_open else "estimate", reason, {}, worst.name)
+    if finding.at_least is not None:
+        return _by_count(finding, estimates, worst)
     if against or spoilt:
         return Ruling(worst.state, worst.kind, _facts(finding, worst) if spoilt and not against else {}, worst.name)
     if all(e.state == "supported" for e in estimates):
         return Ruling("supported", decides=worst.name)
     return Ruling("undecided", Reason.AT_MARGIN, decides=worst.name)
+
+
+def _by_count(finding: Finding, estimates: Sequence[Estimate], worst: Estimate) -> Ruling:
+    """At least so many of the contrasts: one that is undecided, for whatever reason, counts for neither side."""
+    states, count, needed = [e.state for e in estimates], len(finding.formulas), finding.at_least or 0
+    facts = {state: states.count(state) for state in ("supported", "contradicted")} | {"count": count}
+    facts |= {"at_least": needed}
+    if facts["supported"] >= needed:
+        return Ruling("supported", Reason.ENOUGH, facts, worst.name)
+    if facts["contradicted"] > count - needed:
+        return Ruling("contradicted", Reason.NOT_ENOUGH, facts, worst.name)
+    return Ruling("undecided", Reason.COUNT_OPEN, facts, worst.name)
+
+
+def _without_edge(finding: Finding, estimate: Estimate, edges: Mapping[Cell, bool]) -> Estimate:
+    """The contrast, undecided if the best rate of one of its cells is at an end of the grid."""
+    cells = finding.formulas[estimate.name].weights
+    at_edge = finding.primary and any(edges.get(cell, False) for cell in cells)
+    return replace(estimate, state="undecided", kind=Reason.EDGE) if at_edge else estimate
 
 
 def _facts(finding: Finding, estimate: Estimate) -> dict[str, Any]:
@@ -259,7 +237,7 @@ def _facts(finding: Finding, estimate: Estimate) -> dict[str, Any]:
     return facts
 
 
-def _needed(finding: Finding, estimate: Estimate, alpha: float) -> int | None:
+def seeds_to_tell(finding: Finding, estimate: Estimate, alpha: float) -> int | None:
     """Seeds needed to distinguish 0 from the margin (equivalence: to show equal arms equal).
 
     By an upper bound on the spread; None: all differences are equal, so the spread is unknown.

@@ -26,6 +26,10 @@ class Reason(StrEnum):
     # rule=exact
     BOUNDS_HOLD = "bounds_hold"  # count
     BOUNDS_BROKEN = "bounds_broken"  # broken, count
+    # rule with at_least: supported, contradicted, count, at_least
+    ENOUGH = "enough"
+    NOT_ENOUGH = "not_enough"
+    COUNT_OPEN = "count_open"
     # undecided by the numbers
     AT_MARGIN = "interval_includes_margin"
     BOTH_FAILED = "both_failed"  # most runs of both sides of the contrast diverged or are at chance

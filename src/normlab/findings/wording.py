@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from normlab.findings.finding import Finding
 from normlab.findings.formula import parse
+from normlab.findings.labels import label
 from normlab.findings.scope import Scope
 from normlab.findings.verdict import Bound, Estimate, Reason, Verdict
 from normlab.stats.power import MOST
@@ -25,6 +26,9 @@ _SENTENCES: dict[Reason, str] = {
     Reason.DIFFERENT: "different",
     Reason.BOUNDS_HOLD: "{count} bounds hold",
     Reason.BOUNDS_BROKEN: "{broken} of {count} bounds broken",
+    Reason.ENOUGH: "{supported} of {count} contrasts hold; at least {at_least} must",
+    Reason.NOT_ENOUGH: "{contradicted} of {count} contrasts don't hold; at least {at_least} must",
+    Reason.COUNT_OPEN: "{supported} of {count} contrasts hold and {contradicted} don't; at least {at_least} must",
     Reason.AT_MARGIN: "the interval includes the margin",
     Reason.BOTH_FAILED: "both failed: most runs of {contrast} diverged or are at chance level",
     Reason.FEW_PAIRS: "only {left} seeds of {contrast} have no failed run, and a verdict about scores needs {least}",
@@ -178,7 +182,19 @@ def level_words(level: float) -> str:
 def formula_words(finding: Finding, estimate: Estimate) -> str:
     """The contrast with the signs of its numbers (positive favours the claim); a ratio is written as a quotient."""
     flipped = finding.better == "lower" and estimate.metric == finding.metric
-    return parse(estimate.formula).signed(flipped=flipped, ratio=estimate.ratio)
+    formula = parse(estimate.formula)
+    return formula.signed(flipped=flipped, ratio=estimate.ratio, named=lambda cell: label(finding, cell))
+
+
+def said_words(finding: Finding, verdict: Verdict, estimate: Estimate | None = None) -> str:
+    """A contrast's number in a sentence; without one, the deciding contrast's or, for rule=exact, the bounds'."""
+    estimate = estimate or verdict.deciding
+    if estimate is None:
+        sentence = finding.says.get("bounds", "{value}")
+        return sentence.format(value=reason_words(verdict) or "no number yet")
+    value = f"{number(estimate.mean, estimate.metric, ratio=estimate.ratio)} "
+    value = (value + unit_of(estimate.metric, ratio=estimate.ratio)).strip()
+    return finding.says.get(estimate.name, f"{formula_words(finding, estimate)}: {{value}}").format(value=value)
 
 
 def bound_words(bound: Bound) -> str:

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import json
 import os
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,9 @@ class Hold:
             self.let_go()
             part.unlink(missing_ok=True)
             raise
+        # a forked process, such as a worker of a DataLoader, may outlive this one by seconds, and would hold the lock
+        mine = weakref.WeakMethod(self.let_go)
+        os.register_at_fork(after_in_child=lambda: (let_go := mine()) and let_go())
 
     def let_go(self) -> None:
         """Release the lock; the file stays."""

@@ -7,6 +7,7 @@
     verdicts.json  each finding's verdict, and its earlier looks
     plan.json      the findings as they were planned, and their runs; see `study.planned`
     manifest.json  command, commit, machine, versions
+    comparison.txt, .tex, .csv, .html  of a comparison: its result
     origin.json    of a study that was imported: the pack, and what was admitted
     wandb.json     what W&B shows of the study
     wandb/         what W&B's client writes
@@ -170,6 +171,26 @@ class StudyFolder:
         """Replace the plan."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.plan_file, values, durable=False)
+
+    @property
+    def comparison_text(self) -> Path:
+        """Of a comparison: its result as a paragraph."""
+        return self.folder / "comparison.txt"
+
+    @property
+    def comparison_latex(self) -> Path:
+        """Of a comparison: its result as a table."""
+        return self.folder / "comparison.tex"
+
+    @property
+    def comparison_table(self) -> Path:
+        """Of a comparison: the same table as CSV."""
+        return self.folder / "comparison.csv"
+
+    @property
+    def comparison_page(self) -> Path:
+        """Of a comparison: its result as a page."""
+        return self.folder / "comparison.html"
 
     @property
     def manifest_file(self) -> Path:

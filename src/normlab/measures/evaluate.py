@@ -31,7 +31,7 @@ def recall(config: RunConfig) -> RunConfig:
     """`config` with the norm, model, task, optimiser and seed of the checkpoint."""
     assert config.ckpt is not None
     made, _ = recorded(read_checkpoint(config.ckpt), config.ckpt, config.trust)
-    moved = {"path": config.task.path, "source": "path"} if config.task.path else {}
+    moved = {"path": config.task.path, "source": "path", "test": None} if config.task.path else {}
     task = made.task.model_copy(update=moved)
     return config.model_copy(
         update={"norm": made.norm, "model": made.model, "task": task, "optim": made.optim, "seed": made.seed}
@@ -88,7 +88,7 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
     task = build_task(config, model, session.data)
     if config.trainer.compile:
         task.run_compiled()
-    trainer = build_trainer(config, place, session.loggers.all, [])
+    trainer = build_trainer(config, place.folder, session.loggers.all, [])
     summary: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
     torch.manual_seed(0)
     for split, evaluate in (("validation", trainer.validate), ("test", trainer.test)):

@@ -10,9 +10,9 @@ from torch import Tensor
 from normlab.config.measures.gradients import GradientGrowth
 from normlab.config.schema import InputError, RunConfig
 from normlab.folder.place import Place
-from normlab.measures.slopes import gaussian, growth, inner, sequences_of_equal_length, steadiness
 from normlab.models.base import Model, outputs_of
 from normlab.probes.signals import cosine, rms
+from normlab.probes.slopes import gaussian, growth, inner, sequences_of_equal_length, steadiness
 from normlab.session.session import Session
 from normlab.session.task import build_task
 from normlab.tasks.optimiser import build_optimiser

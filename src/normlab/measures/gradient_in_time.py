@@ -10,8 +10,8 @@ from torch import Tensor
 from normlab.config.measures.gradients import GradientInTime
 from normlab.config.schema import InputError, RunConfig
 from normlab.folder.place import Place
-from normlab.measures.slopes import gaussian, growth, inner, sequences_of_equal_length, steadiness
 from normlab.models.base import Model, outputs_of
+from normlab.probes.slopes import gaussian, growth, inner, sequences_of_equal_length, steadiness
 from normlab.session.session import Session
 
 

@@ -5,23 +5,17 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterable
-from statistics import fmean
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from normlab.config.measures.gradients import LearningRateCeiling
 from normlab.config.schema import RunConfig
-from normlab.data.batch import Batch
-from normlab.data.load import Data
-from normlab.data.loader import loader
 from normlab.folder.place import Place
 from normlab.session.session import Session
-from normlab.session.steps import step
+from normlab.session.steps import entropy_of_targets, last_loss
 from normlab.session.task import build_task
-from normlab.tasks.optimiser import build_optimiser
-from normlab.tasks.task import Task
 
 
 def measure(config: RunConfig, place: Place) -> dict[str, Any]:
@@ -78,25 +72,3 @@ def highest(loss_at: Callable[[int], float], rungs: int, bound: float) -> tuple[
         if loss < bound:
             return rung, loss
     return None
-
-
-def last_loss(task: Task, batches: Iterable[Batch]) -> float:
-    """Mean loss over the last fifth of the steps on these batches; NaN as soon as one is not finite."""
-    optimiser = build_optimiser(task.model, task.optim)
-    task.train()
-    losses = []
-    for batch in batches:
-        losses.append(step(task, optimiser, batch))
-        if not math.isfinite(losses[-1]):
-            return math.nan
-    return fmean(losses[-max(1, len(losses) // 5) :])
-
-
-def entropy_of_targets(data: Data, batch_size: int) -> float:
-    """Entropy of the training split's targets, nats."""
-    counts = torch.zeros(data.sizes.outputs, dtype=torch.float64)
-    for batch in loader(data.split("train"), batch_size):
-        targets = batch.targets if batch.mask is None or batch.targets.ndim == 1 else batch.targets[batch.mask]
-        counts += torch.bincount(targets.flatten().cpu(), minlength=len(counts))
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * shares.log()).sum())

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from normlab.config.measures.training import Lengths
 from normlab.config.schema import InputError, RunConfig
 from normlab.config.signature import read
-from normlab.config.trust import named_modules
 from normlab.data.batch import Batch
 from normlab.data.load import Data
 from normlab.data.splits import Windows
@@ -22,6 +21,7 @@ from normlab.measures import training
 from normlab.models.base import Model, outputs_of
 from normlab.models.checkpoint import load_checkpoint
 from normlab.session.session import Session
+from normlab.trust.names import named_modules
 
 
 @dataclass(frozen=True)

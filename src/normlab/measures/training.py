@@ -72,13 +72,13 @@ def train(session: Session) -> dict[str, Any]:
 
 def validated(curve: ValidationCurve, task: Task) -> dict[str, Any]:
     """The summary's entries about validations: the best, the last, and the areas under the curve."""
-    best = curve.best(task) or {}
+    best = curve.best() or {}
     found: dict[str, Any] = {name if "/" in name else f"best_{name}": value for name, value in best.items()}
     if curve.rows:
         last = curve.rows[-1].items()
         found |= {f"last/{name.partition('/')[2]}": value for name, value in last if "/" in name}
     for name in (task.metric, "loss"):
-        found[f"area/{name}"] = None if task.diverged else curve.area(name)
+        found[f"area/{name}"] = None if task.diverged else curve.area(f"validation/{name}")
     return found
 
 
@@ -103,6 +103,6 @@ def _nbs(config: RunConfig) -> int:
 def _show(fit: Fit) -> None:
     """Log tables of the best weights' predictions, if a mirror shows them."""
     mirrors = fit.session.loggers.mirrors
-    if shows_predictions(mirrors) and fit.curve.best(fit.task) is not None and fit.trainer.is_global_zero:
+    if shows_predictions(mirrors) and fit.curve.best() is not None and fit.trainer.is_global_zero:
         fit.load_best()
         show_predictions(mirrors, fit.task.model, fit.session.data, fit.curve.confusion)

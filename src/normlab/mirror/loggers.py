@@ -14,7 +14,8 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor, nn
 
 from normlab.config.names import shortened, slug
-from normlab.config.schema import ELSEWHERE, SHOWN_OR_SAVED, InputError, RunConfig, WandbConfig
+from normlab.config.schema import SHOWN_OR_SAVED, InputError, RunConfig, WandbConfig
+from normlab.config.task import decisive_options
 from normlab.data.load import Data
 from normlab.folder.place import Place
 from normlab.mirror.predictions import class_names, sample_predictions
@@ -146,5 +147,5 @@ def _digest(config: RunConfig) -> str:
     """A short hash of the config without its seed: runs of one cell have the same."""
     values = config.model_dump(mode="json", include={"norm", "model", "task", "optim", "measure", "test"})
     trainer = config.trainer.model_dump(mode="json", exclude=SHOWN_OR_SAVED)
-    values["task"] = {key: value for key, value in values["task"].items() if key not in ELSEWHERE}
+    values["task"] = decisive_options(values["task"])
     return hashlib.sha256(json.dumps([values, trainer], sort_keys=True).encode()).hexdigest()[:6]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from normlab.data.batch import Batch
+from normlab.data.batch import IGNORE, Batch
 from normlab.data.load import Data
 from normlab.data.splits import Examples
 
@@ -33,6 +33,10 @@ def sample_predictions(model: nn.Module, data: Data) -> Samples:
     split = data.split("validation")
     batch = split.gather(split.in_order()[:SHOWN])
     logits = _logits(model, batch)
+    if isinstance(split, Examples) and split.dense:
+        return _segmented(split, data, logits.argmax(dim=1), batch.targets.cpu())
+    if isinstance(split, Examples) and split.scale is not None:
+        return _numbers(split, data, logits[:, 0], batch.targets.cpu())
     if isinstance(split, Examples):
         return _labelled(split, data, logits.softmax(dim=1), batch.targets.cpu())
     return _continued(data, batch, logits)
@@ -68,6 +72,24 @@ def _labelled(split: Examples, data: Data, scores: Tensor, targets: Tensor) -> S
     ]
     what = "image" if data.sizes.kind == "images" else "text" if data.vocabulary else "example"
     return Samples([what, "actual", "predicted", "probability", "right"], rows)
+
+
+def _numbers(split: Examples, data: Data, predicted: Tensor, targets: Tensor) -> Samples:
+    """Numbers in their own unit."""
+    assert split.scale is not None
+    mean, std = split.scale
+    pairs = zip((targets * std + mean).tolist(), (predicted * std + mean).tolist(), strict=True)
+    rows = [[_shown(split, data, n), actual, guess, guess - actual] for n, (actual, guess) in enumerate(pairs)]
+    return Samples(["example" if data.sizes.kind != "images" else "image", "actual", "predicted", "error"], rows)
+
+
+def _segmented(split: Examples, data: Data, predicted: Tensor, targets: Tensor) -> Samples:
+    """The share of each image's pixels whose class is right."""
+    rows = []
+    for n, (guess, actual) in enumerate(zip(predicted, targets, strict=True)):
+        counts = actual != IGNORE
+        rows.append([_shown(split, data, n), ((guess == actual) & counts).sum().item() / max(1, counts.sum().item())])
+    return Samples(["image", "right pixels"], rows)
 
 
 def _shown(split: Examples, data: Data, n: int) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -19,12 +21,12 @@ class Bar(pl.Callback):
 
     Args:
         console: the terminal.
-        metric: of the task, as in `validation/<metric>`.
+        metrics: of a validation, label → the name under which it is logged; the last is the one that counts.
     """
 
-    def __init__(self, console: Console, metric: str) -> None:
+    def __init__(self, console: Console, metrics: Mapping[str, str]) -> None:
         self.console = console
-        self.metric = metric
+        self.metrics = metrics
         self._bar: Progress | None = None
         self._next = 0.0
         self._total = 0
@@ -32,7 +34,7 @@ class Bar(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         """Show the empty bar."""
-        self._total = int(trainer.estimated_stepping_batches)
+        self._total = _steps(trainer)
         if not trainer.is_global_zero or not self.console.is_terminal:
             return
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
@@ -47,24 +49,20 @@ class Bar(pl.Callback):
         if self._bar is None or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + REFRESH
-        loss = float(outputs["loss"])
-        self._bar.update(
-            self._bar.task_ids[0],
-            completed=trainer.global_step,
-            description=f"loss {loss:.3f}{self._validation}",
-        )
+        loss = f"loss {float(outputs['loss']):.3f}" if isinstance(outputs, Mapping) and "loss" in outputs else ""
+        self._bar.update(self._bar.task_ids[0], completed=trainer.global_step, description=f"{loss}{self._validation}")
 
     def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         """Show the new validation metric."""
-        value = float(trainer.callback_metrics[f"validation/{self.metric}"])
-        loss = float(trainer.callback_metrics["validation/loss"])
-        name = self.metric.replace("_", " ")
-        self._validation = f" · validation {name} {value:.4f}"
+        shown = [
+            f"{label} {float(trainer.callback_metrics[name]):.4f}"
+            for label, name in self.metrics.items()
+            if name in trainer.callback_metrics
+        ]
+        self._validation = f" · {shown[-1]}" if shown else ""
         if self._bar is None and trainer.is_global_zero:
-            self.console.print(
-                f"step {trainer.global_step}/{self._total} · validation loss {loss:.4f} · {name} {value:.4f}",
-                highlight=False,
-            )
+            of = f"/{self._total}" if trainer.global_step <= self._total else ""  # a stream's length isn't known
+            self.console.print(" · ".join([f"step {trainer.global_step}{of}", *shown]), highlight=False)
 
     def on_train_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         """Remove the bar."""
@@ -94,4 +92,10 @@ class Heartbeat(pl.Callback):
         if time.monotonic() < self._next or not trainer.is_global_zero:
             return
         self._next = time.monotonic() + 1
-        self.folder.write_progress(trainer.global_step, int(trainer.estimated_stepping_batches))
+        self.folder.write_progress(trainer.global_step, _steps(trainer))
+
+
+def _steps(trainer: pl.Trainer) -> int:
+    """Of the whole training; those done so far if only the loader's end would tell."""
+    steps = trainer.estimated_stepping_batches
+    return int(steps) if math.isfinite(steps) and steps > 0 else trainer.global_step

@@ -22,7 +22,10 @@ from normlab.mirror.wandb_begin import note_address, one_line, warn
 
 STEP = "trainer/global_step"  # Lightning's name for optimiser steps, the x axis unless another is chosen
 # which value of a curve is shown while the run trains; at its end, the run's own summary replaces them
-BEST = {"accuracy": "max", "f1": "max", "loss": "min", "perplexity": "min", "bits_per_character": "min"}
+BEST = {
+    **{"accuracy": "max", "f1": "max", "loss": "min", "perplexity": "min", "bits_per_character": "min"},
+    **{"r2": "max", "mae": "min", "rmse": "min", "mean_iou": "max", "mean_dice": "max", "pixel_accuracy": "max"},
+}
 
 Rows = list[dict[str, Any]]
 

@@ -48,9 +48,9 @@ class Attention(nn.Module):
         self.causal = norms.causal
         self.inward = nn.Linear(width, 3 * width)
         with_norm = norms.qk is True or norms.qk == "joint"
-        self.norm_q = site(parts=1 if norms.qk == "joint" else heads) if with_norm else None
-        self.norm_k = site(parts=1 if norms.qk == "joint" else heads) if with_norm else None
-        self.norm_v = site(parts=heads) if norms.v else None
+        self.norm_q = site("qk", parts=1 if norms.qk == "joint" else heads) if with_norm else None
+        self.norm_k = site("qk", parts=1 if norms.qk == "joint" else heads) if with_norm else None
+        self.norm_v = site("v", parts=heads) if norms.v else None
         start = math.log2(max(2, norms.longest**2 - norms.longest))
         self.qk_scale = nn.Parameter(torch.full((heads,), start)) if norms.qk == "l2" else None
         self.outward = nn.Linear(width, width)

@@ -45,8 +45,11 @@ class Model(nn.Module, ABC):
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("images", "features", "tokens")  # kinds of input that it accepts, see `Sizes`
+    dense: ClassVar[bool] = False  # can it give logits for each pixel, if `sizes.dense`?
     layouts: ClassVar[tuple[str, ...]] = ()  # layouts of its sites; empty: known only once the model is built
     depth: ClassVar[tuple[str, ...]] = ()  # options whose product is the number of its `hidden_layers`
+    roles: ClassVar[tuple[str, ...]] = ()  # what `norm_at` may name besides layer1, layer2, …, see `Places`
+    normless: ClassVar[dict[str, tuple[str, ...]]] = {}  # option → its values that are for networks without norms
     # option → another name of a value → the name that a run's config has
     aliases: ClassVar[dict[str, dict[str, str]]] = {}
     # options added after the first runs → the value at which the model is what it was: there a run's id leaves them out
@@ -56,10 +59,10 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits [B, outputs], or [B, T, outputs] in language modelling.
+        """Logits [B, outputs], [B, T, outputs] in language modelling, or [B, outputs, H, W] if `sizes.dense`.
 
         Args:
-            inputs: float [B, C, H, W] or [B, T, F], or int64 [B, T], as `sizes.kind` says.
+            inputs: float [B, C, H, W], [B, T, F] or [B, F], or int64 [B, T], as `sizes.kind` says.
             mask: bool [B, T], true where real, a sequence's real steps first; None: all real.
         """
 
@@ -98,9 +101,13 @@ class Model(nn.Module, ABC):
 
 
 def facts_of(model: Model) -> dict[str, Any]:
-    """The model's facts, and the kernel of its norms if they have one of ours."""
-    kernels = {norm.kernel for norm in model.modules() if isinstance(norm, Norm) and norm.kernel}
-    return {**({"norm_kernel": " and ".join(sorted(kernels))} if kernels else {}), **model.facts()}
+    """The model's facts, the kernel of its norms if it is ours, and which norms stand where if they differ."""
+    norms = {path: module for path, module in model.named_modules() if isinstance(module, Norm)}
+    kernels = {norm.kernel for norm in norms.values() if norm.kernel}
+    found = {"norm_kernel": " and ".join(sorted(kernels))} if kernels else {}
+    if len({norm.name for norm in norms.values()}) > 1:
+        found["norms"] = ", ".join(f"{path} {norm.name}" for path, norm in norms.items())
+    return {**found, **model.facts()}
 
 
 @contextmanager

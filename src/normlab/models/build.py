@@ -6,7 +6,8 @@ import importlib
 from functools import partial
 from typing import Any
 
-from normlab.config.schema import InputError, Sizes, component_name
+from normlab.config.names import component_name
+from normlab.config.schema import InputError, Sizes
 from normlab.models.base import Model
 from normlab.models.statistics import check_statistics
 from normlab.norms.base import Norm
@@ -28,7 +29,9 @@ def build_model(norm: dict[str, Any], model: dict[str, Any], sizes: Sizes) -> Mo
 
 def assemble(norm: dict[str, Any], model: dict[str, Any], sizes: Sizes) -> Model:
     """The same for a trained model, without a check against the data."""
-    built: Model = factory(model, Model)(factory(norm), sizes)
+    placed = model.get("norm_at") or {}
+    options = {**model, "norm_at": {site: factory(node) for site, node in placed.items()}} if placed else model
+    built: Model = factory(options, Model)(factory(norm), sizes)
     return built
 
 

@@ -16,15 +16,15 @@ import pydantic
 import torch
 from torch import Tensor, nn
 
-from normlab.config.checks import check_size
+from normlab.checks.config import check_size
 from normlab.config.schema import InputError, RunConfig, Sizes
 from normlab.config.strict import Strict
-from normlab.config.trust import only_ours, trusted_config
 from normlab.folder.files import read_regular
 from normlab.folder.seal import state_of
 from normlab.host.cores import memory_of_machine
 from normlab.models.base import Model
 from normlab.models.build import assemble
+from normlab.trust.names import only_ours, trusted_config
 
 
 def describe(config: RunConfig, sizes: Sizes, data: dict[str, Any]) -> dict[str, Any]:

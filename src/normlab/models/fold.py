@@ -10,13 +10,15 @@ from torch import nn
 from normlab.config.schema import InputError
 from normlab.models.base import Model
 from normlab.norms.base import Norm
+from normlab.weights.parametrised import make_plain
 
 
 def fold(model: Model) -> Model:
     """A copy of the model for inference, in eval mode, with every norm folded into the layer before it.
 
     With norm(z) = scale · z + shift and z = W x + b, the folded layer is (scale · W) x + (scale · b + shift):
-    the same function up to rounding. Either all norms are folded or none.
+    the same function up to rounding. Either all norms are folded or none. Weights that are functions of other
+    parameters (`model.weights`) become plain ones first.
 
     Args:
         model: is not changed.
@@ -31,7 +33,9 @@ def fold(model: Model) -> Model:
             raise InputError(f"{site.norm} is already folded")
         if site.fed_by is None:
             raise InputError(f"{site.norm} can't be folded exactly: {site.obstacle}")
-        _fold_into(folded.get_submodule(site.fed_by), norm, site.norm)
+        layer = folded.get_submodule(site.fed_by)
+        make_plain(layer)
+        _fold_into(layer, norm, site.norm)
         folded.set_submodule(site.norm, nn.Identity())
     return folded
 

@@ -11,18 +11,18 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from normlab.config.schema import InputError, Sizes
+from normlab.config.schema import Sizes
+from normlab.fused import cell as fused
 from normlab.kernels.arguments import Sequences, Weights
-from normlab.models import fused
-from normlab.models.activation import initialise
-from normlab.models.base import Model
-from normlab.models.padding import last_real, masked_mean, reverse
+from normlab.models.recurrent import Recurrent, Shape, draw, starting_state
 from normlab.norms.base import Norm, NormFactory
+from normlab.norms.placed import Places
+from normlab.weights.parametrised import parametrise
 
 GATES = 4  # in this order: forget, input, output, candidate
 
 
-class LSTM(Model):
+class LSTM(Recurrent):
     """Embedding or raw features, recurrent layers, a linear output layer.
 
     A cell with norms N (Ba et al. 2016, arXiv:1607.06450, eq. 20-22; Cooijmans et al. 2017, arXiv:1603.09025):
@@ -56,17 +56,17 @@ class LSTM(Model):
         start alike, because their variance is 0 there (Cooijmans's released code: 0.1).
         kernel: of the recurrence: `fused` is compiled for this CPU or GPU, `plain` is the tensor code below, and
             equal up to rounding; `auto` uses the fused one if it supports the norm, but on a GPU the plain one.
+        norm_at: other norms at some sites, see `Places`: `gates` (N_h and N_x), `cell` (N_c), `output` (of a layer).
+        weights: `weight_norm` splits W_x and W_h into lengths and directions (Salimans and Kingma 2016,
+            arXiv:1602.07868).
 
     Raises:
         InputError: a bidirectional model would see later positions in language modelling, or kernel=fused doesn't
         support the norm.
     """
 
-    kinds: ClassVar[tuple[str, ...]] = ("features", "tokens")
-    layouts: ClassVar[tuple[str, ...]] = ("BC",)
-    depth: ClassVar[tuple[str, ...]] = ("layers",)
-    recurrent: ClassVar[bool] = True
-    obstacle: ClassVar[str] = "a recurrent site sees padding, and may keep statistics for each time step"
+    roles: ClassVar[tuple[str, ...]] = ("gates", "cell", "output")
+    neutral: ClassVar[dict[str, Any]] = {"norm_at": None, "weights": "plain"}
 
     def __init__(
         self,
@@ -85,71 +85,34 @@ class LSTM(Model):
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
         state_noise: Annotated[float, Field(ge=0)] = 0.0,
         kernel: Literal["auto", "plain", "fused"] = "auto",
+        norm_at: dict[str, NormFactory] | None = None,
+        weights: Literal["plain", "weight_norm"] = "plain",
     ) -> None:
-        super().__init__()
-        if sizes.causal and bidirectional:
-            raise InputError(
-                "model.bidirectional=true reads later positions, which language modelling must not see; "
-                "set model.bidirectional=false"
+        places = Places(norm, norm_at)
+
+        def cell(layer: int, features: int) -> LSTMCell:
+            return LSTMCell(
+                places(f"layer{layer}.gates") if placement != "between" else norm,
+                features,
+                width,
+                positions=sizes.positions,
+                placement=placement,
+                gates=gates,
+                cell_norm=cell_norm,
+                recurrent_init=recurrent_init,
+                state_noise=state_noise,
+                kernel=kernel,
+                norm_c=places(f"layer{layer}.cell") if placement == "inside" and cell_norm else None,
             )
-        self.causal = sizes.causal
-        self.bidirectional = bidirectional
-        self.pooling = pooling
-        self.embedding = nn.Embedding(sizes.vocabulary, embedding) if sizes.vocabulary else None
-        self.layers = nn.ModuleList()
-        self.between = nn.ModuleList()
-        features = embedding if sizes.vocabulary else sizes.shape[-1]
-        for _ in range(layers):
-            directions = [
-                LSTMCell(
-                    norm,
-                    features,
-                    width,
-                    positions=sizes.positions,
-                    placement=placement,
-                    gates=gates,
-                    cell_norm=cell_norm,
-                    recurrent_init=recurrent_init,
-                    state_noise=state_noise,
-                    kernel=kernel,
-                )
-                for _ in range(2 if bidirectional else 1)
-            ]
-            self.layers.append(LSTMLayer(*directions))
-            features = width * len(directions)
-            if placement == "between":
-                # gain 1, because a norm's smaller gain at recurrent sites is for values that pass through many steps
-                self.between.append(norm(features, "BC", positions=sizes.positions, gain_init=1.0))
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(features, sizes.outputs)
-        initialise(self.head)
 
-    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits [B, outputs], or [B, T, outputs] in language modelling.
+        def output(layer: int, features: int) -> Norm:
+            # gain 1, because a norm's smaller gain at recurrent sites is for values that pass through many steps
+            return places(f"layer{layer}.output")(features, "BC", positions=sizes.positions, gain_init=1.0)
 
-        Args:
-            inputs: float [B, T, F] or int64 [B, T].
-            mask: bool [B, T], true where real, a sequence's real steps first; None: all real.
-        """
-        x = inputs if self.embedding is None else self.embedding(inputs)
-        for i, layer in enumerate(self.layers):
-            x = layer(x, mask)
-            if self.between:
-                x = self.between[i](x, mask)
-            x = self.dropout(x)
-        logits: Tensor = self.head(x if self.causal else self._pool(x, mask))
-        return logits
-
-    def _pool(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """[B, T, D] → [B, D]: the input of the classification layer."""
-        if self.pooling == "mean":
-            return masked_mean(x, mask)
-        last = last_real(x, mask)
-        if not self.bidirectional:
-            return last
-        forwards, _ = last.chunk(2, -1)
-        _, backwards = x[:, 0].chunk(2, -1)
-        return torch.cat([forwards, backwards], -1)
+        shape = Shape(width, layers, bidirectional, pooling, embedding, dropout=dropout)
+        super().__init__(sizes, shape, cell, output if placement == "between" else None)
+        places.check()
+        parametrise(self._cells(), weights, ("weight_x", "weight_h"))
 
     @property
     def kernel(self) -> str:
@@ -159,10 +122,6 @@ class LSTM(Model):
     def facts(self) -> dict[str, Any]:
         """The kernel of the recurrence."""
         return {"kernel": self.kernel}
-
-    def hidden_layers(self) -> list[nn.Module]:
-        """The recurrent layers; each returns its hidden state after each step."""
-        return list(self.layers)
 
     @contextmanager
     def unfused(self) -> Iterator[None]:
@@ -180,22 +139,6 @@ class LSTM(Model):
         return [module for module in self.modules() if isinstance(module, LSTMCell)]
 
 
-class LSTMLayer(nn.Module):
-    """One cell, or two that read in opposite directions, whose outputs are concatenated."""
-
-    def __init__(self, forwards: LSTMCell, backwards: LSTMCell | None = None) -> None:
-        super().__init__()
-        self.forwards = forwards
-        self.backwards = backwards
-
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """x [B, T, features] → [B, T, H], or [B, T, 2H] for two directions."""
-        y: Tensor = self.forwards(x, mask)
-        if self.backwards is None:
-            return y
-        return torch.cat([y, reverse(self.backwards(reverse(x, mask), mask), mask)], -1)
-
-
 class LSTMCell(nn.Module):
     """One direction of one layer: the recurrence of `LSTM`, over all steps of a batch.
 
@@ -204,6 +147,7 @@ class LSTMCell(nn.Module):
     Args:
         features: size of an input vector.
         positions: time steps for which norms with statistics per step keep them.
+        norm_c: of the cell's state; None: `norm`.
         The others are those of `LSTM`.
 
     Attributes:
@@ -223,6 +167,7 @@ class LSTMCell(nn.Module):
         recurrent_init: str = "orthogonal",
         state_noise: float = 0.0,
         kernel: Literal["auto", "plain", "fused"] = "plain",
+        norm_c: NormFactory | None = None,
     ) -> None:
         super().__init__()
         self.width = width
@@ -230,7 +175,9 @@ class LSTMCell(nn.Module):
         self.weight_x = nn.Parameter(torch.empty(GATES * width, features))
         self.weight_h = nn.Parameter(torch.empty(GATES * width, width))
         self.bias = nn.Parameter(torch.zeros(GATES * width))
-        self._initialise(recurrent_init)
+        with torch.no_grad():
+            nn.init.ones_(self.bias[:width])  # forget gate
+        draw(self.weight_x, self.weight_h, GATES, recurrent_init)
 
         def gate_norm() -> Norm:
             parts = GATES if gates == "separate" else 1
@@ -239,7 +186,8 @@ class LSTMCell(nn.Module):
         inside = placement == "inside"
         self.norm_x: Norm | None = gate_norm() if inside or placement == "input" else None
         self.norm_h: Norm | None = gate_norm() if inside else None
-        self.norm_c: Norm | None = norm(width, "BC", positions=positions) if inside and cell_norm else None
+        has_c = inside and cell_norm
+        self.norm_c: Norm | None = (norm_c or norm)(width, "BC", positions=positions) if has_c else None
         self.forced = kernel == "fused"
         self.kernel = fused.choose(kernel, self._norms())
 
@@ -260,10 +208,11 @@ class LSTMCell(nn.Module):
         steps = inputs.transpose(0, 1).unbind(0)
         real = None if mask is None else mask.unbind(1)
         h, c = self._begin(x)
+        weight_h = self.weight_h  # once, not at each step: it may be a function of other parameters
         outputs = []
         for t, gates in enumerate(steps):
             here = None if real is None else real[t]
-            new_h, new_c = self._step(gates, h, c, here, t)
+            new_h, new_c = self._step(gates + self._recurrent(h, weight_h, here, t), c, here, t)
             if here is None:
                 h, c = new_h, new_c
             else:
@@ -271,31 +220,17 @@ class LSTMCell(nn.Module):
             outputs.append(h)
         return torch.stack(outputs, 1)
 
-    def _step(self, gates: Tensor, h: Tensor, c: Tensor, real: Tensor | None, t: int) -> tuple[Tensor, Tensor]:
-        recurrent = F.linear(h, self.weight_h)
-        if self.norm_h is not None:
-            recurrent = self.norm_h(recurrent, real, t)
-        opening, candidate = (gates + recurrent).split([3 * self.width, self.width], -1)
+    def _recurrent(self, h: Tensor, weight_h: Tensor, real: Tensor | None, t: int) -> Tensor:
+        recurrent = F.linear(h, weight_h)
+        return recurrent if self.norm_h is None else self.norm_h(recurrent, real, t)
+
+    def _step(self, gates: Tensor, c: Tensor, real: Tensor | None, t: int) -> tuple[Tensor, Tensor]:
+        opening, candidate = gates.split([3 * self.width, self.width], -1)
         f, i, o = opening.sigmoid().chunk(3, -1)
         c = f * c + i * candidate.tanh()
         output = c if self.norm_c is None else self.norm_c(c, real, t)
         return o * output.tanh(), c
 
     def _begin(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        zeros = x.new_zeros(x.shape[0], self.width)
-        if self.training and self.state_noise > 0:
-            return self.state_noise * torch.randn_like(zeros), zeros
-        return zeros, zeros
-
-    @torch.no_grad()
-    def _initialise(self, recurrent_init: str) -> None:
-        nn.init.ones_(self.bias[: self.width])  # forget gate
-        for weight_x, weight_h in zip(self.weight_x.chunk(GATES), self.weight_h.chunk(GATES), strict=True):
-            nn.init.xavier_uniform_(weight_x)
-            if recurrent_init == "uniform":
-                bound = self.width**-0.5
-                nn.init.uniform_(weight_h, -bound, bound)
-            else:
-                nn.init.orthogonal_(weight_h)
-        if recurrent_init == "identity":
-            nn.init.eye_(self.weight_h.chunk(GATES)[-1])
+        h = starting_state(x, self.width, self.state_noise if self.training else 0.0)
+        return h, torch.zeros_like(h)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from normlab.config.schema import InputError, Sizes
 from normlab.models.activation import activation as make_activation
-from normlab.models.activation import initialise
 from normlab.models.base import Model, Site
 from normlab.norms.base import NormFactory
+from normlab.norms.placed import Places
+from normlab.weights.initial import initialise
+from normlab.weights.parametrised import Weights, parametrise
 
 
 class MLP(Model):
@@ -24,16 +26,19 @@ class MLP(Model):
 
     Args:
         norm: the norm of every hidden layer, at `BC` sites.
-        sizes: of images or of sequences of one length, which are flattened.
+        sizes: of images, of sequences of one length, which are flattened, or of a table.
         width: units of a hidden layer.
         depth: number of hidden layers.
         activation: nonlinearity of the hidden layers.
         residual: identity shortcut around each hidden layer but the first (He et al. 2016, arXiv:1512.03385).
+        norm_at: other norms in some of the layers, see `Places`.
+        weights: of the hidden layers, see `normlab.weights.parametrised`.
     """
 
-    kinds: ClassVar[tuple[str, ...]] = ("images", "features")
+    kinds: ClassVar[tuple[str, ...]] = ("images", "features", "table")
     layouts: ClassVar[tuple[str, ...]] = ("BC",)
     depth: ClassVar[tuple[str, ...]] = ("depth",)
+    neutral: ClassVar[dict[str, Any]] = {"norm_at": None, "weights": "plain"}
 
     def __init__(
         self,
@@ -44,6 +49,8 @@ class MLP(Model):
         depth: Annotated[int, Field(gt=0)] = 4,
         activation: Literal["relu", "gelu", "silu", "tanh", "sigmoid"] = "relu",
         residual: bool = False,
+        norm_at: dict[str, NormFactory] | None = None,
+        weights: Weights = "plain",
     ) -> None:
         super().__init__()
         self.shape = sizes.shape
@@ -51,7 +58,9 @@ class MLP(Model):
         widths = [math.prod(sizes.shape), *[width] * depth]
         linears = [nn.Linear(widths[i], widths[i + 1]) for i in range(depth)]
         self.linears = nn.ModuleList(linears)
-        self.norms = nn.ModuleList(norm(width, "BC") for _ in range(depth))
+        places = Places(norm, norm_at)
+        self.norms = nn.ModuleList(places(f"layer{i}")(width, "BC") for i in range(1, depth + 1))
+        places.check()
         self.ends = nn.ModuleList(
             nn.Identity() for _ in range(depth)
         )  # after each hidden layer, so that hooks can be attached
@@ -60,6 +69,7 @@ class MLP(Model):
         for linear in linears:
             initialise(linear, activation)
         initialise(self.head)
+        parametrise(linears, weights)
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits [B, outputs] for inputs [B, *shape].

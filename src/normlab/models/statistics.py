@@ -71,7 +71,7 @@ def _lengths(model: Model, sizes: Sizes) -> dict[str, dict[str, int]]:
 
 def _smallest(model: Model, sizes: Sizes) -> Tensor:
     like = next(model.parameters())
-    shape = sizes.shape if sizes.kind == "images" else (sizes.shortest or sizes.shape[0], *sizes.shape[1:])
+    shape = sizes.shape if sizes.kind in ("images", "table") else (sizes.shortest or sizes.shape[0], *sizes.shape[1:])
     dtype = torch.long if sizes.kind == "tokens" else like.dtype
     return torch.zeros(1, *shape, dtype=dtype, device=like.device)
 

@@ -12,11 +12,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from normlab.config.schema import InputError, Sizes
-from normlab.models.activation import initialise
 from normlab.models.attention import Attention, Norms, Rotation, feed_forward, rotary_angles
 from normlab.models.base import Model
 from normlab.models.padding import masked_mean
 from normlab.norms.base import Norm, NormFactory
+from normlab.norms.placed import Places
+from normlab.weights.initial import initialise
+from normlab.weights.parametrised import Weights, parametrise
 
 
 class Transformer(Model):
@@ -29,6 +31,8 @@ class Transformer(Model):
         sandwich  x ← x + N(f(N(x)))  Ding et al. 2021 (CogView), arXiv:2105.13290; `peri`, as it is called since
                                       Kim et al. 2025, arXiv:2502.02732, is another name for it
         inside    x ← x + N(f(x))     OLMo 2, arXiv:2501.00656
+        hybrid    x ← x + f(x), with norms of queries, keys and values in the attention f; then y = N(x), x ← y + f(y)
+                                      HybridNorm, Zhuo et al. 2025, arXiv:2503.04598
         deepnorm  x ← N(α x + f(x))   Wang et al. 2022, arXiv:2203.00555: with L blocks α = (2L)^¼, and the initial
                                       weights of values, outputs and feed-forward nets times (8L)^-¼
 
@@ -58,6 +62,9 @@ class Transformer(Model):
             length; `learned` adds a vector a position.
         tie_embedding: in language modelling, the output layer shares the token vectors (Press & Wolf 2017).
         dropout: share of the embedding and of each branch's output set to 0 in training.
+        norm_at: other norms at some sites, see `Places`: `embedding`; of a block `attention`, `feed_forward` (before or
+            after them), `qk`, `v`; `final`.
+        weights: of the linear layers in the blocks, see `normlab.weights.parametrised`.
 
     Raises:
         InputError: the options contradict each other, or the norm would let a position see later ones.
@@ -67,7 +74,14 @@ class Transformer(Model):
     layouts: ClassVar[tuple[str, ...]] = ("BTC",)
     depth: ClassVar[tuple[str, ...]] = ("layers",)
     aliases: ClassVar[dict[str, dict[str, str]]] = {"norm_position": {"peri": "sandwich"}}
-    neutral: ClassVar[dict[str, Any]] = {"v_norm": False, "embedding_norm": False, "depth_scale": False}
+    neutral: ClassVar[dict[str, Any]] = {
+        "v_norm": False,
+        "embedding_norm": False,
+        "depth_scale": False,
+        "norm_at": None,
+        "weights": "plain",
+    }
+    roles: ClassVar[tuple[str, ...]] = ("embedding", "attention", "feed_forward", "qk", "v", "final")
     obstacle: ClassVar[str] = "it sees padding, and it reads or feeds a sum of branches"
 
     def __init__(
@@ -81,7 +95,7 @@ class Transformer(Model):
         mlp_ratio: Annotated[float, Field(gt=0)] = 4.0,
         activation: Literal["relu", "gelu", "silu"] = "gelu",
         attention: Literal["auto", "full", "causal"] = "auto",
-        norm_position: Literal["pre", "post", "sandwich", "peri", "inside", "deepnorm"] = "pre",
+        norm_position: Literal["pre", "post", "sandwich", "peri", "inside", "hybrid", "deepnorm"] = "pre",
         qk_norm: bool | Literal["joint", "l2"] = False,
         v_norm: bool = False,
         final_norm: bool = True,
@@ -90,6 +104,8 @@ class Transformer(Model):
         position_encoding: Literal["rotary", "learned"] = "rotary",
         tie_embedding: bool = True,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+        norm_at: dict[str, NormFactory] | None = None,
+        weights: Weights = "plain",
     ) -> None:
         super().__init__()
         if width % heads:
@@ -114,8 +130,11 @@ class Transformer(Model):
         self.head_width = width // heads
         causal = sizes.causal or attention == "causal"
 
-        def site(parts: int = 1) -> Norm:
-            made = norm(width, "BTC", parts=parts, positions=sizes.positions)
+        norms = Places(norm, norm_at)
+
+        def site(role: str, parts: int = 1, layer: int | None = None) -> Norm:
+            chosen = norms(role if layer is None else f"layer{layer}.{role}")
+            made = chosen(width, "BTC", parts=parts, positions=sizes.positions)
             if causal and not made.causal:
                 raise InputError(
                     f"norm={made.name} pools over time, so a position of causal attention would see later ones; "
@@ -127,29 +146,27 @@ class Transformer(Model):
             nn.Embedding(sizes.vocabulary, width) if sizes.vocabulary else nn.Linear(sizes.shape[-1], width)
         )
         self.places = nn.Parameter(torch.empty(self.longest, width)) if position_encoding == "learned" else None
-        self.embedding_norm = site() if embedding_norm else None
+        self.embedding_norm = site("embedding") if embedding_norm else None
         self.dropout = nn.Dropout(dropout)
-        inner = Norms(heads, causal, qk_norm, v_norm, self.longest)
-        blocks = [
-            Block(
-                site,
-                norm_position,
-                Attention(site, width, inner),
-                feed_forward(width, int(width * mlp_ratio), activation),
-                dropout,
-            )
-            for _ in range(layers)
-        ]
+        hybrid = norm_position == "hybrid"
+        inner = Norms(heads, causal, qk_norm or hybrid, v_norm or hybrid, self.longest)
+        blocks = []
+        for number in range(1, layers + 1):
+            here = partial(site, layer=number)
+            hidden = feed_forward(width, int(width * mlp_ratio), activation)
+            blocks.append(Block(here, norm_position, Attention(here, width, inner), hidden, dropout))
         for number, block in enumerate(blocks, 1):
             block.before_scale = number**-0.5 if depth_scale else 1.0
             block.shortcut_scale = (2 * layers) ** 0.25 if norm_position == "deepnorm" else 1.0
         self.blocks = nn.ModuleList(blocks)
-        self.final_norm = site() if final_norm and norm_position not in ("post", "deepnorm") else None
+        self.final_norm = site("final") if final_norm and norm_position not in ("post", "deepnorm") else None
         self.head = nn.Linear(width, sizes.outputs)
         self._initialise(tie_embedding and sizes.causal)
         if norm_position == "deepnorm":
             for block in blocks:
                 block.shrink((8 * layers) ** -0.25)
+        norms.check()
+        parametrise((module for module in self.blocks.modules() if isinstance(module, nn.Linear)), weights)
 
     def _initialise(self, tie_embedding: bool) -> None:
         for module in self.modules():
@@ -211,7 +228,7 @@ class Block(nn.Module):
     """Attention, then the feed-forward net, each a branch with norms as `norm_position` says.
 
     before_scale multiplies what the branches read from the norms before them, shortcut_scale the shortcut to a norm
-    after the sum.
+    after the sum. With `hybrid`, `between` is the norm that the feed-forward net and its shortcut read.
     """
 
     before_scale = 1.0
@@ -219,7 +236,7 @@ class Block(nn.Module):
 
     def __init__(
         self,
-        site: Callable[[], Norm],
+        site: Callable[[str], Norm],
         norm_position: str,
         attention: Attention,
         feed_forward: nn.Module,
@@ -227,15 +244,19 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.sum_first = norm_position in ("post", "deepnorm")
-        self.before = nn.ModuleList(site() for _ in range(2 if norm_position in ("pre", "sandwich") else 0))
+        branches = ("attention", "feed_forward")
+        self.before = nn.ModuleList(site(f) for f in branches if norm_position in ("pre", "sandwich"))
         self.attention = attention
         self.feed_forward = feed_forward
-        self.after = nn.ModuleList(site() for _ in range(2 if norm_position != "pre" else 0))
+        self.between = site("feed_forward") if norm_position == "hybrid" else None
+        self.after = nn.ModuleList(site(f) for f in branches if norm_position not in ("pre", "hybrid"))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None, rotation: Rotation | None) -> Tensor:
         """x [B, T, width] → the same shape."""
         x = self._add(x, partial(self.attention, mask=mask, rotation=rotation), mask, 0)
+        if self.between is not None:
+            x = self.between(x, mask)
         return self._add(x, self.feed_forward, mask, 1)
 
     @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from statistics import fmean, median, pvariance
+from statistics import fmean, median
 
 from normlab.monitor.diagnosis import Case, Diagnosis, Severity, diagnosed
 from normlab.monitor.observed import Observed, SiteLook
@@ -12,11 +12,13 @@ FEW = 4  # examples: the deviation of a batch mean is half of a value's (Wu and 
 PAIR = 2  # examples: each value decides the statistics that it is normalised with
 SHIFT = 0.5  # batch deviations between running and mean batch mean, averaged over looks
 RATIO = math.log(2)  # between running and batch variance
+EVALUATED = 2  # batches: one may be of a single class
 LOOKS = 4  # fewer don't distinguish a lag from noise
 YOUNG = 30  # steps: before, the default momentum of 0.1 has left more than 4 % of the initial statistics
 NOISE = 0.09  # batch deviations of the running mean; momentum 0.1 has 0.085 with 5 independent examples per batch
 ORDERED = 4.0  # times the variance between batches that independent examples have; its own deviation is below 1
 ORDERED_LOOKS = 6
+ORDERED_MOST = 64  # looks: enough to compare, and the same time however long a training is
 PADDED = 0.1  # of the positions: a tenth of constant values changes the variance by a tenth
 
 
@@ -28,9 +30,44 @@ def few_examples(seen: Observed) -> list[Diagnosis]:
         if counts and median(counts) <= FEW:
             pair = median(counts) <= PAIR
             severity = Severity.SEVERE if pair else Severity.WARNING
+            if seen.processes > 1 and not site.synchronised:
+                continue  # which `unsynchronised` names
             cases.append(Case(site.path, 1 / median(counts), {"examples per batch": median(counts)}, severity))
     says = "batch statistics of so few examples are mostly noise"
     return diagnosed("few_examples", cases, says, 'net = normlab.swap_norms(net, "group", example, groups=8)')
+
+
+def unsynchronised(seen: Observed) -> list[Diagnosis]:
+    """Batch norm over one process's handful of examples, although the others have more."""
+    cases = []
+    for site in seen.named("batch"):
+        counts = [look.examples for look in seen.late(site.path) if look.training and look.values]
+        if seen.processes > 1 and not site.synchronised and counts and median(counts) <= FEW:
+            evidence = {"examples per process": median(counts), "processes": seen.processes}
+            severity = Severity.SEVERE if median(counts) <= PAIR else Severity.WARNING
+            cases.append(Case(site.path, 1 / median(counts), evidence, severity))
+    says = "each process normalises its few examples alone, and only the first one's running statistics are kept"
+    remedy = "net = nn.SyncBatchNorm.convert_sync_batchnorm(net)  # before DistributedDataParallel"
+    return diagnosed("unsynchronised_statistics", cases, says, remedy)
+
+
+def shifted_data(seen: Observed) -> list[Diagnosis]:
+    """Evaluated batches whose statistics all differ in the same way from the running ones, which training's don't."""
+    for site in seen.named("batch"):
+        evaluated = [look for look in seen.evaluated.get(site.path, ()) if look.shift and not look.training][-8:]
+        trained = [look for look in seen.late(site.path) if look.training and look.shift]
+        if len(evaluated) < EVALUATED or len(trained) < LOOKS or site.frozen:
+            continue
+        (shift, ratio), (own, _) = _lag(evaluated), _lag(trained[-LOOKS:])
+        if shift > SHIFT and shift > 2 * own:
+            evidence = {"shift in evaluation": shift, "in training": own, "variance ratio": math.exp(ratio)}
+            says = "evaluated data differ from those of training, and its running statistics are the training data's"
+            remedy = (
+                "normlab.recalibrate(copy.deepcopy(net), evaluated_batches)  # better? the data are prepared otherwise"
+            )
+            return diagnosed("shifted_data", [Case(site.path, shift, evidence)], says, remedy)
+        return []  # later norms also see other classes, where the evaluated batches are sorted
+    return []
 
 
 def _lag(looks: list[SiteLook]) -> tuple[float, float]:
@@ -80,12 +117,11 @@ def noisy(seen: Observed) -> list[Diagnosis]:
 def ordered(seen: Observed) -> list[Diagnosis]:
     """Batches whose inputs differ more than independent examples would."""
     live = [site.path for site in seen.named("batch") if any(look.training for look in seen.late(site.path))]
-    inputs = [look.inputs for look in seen.looks if look.inputs is not None and look.training]
+    inputs = [look.inputs for look in seen.looks[-ORDERED_MOST:] if look.inputs is not None and look.training]
     inputs = [found for found in inputs if found[2] == inputs[-1][2] and len(found[0]) == len(inputs[-1][0])]
     if not live or len(inputs) < ORDERED_LOOKS:
         return []
-    between = sum(pvariance(column) for column in zip(*(mean for mean, _, _ in inputs), strict=True))
-    between *= len(inputs) / (len(inputs) - 1)
+    between = sum(_variance(column) for column in zip(*(mean for mean, _, _ in inputs), strict=True))
     within = fmean(sum(var) for _, var, _ in inputs)
     ratio = inputs[-1][2] * between / within if within > 0 else 0.0
     if not ratio > ORDERED:
@@ -94,6 +130,11 @@ def ordered(seen: Observed) -> list[Diagnosis]:
     case = Case(live[0], ratio, evidence, Severity.SEVERE)
     says = "batches are no random samples, so each is normalised with statistics of its own kind"
     return diagnosed("ordered_batches", [case], says, "DataLoader(data, batch_size=…, shuffle=True)")
+
+
+def _variance(values: tuple[float, ...]) -> float:
+    mean = sum(values) / len(values)  # the statistics module is exact, and a hundred times as slow
+    return sum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
 def padding(seen: Observed) -> list[Diagnosis]:
@@ -122,4 +163,4 @@ def double_update(seen: Observed) -> list[Diagnosis]:
     return diagnosed("double_update", cases, says, "norm.momentum = 1 - (1 - norm.momentum) ** 0.5")
 
 
-ALL = (few_examples, ordered, stale, padding, noisy, double_update)
+ALL = (few_examples, unsynchronised, ordered, stale, padding, shifted_data, noisy, double_update)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any, Self
 
 import pytorch_lightning as pl
@@ -32,21 +33,25 @@ class NormMonitor(pl.Callback):
             the one before), at least.
         budget: share of the training's time that looks may take before only the fixed ones are left.
         say: prints a message.
+        quiet: prints no diagnosis and logs nothing; what was found is in `report()`.
 
     Raises:
         InputError: `every` is not positive, or `budget` not from 0 to 1.
     """
 
-    def __init__(self, every: int = 10, budget: float = 0.02, say: Callable[[str], None] = print) -> None:
+    def __init__(
+        self, every: int = 10, budget: float = 0.02, say: Callable[[str], None] = print, quiet: bool = False
+    ) -> None:
         if every < 1:
             raise InputError(f"NormMonitor(every={every}): every is a number of steps, at least 1")
         if not 0 <= budget <= 1:
             raise InputError(f"NormMonitor(budget={budget}): budget is a share of the training's time, from 0 to 1")
-        self.every, self.budget, self._print = every, budget, say
+        self.every, self.budget, self._print, self.quiet = every, budget, say, quiet
         self.recorder: Recorder | None = None
         self.loop: Loop | None = None
-        self.failed = False
+        self.failed = ""  # by which error
         self.said: set[str] = set()
+        self._diagnosed = 0  # step
         self._statistics: dict[str, Tensor] = {}
         self._handles: list[Any] = []
 
@@ -95,25 +100,30 @@ class NormMonitor(pl.Callback):
                 try:
                     function(*arguments)
                 except Exception as error:
-                    self.failed = True
-                    self._once(f"stopped by an error of its own, training continues: {type(error).__name__}: {error}")
+                    self.failed = f"{type(error).__name__}: {error}"
+                    self._once(f"stopped by an error of its own, training continues: {self.failed}")
                     self._drop()
 
         return called
 
     def _drop(self) -> None:
-        look = self.recorder.look if self.recorder is not None else None
-        for handle in (*self._handles, *(look.handles if look else ())):
+        looks = (self.recorder.look, self.recorder.evaluation) if self.recorder is not None else ()
+        for handle in (*self._handles, *(handle for look in looks if look for handle in look.handles)):
             handle.remove()
         self._handles = []
 
     def _alarm(self) -> None:
-        """Print each severe cause once, as soon as it is seen."""
+        """Print each severe cause once, soon after it is seen: the looks in between are not diagnosed."""
         assert self.recorder is not None
+        if self.quiet or self.recorder.seen.steps < 1.5 * self._diagnosed:
+            return
+        self._diagnosed = self.recorder.seen.steps
+        began = perf_counter()
         for diagnosis in diagnose(self.recorder.seen):
             if diagnosis.severity is Severity.SEVERE and diagnosis.cause not in self.said:
                 self.said.add(diagnosis.cause)
                 self._print(f"NormMonitor, step {self.recorder.seen.steps}: {diagnosis}")
+        self.recorder.schedule.spent += perf_counter() - began
 
     def on_fit_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         """Find the norms."""
@@ -153,7 +163,7 @@ class NormMonitor(pl.Callback):
         if self.recorder is not None and self.recorder.end():
             if trainer.is_global_zero:
                 self._alarm()
-            for logger in trainer.loggers:
+            for logger in () if self.quiet else trainer.loggers:
                 logger.log_metrics(logged(self.recorder.seen.looks[-1]), step=trainer.global_step)
 
     def on_validation_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
@@ -172,6 +182,8 @@ class NormMonitor(pl.Callback):
         """In the first batch, see the modes in which the norms are called."""
         if batch_idx == 0 and self.recorder is not None:
             self._safely(self._first_evaluated)()
+        if self.recorder is not None and not trainer.sanity_checking:
+            self._safely(self.recorder.evaluates)()
 
     def _first_evaluated(self) -> None:
         assert self.recorder is not None
@@ -182,6 +194,8 @@ class NormMonitor(pl.Callback):
 
     def on_validation_batch_end(self, *_: Any, **__: Any) -> None:
         """Stop seeing them."""
+        if self.recorder is not None:
+            self._safely(self.recorder.evaluated)()
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -204,5 +218,5 @@ class NormMonitor(pl.Callback):
         self._safely(self._close)(trainer)
 
     def _close(self, trainer: pl.Trainer) -> None:
-        if trainer.is_global_zero and (lines := self.report().lines()):
+        if trainer.is_global_zero and not self.quiet and (lines := self.report().lines()):
             self._print("\n".join(["NormMonitor found:", *lines]))

@@ -39,11 +39,14 @@ class Diagnosis:
     evidence: dict[str, float]
     remedy: str
 
-    def __str__(self) -> str:
+    def where(self) -> str:
+        """Its worst site, as a part of a sentence."""
         where = f" at {self.sites[0]}" if self.sites else ""
-        where += f" and {len(self.sites) - 1} more" if len(self.sites) > 1 else ""
+        return where + (f" and {len(self.sites) - 1} more" if len(self.sites) > 1 else "")
+
+    def __str__(self) -> str:
         numbers = ", ".join(f"{name} {value:.3g}" for name, value in self.evidence.items())
-        return f"{self.severity.name.lower()}: {self.cause}{where}: {self.says} ({numbers})\n    {self.remedy}"
+        return f"{self.severity.name.lower()}: {self.cause}{self.where()}: {self.says} ({numbers})\n    {self.remedy}"
 
 
 @dataclass(frozen=True)

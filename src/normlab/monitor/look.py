@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.linalg import vector_norm
 from torch.nn.modules.conv import _ConvNd
 
-from normlab.monitor.numbers import Measured, after, before, gradient, inputs_of, site_look
+from normlab.monitor.numbers import Measured, after, before, gradient, inputs_of, read, site_look, size_of
 from normlab.monitor.observed import Look, Place, Site
 from normlab.monitor.places import Norm, layers_of, tracked_batches
+
+
+@dataclass
+class Signal:
+    """Where a signal passes: the L2 norm of an output with `count` values, and later that of its gradient."""
+
+    path: str
+    size: Tensor
+    count: int
+    gradients: list[Tensor] = field(default_factory=list)
 
 
 class Looking:
@@ -24,12 +34,16 @@ class Looking:
         net: its layers are watched too, for the order and size of signals.
         norms: to watch.
         sites: by path; what their surroundings show is written there.
+        whole: also layers, outputs and gradients; else only what the norms read, for a third of the time.
     """
 
-    def __init__(self, net: nn.Module, norms: Iterable[Norm], sites: dict[str, Site], step: int) -> None:
-        self.net, self.norms, self.sites, self.step = net, list(norms), sites, step
+    def __init__(
+        self, net: nn.Module, norms: Iterable[Norm], sites: dict[str, Site], step: int, whole: bool = True
+    ) -> None:
+        self.net, self.norms, self.sites, self.step, self.whole = net, list(norms), sites, step, whole
         self.calls: dict[str, list[Measured]] = {}
-        self.places: list[tuple[str, Tensor, list[Tensor]]] = []
+        self.places: list[Signal] = []
+        self.made: dict[str, tuple[int, torch.Size]] = {}  # where a norm's output lies
         self.latest: tuple[str, nn.Module, Tensor, int] | None = None  # layer before, with its output
         self.handles: list[Any] = []
         self.final: tuple[int, torch.Size] | None = None
@@ -45,10 +59,12 @@ class Looking:
             self.inputs = inputs_of(inputs)
         self.ended = None
         for norm in self.norms:
-            enter, leave = self._safely(partial(self._enter, norm)), self._safely(partial(self._leave, norm))
+            enter = self._safely(partial(self._enter, norm))
             self.handles.append(norm.module.register_forward_pre_hook(enter, with_kwargs=True))
-            self.handles.append(norm.module.register_forward_hook(leave))
-        for path, layer in layers_of(self.net):
+            if self.whole:
+                leave = self._safely(partial(self._leave, norm))
+                self.handles.append(norm.module.register_forward_hook(leave))
+        for path, layer in layers_of(self.net) if self.whole else ():
             self.handles.append(layer.register_forward_hook(self._safely(partial(self._layer, path))))
 
     def detach(self) -> None:
@@ -66,20 +82,30 @@ class Looking:
             self.final = (y.data_ptr(), y.shape)
 
     def close(self) -> Look:
-        """After the backward pass."""
+        """After the backward pass; only now are values read from the device."""
         self.detach()
+        calls = [call for each in self.calls.values() for call in each]
+        inputs = () if self.inputs is None else self.inputs[:2]
+        signals = [value for place in self.places for value in (place.size, *place.gradients[:1])]
+        values = iter(read([*(value for call in calls for value in call.waiting.values()), *signals, *inputs]))
+        measured = {id(call): {name: next(values) for name in call.waiting} for call in calls}
         found = []
         for norm in self.norms:
-            if calls := self.calls.get(norm.path):
-                if calls[0].numbers.pop("output", None) == self.final is not None:
+            if seen := self.calls.get(norm.path):
+                if self.final is not None and self.made.get(norm.path) == self.final:
                     self.sites[norm.path].last = True
-                late = tracked_batches(norm) - (self.ended or {}).get(norm.path, 0) if self.ended else 0
-                found.append(site_look(calls[0], calls, late))
+                late = tracked_batches(norm) - self.ended[norm.path] if self.ended else 0
+                found.append(site_look([(call, measured[id(call)]) for call in seen], late))
         places = [
-            Place(path, float(activation), float(kept[0]) if kept else float("nan"))
-            for path, activation, kept in self.places
+            Place(
+                place.path,
+                next(values)[0] / max(1, place.count) ** 0.5,
+                next(values)[0] if place.gradients else float("nan"),
+            )
+            for place in self.places
         ]
-        return Look(self.step, tuple(found), tuple(places), self.inputs, self.training)
+        means = None if self.inputs is None else (tuple(next(values)), tuple(next(values)), self.inputs[2])
+        return Look(self.step, tuple(found), tuple(places), means, self.training)
 
     def _safely(self, hook: Any) -> Any:
         """The hook in place of which an error is kept, and with its time."""
@@ -88,7 +114,7 @@ class Looking:
             began = perf_counter()
             try:
                 if self.failed is None:
-                    with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+                    with torch.no_grad():
                         hook(*arguments)
             except Exception as error:  # a monitor never stops a training
                 self.failed = error
@@ -100,8 +126,8 @@ class Looking:
         tensors = [value for value in (*arguments, *named.values()) if isinstance(value, Tensor)]
         if not tensors or not tensors[0].is_floating_point():
             return
-        x = tensors[0]
-        self.calls.setdefault(norm.path, []).append(before(norm, x, masked=len(tensors) > 1))
+        x, calls = tensors[0], self.calls.setdefault(norm.path, [])
+        calls.append(before(norm, x, masked=len(tensors) > 1, again=bool(calls)))
         if self.latest is not None:
             self._surroundings(norm, x)
 
@@ -126,23 +152,23 @@ class Looking:
     def _leave(self, norm: Norm, _: nn.Module, _arguments: Any, y: Any) -> None:
         if not isinstance(y, Tensor) or norm.path not in self.calls:
             return
-        seen = self.calls[norm.path][-1]
-        after(seen, y)
-        seen.numbers["output"] = (y.data_ptr(), y.shape)
-        self._keep(norm.path, y, seen)
+        seen, size = self.calls[norm.path][-1], size_of(y)
+        if len(self.calls[norm.path]) == 1:
+            after(seen, y, size)
+            self.made[norm.path] = (y.data_ptr(), y.shape)
+        self._keep(Signal(norm.path, size, y.numel()), y, seen)
 
     def _layer(self, path: str, layer: nn.Module, _arguments: Any, y: Any) -> None:
         if isinstance(y, Tensor):
             self.latest = (path, layer, y.detach(), y._version)
-            self._keep(path, y, None)
+            self._keep(Signal(path, size_of(y), y.numel()), y, None)
 
-    def _keep(self, path: str, y: Tensor, seen: Measured | None) -> None:
-        kept: list[Tensor] = []
-        self.places.append((path, vector_norm(y.detach(), dtype=torch.float32) / y.numel() ** 0.5, kept))
+    def _keep(self, signal: Signal, y: Tensor, seen: Measured | None) -> None:
+        self.places.append(signal)
         if y.requires_grad:
 
             def hook(g: Tensor) -> None:
-                kept.append(vector_norm(g.detach(), dtype=torch.float32))
+                signal.gradients.append(size_of(g))
                 if seen is not None:
                     gradient(seen, g)
 

@@ -1,9 +1,11 @@
-"""A norm's input and output in numbers."""
+"""A norm's input and output in numbers, taken from a sample of its channels and positions."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -14,123 +16,193 @@ from normlab.monitor.observed import SiteLook
 from normlab.monitor.places import UNKNOWN, Norm, values_per_statistic
 from normlab.probes.discrepancy import chance_mean
 
-_CHANNELS = 32  # enough for a mean over channels
-_FEATURES = 64
+CHANNELS = 32  # enough for a mean over channels
+POSITIONS = 16  # of an example, whose values resemble each other
+VALUES = 16_384  # of norms whose statistics belong to one example
+PADDED = 8  # channels in which positions are compared
+FEATURES = 16  # of the network's input
 _ROOT = 255.9  # of float16's largest number
 _MEASURED = {"batch", "group", "instance", "layer", "rms"}
 
 
 @dataclass
 class Measured:
-    """A call of a norm, and what its backward pass adds."""
+    """A call of a norm, and what its backward pass adds.
+
+    known     what needs no reading from the device
+    waiting   the rest, until the look is over
+    negative  [C], nowhere positive
+    large     float16 inputs whose squares overflow, without the last axis
+    """
 
     norm: Norm
-    numbers: dict[str, Any]
-    print_: tuple[float, ...]  # equal for equal inputs
-    large: Tensor | None = None  # float16 inputs whose squares overflow, without the last axis
-    negative: Tensor | None = None  # [C], nowhere positive
-    dead: Tensor | None = None
+    known: dict[str, Any]
+    waiting: dict[str, Tensor] = field(default_factory=dict)
+    negative: Tensor | None = None
+    large: Tensor | None = None
 
 
-def before(norm: Norm, x: Tensor, masked: bool) -> Measured:
-    """What a norm reads, before it updates its running statistics."""
-    x = x.detach()
-    wide = x.float()
-    numbers: dict[str, Any] = {
+def size_of(x: Tensor) -> Tensor:
+    """L2 norm of all values; not finite if one of them isn't."""
+    return vector_norm(x.detach(), dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+def sample(x: Tensor, axis: int) -> Tensor:
+    """[C, N] of x [B, ..., C, ...]: up to 32 channels and, per example, 16 positions, evenly spaced; all examples.
+
+    A copy, because reducing over a few contiguous values is several times as fast as over the same ones where they lie.
+    """
+    if x.ndim < 2:
+        return x.reshape(1, -1)
+    axis %= x.ndim
+    inner = [i for i in range(1, x.ndim) if i != axis]
+    positions = math.prod(x.shape[i] for i in inner)
+    step = math.ceil((positions / POSITIONS) ** (1 / len(inner))) if positions > POSITIONS else 1
+    parts = [slice(None)] * x.ndim
+    for i in inner:  # from the middle of a step, because a convolution's padding changes the borders
+        parts[i] = slice(min(step, x.shape[i]) // 2, None, step)
+    parts[axis] = slice(None, None, math.ceil(x.shape[axis] / CHANNELS) or 1)
+    few = x[tuple(parts)].movedim(axis, 0)
+    return few.reshape(len(few), -1).contiguous()
+
+
+def before(norm: Norm, x: Tensor, masked: bool, again: bool) -> Measured:
+    """What a norm reads, before it updates its running statistics; of a repeated call, only whether it is the same."""
+    x, batch = x.detach(), norm.kind.name == "batch"
+    seen = Measured(norm, {})
+    few = sample(x, norm.kind.axis).float() if batch else None
+    if not again or batch:
+        seen.waiting["size"] = size_of(x)
+    if few is not None:
+        seen.waiting["sum"] = few.sum()
+    if again:
+        return seen
+    measured = norm.kind.name in _MEASURED and x.ndim > 1
+    seen.known = {
         "path": norm.path, "training": norm.module.training, "dtype": str(x.dtype).removeprefix("torch."),
-        "examples": x.shape[0] if x.ndim else 1, "values": 0, "variance": float("nan"),
+        "examples": x.shape[0] if x.ndim else 1, "values": values_per_statistic(norm, x) if measured else 0,
     }  # fmt: skip
-    print_ = (float(wide.sum()), float(vector_norm(wide)))
-    finite = math.isfinite(print_[1])
-    numbers["finite"] = (finite, True)
     if norm.kind.gain is not None:
-        numbers["absolute"] = float(norm.kind.gain.detach().float().abs().mean())
+        seen.waiting["absolute"] = norm.kind.gain.detach().float().abs().mean()
     if norm.kind.bias is not None:
-        numbers["bias"] = float(norm.kind.bias.detach().float().mean())
-    if finite and norm.kind.name in _MEASURED and x.ndim > 1:
-        numbers |= _statistics(norm, wide)
-        if norm.kind.name == "batch" and x.ndim == 3 and not masked:
-            numbers["padded"] = padded_share(x if norm.kind.axis == -1 else x.transpose(1, 2))
-    large = wide.abs().amax(-1) > _ROOT if x.dtype == torch.float16 and x.ndim > 1 else None
-    return Measured(norm, numbers, print_, large)
+        seen.waiting["bias"] = norm.kind.bias.detach().float().mean()
+    if measured and few is not None:
+        seen.waiting |= _batch_statistics(norm, x, few, masked)
+        if x.ndim == 3 and not masked:
+            seen.waiting["padded"] = padded_share(x if norm.kind.axis == -1 else x.transpose(1, 2))
+    elif measured:
+        seen.waiting["variance"] = _example_statistics(norm, x, seen.known["values"])
+    if x.dtype == torch.float16 and x.ndim > 1:
+        seen.large = x.abs().amax(-1) > _ROOT
+    return seen
 
 
-def _statistics(norm: Norm, x: Tensor) -> dict[str, Any]:
-    values = values_per_statistic(norm, x)
-    if norm.kind.name != "batch":
-        sets = x.reshape(-1, values)
-        own = sets.square().mean(1) if norm.kind.name == "rms" else sets.var(1, correction=0)
-        return {"values": values, "variance": float(own.median())}
-    var, mean = torch.var_mean(x, _others(x, norm.kind.axis), correction=0)
-    found: dict[str, Any] = {"values": values, "variance": float(var.median())}
-    if (running := norm.statistics) is not None and running[0].numel() == mean.numel():
-        # channels without spread, as behind dead units, are left out
-        used = (var > 1e-8 * (1e-30 + var.max())).nonzero()[:, 0][:_CHANNELS]
+def _batch_statistics(norm: Norm, x: Tensor, few: Tensor, masked: bool) -> dict[str, Tensor]:
+    var, mean = torch.var_mean(few, 1, correction=0)
+    found = {"variances": var}
+    channels = x.shape[norm.kind.axis]
+    running = None if masked else norm.statistics  # which know no padding
+    if running is not None and running[0].numel() == channels:
+        center, spread = (values[:: math.ceil(channels / CHANNELS)] for values in running)
         eps = float(norm.kind.options.get("eps") or 0)
-        deviation = (var[used] + eps).sqrt()
-        found["shift"] = tuple(((mean - running[0])[used] / deviation).tolist())
-        found["log_ratio"] = tuple(((running[1][used] + eps) / (var[used] + eps)).log().tolist())
-        # values of one example at different positions are no independent ones: examples are
-        found["chance"] = float(chance_mean(torch.tensor(float(max(3, len(x))))))
+        found["shift"] = (mean - center) / (var + eps).sqrt()
+        found["log_ratio"] = ((spread + eps) / (var + eps)).log()
     return found
 
 
-def _others(x: Tensor, axis: int) -> tuple[int, ...]:
-    """All axes except the channels'; reducing over them copies nothing."""
-    return tuple(i for i in range(x.ndim) if i != axis % x.ndim)
+def _example_statistics(norm: Norm, x: Tensor, values: int) -> Tensor:
+    sets = x[:: math.ceil(x.numel() / VALUES) or 1].reshape(-1, values).float()
+    return (sets.square().mean(1) if norm.kind.name == "rms" else sets.var(1, correction=0)).median()
 
 
-def padded_share(rows: Tensor) -> float:
-    """Share of positions in rows [B, T, C] that equal the one before, and each other in all examples.
+def padded_share(rows: Tensor) -> Tensor:
+    """Share of positions in rows [B, T, C] that equal the one before, and each other in all examples: a scalar.
 
     Equal up to rounding, because a convolution's result for equal windows depends on how it is vectorised. A
     convolution's own zero padding changes the last positions, so these needn't be among them.
     """
-    rows = rows.float()
+    rows = rows[:, :, :: math.ceil(rows.shape[2] / PADDED) or 1].float()
     near = 1e-5 * rows.std()
     same = ((rows[:, 1:] - rows[:, :-1]).abs() <= near).all(-1)  # [B, T - 1]
-    if int(same.any(1).sum()) < 2 or bool(same.all()):
-        return 0.0  # a single sequence with a constant end, or a network that computes nothing
-    found = rows[:, 1:][same]
-    return float(((found - found.median(0).values).abs() <= 2 * near).all(-1).sum() / same.numel())
+    typical = torch.where(same[..., None], rows[:, 1:], math.nan).flatten(0, 1).nanmedian(0).values
+    share = (same & ((rows[:, 1:] - typical).abs() <= 2 * near).all(-1)).float().mean()
+    # else a single sequence with a constant end, or a network that computes nothing
+    several = (same.any(1).sum() >= 2) & ~same.all()
+    return torch.where(several, share, 0.0)
 
 
-def after(seen: Measured, y: Tensor) -> None:
-    """What a norm returns; its gradient is seen in `gradient`."""
-    y = y.detach().float()
-    kind = seen.norm.kind
-    finite = math.isfinite(float(vector_norm(y)))
-    seen.numbers["finite"] = (seen.numbers["finite"][0], finite)
+def after(seen: Measured, y: Tensor, size: Tensor) -> None:
+    """What a norm returns, with its `size_of`; its gradient is seen in `gradient`."""
+    y, kind = y.detach(), seen.norm.kind
+    seen.waiting["returned"] = size
     if seen.large is not None and kind.axis == -1:  # divided by an infinite deviation, nothing but the bias comes out
-        bias = 0.0 if kind.bias is None else kind.bias.detach().float()
-        seen.numbers["constant"] = bool((seen.large & (y == bias).all(-1)).any())
+        bias = 0.0 if kind.bias is None else kind.bias.detach().to(y.dtype)
+        seen.waiting["constant"] = (seen.large & (y == bias).all(-1)).any()
     if y.ndim > 1 and kind.name != UNKNOWN:
-        seen.negative = y.amax(_others(y, kind.axis)) <= 0
+        seen.negative = sample(y, kind.axis).amax(1) <= 0
 
 
 def gradient(seen: Measured, g: Tensor) -> None:
     """The gradient at a norm's output."""
     if seen.negative is not None:
-        still = vector_norm(g.detach(), math.inf, _others(g, seen.norm.kind.axis)) == 0
-        seen.dead = (seen.negative & still).float().mean()
+        moved = sample(g.detach(), seen.norm.kind.axis).any(1)
+        seen.waiting["dead"] = (seen.negative & ~moved).float().mean()
 
 
-def site_look(seen: Measured, calls: list[Measured], updates: int) -> SiteLook:
-    """The first call with what the others and the backward pass add."""
-    dead = float("nan") if seen.dead is None else float(seen.dead)
-    repeated = any(other.print_ == seen.print_ for other in calls[1:])
-    return SiteLook(**seen.numbers, dead=dead, repeated=repeated, updates=updates)
+def read(tensors: Iterable[Tensor]) -> list[list[float]]:
+    """The values of many small tensors, with one transfer per device."""
+    kept = list(tensors)
+    found: list[list[float]] = [[] for _ in kept]
+    for device in {value.device for value in kept}:
+        here = [i for i, value in enumerate(kept) if value.device == device]
+        numbers = torch.cat([kept[i].detach().reshape(-1).float() for i in here]).tolist()
+        start = 0
+        for i in here:
+            found[i] = numbers[start : start + kept[i].numel()]
+            start += kept[i].numel()
+    return found
 
 
-def inputs_of(arguments: Any) -> tuple[tuple[float, ...], tuple[float, ...], int] | None:
-    """Means and variances over a batch of features of its first floating-point tensor."""
+def site_look(calls: list[tuple[Measured, dict[str, list[float]]]], updates: int) -> SiteLook:
+    """The first call of a norm, with what the others and the backward pass add; with the values of `waiting`."""
+    first, values = calls[0]
+    one = {name: value[0] for name, value in values.items() if len(value) == 1}
+    finite = math.isfinite(one["size"])
+    found: dict[str, Any] = {"variance": one.get("variance", math.nan)}
+    if finite and (variances := values.get("variances")):
+        found["variance"] = sorted(variances)[(len(variances) - 1) // 2]
+        if "shift" in values:
+            # channels without spread, as behind dead units, are left out
+            used = [i for i, var in enumerate(variances) if var > 1e-8 * (1e-30 + max(variances))]
+            found["shift"] = tuple(values["shift"][i] for i in used)
+            found["log_ratio"] = tuple(values["log_ratio"][i] for i in used)
+            found["chance"] = _chance(first.known["examples"])
+    if not finite:
+        first.known["values"], found["variance"] = 0, math.nan
+    found |= {name: one[name] for name in ("absolute", "bias", "dead", "padded") if name in one}
+    prints = [(values["size"], values["sum"]) for _, values in calls if "sum" in values]
+    return SiteLook(
+        **first.known, **found, finite=(finite, math.isfinite(one.get("returned", 0.0))),
+        constant=bool(one.get("constant", 0.0)), updates=updates,
+        repeated=any(other == prints[0] for other in prints[1:]),
+    )  # fmt: skip
+
+
+@cache
+def _chance(examples: int) -> float:
+    """Values of one example at different positions are no independent ones: examples are."""
+    return float(chance_mean(torch.tensor(float(max(3, examples)))))
+
+
+def inputs_of(arguments: Any) -> tuple[Tensor, Tensor, int] | None:
+    """Means and variances over a batch of features of its first floating-point tensor, and the batch's size."""
     x = _first(arguments)
     if x is None or len(x) < 2:
         return None
     rows = x.detach().flatten(1)
-    rows = rows[:, :: max(1, rows.shape[1] // _FEATURES)][:, :_FEATURES].float()
+    rows = rows[:, :: max(1, rows.shape[1] // FEATURES)][:, :FEATURES].float()
     var, mean = torch.var_mean(rows, 0)
-    return tuple(mean.tolist()), tuple(var.tolist()), len(x)
+    return mean, var, len(x)
 
 
 def _first(value: Any) -> Tensor | None:

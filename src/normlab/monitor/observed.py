@@ -81,6 +81,7 @@ class Site:
     decay     weight decay of its gains in the optimiser
     frozen    whether it has parameters, none of which is trained
     tracked   whether it has running statistics
+    synchronised  whether its batch statistics are those of all processes
     """
 
     path: str
@@ -95,13 +96,16 @@ class Site:
     decay: float = 0.0
     frozen: bool = False
     tracked: bool = False
+    synchronised: bool = False
 
 
 @dataclass
 class Observed:
     """A training so far.
 
+    processes    that train together
     evaluations  forward passes for evaluation
+    evaluated    norm → what it read in some of them
     unset        norm with running statistics → how many of them it saw in training mode
     leaked       norms whose running statistics an evaluation changed
     """
@@ -109,18 +113,33 @@ class Observed:
     sites: dict[str, Site] = field(default_factory=dict)
     looks: list[Look] = field(default_factory=list)
     steps: int = 0
+    processes: int = 1
     evaluations: int = 0
+    evaluated: dict[str, list[SiteLook]] = field(default_factory=dict)
     unset: dict[str, int] = field(default_factory=dict)
     leaked: dict[str, int] = field(default_factory=dict)
+    _of: dict[str, list[tuple[int, SiteLook]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for look in self.looks:
+            self._file(look)
+
+    def add(self, look: Look) -> None:
+        """Another look, later than all before."""
+        self.looks.append(look)
+        self._file(look)
+
+    def _file(self, look: Look) -> None:
+        for site in look.sites:
+            self._of.setdefault(site.path, []).append((look.step, site))
 
     def of(self, path: str) -> list[SiteLook]:
         """One site in all looks."""
-        return [site for look in self.looks for site in look.sites if site.path == path]
+        return [site for _, site in self._of.get(path, [])]
 
     def late(self, path: str) -> list[SiteLook]:
-        """One site in the looks of the second half of the training so far, at most 8."""
-        looks = [look for look in self.looks if look.step >= self.steps / 2][-8:]
-        return [site for look in looks for site in look.sites if site.path == path]
+        """One site in the last 8 looks, where they are in the second half of the training so far."""
+        return [site for step, site in self._of.get(path, [])[-8:] if step >= self.steps / 2]
 
     def named(self, *norms: str) -> Iterator[Site]:
         """The sites that hold one of these norms."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -11,7 +11,9 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
 from normlab.monitor.observed import Site
-from normlab.sites.kinds import Kind, torch_kind
+from normlab.norms import base
+from normlab.norms.batch import BatchNorm
+from normlab.sites.kinds import Kind, kind_as, torch_kind
 
 UNKNOWN = "unknown"  # a module named like a norm; what it computes is not known
 LAYERS = (nn.Linear, _ConvNd, nn.Embedding)
@@ -28,7 +30,7 @@ class Norm:
     @property
     def statistics(self) -> tuple[Tensor, Tensor] | None:
         """Running mean and variance [C]; None if it has none of this shape."""
-        kind = torch_kind(self.module) or self.kind  # a module's buffers may have been replaced since
+        kind = _kind(self.module) or self.kind  # a module's buffers may have been replaced since
         if kind.mean is None or kind.var is None or kind.mean.numel() != kind.mean.shape[-1]:
             return None
         return kind.mean.detach().reshape(-1), kind.var.detach().reshape(-1)
@@ -47,12 +49,21 @@ def norms_of(net: nn.Module) -> list[Norm]:
     """All norms; without an example, other libraries' are known by their class name alone."""
     found = []
     for path, module in net.named_modules():
-        kind = None if any(map(is_lazy, module.parameters(recurse=False))) else torch_kind(module)
+        kind = None if any(map(is_lazy, module.parameters(recurse=False))) else _kind(module)
         if kind is None and "norm" in type(module).__name__.lower() and not list(module.children()):
             kind = Kind(UNKNOWN, -1)
         if kind is not None and kind.name != "none":
             found.append(Norm(path, module, kind))
     return found
+
+
+def _kind(module: nn.Module) -> Kind | None:
+    """As `torch_kind`, and of normlab's batch norm, whose forward pass is its own."""
+    if not isinstance(module, BatchNorm):
+        return torch_kind(module)
+    kind = kind_as(module, base.Norm)
+    # others are recomputed before an evaluation
+    return kind if module.evaluation == "running" else replace(kind, mean=None, var=None)
 
 
 def layers_of(net: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -69,6 +80,7 @@ def site_of(norm: Norm) -> Site:
         eps=float(kind.options.get("eps") or 0), momentum=kind.options.get("momentum"),
         channels=kind.gain.numel() if kind.gain is not None else 0, frozen=frozen,
         tracked=norm.statistics is not None,
+        synchronised=isinstance(norm.module, nn.SyncBatchNorm) or bool(getattr(norm.module, "sync", False)),
     )  # fmt: skip
 
 
@@ -88,6 +100,6 @@ def values_per_statistic(norm: Norm, x: Tensor) -> int:
 
 
 def tracked_batches(norm: Norm) -> int:
-    """How often its running statistics have been updated; 0 if the module doesn't count."""
+    """A count that rises with each update of its running statistics, without reading the device; 0 if it has none."""
     counted = norm.module.num_batches_tracked if isinstance(norm.module, _BatchNorm) else None
-    return 0 if counted is None else int(counted)
+    return 0 if counted is None else counted._version

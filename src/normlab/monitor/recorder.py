@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from normlab.monitor.look import Looking
 from normlab.monitor.observed import Observed
@@ -30,6 +30,10 @@ class Recorder:
         self.norms = norms_of(self.net)
         self.seen = Observed({norm.path: site_of(norm) for norm in self.norms})
         self.look: Looking | None = None
+        self.evaluation: Looking | None = None
+        self._seen_at, self._passes = -1, 0  # evaluated passes since that step
+        if distributed.is_available() and distributed.is_initialized():
+            self.seen.processes = distributed.get_world_size()
         self.compiled = any(_compiled(module) for module in net.modules())
         if not self.norms:
             say(f"{type(self.net).__name__} has no norms: only its layers' activations and gradients are watched")
@@ -41,7 +45,8 @@ class Recorder:
         self.seen.steps += 1
         if not self.compiled and self.schedule.due(self.seen.steps):
             began = perf_counter()
-            self.look = Looking(self.net, self.norms, self.seen.sites, self.seen.steps)
+            whole = self.schedule.whole(self.seen.steps)
+            self.look = Looking(self.net, self.norms, self.seen.sites, self.seen.steps, whole)
             self.look.attach(inputs)
             self.schedule.spent += perf_counter() - began
 
@@ -55,7 +60,7 @@ class Recorder:
         self.schedule.spent += perf_counter() - began + look.spent
         if look.failed is not None:
             raise look.failed
-        self.seen.looks.append(found)
+        self.seen.add(found)
         return True
 
     def decays(self, optimisers: Iterable[torch.optim.Optimizer]) -> None:
@@ -66,6 +71,27 @@ class Recorder:
         }  # fmt: skip
         for norm in self.norms:
             self.seen.sites[norm.path].decay = max((decay.get(id(v), 0.0) for v in norm.affine[:1]), default=0.0)
+
+    def evaluates(self) -> None:
+        """Before a forward pass for evaluation: look at some of them, the first two of each evaluation among them."""
+        if self._seen_at != self.seen.steps:
+            self._seen_at, self._passes = self.seen.steps, 0
+        self._passes += 1
+        if self.compiled or not self.schedule.due_in_evaluation(self._passes):
+            return
+        self.evaluation = Looking(self.net, self.norms, self.seen.sites, self.seen.steps, whole=False)
+        self.evaluation.attach()
+
+    def evaluated(self) -> None:
+        """After it."""
+        look, self.evaluation = self.evaluation, None
+        if look is None:
+            return
+        for site in look.close().sites:
+            self.seen.evaluated.setdefault(site.path, []).append(site)
+        self.schedule.spent += look.spent
+        if look.failed is not None:
+            raise look.failed
 
     def modes(self) -> None:
         """During a forward pass for evaluation: which norms are in training mode."""
@@ -136,6 +162,7 @@ class Loop:
     def _before(self, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         if not torch.is_grad_enabled():
             self.recorder.modes()
+            self.recorder.evaluates()
             return
         version = sum(value._version for value in self.parameters)
         inputs = (*arguments, *named.values())
@@ -150,6 +177,7 @@ class Loop:
             self.finish()  # what further passes update is no part of the look
 
     def _after(self, y: Any) -> None:
+        self.recorder.evaluated()
         if self.recorder.look is not None and self.recorder.look.handles:
             self.recorder.look.output(y)
             self.recorder.look.detach()

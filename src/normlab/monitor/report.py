@@ -10,6 +10,7 @@ from typing import Any
 
 from normlab.monitor.diagnosis import Diagnosis, Severity
 from normlab.monitor.observed import Look, Observed
+from normlab.monitor.page import fragment, page
 from normlab.sites.table import columns
 
 
@@ -31,27 +32,55 @@ class Report:
         """Names of the causes, in order."""
         return tuple(diagnosis.cause for diagnosis in self.diagnoses)
 
+    def harmful(self) -> tuple[Diagnosis, ...]:
+        """Warnings and worse."""
+        return tuple(diagnosis for diagnosis in self.diagnoses if diagnosis.severity >= Severity.WARNING)
+
+    def brief(self) -> list[str]:
+        """At most three lines on what is harmful; none if nothing is."""
+        harmful = self.harmful()
+        lines = [f"{one.severity.name.lower()}: {one.cause}{one.where()}: {one.says}" for one in harmful]
+        return lines if len(lines) <= 3 else [*lines[:2], f"and {len(lines) - 2} more"]
+
     def lines(self, least: Severity = Severity.WARNING) -> list[str]:
         """One entry per diagnosis of at least this severity."""
         return [str(diagnosis) for diagnosis in self.diagnoses if diagnosis.severity >= least]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as plain values."""
-        found = [asdict(one) | {"severity": one.severity.name.lower()} for one in self.diagnoses]
+        """Everything, as plain values; null for numbers that are not finite, because JSON has no others."""
+        found: list[dict[str, Any]] = []
+        for one in self.diagnoses:
+            evidence = {name: value if math.isfinite(value) else None for name, value in one.evidence.items()}
+            found.append(asdict(one) | {"severity": one.severity.name.lower(), "evidence": evidence})
         return {"steps": self.seen.steps, "looks": len(self.seen.looks), "diagnoses": found}
 
-    def __str__(self) -> str:
+    def head(self) -> str:
+        """How much was seen."""
         seen = self.seen
-        head = f"{len(seen.sites)} norms, {seen.steps} steps, {len(seen.looks)} looks, {seen.evaluations} evaluations"
+        return f"{len(seen.sites)} norms, {seen.steps} steps, {len(seen.looks)} looks, {seen.evaluations} evaluations"
+
+    def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Heads and rows: each norm at the last look."""
         heads = ("site", "class", "norm", "examples", "values", "variance", "mean |gain|", "dead")
         rows = []
-        for path, site in seen.sites.items():
-            last = seen.of(path)[-1:]
+        for path, site in self.seen.sites.items():
+            last = self.seen.of(path)[-1:]
             numbers: list[tuple[float, ...]] = [(x.examples, x.values, x.variance, x.absolute, x.dead) for x in last]
             rows.append((path, site.called, site.norm, *map(_short, (numbers or [(math.nan,) * 5])[0])))
+        return heads, rows
+
+    def to_html(self) -> str:
+        """A page that stands alone."""
+        return page(self)
+
+    def _repr_html_(self) -> str:
+        return fragment(self)
+
+    def __str__(self) -> str:
+        heads, rows = self.table()
         table = [columns(heads, rows)] if rows else []
         found = self.lines(Severity.NOTE) or ["nothing found"]
-        return "\n".join([head, *table, "", *found])
+        return "\n".join([self.head(), *table, "", *found])
 
 
 def _short(value: float) -> str:

@@ -16,7 +16,7 @@ DEAD = 0.5  # of a norm's channels
 
 def _chain(seen: Observed) -> list[tuple[str, float, float]]:
     """Path, activation and gradient in the order of the forward pass, typical for the late looks."""
-    looks = [look for look in seen.looks if look.step >= seen.steps / 2][-8:]
+    looks = [look for look in seen.looks if look.places and look.step >= seen.steps / 2][-8:]
     found: dict[str, tuple[list[float], list[float]]] = {}
     for look in looks:
         for place in look.places:

@@ -13,13 +13,13 @@ import pydantic
 
 from normlab.config.components import code_named
 from normlab.config.schema import InputError, RunConfig
-from normlab.findings.finding import read_finding
+from normlab.findings.read import read_finding
 from normlab.folder.run_record import RunRecord
 from normlab.moving.packed import StudyRecord
 from normlab.runs.code import code_of
 from normlab.runs.identity import run_id
 from normlab.runs.provenance import processor
-from normlab.runs.run import data_of
+from normlab.runs.run import data_key, data_of
 
 Kind = Literal["rule", "config", "data", "code", "torch"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -134,7 +134,7 @@ class Here:
         return self._codes[parts]
 
     def _compare_data(self, record: RunRecord, config: RunConfig, differences: Differences) -> None:
-        key = f"{config.task.model_dump_json()} {config.test} {config.ckpt}"
+        key = data_key(config)
         if key not in self._data:
             try:
                 self._data[key] = data_of(config).fingerprint, ""

@@ -14,12 +14,10 @@ from normlab.config.components import NUMBERS
 from normlab.config.errors import InputError
 from normlab.config.schema import Sizes
 from normlab.models.base import Model
-from normlab.networks.own import OwnNorm
+from normlab.networks.replaced import Named, facts_of_swap, replaced
 from normlab.networks.target import built, said
 from normlab.norms.base import Norm
-from normlab.sites.find import norm_sites
 from normlab.sites.forward import restored
-from normlab.sites.swap import SwapReport, swap_norms
 
 
 class Module(Model):
@@ -40,6 +38,8 @@ class Module(Model):
         InputError: there is no such network, it doesn't fit the data, it has no norms, or the norm isn't valid at one.
     """
 
+    kinds = ("images", "features", "tokens", "table")
+    dense = True
     obstacle = "it is a norm of a network of the user's, and what feeds it is not known"
 
     def __init__(
@@ -57,7 +57,10 @@ class Module(Model):
         self.net = built(target, arguments, sizes).train()
         example = _example(sizes)
         self._check_output(example, sizes)
-        self.report = self._swapped(norm, example, only, sizes)
+        self.report = replaced(
+            self.net, norm, self._batch(example), only, Named(f"model.target={target}", "model.only")
+        )
+        self._check_norms(sizes)
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """See `Model`."""
@@ -65,13 +68,10 @@ class Module(Model):
 
     def facts(self) -> dict[str, Any]:
         """How many of the network's norms were replaced, and which were not, if any."""
-        if self.report is None:
-            return {}
-        left = [site.path for site in self.report.left if site.obstacle]
-        return {"norms_replaced": len(self.report.done), **({"norms_left": left} if left else {})}
+        return facts_of_swap(self.report)
 
     def _named(self, inputs: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
-        if self.mask is None or self.kind == "images":
+        if self.mask is None or self.kind in ("images", "table"):
             return {}
         every = torch.ones(inputs.shape[:2], dtype=torch.bool, device=inputs.device)
         return {self.mask: every if mask is None else mask}
@@ -89,6 +89,7 @@ class Module(Model):
                 self.net.eval()(example, **self._named(example, None))
             self.net.train()
         expected = [len(example), *([sizes.shape[0]] if sizes.causal else []), sizes.outputs]
+        expected += sizes.shape[1:] if sizes.dense else []
         output = self._output(example, sizes)
         if not isinstance(output, Tensor):
             raise InputError(
@@ -102,6 +103,14 @@ class Module(Model):
             )
         if sizes.causal:
             self._check_causal(example, output, sizes)
+
+    def _check_norms(self, sizes: Sizes) -> None:
+        late = [m for m in self.net.modules() if isinstance(m, Norm) and m.couples_positions and not m.causal]
+        if sizes.causal and late:
+            raise InputError(
+                f"norm={late[0].name} takes its statistics over time, so a language model would see the text it should "
+                f"predict: use norm={late[0].nearest}"
+            )
 
     def _output(self, example: Tensor, sizes: Sizes) -> Any:
         try:
@@ -125,42 +134,11 @@ class Module(Model):
                 "so it needs a causal mask in language modelling"
             )
 
-    def _swapped(self, norm: partial[Norm], example: Tensor, only: str | list[str], sizes: Sizes) -> SwapReport | None:
-        kind = norm.func
-        assert isinstance(kind, type)
-        if kind is OwnNorm:
-            return None
-        batch = self._batch(example)
-        sites = norm_sites(self.net, batch)
-        stuck = [site for site in sites if site.obstacle]
-        if not sites.swappable:
-            why = f" ({stuck[0].path}: {stuck[0].obstacle})" if stuck else ""
-            raise InputError(
-                f"model.target={self.target} has no norm that another could replace{why}: norm=own trains it as it is"
-            )
-        if stuck and only == "*":
-            raise InputError(
-                f"model.target={self.target}: {len(stuck)} of {len(sites)} norms can't be replaced ({stuck[0].path}: "
-                f"{stuck[0].obstacle}): model.only=PATTERN names those to replace, such as {sites.swappable[0].path}"
-            )
-        try:
-            report = swap_norms(self.net, kind, batch, only=only, **norm.keywords)
-        except InputError as error:
-            reason = str(error).removesuffix(". Nothing was replaced")
-            raise InputError(f"model.target={self.target}: {reason}") from None
-        late = [m for m in self.net.modules() if isinstance(m, Norm) and m.couples_positions and not m.causal]
-        if sizes.causal and late:
-            raise InputError(
-                f"norm={late[0].name} takes its statistics over time, so a language model would see the text it should "
-                f"predict: use norm={late[0].nearest}"
-            )
-        return report
-
 
 def _logits(output: Any) -> Any:
     """The logits of what a network returns."""
     if isinstance(output, dict):
-        return output.get("logits", output)
+        return output.get("logits", output.get("out", output))  # out: of torchvision's networks for segmentation
     return getattr(output, "logits", output)
 
 

@@ -29,21 +29,36 @@ def built(target: str, arguments: dict[str, Any], sizes: Sizes) -> nn.Module:
     Raises:
         InputError: it can't be imported, can't be called like that, or what it returns is no network.
     """
-    make = _callable(target)
-    values = from_data(arguments, sizes)
-    try:
-        inspect.signature(make).bind(**values)
-    except TypeError as error:
-        raise InputError(f"model.target={target}: {error}; set it with model.arguments.NAME=...") from None
-    except ValueError:  # a signature that isn't known, as of compiled code
-        pass
-    try:
-        made = make(**values)
-    except Exception as error:
-        raise InputError(f"model.target={target} can't be built: {said(error)}") from error
+    made = called("model.target", target, from_data(arguments, sizes), "model.arguments")
     if not isinstance(made, nn.Module):
         raise InputError(f"model.target={target} gives a {type(made).__name__}, not a torch.nn.Module")
     return made
+
+
+def called(option: str, target: str, values: dict[str, Any], arguments: str) -> Any:
+    """What a class or function of the user's gives.
+
+    Args:
+        option: that names it, for messages; `arguments` is the one of its arguments.
+        target: `package.module:name` or `file.py:name`.
+        values: its arguments.
+
+    Raises:
+        InputError: it can't be imported, or can't be called like that.
+    """
+    make = callable_of(option, target)
+    try:
+        inspect.signature(make).bind(**values)
+    except TypeError as error:
+        raise InputError(f"{option}={target}: {error}; set it with {arguments}.NAME=...") from None
+    except ValueError:  # a signature that isn't known, as of compiled code
+        pass
+    try:
+        return make(**values)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{option}={target} can't be built: {said(error)}") from error
 
 
 def from_data(value: Any, sizes: Sizes) -> Any:
@@ -54,7 +69,12 @@ def from_data(value: Any, sizes: Sizes) -> Any:
         return [from_data(item, sizes) for item in value]
     if not isinstance(value, str) or not value.startswith("data:"):
         return value
-    axes = {"images": ("channels", "height", "width"), "features": ("length", "features"), "tokens": ("length",)}
+    axes = {
+        "images": ("channels", "height", "width"),
+        "features": ("length", "features"),
+        "tokens": ("length",),
+        "table": ("features",),
+    }
     known = dict(zip(axes[sizes.kind], sizes.shape, strict=True))
     return {**known, "outputs": sizes.outputs, "vocabulary": sizes.vocabulary}[value.removeprefix("data:")]
 
@@ -64,18 +84,21 @@ def said(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['without a message'])[0][:300]}"
 
 
-def _callable(target: str) -> Any:
+def callable_of(option: str, target: str) -> Any:
+    """The class or function itself; see `called`."""
     module, _, name = target.rpartition(":")
     try:
         found = reduce(getattr, name.split("."), imported(module_of(target)))
     except InputError:
         raise
     except AttributeError as error:
-        raise InputError(f"model.target={target}: {module} has no {name} ({error})") from None
+        raise InputError(f"{option}={target}: {module} has no {name} ({error})") from None
     except Exception as error:
-        raise InputError(f"model.target={target}: {module} can't be imported: {said(error)}") from error
+        relative = "attempted relative import" in str(error) and is_file(module)
+        hint = "; name a file of a package as a module, as in my_package.training:NAME" if relative else ""
+        raise InputError(f"{option}={target}: {module} can't be imported: {said(error)}{hint}") from error
     if not callable(found) or isinstance(found, nn.Module):
-        raise InputError(f"model.target={target} is a {type(found).__name__}; name the class, or a function, instead")
+        raise InputError(f"{option}={target} is a {type(found).__name__}; name the class, or a function, instead")
     return found
 
 

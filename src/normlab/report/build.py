@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from normlab.advice.matrix import Answer, Matrix, matrix_of
+from normlab.advice.questions import FEW, KEYS, MANY
+from normlab.charts.charts import charts_of
+from normlab.charts.figure import Chart, drawing
+from normlab.charts.forest import forest
 from normlab.config.schema import InputError
 from normlab.config.shipped import CONF, REFERENCE
-from normlab.findings.finding import Finding, read_finding
+from normlab.findings.finding import Finding
+from normlab.findings.read import read_finding
 from normlab.findings.verdict import Verdict
 from normlab.folder.altered import altered_members
 from normlab.folder.study_folder import studies_below
-from normlab.report.charts import charts_of
-from normlab.report.figure import Chart, drawing
 from normlab.report.latex import write_tables
-from normlab.report.matrix import Matrix, matrix_of
 from normlab.report.page import write_page
-from normlab.report.sources import Source, StudyResult, read_sources, result_of
+from normlab.results.sources import Source, StudyResult, read_sources, result_of
+from normlab.statements.table import page_rows
 from normlab.study.planned import Stage, planned_findings
 from normlab.study.reference import reference_rates
 from normlab.study.scale import read_study
 
 STUDIES = ("textbook", "beyond", "paper")  # in the order of the page
-MOST_BYTES = 5_000_000  # of the page
+MOST_BYTES = 2_000_000  # of the page
 
 
 @dataclass
@@ -139,8 +145,27 @@ def build(
     return page, report.problems
 
 
+def bibtex() -> str:
+    """How to cite the version that wrote the page; CITATION.cff says the same."""
+    return (
+        "@software{normlab,\n"
+        "  author  = {{The normlab developers}},\n"
+        "  title   = {normlab: which normalisation should a network use, and why},\n"
+        f"  version = {{{version('normlab')}}}\n"
+        "}"
+    )
+
+
 def _context(report: Report, page: Path) -> dict[str, Any]:
-    return {"report": report, "link": lambda path: Path(os.path.relpath(path, page.parent)).as_posix()}
+    return {
+        "report": report,
+        "stated": page_rows(CONF, [(section.finding, section.verdict) for section in report.sections]),
+        "forest": forest((section.finding, section.verdict) for section in report.sections),
+        "answer": lambda when, model: report.matrix.get((when, model), Answer()),
+        "questions": json.dumps({"few": FEW, "many": MANY, "keys": KEYS}),
+        "bibtex": bibtex(),
+        "link": lambda path: Path(os.path.relpath(path, page.parent)).as_posix(),
+    }
 
 
 def _findings(conf: Path, problems: list[str]) -> list[Finding]:

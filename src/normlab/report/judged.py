@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normlab.findings.own_runs import Arms
+from normlab.charts.colours import INKS, NORMS
+from normlab.charts.figure import Chart, drawing, figure, wrapped
 from normlab.findings.verdict import Estimate
 from normlab.findings.wording import level_words, number
-from normlab.report.colours import INKS, NORMS
-from normlab.report.figure import Chart, drawing, figure, wrapped
+from normlab.logs.own_runs import Arms
 from normlab.report.page import write_page
 
 if TYPE_CHECKING:

@@ -2,12 +2,15 @@ r"""Tables as LaTeX, for papers: `\input` them with the package booktabs."""
 
 from __future__ import annotations
 
+import csv
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from normlab.findings.finding import Finding
-from normlab.findings.judge import ALPHA, PRIMARIES
+from normlab.findings.judge import PRIMARIES
+from normlab.findings.states import ALPHA
 from normlab.findings.verdict import Estimate, Verdict
 from normlab.findings.wording import (
     bound_words,
@@ -15,10 +18,13 @@ from normlab.findings.wording import (
     failure_words,
     formula_words,
     level_words,
+    margin_words,
     reason_words,
+    scale_of,
     scope_words,
+    unit_of,
 )
-from normlab.report.words import compact, with_unit
+from normlab.results.words import compact, with_unit
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -70,6 +76,30 @@ def verdicts_table(found: Sequence[tuple[Finding, Verdict]]) -> str:
     return table("clllr", header, rows, "verdicts; the estimate is signed so that positive favours the claim")
 
 
+def write_csv(path: Path, found: Sequence[tuple[Finding, Verdict]]) -> None:
+    """Every contrast of every primary, one a row, for spreadsheets; numbers in the unit that the row names."""
+    header = ["claim", "title", "verdict", "contrast", "decides", "metric", "unit", "estimate", "low", "high"]
+    with path.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow([*header, "margin", "n"])
+        for finding, verdict in found:
+            margin = margin_words(verdict, finding.metric)
+            for e in verdict.estimates:
+                ends = (e.interval.low, e.interval.high) if e.interval is not None else (None, None)
+                shown = [f"{_shown(end, e):.6g}" if end is not None else "" for end in (e.mean, *ends)]
+                unit = unit_of(e.metric, ratio=e.ratio)
+                decides = "yes" if e.name == verdict.decides else "no"
+                row = [finding.claim, finding.title, verdict.state, e.name, decides, e.metric, unit, *shown]
+                rows.writerow([*row, margin, len(e.seeds)])
+            if not verdict.estimates:
+                n = min((arm.n for arm in verdict.arms), default=0)
+                rows.writerow([finding.claim, finding.title, verdict.state, reason_words(verdict), *[""] * 7, n])
+
+
+def _shown(value: float, estimate: Estimate) -> float:
+    return math.exp(value) if estimate.ratio else value * scale_of(estimate.metric)
+
+
 def finding_table(finding: Finding, verdict: Verdict) -> str:
     """A finding's arms and contrasts."""
     rows = [
@@ -112,9 +142,10 @@ def write_tables(folder: Path, found: Sequence[tuple[Finding, Verdict]]) -> None
     """`verdicts.tex`, and one file per finding; those of an earlier report are removed."""
     for old in folder.glob("*.tex"):
         old.unlink()
-    primaries = [(finding, verdict) for finding, verdict in found if verdict.primary]
+    primaries = sorted(((f, v) for f, v in found if v.primary), key=lambda pair: pair[0].claim or 0)
     if primaries:
         (folder / "verdicts.tex").write_text(verdicts_table(primaries), encoding="utf-8")
+        write_csv(folder / "verdicts.csv", primaries)
     for finding, verdict in found:
         text = finding_table(finding, verdict)
         if text:

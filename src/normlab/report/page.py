@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from normlab.advice.questions import MODELS
+from normlab.advice.tell import tell
+from normlab.charts.colours import NORMS, variables
 from normlab.findings import wording
 from normlab.findings.advice import CONDITIONS
 from normlab.findings.finding import Finding
+from normlab.findings.labels import label
 from normlab.findings.verdict import Verdict
 from normlab.folder.run_folder import RunFolder
-from normlab.report import words
-from normlab.report.colours import NORMS, variables
-from normlab.report.matrix import MODELS
-from normlab.report.sources import Source, StudyResult, cell_of
+from normlab.results import words
+from normlab.results.sources import Source, StudyResult, cell_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -27,10 +29,8 @@ _WORDS: tuple[str, ...] = (
     "run_phrase",
     "metric_words",
     "with_unit",
-    "compact",
-    "progress_words",
 )
-_WORDS += ("first_upper", "rule_words", "cells_words", "budget_words")
+_WORDS += ("standing", "first_upper", "rule_words", "cells_words", "budget_words", "compact", "progress_words")
 
 
 def write_page(path: Path, context: Mapping[str, Any], template: str = "page.html") -> None:
@@ -65,6 +65,8 @@ def _environment() -> Environment:
         made.globals[name] = getattr(words, name)
     made.globals |= {
         "colour_name": colour_name,
+        "cell_words": cell_words,
+        "tell": tell,
         "command": command,
         "diverged": diverged,
         "seed_table": seed_table,
@@ -100,6 +102,11 @@ def colour_name(finding: Finding, cell: str) -> str:
     found = next((known for known in finding.cells if str(known) == cell), None)
     norm = words.norm_of(finding, found) if found else ""
     return f"--norm-{norm.replace('_', '-')}" if norm in NORMS else "--ink"
+
+
+def cell_words(finding: Finding, cell: str) -> str:
+    """A cell, of which a verdict knows the short name, as people name it."""
+    return next((label(finding, known) for known in finding.cells if str(known) == cell), cell)
 
 
 def diverged(result: StudyResult, cell: str) -> list[tuple[str, int, int]]:

@@ -27,8 +27,8 @@ from normlab.config.schema import RunConfig
 
 PACKAGE = Path(__file__).parents[1]
 ROOMS = (
-    *("norms", "kernels", "models", "sites", "networks", "files", "data", "tasks"),
-    *("probes", "session", "timing", "measures"),
+    *("norms", "kernels", "fused", "weights", "models", "sites", "networks", "files", "data", "tasks"),
+    *("probes", "session", "timing", "project", "measures"),
 )
 MODULES = ("config/seeds.py",)  # of other rooms
 SOURCES = (".py", ".cpp", ".h")  # modules, and sources that are compiled for them

@@ -10,7 +10,8 @@ from typing import Any
 
 from normlab.config.components import decisive
 from normlab.config.names import slug
-from normlab.config.schema import ELSEWHERE, SHOWN_OR_SAVED, RunConfig, TrainerConfig
+from normlab.config.schema import SHOWN_OR_SAVED, RunConfig, TrainerConfig
+from normlab.config.task import decisive_options
 from normlab.runs.provenance import graphics, processor
 
 
@@ -18,7 +19,7 @@ def science(config: RunConfig) -> dict[str, Any]:
     """The part of a config that decides a run's result: without paths, loggers, and options for progress and saves."""
     values = config.model_dump(mode="json", include={"norm", "model", "task", "optim", "seed", "test"})
     values["model"] = decisive(config.model)
-    values["task"] = {k: v for k, v in values["task"].items() if k not in ELSEWHERE}
+    values["task"] = decisive_options(values["task"])
     trainer = config.trainer.model_dump(mode="json", exclude=SHOWN_OR_SAVED)
     trainer["threads"] = config.threads
     options = config.measure.model_dump(mode="json", exclude={"name"})

@@ -15,12 +15,14 @@ from typing import Any
 
 from rich.console import Console
 
+from normlab.config.components import PROJECT
 from normlab.config.errors import one_line
 from normlab.config.schema import InputError, RunConfig
 from normlab.data.store import Prepared, prepare
 from normlab.folder.place import Place
 from normlab.folder.resume_points import list_points, newest_intact
 from normlab.host.crowd import others_computing, sleep_while_waiting
+from normlab.project.files import Named, named
 from normlab.runs.code import code_hash
 from normlab.runs.identity import run_id
 from normlab.runs.owner import launch, read_owner
@@ -80,12 +82,14 @@ def recalled(config: RunConfig) -> RunConfig:
     return made
 
 
-def data_of(config: RunConfig) -> Prepared:
-    """The data of a run; for an evaluation, converted as for the checkpoint.
+def data_of(config: RunConfig) -> Prepared | Named:
+    """The data of a run; for an evaluation, converted as for the checkpoint; of a project what its options say of them.
 
     Raises:
-        InputError: they can't be read, or test=true and there is no test split.
+        InputError: they can't be read, or test=true and there is no test split; or a project can't be found or called.
     """
+    if config.model["_target_"] == PROJECT:
+        return named(config)
     if config.measure.name == "evaluate":
         made: Prepared = importlib.import_module("normlab.measures.evaluate").data_of(config)
         return made
@@ -93,6 +97,12 @@ def data_of(config: RunConfig) -> Prepared:
     if config.test:
         prepared.material.check_split("test", config.task.name)
     return prepared
+
+
+def data_key(config: RunConfig) -> str:
+    """Equal for runs of the same data."""
+    project = config.model if config.model["_target_"] == PROJECT else None
+    return f"{config.task.model_dump_json()} {config.test} {config.ckpt} {project} {config.optim.lr if project else ''}"
 
 
 def do(config: RunConfig) -> Done:

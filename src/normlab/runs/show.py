@@ -11,10 +11,14 @@ from rich.console import Console
 from rich.text import Text
 
 from normlab.config.schema import RunConfig
+from normlab.folder.norms_seen import read_found
 from normlab.folder.run_folder import RunFolder
 from normlab.runs.provenance import command
 
-_METRICS = ("accuracy", "f1", "bits_per_character", "perplexity", "loss")
+_METRICS = (
+    *("accuracy", "f1", "bits_per_character", "perplexity", "r2", "mae", "rmse"),
+    *("mean_iou", "mean_dice", "pixel_accuracy", "loss"),
+)
 
 
 def show(console: Console, config: RunConfig, folder: Path, summary: dict[str, Any], note: str = "") -> None:
@@ -41,6 +45,7 @@ def _rows(config: RunConfig, folder: Path, summary: dict[str, Any], note: str) -
         if values:
             rows.append((f"best {split}" if split == "validation" else split, values))
     rows += config.measure.rows(config, summary)
+    rows += [("norms" if number == 0 else "", line) for number, line in enumerate(read_found(folder))]
     if "seconds" in summary:
         rows.append(("time", _duration(summary["seconds"])))
     rows.append(("folder", str(folder)))

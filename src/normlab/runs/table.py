@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from normlab.config.errors import one_line
-from normlab.config.schema import InputError, component_name
+from normlab.config.names import component_name
+from normlab.config.schema import InputError
 from normlab.folder.run_folder import RunFolder, runs_folder
 from normlab.runs.records import Cell, Record, read_records
 
@@ -43,7 +44,7 @@ _BESIDE = (  # columns that are read less often
         "best_seconds",
         "ckpt",
     ),
-    *("trainer.progress", "trainer.log_every", "trainer.save_steps", "trainer.save_minutes"),
+    *("trainer.progress", "trainer.log_every", "trainer.save_steps", "trainer.save_minutes", "trainer.monitor"),
 )
 _ORDER = ["measure", "task", "model", "norm", "seed", "id"]  # state of a row
 

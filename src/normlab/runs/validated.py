@@ -10,7 +10,10 @@ from typing import Any
 Row = Mapping[str, Any]
 
 # metric → is higher better? In the order in which a task's main metric is chosen; see `Task.metric`.
-METRICS = {"accuracy": True, "bits_per_character": False, "perplexity": False, "loss": False}
+METRICS = {
+    **{"accuracy": True, "bits_per_character": False, "r2": True, "mean_iou": True},
+    **{"perplexity": False, "loss": False},
+}
 
 
 def validations_until(rows: Iterable[Row], step: int) -> list[Row]:

@@ -13,13 +13,13 @@ import torch
 from lightning_fabric.utilities.types import _PATH
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
+from torch import nn
 
 from normlab.config.schema import InputError
 from normlab.folder.run_folder import RunFolder
 from normlab.folder.seal import seal
 from normlab.models.checkpoint import put_weights, read_checkpoint, state_of_task
-from normlab.session.validation_curve import ValidationCurve
-from normlab.tasks.task import Task
+from normlab.session.validation_curve import Curve
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -58,24 +58,24 @@ class KeepBest(pl.callbacks.Checkpoint):
     absolute path of its folder, and forget it if the folder is moved.
     """
 
-    def __init__(self, folder: RunFolder, curve: ValidationCurve) -> None:
+    def __init__(self, folder: RunFolder, curve: Curve) -> None:
         self.folder = folder
         self.curve = curve
 
     def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         """Save if this validation is the best so far; Lightning calls checkpoint callbacks last."""
-        assert isinstance(task, Task)
-        if trainer.state.fn == TrainerFn.FITTING and self.curve.best(task) is self.curve.rows[-1]:
+        validated = trainer.state.fn == TrainerFn.FITTING and self.curve.last_step == trainer.global_step
+        if validated and self.curve.best() is self.curve.rows[-1]:
             trainer.save_checkpoint(self.folder.best)
 
 
-def load_best(folder: RunFolder, curve: ValidationCurve, task: Task) -> None:
+def load_best(folder: RunFolder, curve: Curve, task: nn.Module) -> None:
     """Load the weights of the best validation into the task.
 
     Raises:
         InputError: the checkpoint is missing, damaged, or from another step.
     """
-    best, checkpoint = curve.best(task), read_checkpoint(folder.best)
+    best, checkpoint = curve.best(), read_checkpoint(folder.best)
     if best is None or checkpoint.get("global_step") != best["step"]:
         raise InputError(
             f"{folder.best} is from step {checkpoint.get('global_step')}, but the best validation was at step "

@@ -6,16 +6,18 @@ The number of threads isn't among them: it is an option, always set, and part of
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from normlab.models.base import Model, facts_of
 
 
-def conditions(model: Model, device: torch.device) -> dict[str, str]:
+def conditions(model: nn.Module, device: torch.device) -> dict[str, str]:
     """The conditions under which the model computes now."""
     found = {"vectors": torch.backends.cpu.get_cpu_capability(), "threads": str(torch.get_num_threads())}
     if device.type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(device)
-    return {**found, **{name: str(value) for name, value in facts_of(model).items()}}
+    facts = facts_of(model) if isinstance(model, Model) else {}
+    return {**found, **{name: str(value) for name, value in facts.items()}}
 
 
 def change(before: dict[str, str], now: dict[str, str]) -> str:

@@ -8,7 +8,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from normlab.data.splits import Windows
+from normlab.data.batch import IGNORE
+from normlab.data.splits import Split, Windows
 from normlab.folder.example_scores import encode, write_example_scores
 from normlab.session.session import Session
 from normlab.tasks.task import Task
@@ -22,15 +23,22 @@ def keep_example_scores(session: Session, trainer: pl.Trainer, task: Task, batch
     """
     values, places = gathered(trainer, torch.cat(task.scored), batches)
     split = session.data.split("test")
-    sizes = split.lengths_at(split.in_order())[places] if isinstance(split, Windows) else None
+    sizes = _sizes(split)
     if trainer.is_global_zero and bool(values.isfinite().all()):
         record = encode(
             task.scored_as,
             session.data.record["prints"]["test"],
             values.numpy(),
-            None if sizes is None else sizes.numpy(),
+            None if sizes is None else sizes[places].numpy(),
         )
         write_example_scores(session.place.example_scores_file, record)
+
+
+def _sizes(split: Split) -> Tensor | None:
+    """What the score of each example is the mean of: tokens of a window, pixels that count; None: a single value."""
+    if isinstance(split, Windows):
+        return split.lengths_at(split.in_order())
+    return (split.targets != IGNORE).sum((1, 2)).cpu() if split.dense else None
 
 
 def gathered(trainer: pl.Trainer, own: Tensor, batches: Any) -> tuple[Tensor, Tensor]:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping
 from rich.console import Console
 
-from normlab.config.schema import InputError
 from normlab.mirror.progress import Bar, Heartbeat
+from normlab.monitor.own_runs import keep_found, watch
 from normlab.session.checkpointing import KeepBest, load_best
 from normlab.session.example_scores import keep_example_scores
-from normlab.session.resumable import check_point, unusable
+from normlab.session.guarded import guarded
+from normlab.session.resumable import check_point
 from normlab.session.resumption import Noise, Resumption
 from normlab.session.session import Session
 from normlab.session.trainer import batches_of, build_trainer
 from normlab.session.training_log import TrainingLog
 from normlab.session.validation_curve import ValidationCurve
 from normlab.session.validations import Validations, check_validations
-from normlab.stopping.request import Paused, Stopped, stop_request
+from normlab.stopping.request import stop_request
 from normlab.tasks.task import Task
 
 
@@ -48,7 +48,7 @@ class Fit:
     def __init__(self, session: Session, task: Task, probes: Sequence[pl.Callback] = ()) -> None:
         options = session.config.trainer
         self.session, self.task = session, task
-        self.log, self.curve = TrainingLog(options.log_every), ValidationCurve()
+        self.log, self.curve = TrainingLog(options.log_every), ValidationCurve(task.metric, task.direction)
         self.seconds = 0.0
         world_size = options.devices * options.nodes
         batches = session.batches("train", session.device, seed=session.seed("order"), world_size=world_size)
@@ -57,8 +57,9 @@ class Fit:
         if options.compile:
             task.run_compiled()
         self.resumption = Resumption(session.place, session.loggers.record, options, self.curve, session.config.pause)
-        self.callbacks = [self.log, *probes, self.curve, *self._keepers(), *self._drivers()]
-        self.trainer = build_trainer(session.config, session.place, session.loggers.all, self.callbacks)
+        self.watch = watch(options)
+        self.callbacks = [self.log, *probes, self.curve, *self._keepers(), *self.watch, *self._drivers()]
+        self.trainer = build_trainer(session.config, session.place.folder, session.loggers.all, self.callbacks)
 
     def run(self) -> None:
         """Train, from the beginning or from where an interrupted run can resume.
@@ -76,9 +77,11 @@ class Fit:
         place = self.session.place
         if place.resume is not None:
             check_point(place, self.session.config, self.task, self.callbacks)
-        with self._closed_when_stopped(), self._restored():
+        with guarded(self.session, self.resumption):
             self.trainer.fit(self.task, batches, validation, ckpt_path=place.resume_checkpoint, weights_only=True)
         stop_request().hold("finishing the run because its last step is done")
+        if self.trainer.is_global_zero:
+            keep_found(self.watch, self.session.place.folder)
         if not self.task.diverged:
             if self.curve.last_step != self.trainer.global_step:
                 self._validate_at_end(validation)
@@ -91,7 +94,7 @@ class Fit:
 
     def test(self) -> dict[str, float]:
         """Test metrics of the last weights, unless the run diverged, and of the best ones, if there are any."""
-        best, found = self.curve.best(self.task), {}
+        best, found = self.curve.best(), {}
         if not self.task.diverged:
             both = best is self.curve.rows[-1]
             found = self._tested_as("test" if both else "last_test")
@@ -118,7 +121,7 @@ class Fit:
     def _validate_at_end(self, validation: Any) -> None:
         """Validate and save a run that `trainer.steps` or `trainer.minutes` ended between two validations."""
         self.trainer.validate(self.task, validation, verbose=False)
-        if self.curve.best(self.task) is self.curve.rows[-1]:
+        if self.curve.best() is self.curve.rows[-1]:
             self.trainer.save_checkpoint(self.session.place.best)
 
     def _keepers(self) -> list[pl.Callback]:
@@ -138,25 +141,8 @@ class Fit:
             Heartbeat(place),
             self.resumption,
         ]
-        return [*drivers, Bar(Console(), self.task.metric)] if config.trainer.progress else drivers
+        return [*drivers, Bar(Console(), self._shown())] if config.trainer.progress else drivers
 
-    @contextmanager
-    def _restored(self) -> Iterator[None]:
-        """Report an error before the first resumed step as an error of the resume point."""
-        try:
-            yield
-        except (InputError, Paused):
-            raise
-        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            if self.session.place.resume is None or self.resumption.trains:
-                raise
-            why = (str(error).splitlines() or [""])[0][:100]
-            raise unusable(self.session.place, f"{type(error).__name__} {why}".strip()) from error
-
-    @contextmanager
-    def _closed_when_stopped(self) -> Iterator[None]:
-        try:
-            yield
-        except (Stopped, Paused):
-            self.session.finish({})
-            raise
+    def _shown(self) -> dict[str, str]:
+        metric = self.task.metric
+        return {"validation loss": "validation/loss", metric.replace("_", " "): f"validation/{metric}"}

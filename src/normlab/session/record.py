@@ -49,7 +49,11 @@ class RunRecord(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Append one line."""
-        values = {name: value for name, value in metrics.items() if name != "epoch"}
+        self.append({name: value for name, value in metrics.items() if name != "epoch"}, step)
+
+    @rank_zero_only
+    def append(self, values: Mapping[str, Any], step: int | None) -> None:
+        """Append one line as it is."""
         self.folder.append_row({"step": step, "time": time.time(), **finite(values)})
         self.rows += 1
 

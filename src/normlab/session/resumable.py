@@ -7,15 +7,16 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from normlab.config.schema import ELSEWHERE, InputError, RunConfig
+from normlab.config.components import PROJECT
+from normlab.config.schema import InputError, RunConfig
+from normlab.config.task import decisive_options
 from normlab.folder.place import Place
 from normlab.models.checkpoint import check_fit, read_checkpoint, state_of_task
-from normlab.tasks.task import Task
 
-_PARTS = {"loops": dict, "callbacks": dict, "optimizer_states": list, "lr_schedulers": list, "training_log": dict}
+_PARTS = {"loops": dict, "callbacks": dict, "optimizer_states": list, "lr_schedulers": list}
 
 
-def check_point(place: Place, config: RunConfig, task: Task, callbacks: Sequence[pl.Callback]) -> None:
+def check_point(place: Place, config: RunConfig, task: pl.LightningModule, callbacks: Sequence[pl.Callback]) -> None:
     """Check that the resume point has the same config and kinds of state as this run.
 
     Raises:
@@ -31,8 +32,11 @@ def check_point(place: Place, config: RunConfig, task: Task, callbacks: Sequence
     if not isinstance(was, dict) or (changed := [key for key in _DECIDE if _science(was, key) != _science(now, key)]):
         what = f"its {changed[0]} is not that of the command" if isinstance(was, dict) else "it records no config"
         raise InputError(f"{path} is not a resume point of this run: {what}; rerun=true starts from the beginning")
-    check_fit(task, state_of_task(checkpoint, path), path)
-    wrong = [name for name, kind in _PARTS.items() if not isinstance(checkpoint.get(name), kind)]
+    parts = {**_PARTS}
+    if config.model["_target_"] != PROJECT:  # whose network may be built later
+        check_fit(task, state_of_task(checkpoint, path), path)
+        parts["training_log"] = dict
+    wrong = [name for name, kind in parts.items() if not isinstance(checkpoint.get(name), kind)]
     if not wrong and checkpoint.get("global_step") != place.resume.step:
         wrong = ["global_step"]
     if not wrong:
@@ -52,5 +56,5 @@ _DECIDE = ("norm", "model", "task", "optim", "seed")
 def _science(values: dict[str, Any], key: str) -> Any:
     value = values.get(key)
     if key == "task" and isinstance(value, dict):
-        return {name: option for name, option in value.items() if name not in ELSEWHERE}
+        return decisive_options(value)
     return value

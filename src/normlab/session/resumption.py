@@ -21,10 +21,9 @@ from normlab.config.seeds import derive
 from normlab.data.loader import Shares
 from normlab.folder.place import Place
 from normlab.folder.resume_points import ResumePoint, add_point
-from normlab.models.base import Model
 from normlab.session.conditions import change, conditions
 from normlab.session.record import RunRecord
-from normlab.session.validation_curve import ValidationCurve
+from normlab.session.validation_curve import Curve
 from normlab.stopping.request import Paused, stop_request
 from normlab.tasks.task import Task
 
@@ -37,7 +36,7 @@ class Resumption(pl.Callback):
     """
 
     def __init__(
-        self, place: Place, record: RunRecord, options: TrainerConfig, curve: ValidationCurve, pause: float | None
+        self, place: Place, record: RunRecord, options: TrainerConfig, curve: Curve, pause: float | None
     ) -> None:
         self.place = place
         self.pause = pause
@@ -55,11 +54,9 @@ class Resumption(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         """Resume with the next batch; from here on, a request to stop waits until the run can be saved."""
         self._compare(trainer, task)
-        loader = trainer.train_dataloader
-        assert loader is not None
-        batches = loader.batch_sampler
-        assert isinstance(batches, Shares)
-        batches.skip = self._batch
+        batches = getattr(trainer.train_dataloader, "batch_sampler", None)
+        if isinstance(batches, Shares):  # a Lightning project has its own loaders, which `project.order` resumes
+            batches.skip = self._batch
         self._saved_at = time.monotonic()
         self.request.hold("saving before the next step")
 
@@ -78,6 +75,8 @@ class Resumption(pl.Callback):
         every = self.options.save_steps
         pause = self._pauses(trainer)
         due = late or stop or pause or (every is not None and trainer.global_step % every == 0)
+        if batch_idx % trainer.accumulate_grad_batches != 0:  # gradients of earlier batches would be lost
+            return
         if due and trainer.global_step > self._saved_step:
             self._save(trainer)
         if stop:
@@ -102,9 +101,7 @@ class Resumption(pl.Callback):
 
         It resumes all the same: the work done is worth more than the last bits, and a cluster resumes on any machine.
         """
-        assert isinstance(task, Task)
-        assert isinstance(task.model, Model)
-        now = conditions(task.model, task.device)
+        now = conditions(task.model if isinstance(task, Task) else task, task.device)
         changed = change(self._conditions, now) if self._conditions else ""
         self._conditions = now
         if changed:
@@ -128,8 +125,7 @@ class Resumption(pl.Callback):
         return time.monotonic() - self._saved_at >= 60 * self.options.save_minutes
 
     def _save(self, trainer: pl.Trainer) -> None:
-        assert isinstance(trainer.lightning_module, Task)
-        has_best = self.curve.best(trainer.lightning_module) is not None
+        has_best = self.curve.best() is not None
         point = ResumePoint.after(trainer.global_step, self.record.rows, has_best=has_best)
         trainer.save_checkpoint(point.checkpoint(self.place))
         if trainer.is_global_zero:

@@ -14,7 +14,7 @@ from normlab.config.schema import InputError, RunConfig
 from normlab.config.seeds import derive
 from normlab.data.batch import Batch
 from normlab.data.fitted import Fitted
-from normlab.data.load import load
+from normlab.data.load import Data, load
 from normlab.data.loader import loader
 from normlab.folder.place import Place
 from normlab.models.base import Model
@@ -35,7 +35,6 @@ class Session:
 
     Attributes:
         device: of a run with one process.
-        data: of the task, on the CPU.
 
     Raises:
         InputError: the machine lacks what the config asks for, or the data can't be used.
@@ -46,7 +45,14 @@ class Session:
         self.config = config
         self.place = place
         self.device = device_of(config.trainer)
-        self.data = load(config.task, Path(config.cache), known)
+        self.known = known
+        if config.task.source != "own":
+            self.data  # noqa: B018  what can't be read is said at once
+
+    @cached_property
+    def data(self) -> Data:
+        """The task's data, on the CPU; a Lightning project has its own."""
+        return load(self.config.task, Path(self.config.cache), self.known)
 
     def seed(self, *purpose: str | int) -> int:
         """The seed for one purpose, such as `seed("order")`."""

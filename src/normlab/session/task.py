@@ -12,6 +12,8 @@ from normlab.models.checkpoint import describe
 from normlab.models.statistics import check_statistics
 from normlab.tasks.classification import Classification
 from normlab.tasks.language_modelling import LanguageModelling
+from normlab.tasks.regression import Regression
+from normlab.tasks.segmentation import Segmentation
 from normlab.tasks.task import Task
 
 
@@ -29,7 +31,11 @@ def build_task(config: RunConfig, model: Model, data: Data) -> Task:
         "optim": config.optim,
         "record": describe(config, data.sizes, data.record),
     }
-    if config.task.goal == "classification":
+    if data.sizes.dense:
+        return Segmentation(classes=data.classes or (), **common)
+    if data.target is not None:
+        return Regression(unit=data.target[1], **common)
+    if data.classes is not None:
         return Classification(**common)
     assert data.characters is not None
     tokens = {name: split.predicted for name, split in data.splits.items() if isinstance(split, Windows)}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,13 +13,22 @@ from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnv
 from pytorch_lightning.loggers import Logger
 
 from normlab.config.schema import RunConfig
-from normlab.folder.place import Place
 from normlab.session.checkpointing import AtomicCheckpointIO
 from normlab.session.session import Session
 
 
-def build_trainer(config: RunConfig, place: Place, loggers: list[Logger], callbacks: list[pl.Callback]) -> pl.Trainer:
-    """Lightning's trainer without its own sharding and reporting, because our loaders and callbacks do both."""
+def build_trainer(
+    config: RunConfig,
+    folder: Path,
+    loggers: list[Logger],
+    callbacks: list[pl.Callback],
+    own: Mapping[str, Any] | None = None,
+) -> pl.Trainer:
+    """Lightning's trainer without its own sharding and reporting, because our loaders and callbacks do both.
+
+    Args:
+        own: the options of a Lightning project, which may replace how many batches there are, and when it validates.
+    """
     options = config.trainer
     if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -27,8 +38,14 @@ def build_trainer(config: RunConfig, place: Place, loggers: list[Logger], callba
         alone = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) == 1  # for a command that starts its own processes
         # submitit requeues, after the run has saved
         plugins.append(LightningEnvironment() if several and alone else SLURMEnvironment(auto_requeue=False))
+    replaceable: dict[str, Any] = {
+        "limit_train_batches": options.batches,
+        "limit_val_batches": options.batches,
+        "val_check_interval": 1.0,  # see `Validations`
+        **(own or {}),
+    }
     trainer = pl.Trainer(
-        default_root_dir=place.folder,
+        default_root_dir=folder,
         accelerator="cuda" if options.accelerator == "gpu" else "cpu",
         devices=options.devices,
         num_nodes=options.nodes,
@@ -37,10 +54,7 @@ def build_trainer(config: RunConfig, place: Place, loggers: list[Logger], callba
         max_epochs=options.epochs,
         max_steps=options.steps or -1,
         max_time=timedelta(minutes=options.minutes) if options.minutes else None,
-        limit_train_batches=options.batches,
-        limit_val_batches=options.batches,
         limit_test_batches=options.batches,
-        val_check_interval=1.0,  # see `Validations`
         deterministic=options.deterministic,
         logger=loggers,
         callbacks=callbacks,
@@ -50,6 +64,7 @@ def build_trainer(config: RunConfig, place: Place, loggers: list[Logger], callba
         enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
+        **replaceable,
     )
     # at SIGTERM, Lightning's own handlers would end a test with status 0, and communicate inside a handler
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]

@@ -39,7 +39,12 @@ def copied(value: Any) -> Any:
 
 
 def batch_of(example: Any) -> int | None:
-    """The length of the first axis of the first tensor in an example; None if there is none."""
+    """The length of the first axis of the first tensor in an example; None if there is none.
+
+    A function of the network may say it as its `batch`.
+    """
+    if isinstance(batch := getattr(example, "batch", None), int):
+        return batch
     if isinstance(example, Tensor):
         return example.shape[0] if example.ndim else None
     items: Sequence[Any] = ()

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from normlab.comparing.planned import comparison
 from normlab.config.schema import InputError
-from normlab.findings.finding import Finding, read_findings
+from normlab.findings.finding import Finding
+from normlab.findings.read import read_findings
 from normlab.study.scale import Scale, Study, read_study, single
 from normlab.sweep.compose import own_folders
 
@@ -17,8 +19,18 @@ _FREE = ("output", "cache", "logger", "launcher", "on_error", "accept_code", "re
 _FREE_OF_TRAINER = ("accelerator", "devices", "nodes", "save_steps", "save_minutes")
 
 
-def chosen(cfg: DictConfig, conf: Path) -> tuple[Study, list[Finding]]:
-    """The chosen study, or the chosen finding as a study of its own; shipped with normlab or the user's own."""
+def chosen(cfg: DictConfig, conf: Path, arguments: Sequence[str] = ()) -> tuple[Study, list[Finding], list[str]]:
+    """The chosen study, or a finding or comparison as a study of its own, and the options passed on to every run."""
+    if cfg.get("compare"):
+        user = [argument for argument in arguments if _is_free(argument)]
+        finding = comparison(cfg, arguments, user)
+        return single(finding), [finding], user
+    study, findings = _named(cfg, conf)
+    return study, findings, users_choices(arguments)
+
+
+def _named(cfg: DictConfig, conf: Path) -> tuple[Study, list[Finding]]:
+    """Shipped with normlab, or the user's own."""
     if cfg.get("study") and cfg.get("finding"):
         raise InputError("choose study=... or finding=..., not both")
     if cfg.get("study"):
@@ -36,16 +48,20 @@ def users_choices(arguments: Iterable[str]) -> list[str]:
     kept = []
     for argument in arguments:
         key = argument.partition("=")[0].lstrip("+~")
-        group, _, name = key.partition(".")
-        if key in ("study", "finding", "dry") or group == "scale":
+        if key in ("study", "finding", "dry") or key.partition(".")[0] == "scale":
             continue
-        if group not in _FREE or (group == "trainer" and name and name not in _FREE_OF_TRAINER):
+        if not _is_free(argument):
             raise InputError(
                 f"{argument}: the findings in conf/finding determine what a study runs; you can set only "
                 f"{', '.join(_FREE[:-1])} (of its options {', '.join(_FREE_OF_TRAINER)}) and scale"
             )
         kept.append(argument)
     return kept
+
+
+def _is_free(argument: str) -> bool:
+    group, _, name = argument.partition("=")[0].lstrip("+~").partition(".")
+    return group in _FREE and (group != "trainer" or not name or name in _FREE_OF_TRAINER)
 
 
 def to_run(findings: Sequence[Finding], scale: Scale) -> tuple[list[Finding], list[Finding]]:

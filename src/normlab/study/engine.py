@@ -13,23 +13,26 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
+from normlab.comparing.feasible import check_networks
 from normlab.config.schema import InputError, RunConfig
 from normlab.config.shipped import CONF, REFERENCE
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.judge import judge, undecided
+from normlab.findings.stored import read_verdicts
 from normlab.findings.tuning import TuningScores
 from normlab.findings.verdict import NOT_JUDGED, Reason, Verdict
 from normlab.folder.example_scores import decode_each
 from normlab.folder.study_folder import StudyFolder
+from normlab.statements.table import lacking_words
 from normlab.study.budget import budget_words, chances, looks_words
-from normlab.study.choices import chosen, to_run, users_choices
+from normlab.study.choices import chosen, to_run
 from normlab.study.halving import Runs, expected_trials, first_round, steps_words, tune
 from normlab.study.ledger import Ledger
 from normlab.study.logged import check_metrics, check_tuning
 from normlab.study.origin import check_origin
 from normlab.study.printed import print_finding, print_study, print_unrun
-from normlab.study.reference import reference_estimates, reference_scores
+from normlab.study.reference import reference_scores
 from normlab.study.runner import Runner
 from normlab.study.scale import Scale, Study, read_scale
 from normlab.study.stages import Trial, reporting_trials, rows_of, score_records, training_curves
@@ -69,10 +72,14 @@ def conduct(
     conductor.foresee(run)
     conductor.ledger.planned.plan(run, {finding.name: conductor.sizes(finding) for finding in run})
     verdicts = [conductor.carry_out(finding, started) for finding in run]
-    print_study(conductor.console, verdicts, scale.name, time.monotonic() - started)
-    print_unrun(conductor.console, left, scale.name, reference_estimates(REFERENCE))
+    if not cfg.get("compare"):  # whose result is a table of its own
+        seconds = time.monotonic() - started
+        print_study(conductor.console, list(zip(run, verdicts, strict=True)), scale.name, seconds)
+        print_unrun(conductor.console, left, scale.name)
     conductor.show(run)
     conductor.console.print(f"results: {conductor.ledger.folder}", highlight=False, soft_wrap=True, markup=False)
+    if not cfg.get("compare"):
+        conductor.console.print("next: make report", highlight=False)
     if conductor.runner.failed:
         print(f"{conductor.runner.failed} runs failed; the same command repeats them", file=sys.stderr)
         sys.exit(1)
@@ -83,11 +90,9 @@ def _checked(
     cfg: DictConfig, arguments: Sequence[str], composer: Compose, launch: Launch, conf: Path
 ) -> tuple[Conductor, list[Finding], list[Finding]]:
     """The conductor, the findings that run at this scale, and those that don't."""
-    study, findings = chosen(cfg, conf)
+    study, findings, user = chosen(cfg, conf, arguments)
     scale = read_scale(cfg)
-    conductor = Conductor(
-        cfg=cfg, study=study, scale=scale, user=users_choices(arguments), composer=composer, launch=launch
-    )
+    conductor = Conductor(cfg=cfg, study=study, scale=scale, user=user, composer=composer, launch=launch)
     run, left = to_run(findings, scale)
     if not run:
         other = "scale=full" if any("full" in finding.scales for finding in findings) else "scale=paper"
@@ -96,6 +101,9 @@ def _checked(
         raise InputError(f"no finding of {study.name} runs at scale={scale.name}; use {other}")
     conductor.check(run)
     conductor.console.print(f"{study.title} · scale={scale.name}", highlight=False, soft_wrap=True, markup=False)
+    kept = StudyFolder(conductor.ledger.folder)
+    for line in lacking_words(run, read_verdicts(kept.read_judged(), kept.verdicts_file, [])):
+        conductor.console.print(line, highlight=False, soft_wrap=True, markup=False)
     return conductor, run, left
 
 
@@ -143,13 +151,16 @@ class Conductor:
             try:
                 configs = self._configs_by_cell(finding)
                 check_metrics(finding, configs)
+                if finding.rule == "comparison":
+                    check_networks({cell.arm: config for cell, config in configs.items()})
                 if finding.tune is not None:
                     # tuning runs may measure something else than reporting ones
                     same = not any(choice.startswith("measure=") for choice in finding.report)
                     tuned = finding.model_copy(update={"report": []})
                     check_tuning(finding.tune.by, configs if same else self._configs_by_cell(tuned))
             except InputError as error:
-                raise InputError(f"conf/finding/{finding.name}.yaml: {error}") from None
+                where = "compare" if finding.rule == "comparison" else f"conf/finding/{finding.name}.yaml"
+                raise InputError(f"{where}: {error}") from None
             if finding.tune is not None and self.scale.tuning == "reference":
                 reference_scores(finding, self.scale, REFERENCE)
 

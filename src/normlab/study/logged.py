@@ -9,7 +9,14 @@ from normlab.config.schema import InputError, RunConfig
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 
-_TASK = {"classification": ("accuracy", "loss"), "language_modelling": ("bits_per_character", "perplexity", "loss")}
+_NUMBER = ("r2", "mae", "rmse", "loss")
+_TASK = {
+    "classification": ("accuracy", "loss"),
+    "language_modelling": ("bits_per_character", "perplexity", "loss"),
+    "regression": _NUMBER,
+    "segmentation": ("mean_iou", "mean_dice", "pixel_accuracy", "iou_*", "dice_*", "loss"),
+    "auto": ("accuracy", *_NUMBER),
+}
 ALWAYS = ("seconds", "peak_memory_mb", "parameters")
 
 
@@ -36,7 +43,7 @@ def check_metrics(finding: Finding, configs: Mapping[Cell, RunConfig]) -> None:
         for cell, config in configs.items():
             _check(f"finding.{key}", metric, cell, config)
     if finding.metric == "test/loss" and "examples" in finding.generalises_over:
-        wrong = next((cell for cell, config in configs.items() if config.task.goal == "classification"), None)
+        wrong = next((cell for cell, config in configs.items() if config.task.goal in ("classification", "auto")), None)
         if wrong is not None:
             raise InputError(
                 f"finding.generalises_over names examples, of which {wrong} keeps no loss: a classification keeps "

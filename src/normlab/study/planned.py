@@ -20,8 +20,9 @@ import pydantic
 
 from normlab.config.names import slug
 from normlab.config.schema import InputError
-from normlab.findings.finding import Finding, read_finding
+from normlab.findings.finding import Finding
 from normlab.findings.printable import printable
+from normlab.findings.read import read_finding
 from normlab.folder.study_folder import StudyFolder
 from normlab.runs.store import folder_of, look
 from normlab.study.stages import Trial

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from normlab.findings.finding import Finding
-from normlab.findings.verdict import ArmSummary, Estimate, Verdict
-from normlab.findings.wording import estimate_words, needed_words, numbers_of, reason_words, scale_of, score_words
+from normlab.findings.verdict import ArmSummary, Verdict
+from normlab.findings.wording import (
+    estimate_words,
+    interval_words,
+    needed_words,
+    numbers_of,
+    reason_words,
+    said_words,
+    scale_of,
+    score_words,
+)
 from normlab.sweep.board import duration
 
 _COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow", "estimate": "cyan"}
@@ -58,31 +68,25 @@ def arm_line(arm: ArmSummary, metric: str) -> str:
     return f"{arm.cell}: {score_words(arm.mean, metric)}{spread} (n = {arm.n}{rate}{diverged})"
 
 
-def print_study(console: Console, verdicts: Sequence[Verdict], scale: str, seconds: float) -> None:
-    """Print one line per claim, then the number of estimates."""
-    primaries = sorted((v for v in verdicts if v.primary), key=lambda v: v.claim or 0)
+def print_study(console: Console, judged: Sequence[tuple[Finding, Verdict]], scale: str, seconds: float) -> None:
+    """Print a table with a row per claim, then the number of estimates."""
+    table = Table("", "verdict", "found", box=None, pad_edge=False, header_style="dim")
+    primaries = sorted(((f, v) for f, v in judged if v.primary), key=lambda pair: pair[1].claim or 0)
+    for finding, verdict in primaries:
+        said, words = said_words(finding, verdict), reason_words(verdict)
+        interval = f" {interval_words(verdict.deciding)}" if verdict.deciding else ""
+        reason = f" ({words})" if words and verdict.state != "supported" and words not in said else ""
+        state = f"[{_COLOURS[verdict.state]}]{_MARKS[verdict.state]} {verdict.state}[/]"
+        table.add_row(f"claim {verdict.claim}", state, escape(f"{said}{interval}{reason}"))
     console.print()
-    for verdict in primaries:
-        colour, words = _COLOURS[verdict.state], reason_words(verdict)
-        number = f" · {estimate_words(verdict.deciding)}" if verdict.deciding else ""
-        reason = f" ({words})" if words and verdict.state != "supported" else ""
-        console.print(
-            f"[bold]claim {verdict.claim}[/] {escape(verdict.title)}: "
-            f"[{colour}]{_MARKS[verdict.state]} {verdict.state}[/]{escape(reason)}{escape(number)}",
-            highlight=False,
-            soft_wrap=True,
-        )
-    counts = f"{len(primaries)} verdicts and {len(verdicts) - len(primaries)} estimates"
+    if primaries:
+        console.print(table, highlight=False)
+    counts = f"{len(primaries)} verdicts and {len(judged) - len(primaries)} estimates"
     console.print(f"[dim]{counts} at scale={scale} in {duration(seconds)}[/]", highlight=False)
 
 
-def print_unrun(
-    console: Console, findings: Sequence[Finding], scale: str, known: Mapping[str, tuple[str, Estimate]]
-) -> None:
-    """Print the findings that don't run at this scale, each with its reference estimate, if there is one."""
-    for finding in findings:
-        beside = ""
-        if finding.name in known:
-            of, first = known[finding.name]
-            beside = f"; reference ({of}, n = {len(first.seeds)}): {first.name} {estimate_words(first)}"
-        console.print(f"[dim]not run at {scale}: {finding.name}{escape(beside)}[/]", highlight=False, soft_wrap=True)
+def print_unrun(console: Console, findings: Sequence[Finding], scale: str) -> None:
+    """Print in one line which findings don't run at this scale."""
+    if findings:
+        names = ", ".join(finding.name for finding in findings)
+        console.print(f"[dim]not run at {scale}: {len(findings)} findings ({escape(names)})[/]", highlight=False)

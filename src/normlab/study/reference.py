@@ -7,11 +7,9 @@ from pathlib import Path
 from normlab.config.schema import InputError
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
-from normlab.findings.stored import read_verdicts
 from normlab.findings.tuning import TuningScores
-from normlab.findings.verdict import Estimate, Row
+from normlab.findings.verdict import Row
 from normlab.folder.pack import TUNING, open_pack
-from normlab.folder.study_folder import StudyFolder
 from normlab.folder.study_table import read_rows
 from normlab.study.scale import Scale
 from normlab.study.stages import key_of, rates_of, scores_of, tuned_cells
@@ -46,13 +44,3 @@ def reference_rates(reference: Path) -> list[Row]:
         return []
     with open_pack(reference) as pack:
         return [*read_rows(reference / TUNING, pack.read(TUNING))]
-
-
-def reference_estimates(reference: Path) -> dict[str, tuple[str, Estimate]]:
-    """For each committed finding with contrasts: its scale and its first contrast."""
-    found = {}
-    for study in map(StudyFolder, sorted(reference.glob("*/"))):
-        for verdict in read_verdicts(study.read_judged(), study.verdicts_file, []).values():
-            if verdict.estimates:
-                found[verdict.finding] = (verdict.scale, verdict.estimates[0])
-    return found

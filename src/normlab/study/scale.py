@@ -16,9 +16,10 @@ from pydantic import Field, PositiveInt, model_validator
 from normlab.config.names import FileName
 from normlab.config.schema import InputError
 from normlab.config.strict import Strict
-from normlab.findings.finding import LEAST, Finding, Unit, find_file, read_findings, read_node
-from normlab.findings.judge import PRIMARIES
+from normlab.findings.finding import LEAST, Finding, Unit
+from normlab.findings.read import find_file, read_findings, read_node
 from normlab.runs.validated import gives
+from normlab.statements.statement import check_family, read_statements
 
 Kind = TypeVar("Kind", bound=Strict)
 FIRST_TUNING_SEED = 1000  # tuning seeds are never reporting seeds
@@ -126,6 +127,7 @@ class Study(Strict):
     title: str
     findings: Annotated[list[str], Field(min_length=1)]
     family: bool = False  # its primaries are the six of the textbook
+    statements: FileName | None = None  # a file of conf/statements, whose findings must all be this study's
 
 
 def read_scale(cfg: DictConfig) -> Scale:
@@ -141,7 +143,8 @@ def read_study(conf: Path, name: str, own: Sequence[Path] = ()) -> tuple[Study, 
     """A study and its findings, in our folder `conf` or in the user's own.
 
     Raises:
-        InputError: there is no such study or finding, or a family doesn't have one primary finding per claim.
+        InputError: there is no such study or finding, a family doesn't have one deciding primary per claim, or its
+            statements name findings that it doesn't run.
     """
     file = find_file("study", name, conf, own)
     study = _validated(Study, f"conf/study/{name}.yaml: study", read_node(file, "study"))
@@ -149,15 +152,13 @@ def read_study(conf: Path, name: str, own: Sequence[Path] = ()) -> tuple[Study, 
     twice = [name for name, count in Counter(study.findings).items() if count > 1]
     if twice:
         raise InputError(f"conf/study/{name}.yaml: study.findings lists {twice[0]} twice")
-    primaries = sorted(f.claim or 0 for f in findings if f.primary)
-    if study.family and primaries != list(range(1, PRIMARIES + 1)):
-        raise InputError(
-            f"conf/study/{name}.yaml: study.findings must have one primary finding per claim, 1 to {PRIMARIES}; "
-            f"the claims of its primaries are {', '.join(map(str, primaries)) or 'none'}"
-        )
-    if not study.family and primaries:
+    if study.family:
+        check_family(f"conf/study/{name}.yaml", findings)
+    if not study.family and any(f.primary for f in findings):
         only = next(f.name for f in findings if f.primary)
         raise InputError(f"conf/study/{name}.yaml: {only} is primary and belongs to a study with family: true")
+    if study.statements is not None:
+        read_statements(conf, study.statements, findings, own)
     return study, findings
 
 

@@ -19,11 +19,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from normlab.config.checks import checked
+from normlab.checks.config import checked
 from normlab.config.schema import RunConfig
 from normlab.config.shipped import CONF
-from normlab.config.trust import check_target, only_ours
 from normlab.folder.jsonfile import read_cache, write_cache
+from normlab.trust.names import check_targets, only_ours
 
 PACKAGE = Path(__file__).parents[1]
 KEPT = 20  # number of multiruns whose composed configs are cached
@@ -94,8 +94,7 @@ def _remembered(values: Any) -> RunConfig | None:
     """A cached config; None if it is damaged, or contains what we never compose."""
     try:
         config = RunConfig.model_validate_json(json.dumps(values), strict=True)
-        for group, node in (("norm", config.norm), ("model", config.model)):
-            check_target(group, node, (), "the cache of composed configs")
+        check_targets(config, (), "the cache of composed configs")
     except ValueError:  # pydantic's error, or an InputError
         return None
     return config
@@ -162,5 +161,5 @@ def _is_ours(config: RunConfig) -> bool:
 
 def _sources() -> Iterable[Path]:
     yield from sorted(CONF.glob("**/*.yaml"))
-    for room in ("config", "norms", "models"):  # constructors define the options
+    for room in ("config", "checks", "norms", "models"):  # constructors define the options
         yield from sorted((PACKAGE / room).glob("**/*.py"))

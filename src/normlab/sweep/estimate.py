@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from statistics import fmean
 import pydantic
 from rich.console import Console
 
+from normlab.config.components import PROJECT
 from normlab.config.measures.training import pause_step
 from normlab.config.schema import LoggerConfig, RunConfig, TaskConfig
 from normlab.folder.results import run_folders
@@ -155,13 +157,28 @@ def steps_of_job(job: Job) -> int:
 def _epoch_and_steps(config: RunConfig) -> tuple[int, int]:
     """Batches of an epoch, and steps of the run."""
     options = config.trainer
-    epoch = min(_batches(config.task.model_dump_json(), config.cache), options.batches or 10**9)
+    every = config.model["trainer"]["accumulate_grad_batches"] if config.model["_target_"] == PROJECT else 1
+    epoch = math.ceil(min(_batches(config), options.batches or 10**9) / every)
     return epoch, min(epoch * options.epochs, options.steps or 10**9)
 
 
+def _batches(config: RunConfig) -> int:
+    """Batches of the training split."""
+    if config.model["_target_"] == PROJECT:
+        return _batches_of_project(config.model_dump_json())
+    return _batches_of_task(config.task.model_dump_json(), config.cache)
+
+
 @lru_cache(maxsize=64)
-def _batches(task: str, cache: str) -> int:
-    """Batches of the training split; of a task as JSON, as its config can't be hashed."""
+def _batches_of_project(config: str) -> int:
+    """Of a config as JSON, as it can't be hashed."""
+    made = importlib.import_module("normlab.project.project").batches(RunConfig.model_validate_json(config))
+    return int(made)
+
+
+@lru_cache(maxsize=64)
+def _batches_of_task(task: str, cache: str) -> int:
+    """Of a task as JSON, as its config can't be hashed."""
     config = TaskConfig.model_validate_json(task)
     data = importlib.import_module("normlab.data.load").load(config, Path(cache))
     order = importlib.import_module("normlab.data.loader").loader

@@ -21,7 +21,7 @@ from normlab.config.schema import InputError, RunConfig
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.runs.code import code_hash
 from normlab.runs.identity import run_id
-from normlab.runs.run import data_of, recalled
+from normlab.runs.run import data_key, data_of, recalled
 from normlab.runs.store import folder_of
 
 
@@ -103,7 +103,7 @@ def planned(combinations: Sequence[Sequence[str]], configs: Iterable[RunConfig])
     common = set.intersection(*map(set, combinations)) if combinations else set()
     for overrides, asked in zip(combinations, configs, strict=True):
         config = recalled(asked)
-        data = f"{config.task.model_dump_json()} {config.test} {config.ckpt}"
+        data = data_key(config)
         if data not in fingerprints:
             fingerprints[data] = data_of(config).fingerprint
         against = getattr(config.measure, "against", None)  # the second norm of a timing

@@ -30,6 +30,7 @@ class MuonAndAdamW(Optimizer):
     def __init__(self, matrices: list[dict[str, Any]], others: list[dict[str, Any]], config: OptimConfig) -> None:
         if not hasattr(torch.optim, "Muon"):
             raise InputError(f"optim=muon needs torch 2.9 or newer, and this is {torch.__version__}; use optim=adamw")
+        assert config.lr is not None  # see `build_optimiser`
         self.parts: list[Optimizer] = []
         if matrices:
             self.parts.append(

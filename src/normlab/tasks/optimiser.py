@@ -23,6 +23,7 @@ def build_optimiser(model: nn.Module, config: OptimConfig, scaled: bool = False)
     `scaled`: gradients are scaled against underflow in half precision. Fused optimisers would undo that only after they
     were clipped.
     """
+    assert config.lr is not None  # only a Lightning project, which has its own optimiser, may have no rate
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},

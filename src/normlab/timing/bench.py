@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from normlab.config.measures.timing import Timing
-from normlab.config.schema import InputError, component_name
+from normlab.config.names import component_name
+from normlab.config.schema import InputError
 from normlab.data.batch import Batch
 from normlab.data.loader import loader
 from normlab.models.base import Model, facts_of

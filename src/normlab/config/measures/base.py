@@ -25,6 +25,7 @@ class Measure(Strict):
     reads_checkpoint  it takes norm, model, task and seed from ckpt=..., instead of from the command line
     trains            does it take as long as the trainer's options say?
     scores            does its summary have the task's metrics on its splits?
+    goals             the tasks that it understands; empty: any
     exclusive         it measures times: it runs alone, in its own process, on one thread
     summary           patterns of its summary's columns, other than the task's metrics
     headline          its main result: the first of these columns that a summary has; empty: the task's metric
@@ -39,6 +40,7 @@ class Measure(Strict):
     summary: ClassVar[tuple[str, ...]]
     headline: ClassVar[tuple[str, ...]]
     reads_checkpoint: ClassVar[bool] = False
+    goals: ClassVar[tuple[str, ...]] = ()
     exclusive: ClassVar[bool] = False
 
     def check(self, config: RunConfig, model: Signature) -> None:
@@ -57,6 +59,9 @@ class Measure(Strict):
         """Name and value of the headline; None if the summary has none."""
         named = ((name, summary.get(name)) for name in self.headline)
         return next(((name, float(value)) for name, value in named if isinstance(value, int | float)), None)
+
+
+CROSS_ENTROPY = ("classification", "language_modelling")  # goals of measures whose own loss it is
 
 
 def number(value: float | None, form: str = ".4f") -> str:

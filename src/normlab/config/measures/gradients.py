@@ -9,20 +9,25 @@ from pydantic import Field, PositiveFloat
 
 from normlab.config.components import kind_of
 from normlab.config.errors import InputError
-from normlab.config.measures.base import MOST, Measure, Rows, Summary, number
+from normlab.config.measures.base import CROSS_ENTROPY, MOST, Measure, Rows, Summary, number
 
 if TYPE_CHECKING:
     from normlab.config.schema import RunConfig
     from normlab.config.signature import Signature
 
 
-class GradientGrowth(Measure):
-    """How much gradients grow per layer on their way back through an untrained network."""
+class Untrained(Measure):
+    """What the measures here share: one process, which trains no longer than it says itself, and no test split."""
 
     processes = "one"
     reads_test = False
     trains = False
     scores = False
+
+
+class GradientGrowth(Untrained):
+    """How much gradients grow per layer on their way back through an untrained network."""
+
     headline = ("gradient_growth",)
     summary: ClassVar[tuple[str, ...]] = (
         *("gradient_growth", "gradient_steadiness", "activation_growth", "output_cosine"),
@@ -76,13 +81,9 @@ def _check_depth(config: RunConfig, model: Signature) -> None:
         raise InputError(f"measure=gradient_growth needs at least two hidden layers; {options} gives one")
 
 
-class GradientInTime(Measure):
+class GradientInTime(Untrained):
     """How much gradients grow per time step on their way back through an untrained recurrent network."""
 
-    processes = "one"
-    reads_test = False
-    trains = False
-    scores = False
     headline = ("gradient_per_step",)
     summary: ClassVar[tuple[str, ...]] = (
         *("gradient_per_step", "gradient_steadiness", "gradient_log10_first", "gradient_log10_last"),
@@ -119,13 +120,10 @@ class GradientInTime(Measure):
         ]
 
 
-class LearningRateCeiling(Measure):
+class LearningRateCeiling(Untrained):
     """The largest learning rate at which a network still learns."""
 
-    processes = "one"
-    reads_test = False
-    trains = False
-    scores = False
+    goals = CROSS_ENTROPY
     headline = ("log2_ceiling",)
     summary: ClassVar[tuple[str, ...]] = ("ceiling", "log2_ceiling", "ceiling_*", "rung", "tried", "entropy")
 
@@ -149,13 +147,32 @@ class LearningRateCeiling(Measure):
 _LARGEST_RATE = 38  # its power of ten
 
 
-class Landscape(Measure):
+class Trainability(Untrained):
+    """How deep a network still learns, and at how many learning rates, from a given size of its initial weights."""
+
+    headline = ("learnt_at_best",)
+    summary: ClassVar[tuple[str, ...]] = ("learnt_*", "depth", "entropy")
+
+    name: Literal["trainability"]
+    depths: Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(min_length=1)]
+    rates: Annotated[list[PositiveFloat], Field(min_length=1)]
+    scale: PositiveFloat  # factor of the initial weights
+    steps: Annotated[int, Field(ge=5, le=MOST)]  # optimiser steps of each training
+    share: Annotated[float, Field(gt=0, le=1)]  # share of the targets' entropy below which the loss must fall
+
+    def check(self, config: RunConfig, model: Signature) -> None:
+        """The model must have a depth, and the depths must rise."""
+        if "depth" not in config.model:
+            raise InputError(
+                f"measure=trainability varies model.depth, which model={config.model_name} lacks: use mlp or cnn"
+            )
+        if self.depths != sorted(set(self.depths)):
+            raise InputError(f"measure.depths={self.depths}: list each depth once, in ascending order")
+
+
+class Landscape(Untrained):
     """How smooth the loss is along the path of training, and the internal covariate shift of the layers."""
 
-    processes = "one"
-    reads_test = False
-    trains = False
-    scores = False
     headline = ("smoothness",)
     summary: ClassVar[tuple[str, ...]] = (
         *("loss_range", "gradient_change", "smoothness", "shift", "shift_cosine", "looks"),
@@ -188,13 +205,10 @@ class Landscape(Measure):
         ]
 
 
-class ScaleInvariance(Measure):
+class ScaleInvariance(Untrained):
     """What scaling the weights before a norm changes."""
 
-    processes = "one"
-    reads_test = False
-    trains = False
-    scores = False
+    goals = CROSS_ENTROPY
     headline = ("step_ratio",)
     summary: ClassVar[tuple[str, ...]] = ("function_change", "unit_function_change", "gradient_ratio", "step_ratio")
 

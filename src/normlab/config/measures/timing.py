@@ -8,7 +8,7 @@ from pydantic import Field
 
 from normlab.config.components import check_single, check_sites, checked_options
 from normlab.config.errors import InputError
-from normlab.config.measures.base import MOST, Measure, Rows, Summary
+from normlab.config.measures.base import CROSS_ENTROPY, MOST, Measure, Rows, Summary
 
 if TYPE_CHECKING:
     from normlab.config.schema import RunConfig
@@ -72,6 +72,7 @@ class StepTime(Timing):
 
     timed = "training step"
     column = "step"
+    goals = CROSS_ENTROPY
     headline = ("step_ratio", "step_ms")
     summary: ClassVar[tuple[str, ...]] = (*("step_*", "forward_ms*", "backward_ms*", "optimiser_ms*", "saved_bytes*"),)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from normlab.config.errors import InputError
-from normlab.config.measures.base import MOST, Measure
+from normlab.config.measures.base import MOST, Measure, Rows, Summary, number
 
 if TYPE_CHECKING:
     from normlab.config.schema import RunConfig
@@ -95,7 +95,7 @@ class Lengths(Measure):
         """Only text has windows, and learned positions end where training did."""
         if config.task.goal != "language_modelling":
             raise InputError(
-                f"measure=lengths needs language modelling, but task={config.task.name} is classification: "
+                f"measure=lengths needs language modelling, but task={config.task.name} is {config.task.goal}: "
                 "use model=lstm or transformer with task=union"
             )
         if len(set(self.lengths)) < len(self.lengths):
@@ -106,3 +106,21 @@ class Lengths(Measure):
                 f"measure.lengths has {longest} tokens, but the model learns only {known} positions (task.max_length): "
                 "use model.position_encoding=rotary"
             )
+
+
+class Project(Measure):
+    """Train a Lightning project as it is, with its norms replaced."""
+
+    processes = "one"
+    reads_test = False
+    trains = True
+    scores = False
+    headline = ("best",)
+    summary: ClassVar[tuple[str, ...]] = ("*",)
+
+    name: Literal["project"]
+
+    def rows(self, config: RunConfig, summary: Summary) -> Rows:
+        """The metric under the project's own name for it."""
+        value, step = summary.get("best"), summary.get("best_step")
+        return [(str(config.model["metric"]), f"{number(value)}" + ("" if step is None else f" at step {step}"))]

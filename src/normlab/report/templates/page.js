@@ -41,5 +41,32 @@
     });
   }
   addEventListener("scroll", () => { if (on && !document.activeElement.closest("svg.chart")) hide(); }, { passive: true });
+  // which norm for my network: shows the answers to the conditions that the choices name
+  const form = document.getElementById("pick"), picked = document.getElementById("picked");
+  if (form) {
+    const { few, many, keys } = JSON.parse(document.getElementById("questions").textContent);
+    const byBatch = (size) => size === 1 ? ["single_example"] : size <= few ? ["few_examples"] : size >= many ? ["many_examples"] : ["few_examples", "many_examples"];
+    const pick = () => {
+      const asked = Object.fromEntries(new FormData(form)), size = Number(asked.batch);
+      const whens = [keys.lengths[asked.lengths], keys.depth[asked.depth], keys.want[asked.phase], ...(size >= 1 ? byBatch(size) : [])];
+      if (asked.phase === "inference_time") whens.splice(0, whens.length, "inference_time");
+      const found = whens.filter(Boolean).map((when) => document.querySelector(`#answers .answer[data-model="${asked.model}"][data-when="${when}"]`));
+      picked.replaceChildren(...found.map((each) => each.cloneNode(true)));
+    };
+    form.addEventListener("input", pick);
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.hidden = false;
+    pick();
+  }
+  // a link to a part that is folded opens it
+  const open = () => {
+    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!target) return;
+    for (let part = target.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
+    target.scrollIntoView();
+  };
+  addEventListener("hashchange", open);
+  document.addEventListener("click", (event) => { if (event.target.closest('a[href^="#"]')) setTimeout(open); });
+  open();
   addEventListener("beforeprint", () => { for (const each of document.querySelectorAll("details")) each.open = true; });
 })();

@@ -1,0 +1,170 @@
+"""A chart: a figure whose marks have descriptions, drawn on the page and into files."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from xml.etree import ElementTree
+
+from normlab.charts.colours import INKS, themed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 7.4  # inches; the page is as wide
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "normlab",  # the same ids each time
+    "pdf.fonttype": 42,
+    "font.size": 9.5,
+    "font.family": "DejaVu Sans",
+    "text.color": INKS["ink"][0],
+    "axes.labelcolor": INKS["ink"][0],
+    "axes.edgecolor": INKS["muted"][0],
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "grid.color": INKS["grid"][0],
+    "grid.linewidth": 0.8,
+    "xtick.color": INKS["muted"][0],
+    "ytick.color": INKS["muted"][0],
+    "xtick.labelcolor": INKS["ink"][0],
+    "ytick.labelcolor": INKS["ink"][0],
+    "legend.frameon": False,
+    "path.simplify": True,
+    "text.parse_math": False,  # names may contain anything, even $
+}
+
+
+@dataclass
+class Chart:
+    """A figure with descriptions of its marks.
+
+    name     of its files and ids
+    title    above it
+    alt      the content, in words
+    caption  below it, with its n
+    marks    id → description of a mark: run, seed, value
+    """
+
+    name: str
+    title: str
+    alt: str
+    caption: str
+    figure: Figure
+    marks: dict[str, str] = field(default_factory=dict)
+
+    def mark(self, text: str) -> str:
+        """The id of a new mark."""
+        gid = f"m{len(self.marks)}"
+        self.marks[gid] = text
+        return gid
+
+    def finish(self, folder: Path | None) -> str:
+        """Its SVG for the page: themed, small, with its marks described; and SVG and PDF in `folder`, for papers."""
+        engine = self.figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(self.figure)
+            self.figure.set_layout_engine("none")  # done once, because it is slow
+        svg = _saved(self.figure, "svg")
+        if folder is not None:
+            as_svg, as_pdf = (folder / f"{self.name}.{kind}" for kind in ("svg", "pdf"))
+            if not (as_svg.exists() and as_pdf.exists() and as_svg.read_bytes() == svg):  # a PDF is slow
+                as_pdf.write_bytes(_saved(self.figure, "pdf"))
+                as_svg.write_bytes(svg)
+        self.figure.clear()
+        return _Page(self).written(svg)
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Apply the style of all charts within the block."""
+    import matplotlib
+
+    with matplotlib.rc_context(cast("Any", _STYLE)):
+        yield
+
+
+def figure(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
+    """An empty figure of the page's width and `height` inches, and its axes, row by row."""
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = made.subplots(rows, columns, squeeze=False, **options)
+    return made, [ax for row in axes for ax in row]
+
+
+def wrapped(text: str, width: int = 28) -> str:
+    """The text in at most four lines of at most so many characters; the rest is cut."""
+    return "\n".join(textwrap.wrap(text, width, max_lines=4, placeholder=" …"))
+
+
+def _saved(figure: Figure, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    metadata = {"Date": None} if kind == "svg" else {"CreationDate": None}
+    figure.savefig(buffer, format=kind, transparent=True, metadata=metadata)
+    return buffer.getvalue()
+
+
+class _Page:
+    """Writes a chart's SVG as a part of the page: without what browsers don't need, with ids of its own."""
+
+    def __init__(self, chart: Chart) -> None:
+        self.chart = chart
+        self.prefix = "c" + hashlib.sha256(chart.name.encode()).hexdigest()[:6]
+        self.ids: dict[str, str] = {}
+
+    def written(self, svg: bytes) -> str:
+        root = ElementTree.fromstring(svg)
+        text = svg.decode()
+        own = set(re.findall(r'\bid="([^"]+)"', text))  # not everything after a # is an id: colours aren't
+        for number, name in enumerate(sorted(own & set(re.findall(r"#([\w.-]+)", text)))):
+            self.ids[name] = f"{self.prefix}-{number}"
+        body = "".join(map(self._element, root))
+        alt = escape(self.chart.alt)
+        box = root.get("viewBox", "")
+        _, _, width, height = box.split()
+        svg_tag = f'<svg class="chart" viewBox="{box}" role="group" tabindex="0" aria-label="{alt}">{body}</svg>'
+        return f'<div class="drawing" style="aspect-ratio: {width} / {height}">{svg_tag}</div>'
+
+    def _element(self, node: ElementTree.Element) -> str:
+        tag = node.tag.rpartition("}")[2]
+        if tag in ("metadata", "style") or (tag == "defs" and not len(node)):
+            return ""
+        inner = escape(node.text or "", quote=False).strip() + "".join(map(self._element, node))
+        attributes = "".join(f' {k}="{escape(v)}"' for k, v in self._attributes(node))
+        if tag == "g":
+            told = self.chart.marks.get(node.get("id", ""))
+            if told is not None:
+                return f'<g class="mark" role="img"{attributes}><title>{escape(told, quote=False)}</title>{inner}</g>'
+            if not attributes:
+                return inner
+        return f"<{tag}{attributes}>{inner}</{tag}>" if inner else f"<{tag}{attributes}/>"
+
+    def _attributes(self, node: ElementTree.Element) -> Iterator[tuple[str, str]]:
+        for name, value in node.attrib.items():
+            key = name.rpartition("}")[2]
+            if key == "id":
+                if value in self.ids:
+                    yield key, self.ids[value]
+                continue
+            short = re.sub(r"-?\d+\.\d\d+", lambda m: f"{float(m[0]):.1f}".removesuffix(".0"), " ".join(value.split()))
+            short = re.sub(r"#([\w.-]+)", lambda m: "#" + self.ids[m[1]] if m[1] in self.ids else m[0], short)
+            if key == "style":
+                short = themed(re.sub(r"font-family:[^;]*;? ?", "", short)).replace(": ", ":").replace("; ", ";")
+            if key != "transform" or not short.startswith("rotate(-0 "):
+                yield key, short

@@ -1,0 +1,65 @@
+"""A hundred watched steps, and a report."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+
+from normlab.checking.named import data, trainable
+from normlab.config.errors import InputError
+from normlab.monitor.callback import NormMonitor
+from normlab.monitor.report import Report
+from normlab.networks.target import said
+
+
+def checked(
+    target: str,
+    source: str | None,
+    *,
+    task: str | None,
+    steps: int,
+    batch_size: int,
+    tell: Callable[[str], None],
+) -> Report:
+    """Train on the CPU, validate twice, and say what the monitor found.
+
+    Args:
+        target: of the LightningModule or the network.
+        source: of the data.
+        task: of a network without a loss.
+        steps: of the training, if its data don't end earlier.
+        batch_size: for a dataset that has no loader.
+        tell: is given what the monitor says about itself.
+
+    Raises:
+        InputError: they can't be imported, or the training fails.
+    """
+    module = trainable(target, task)
+    batches = data(source, module, batch_size)
+    monitor = NormMonitor(every=5, budget=0.2, say=tell, quiet=True)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        warnings.simplefilter("ignore")
+        trainer = pl.Trainer(
+            accelerator="cpu", devices=1, max_steps=steps, max_epochs=-1, callbacks=[monitor], default_root_dir=folder,
+            val_check_interval=max(1, steps // 2), check_val_every_n_epoch=None, limit_val_batches=8, logger=False,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+        )  # fmt: skip
+        try:
+            _fit(trainer, module, batches)
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"{target} fails in step {trainer.global_step + 1}: {said(error)}") from error
+    return monitor.report()
+
+
+def _fit(trainer: pl.Trainer, module: pl.LightningModule, batches: dict[str, Any]) -> None:
+    trainer.fit(module, **batches)
+    if not trainer.global_step:
+        raise InputError("the data have no batch to train on")

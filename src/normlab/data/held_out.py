@@ -1,0 +1,74 @@
+"""Which training rows are held out for validation. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normlab.config.schema import InputError
+from normlab.data.material import Builder
+from normlab.views.columns import Column
+
+SPLIT_SEED = 0  # one validation split for all runs
+
+Index = NDArray[np.int64]
+
+
+def held_out(count: int, share: float, groups: Column | None, builder: Builder) -> tuple[Index, Index]:
+    """Rows kept for training and rows held out, at random, because the end of a file may have only one class.
+
+    Args:
+        count: rows.
+        share: of the rows, that is held out.
+        groups: all rows with one value are on one side.
+        builder: keeps a sentence about how many groups were held out.
+
+    Raises:
+        InputError: a side would be empty.
+    """
+    if groups is not None:
+        return _groups(groups, share, builder)
+    held = max(1, round(count * share))
+    if held >= count:
+        raise InputError(
+            f"the training split has {count} row{'s' * (count > 1)}, too few to hold out a validation split"
+        )
+    order = np.random.default_rng(SPLIT_SEED).permutation(count)
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
+def _groups(groups: Column, share: float, builder: Builder) -> tuple[Index, Index]:
+    """Whole groups in random order, until they have about that share of the rows."""
+    names = sorted(set(groups.values), key=lambda value: (str(type(value)), value))
+    if len(names) < 2:
+        raise InputError(
+            f"task.groups={groups.name} has one group, {names[0]!r}, so a validation split without it would be empty: "
+            "give a validation split, or another column"
+        )
+    number = {name: i for i, name in enumerate(names)}
+    member = np.array([number[value] for value in groups.values])
+    sizes = np.bincount(member)
+    order = np.random.default_rng(SPLIT_SEED).permutation(len(names))
+    taken = np.cumsum(sizes[order])[:-1]  # one group at least is left for training
+    held = order[: int(np.abs(taken - share * len(member)).argmin()) + 1]
+    chosen = np.isin(member, held)
+    builder.said.append(
+        f"groups by {groups.name!r}: {len(names) - len(held)} in training, {len(held)} held out for validation"
+    )
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def check_groups(groups: Mapping[str, Column], used: Container[str]) -> None:
+    """Check that no group is in two splits.
+
+    Raises:
+        InputError: one is.
+    """
+    seen: dict[object, str] = {}
+    for split, found in groups.items():
+        if split in used:
+            for i, value in enumerate(found.values):
+                if seen.setdefault(value, split) != split:
+                    found.refuse(i, f"group {value!r} is in the {seen[value]} split too: its rows must be in one split")

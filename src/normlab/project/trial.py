@@ -1,0 +1,146 @@
+"""A trial of a project before its long training: a few steps and a validation, with the project's own norms.
+
+It finds what would fail only after an epoch, shows how the network is called, and draws the first batches.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from normlab.config.errors import InputError
+from normlab.config.schema import RunConfig
+from normlab.config.seeds import derive
+from normlab.networks.target import said
+from normlab.project.callbacks import ProjectLogger
+from normlab.project.calls import Calls, Recorder
+from normlab.project.options import ProjectConfig
+from normlab.project.order import FIRST, Order, seed_all
+from normlab.project.project import Project, build
+from normlab.session.trainer import build_trainer
+from normlab.stopping.request import Paused, Stopped
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a trial has shown.
+
+    calls  of the network in a training step
+    first  hashes of the first batches
+    """
+
+    calls: Calls
+    first: list[str]
+
+
+def trial(config: RunConfig, options: ProjectConfig) -> Trial:
+    """Train for two batches and validate on two, with objects of its own.
+
+    Raises:
+        InputError: the project fails, or does not log the metric.
+    """
+    project, order = build(config, options), Order(config.seed)
+    recorder, short = Recorder(), _Short()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = build_trainer(
+            config,
+            Path(folder),
+            [ProjectLogger(Path(folder), None, [])],
+            [order, recorder, short, *project.callbacks],
+            {**trainer_options(config, options), **_SHORT},
+        )
+        with failing(options):
+            fit(project, trainer, order, config)
+    _check_metric(options, short)
+    return Trial(recorder.calls, order.first)
+
+
+def fit(project: Project, trainer: pl.Trainer, order: Order, config: RunConfig, **resume: Any) -> None:
+    """Lightning's fit, with ordered batches, and with all that hooks draw decided by the seed."""
+    order.apply(project.source)
+    seed_all(derive(config.seed, "fit"))
+    trainer.fit(project.module, datamodule=project.data, **resume)
+
+
+def trainer_options(config: RunConfig, options: ProjectConfig) -> dict[str, Any]:
+    """The project's options of Lightning's Trainer, without those left to Lightning."""
+    chosen = {name: value for name, value in options.trainer.model_dump().items() if value is not None}
+    return {"log_every_n_steps": config.trainer.log_every, **chosen}
+
+
+_SHORT = {
+    "limit_train_batches": FIRST,
+    "limit_val_batches": 2,
+    "val_check_interval": 1.0,
+    "check_val_every_n_epoch": 1,
+    "reload_dataloaders_every_n_epochs": 0,
+}
+
+
+class _Short(pl.Callback):
+    """Ends training after one epoch; knows what was logged."""
+
+    def __init__(self) -> None:
+        self.in_validation: set[str] = set()
+        self.at_all: set[str] = set()
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Note the names."""
+        self.in_validation |= set(trainer.callback_metrics)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Stop."""
+        trainer.should_stop = True
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Note the names."""
+        self.at_all |= set(trainer.callback_metrics)
+
+
+def _check_metric(options: ProjectConfig, short: _Short) -> None:
+    if options.metric in short.in_validation:
+        return
+    logged = ", ".join(sorted(short.in_validation)) or "nothing (self.log in validation_step logs)"
+    if options.metric is None:
+        raise InputError(
+            f"metric has no value: name one with metric=NAME; by the end of a validation, the project logs {logged}"
+        )
+    if options.metric in short.at_all:
+        raise InputError(
+            f"{options.metric} is logged only after training epochs; by the end of a validation there are {logged}"
+        )
+    near = difflib.get_close_matches(options.metric, short.in_validation, n=1)
+    hint = f"; did you mean metric={near[0]}?" if near else ""
+    raise InputError(
+        f"metric={options.metric}: the project does not log it; by the end of a validation, it logs {logged}{hint}"
+    )
+
+
+@contextmanager
+def failing(options: ProjectConfig) -> Iterator[None]:
+    """An error of the project's own code, or about it, in a line that says where it was raised."""
+    try:
+        yield
+    except (InputError, Stopped, Paused):
+        raise
+    except Exception as error:
+        if isinstance(error, MemoryError) or "out of memory" in str(error):
+            raise
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(frame.filename)]
+        where = f" in {frames[-1].name} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+        raise InputError(
+            f"project={options.target} fails{where}: {said(error)}; debug=true shows the whole traceback"
+        ) from error
+
+
+def _is_own(file: str) -> bool:
+    """Is it a file of the project, not of normlab, a library or Python?"""
+    return not ({"site-packages", "dist-packages", "normlab"} & set(Path(file).parts)) and not file.startswith("<")

@@ -1,0 +1,132 @@
+"""normlab.compare: a comparison of norms from Python, carried out by the command line. Imports no torch."""
+
+from __future__ import annotations
+
+import html
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from normlab.config.errors import InputError
+from normlab.folder.study_folder import StudyFolder
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_PAGE = "page: "  # how the last line of a comparison begins
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The result of a comparison.
+
+    text   a paragraph to paste
+    latex  the table
+    page   path of the HTML page
+    table  norm, score, n, rate, difference, verdict, note; best norm first
+    """
+
+    text: str
+    latex: str
+    page: Path
+    table: DataFrame
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """Norm → better, worse, equal or open, each compared with the first norm."""
+        return {norm: said for norm, said in zip(self.table["norm"], self.table["verdict"], strict=True) if said}
+
+    def __repr__(self) -> str:
+        return f"{self.table.to_string(index=False)}\n\n{self.text}"
+
+    def _repr_html_(self) -> str:
+        return f"{self.table.to_html(index=False)}<p>{html.escape(self.text)}</p>"
+
+
+def compare(
+    build: str | Callable[..., Any],
+    data: str | Mapping[str, Any],
+    norms: Sequence[str],
+    metric: str | None = None,
+    margin: float | None = None,
+    **options: Any,
+) -> Compared:
+    """Train a network with each norm on paired seeds, and conclude; the same as `normlab compare=…`, which it runs.
+
+    Args:
+        build: a model of normlab such as "mlp", a target such as "nets.py:Net", or an importable class or function.
+        data: a task such as "mnist1d", or a task with its options, {"task": "table_files", "task.path": "a.csv"}.
+        norms: each may be followed by its options, "group norm.groups=8"; the first is what others are compared with.
+        metric: by which norms are compared; without it the task's main metric.
+        margin: the smallest difference that matters, in the metric's unit.
+        options: any others of the command line, as in **{"optim.lr": 1e-3}.
+
+    Raises:
+        InputError: the network can't be imported elsewhere, data are no task, or the comparison failed, as printed.
+    """
+    if isinstance(norms, str):
+        raise InputError(f"norms={norms!r}: give a list, such as norms=['batch', 'layer']")
+    chosen = {**_model(build), **_task(data), "metric": metric, "margin": margin, **options}
+    choices = [f"{name}={_written(value)}" for name, value in chosen.items() if value is not None]
+    command = [sys.executable, "-m", "normlab", f"compare={','.join(norms)}", *choices]
+    page = None
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if line.startswith(_PAGE):
+                page = Path(line.removeprefix(_PAGE).rstrip("\n"))
+    if process.returncode:
+        raise InputError(f"the comparison failed with exit status {process.returncode}; its output says why")
+    if page is None:
+        raise InputError("there is no result: no training was asked for, or no run has ended well")
+    return read(page.parent)
+
+
+def read(folder: Path) -> Compared:
+    """The result of a finished comparison, from its study's folder."""
+    import pandas
+
+    study = StudyFolder(folder)
+    return Compared(
+        study.comparison_text.read_text(encoding="utf-8").strip(),
+        study.comparison_latex.read_text(encoding="utf-8"),
+        study.comparison_page,
+        pandas.read_csv(study.comparison_table, keep_default_na=False),
+    )
+
+
+def _model(build: str | Callable[..., Any]) -> dict[str, str]:
+    if isinstance(build, str):
+        return {"model": "module", "model.target": build} if ":" in build else {"model": build}
+    if not (inspect.isclass(build) or inspect.isfunction(build)):
+        raise InputError(f"build is {type(build).__name__}: give the class or function that builds a new network")
+    if build.__module__ == "__main__" or "<" in build.__qualname__:
+        raise InputError(
+            f"{build.__qualname__} can't be imported by other processes: save it at the top level of a file and give "
+            f"build='nets.py:{build.__name__.strip('<>')}'"
+        )
+    return {"model": "module", "model.target": f"{build.__module__}:{build.__qualname__}"}
+
+
+def _task(data: str | Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(data, Mapping) and "task" in data:
+        return dict(data)
+    if isinstance(data, str) and not Path(data).exists():
+        return {"task": data}
+    raise InputError(
+        "data: name a task, such as 'mnist1d'; files also need to say which task they are for, as in "
+        "{'task': 'table_files', 'task.path': 'rows.csv'}"
+    )
+
+
+def _written(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(repr(one) if isinstance(one, str) else _written(one) for one in value)}]"
+    return str(value)

@@ -1,0 +1,1 @@
+"""Studies read for display, and their numbers in plain words. Imports no torch."""

@@ -1,0 +1,1 @@
+"""The weights of layers: their initial values, and what they are functions of."""

@@ -1,0 +1,104 @@
+"""normlab check: a short training of somebody's code, its diagnosis and its exit status."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from normlab.commands import check
+from normlab.config.errors import InputError
+
+CODE = """
+import pytorch_lightning as pl, torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+def pictures():
+    return TensorDataset(torch.randn(96, 3, 8, 8), torch.randint(0, 4, (96,)))
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(3, 8, 3), nn.GroupNorm(4, 8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4))
+
+class Lit(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4)
+        )
+    def training_step(self, batch, number):
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+    def validation_step(self, batch, number):
+        self.training_step(batch, number)
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.01)
+
+class Failing(Lit):
+    def training_step(self, batch, number):
+        raise KeyError("weights")
+
+class Photos(pl.LightningDataModule):
+    def train_dataloader(self):
+        return DataLoader(pictures(), 2, shuffle=True)
+    def val_dataloader(self):
+        return DataLoader(pictures(), 16)
+
+def needs(width):
+    return Net()
+
+number = 3
+"""
+
+
+@pytest.fixture(scope="module")
+def code(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("theirs") / "checked_code.py"
+    path.write_text(CODE, encoding="utf-8")
+    return str(path)
+
+
+def test_a_finding_is_named_and_gives_status_1(code: str, capsys, tmp_path: Path):
+    page = tmp_path / "report.html"
+    with pytest.raises(SystemExit) as ended:
+        check.main([f"{code}:Lit", "--data", f"{code}:Photos", "--steps", "12", "--json", "--html", str(page)])
+    assert ended.value.code == 1
+    report = json.loads(capsys.readouterr().out)
+    assert [one["cause"] for one in report["diagnoses"]] == ["few_examples"]
+    assert report["diagnoses"][0]["sites"] == ["net.1"]
+    assert report["steps"] == 12
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("<!doctype html>")
+    assert "few_examples" in text
+
+
+def test_a_healthy_network_gives_status_0(code: str, capsys):
+    check.main([f"{code}:Net", "--data", f"{code}:pictures", "--task", "classification", "--steps", "12"])
+    assert "nothing found" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["{}:Net", "--data", "{}:pictures"], "add --task"),
+        (["{}:Lit", "--data", "{}:Photos", "--task", "regression"], "leave out --task"),
+        (["{}:Lit"], "has no train_dataloader"),
+        (["{}:needs", "--data", "{}:Photos"], "needs arguments (width)"),
+        (["{}:nothing", "--data", "{}:Photos"], "has no nothing"),
+        (["{}:number", "--data", "{}:Photos"], "gives a int"),
+        (["{}:Lit", "--data", "{}:number"], "gives a int"),
+        (["no_such_module:Lit", "--data", "{}:Photos"], "there is no module no_such_module"),
+        (["Lit", "--data", "{}:Photos"], "package.module:Name"),
+        (
+            ["{}:Net", "--data", "{}:pictures", "--task", "classification", "--batch-size", "200"],
+            "smaller --batch-size",
+        ),
+        (["{}:Failing", "--data", "{}:Photos"], "fails in step 1: KeyError"),
+        (["{}:Lit", "--data", "{}:Photos", "--steps", "0"], "at least 1"),
+    ],
+)
+def test_bad_input_is_refused_in_words(code: str, arguments: list[str], says: str):
+    with pytest.raises(InputError) as refused:
+        check.main([argument.format(code) for argument in arguments])
+    assert says in str(refused.value)

@@ -1,0 +1,176 @@
+"""What `compare=` refuses before anything runs, how it is read, and what is concluded."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from scipy.stats import t
+
+import normlab
+from normlab.command_line.arguments import for_hydra
+from normlab.comparing.arms import arms
+from normlab.comparing.planned import comparison
+from normlab.config.errors import InputError
+from normlab.findings.finding import Finding
+from normlab.findings.judge import judge
+from normlab.report.comparison import result
+
+
+def planned(*arguments: str, norms: tuple[str, ...] = ("batch", "layer"), **options: Any) -> Finding:
+    cfg = {"compare": list(norms), "metric": None, "margin": None, "mode": None, "test": False, "project": None}
+    usual = {"task": {"goal": "classification"}, "optim": {"lr": 0.001}, "scale": {"name": "quick"}}
+    return comparison(OmegaConf.create({**cfg, **usual, **options}), arguments, [])
+
+
+@pytest.mark.parametrize(
+    ("norms", "message"),
+    [
+        (["batch"], "needs two norms"),
+        (["batch", "layer", "norm=batch"], "lists 'norm=batch' twice"),
+        (["batch", "group groups=8"], "not groups=8"),
+    ],
+)
+def test_norms_that_make_no_comparison_are_refused(norms: list[str], message: str):
+    with pytest.raises(InputError, match=message):
+        arms(norms)
+
+
+def test_a_norm_can_have_options():
+    assert arms(["batch", "group norm.groups=8"]) == {
+        "batch": ["norm=batch"],
+        "group_groups_8": ["norm=group", "norm.groups=8"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (["norm=rms"], {}, "compare=... names the norms"),
+        (["seed=1"], {}, "seeds are paired"),
+        (["study=textbook"], {}, "a study of its own"),
+        (["optim=adamw,sgd"], {}, "varies the norm alone"),
+        (["optim.lr=1e-3,1e-2"], {}, "five learning rates or more"),
+        (["optim.lr=fast"], {}, "write numbers"),
+        ([], {"margin": 0}, "a number above 0"),
+        ([], {"margin": "big"}, "a number above 0"),
+        ([], {"metric": "validation/loss"}, "margin has no value"),
+        ([], {"metric": "train/accuracy"}, "it begins with"),
+        ([], {"metric": "test/accuracy"}, "add test=true"),
+        ([], {"mode": "max"}, "Lightning project"),
+        ([], {"project": {}}, "one that the project logs"),
+        ([], {"project": {}, "metric": "thing"}, "mode=max or mode=min"),
+    ],
+)
+def test_what_contradicts_a_comparison_is_refused(arguments: list[str], options: dict[str, Any], message: str):
+    with pytest.raises(InputError, match=message):
+        planned(*arguments, **options)
+
+
+@pytest.mark.parametrize("written", [["compare=a,b", "compare=c,d"], ["compare=a,,b"]])
+def test_a_comparison_is_written_once_and_whole(written: list[str]):
+    with pytest.raises(InputError, match=r"given twice|missing between"):
+        for_hydra(written)
+
+
+def test_one_learning_rate_holds_for_all_norms_and_otherwise_each_is_tuned():
+    assert planned("optim.lr=0.01").tune is None
+    assert "optim.lr=0.01" in planned("optim.lr=0.01").common
+    tune = planned().tune
+    assert tune is not None
+    assert tune.points == [0.0001, 0.0003, 0.001, 0.003, 0.01]
+
+
+def expected(low: float, high: float, margin: float) -> str:
+    if low > margin:
+        return "better"
+    if high < -margin:
+        return "worse"
+    return "equal" if -margin < low and high < margin else "open"
+
+
+@pytest.mark.parametrize("gain", [0.05, -0.05, 0.0, 0.0105, -0.0095, 0.0085, 0.012])
+def test_the_interval_of_paired_differences_decides(gain: float):
+    finding = planned("optim.lr=0.01", margin=0.01)
+    noise = [0.001, -0.002, 0.003, -0.001, 0.002, -0.003, 0.0005, -0.0005]
+    rows = [
+        {"arm": arm, "condition": "", "seed": seed, "diverged": False, finding.metric: score}
+        for seed, e in enumerate(noise)
+        for arm, score in (("batch", 0.7 + seed / 100), ("layer", 0.7 + seed / 100 + gain + e))
+    ]
+    verdict = judge(finding, rows, 8, "quick", {})
+    (estimate,) = verdict.estimates
+    assert estimate.interval is not None
+    low, high = estimate.interval.low, estimate.interval.high
+    assert low <= gain + mean(noise) <= high
+    assert high - low >= 2 * float(t.ppf(0.975, 7)) * stdev(noise) / math.sqrt(8) * 0.99
+    found = result(finding, verdict)
+    (line,) = [line for line in found.lines if line.verdict]
+    assert line.verdict.partition(":")[0] == expected(low, high, 0.01)
+    if abs(gain) in (0.05, 0.0):
+        assert expected(low, high, 0.01) == {0.05: "better", -0.05: "worse", 0.0: "equal"}[gain]
+    assert found.text.startswith("Compared with batch norm by validation/accuracy, on 8 pairs")
+    assert "differences of 1 point matter" in found.text
+    assert "was not tuned" in found.text
+
+
+def local() -> Any:
+    class Net:
+        pass
+
+    return Net
+
+
+@pytest.mark.parametrize(
+    ("build", "data", "norms", "message"),
+    [
+        (local(), "mnist1d", ["batch", "layer"], "can't be imported by other processes"),
+        (3, "mnist1d", ["batch", "layer"], "class or function"),
+        ("mlp", str(Path(__file__)), ["batch", "layer"], "which task they are for"),
+        ("mlp", {"task.path": "x"}, ["batch", "layer"], "which task they are for"),
+        ("mlp", "mnist1d", "batch", "give a list"),
+    ],
+)
+def test_python_refuses_what_the_command_line_cannot_say(build: Any, data: Any, norms: Any, message: str):
+    with pytest.raises(InputError, match=message):
+        normlab.compare(build, data, norms)
+
+
+SMALL = {
+    **{"trainer.epochs": 1000, "trainer.steps": 20, "trainer.validations": 1, "scale": "smoke", "optim.lr": 0.003},
+    **{"task.batch_size": 32, "scale.seeds.training": 2},
+}
+
+
+def test_a_norm_that_cannot_stand_in_the_users_network_is_named_before_training(tmp_path: Path):
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n\n\ndef net(n: int, length: int):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(length, 8), nn.BatchNorm1d(8), nn.Linear(8, n))\n"
+    )
+    arguments = ["compare=batch,group norm.groups=3", "model=module", "model.target=nets.py:net", "task=mnist1d"]
+    arguments += ["model.arguments.n=data:outputs", "model.arguments.length=data:length", "output=out"]
+    arguments += [f"{name}={value}" for name, value in SMALL.items()]
+    command = [sys.executable, "-m", "normlab", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "group_groups_3 can't stand in this network" in done.stderr
+    assert not list((tmp_path / "out").glob("runs/*"))
+
+
+@pytest.mark.slow
+def test_a_second_comparison_shares_the_runs_of_the_first(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    options = {**SMALL, "output": str(tmp_path / "out")}
+    first = normlab.compare("mlp", "mnist1d", ["batch", "layer"], **options)
+    assert first.page.exists()
+    assert set(first.verdicts) == {"layer"}
+    assert "claim None" not in capfd.readouterr().out
+    second = normlab.compare("mlp", "mnist1d", ["batch", "layer", "rms"], **options)
+    assert "6 runs, 4 finished before" in capfd.readouterr().out
+    assert second.table["norm"].tolist() != first.table["norm"].tolist()
+    assert "rms" in repr(second)
