@@ -120,6 +120,18 @@ def test_the_interval_of_paired_differences_decides(gain: float):
     assert "was not tuned" in found.text
 
 
+def test_a_projects_metric_has_its_own_name():
+    options = {"project": {"target": "nets.py:Lit"}, "metric": "val_dice", "margin": 0.02, "optim": {"lr": None}}
+    finding = planned("optim.lr=0.01", **options)
+    assert (finding.metric, finding.better) == ("best", "higher")
+    rows = [
+        {"arm": arm, "condition": "", "seed": seed, "diverged": False, "best": 0.5 + seed / 100 + (arm == "layer")}
+        for seed in range(8)
+        for arm in finding.arms
+    ]
+    assert "by val_dice, on 8 pairs" in result(finding, judge(finding, rows, 8, "quick", {})).text
+
+
 def local() -> Any:
     class Net:
         pass

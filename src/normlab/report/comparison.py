@@ -103,12 +103,18 @@ def result(finding: Finding, verdict: Verdict) -> Comparison:
     lines = [_line(finding, verdict, arm, by_norm.get(arm.cell)) for arm in ranked]
     return Comparison(
         first=first,
-        metric=finding.metric,
+        metric=_metric(finding),
         margin=margin,
         level=level_words(verdict.level),
         tuned=finding.tune is not None,
         lines=lines,
     )
+
+
+def _metric(finding: Finding) -> str:
+    """Its name; of a Lightning project, whose runs call it `best`, the project's own."""
+    own = [choice.partition("=")[2] for choice in finding.common if choice.startswith("metric=")]
+    return own[0] if own else finding.metric
 
 
 def _line(finding: Finding, verdict: Verdict, arm: ArmSummary, estimate: Estimate | None) -> Line:
