@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.resource_tracker import ensure_running
 
 TERMINALS = (signal.SIGINT, signal.SIGHUP)  # sent by a terminal to all its processes
 
@@ -17,6 +18,7 @@ def starting_deaf() -> Iterator[None]:
     They inherit the thread's blocked signals. Signals to this process itself are delivered to another of its threads,
     and Python's handlers still run in the main one.
     """
+    ensure_running()  # Python's resource tracker unblocks Ctrl-C in the thread that starts it
     over = threading.Event()
     listener = threading.Thread(target=over.wait, daemon=True)
     listener.start()  # before any signal is blocked, because the new thread would inherit that too
