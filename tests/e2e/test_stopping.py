@@ -93,6 +93,19 @@ def test_what_is_promised_is_there(zygote, cache, tmp_path):
     assert newest_intact(runs(tmp_path)[0]) is None
 
 
+def test_a_run_stopped_as_it_begins_says_so_and_has_no_owner(zygote, cache, tmp_path):
+    """Between its claim and its training there is no moment at which a signal leaves it as running."""
+    for change in range(1, 12, 2):
+        output = tmp_path / str(change)
+        (ended,) = zygote(
+            options("lstm", cache, output), at={"signal": "SIGTERM", "change": change, "under": str(output)}
+        )
+        assert ended.status == 143, ended.err
+        for folder in runs(output):
+            assert not (folder / "owner").exists(), change
+            assert read_json(folder / "status.json")["state"] == "stopped", change
+
+
 def test_two_multiruns_share_a_run(zygote, cache, tmp_path):
     """The second waits for what the first does, and both end with a result."""
     command = ["-m", *options("lstm", cache, tmp_path), "seed=0,1"]

@@ -41,8 +41,8 @@ def test_a_whole_study_runs_at_the_smallest_scale(name, tmp_path):
         assert verdict["scale"] == "smoke"
         assert all(arm["n"] == 2 for arm in verdict["arms"]), verdict["reason"]
         assert len(verdict["estimates"]) == len(finding.formulas)
-    assert sorted(v["claim"] for v in verdicts.values() if v["primary"]) == (
-        [1, 2, 3, 4, 5, 6] if name == "textbook" else []
+    assert {v["claim"] for v in verdicts.values() if v["primary"]} == (
+        {1, 2, 3, 4, 5, 6} if name == "textbook" else set()
     )
     began = time.monotonic()
     again = start(tmp_path, f"study={name}", "scale=smoke")

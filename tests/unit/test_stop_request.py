@@ -151,7 +151,9 @@ def test_children_that_are_started_deaf_hear_no_terminal_and_their_parent_does()
         "import subprocess\n"
         "from normlab.stopping.children import starting_deaf\n"
         "code = 'import time; time.sleep(1.5); print(chr(100) + chr(101) + chr(97) + chr(102))'\n"
+        "from multiprocessing import resource_tracker\n"
         "with starting_deaf():\n"
+        "    resource_tracker.ensure_running()\n"  # as joblib does; when it starts, it unblocks Ctrl-C
         "    child = subprocess.Popen([sys.executable, '-c', code])\n"
         "    print('on', flush=True)\n"
         "    try:\n"

@@ -105,13 +105,34 @@ def data_key(config: RunConfig) -> str:
     return f"{config.task.model_dump_json()} {config.test} {config.ckpt} {project} {config.optim.lr if project else ''}"
 
 
-def do(config: RunConfig) -> Done:
-    """Do and record a run, unless it has finished. For `Raises` see `run`."""
+class CalledOff(Exception):  # noqa: N818 (it is no error)
+    """The run is no longer wanted; says why."""
+
+
+def heed(called_off: Path | None) -> None:
+    """Check that the run is still wanted.
+
+    Raises:
+        CalledOff: the file exists.
+    """
+    if called_off is not None and called_off.exists():
+        raise CalledOff(called_off.read_text(encoding="utf-8").strip())
+
+
+def do(config: RunConfig, called_off: Path | None = None) -> Done:
+    """Do and record a run, unless it has finished. For `Raises` see `run`.
+
+    Args:
+        called_off: the run isn't begun if this file exists; it says why.
+
+    Raises:
+        CalledOff: the file exists.
+    """
     with listening():
-        return _done(config)
+        return _done(config, called_off)
 
 
-def _done(config: RunConfig) -> Done:
+def _done(config: RunConfig, called_off: Path | None) -> Done:
     _check_tasks(config)
     prepared = data_of(config)
     data = prepared.fingerprint
@@ -128,8 +149,10 @@ def _done(config: RunConfig) -> Done:
     if found.state == "finished" and not config.rerun:
         tidy(folder)
         return Done(found.summary, folder, False, "(this run had already finished; nothing was computed)")
-    owned, note = claim(output, name, code, config.model_dump(mode="json"), repeat=config.rerun)
     crowded = sleep_while_waiting(config.threads, others_computing(), os.cpu_count() or 1)
+    heed(called_off)
+    stop_request().hold("recording that the run begins")  # until `_recorded` can record that it was stopped
+    owned, note = claim(output, name, code, config.model_dump(mode="json"), repeat=config.rerun)
     for line in (note, crowded, *prepared.notes) if config.trainer.progress else prepared.notes:
         if line:
             print(one_line(line), flush=True)
@@ -159,6 +182,7 @@ def _recorded(owned: Run, config: RunConfig, data: str) -> dict[str, Any]:
     place, request = owned.place, stop_request()
     started = time.perf_counter()
     try:
+        request.release()
         provenance(place, config, data)
         measure = _measure(config)  # imports torch, which must not count as the run's time
         started = time.perf_counter()

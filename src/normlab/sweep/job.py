@@ -9,7 +9,7 @@ from pathlib import Path
 from normlab.config.schema import InputError, RunConfig
 from normlab.folder.jsonfile import read_json
 from normlab.runs.code import code_hash
-from normlab.runs.run import do, rank, recalled
+from normlab.runs.run import CalledOff, do, heed, rank, recalled
 from normlab.runs.store import BusyError
 from normlab.stopping.output import tolerate_failing_output
 from normlab.stopping.request import listening, stop_request
@@ -34,10 +34,10 @@ def job(plan_file: Path, compose: Callable[[], RunConfig]) -> Outcome:
 
 def _ended(plan_file: Path, compose: Callable[[], RunConfig]) -> Outcome:
     try:
-        stop = plan_file.parents[1] / "stop"
-        if stop.exists():
-            return Outcome("not started", stop.read_text(encoding="utf-8").strip())
+        heed(_stop_file(plan_file))
         return _done(plan_file, compose())
+    except CalledOff as why:
+        return Outcome("not started", str(why))
     except BusyError as error:
         return Outcome("elsewhere", str(error))
     except InputError as error:
@@ -60,7 +60,7 @@ def _done(plan_file: Path, config: RunConfig) -> Outcome:
         )
     quiet = config.trainer.model_copy(update={"progress": False})
     update = {"trainer": quiet, "plan": None, "serves": planned["serves"], "pause": planned["pause"]}
-    done = do(recalled(config.model_copy(update=update)))
+    done = do(recalled(config.model_copy(update=update)), called_off=_stop_file(plan_file))
     if done.paused:
         return Outcome("paused", f"{done.paused.removeprefix('paused ')}, resumes if it is kept")
     if not done.computed:
@@ -71,6 +71,10 @@ def _done(plan_file: Path, config: RunConfig) -> Outcome:
 def _failed(plan_file: Path, cause: str, log: str | None = None) -> Outcome:
     config = read_json(plan_file).get("config")
     if isinstance(config, dict) and config.get("on_error") == "stop":
-        stop = plan_file.parents[1] / "stop"
-        stop.write_text(f"an earlier run failed: {cause}\n", encoding="utf-8")
+        _stop_file(plan_file).write_text(f"an earlier run failed: {cause}\n", encoding="utf-8")
     return Outcome("failed", cause, log)
+
+
+def _stop_file(plan_file: Path) -> Path:
+    """The file that calls off the multirun's runs that have not begun."""
+    return plan_file.parents[1] / "stop"
