@@ -115,8 +115,11 @@ def show_statements(arguments: Sequence[str]) -> None:
     problems: list[str] = []
     for folder in asked.folders:
         study = StudyFolder(folder)
+        if not study.plan_file.exists():
+            raise InputError(f"{folder} is not the folder of a study: it has no plan.json")
         if not study.verdicts_file.exists():
-            raise InputError(f"{folder} is not the folder of a study: it has no verdicts")
+            problems.append(f"{folder} has no verdicts yet, so it counts for nothing here: repeat the study's command")
+            continue
         verdicts |= read_verdicts(study.read_judged(), study.verdicts_file, problems)
     findings = {finding.name: finding for finding in read_study(CONF, "textbook")[1]}
     for line in [*problems, *lines(standings(CONF, findings, verdicts))]:
