@@ -10,6 +10,7 @@ from rich.console import Console
 from study_folders import ADVICE, save
 
 from finding_files import finding, write
+from normlab.advice.matrix import matrix_of
 from normlab.advice.questions import conditions
 from normlab.commands import advise, console
 from normlab.config.schema import InputError
@@ -53,6 +54,17 @@ def test_a_preference_is_what_the_interval_says_of_the_margin(asked, effect, wor
     assert words in said
     assert "planted, your study planted-quick" in said
     assert "runs layer-0, layer-1, layer-2 and 13 more in " in said
+
+
+def test_a_finding_whose_successor_has_a_verdict_decides_no_claim(tmp_path):
+    earlier = read_finding(write(tmp_path / "conf", finding(advice=ADVICE, succeeded_by="later")))
+    folder = save(tmp_path / "outputs/studies/planted-quick", earlier, 0.05)
+    (own,) = gather([folder], tmp_path / "conf", tmp_path / "none").sections[0].results
+    later = earlier.model_copy(update={"name": "later", "succeeded_by": None, "advice": []})
+    cell = (ADVICE[0]["when"], ADVICE[0]["model"])
+    assert matrix_of([earlier, later], {"planted": [own]})[cell].best[0].strength == "strong: it decides a claim"
+    both = {"planted": [own], "later": [own]}
+    assert matrix_of([earlier, later], both)[cell].best[0].strength == "moderate: an estimate"
 
 
 def test_an_edge_or_a_missing_run_decides_nothing(asked):

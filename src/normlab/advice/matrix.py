@@ -29,6 +29,7 @@ class Preference:
     value    the number with its interval, or the bounds
     short    for the page: the number and its study
     runs     ids of the runs behind it
+    decides  its finding decides a claim: it is primary, and none that succeeds it has a verdict here
     """
 
     advice: Advice
@@ -39,6 +40,7 @@ class Preference:
     value: str
     short: str
     runs: list[str]
+    decides: bool
 
     @property
     def cited(self) -> str:
@@ -56,14 +58,14 @@ class Preference:
     def strength(self) -> str:
         """How much the recommendation can carry."""
         if self.decided:
-            return "strong: it decides a claim" if self.finding.primary else "moderate: an estimate"
+            return "strong: it decides a claim" if self.decides else "moderate: an estimate"
         return {"open": "open", "failed": "none: both failed"}.get(self.outcome, "weak: a data point")
 
     @property
     def _rank(self) -> tuple[bool, bool, bool, int, int]:
         verdict = self.result.verdict
         scale = SCALES.index(verdict.scale) if verdict is not None and verdict.scale in SCALES else 0
-        return self.decided, self.outcome == "open", self.finding.primary, scale, len(self.runs)
+        return self.decided, self.outcome == "open", self.decides, scale, len(self.runs)
 
 
 @dataclass
@@ -98,17 +100,22 @@ def matrix_of(findings: Iterable[Finding], results: Mapping[str, Sequence[StudyR
     """
     matrix: Matrix = {}
     for finding in findings:
+        decides = finding.primary and not _has_verdict(results.get(finding.succeeded_by or "", []))
         for entry in finding.advice:
             answer = matrix.setdefault((entry.when, entry.model), Answer())
             read = [r for r in results.get(finding.name, []) if not r.changed]
-            found = [each for r in read if (each := _preference(entry, finding, r)) is not None]
+            found = [each for r in read if (each := _preference(entry, finding, r, decides)) is not None]
             answer.best += found
             if not found and finding not in answer.untried:
                 answer.untried.append(finding)
     return {cell: answer.sorted() for cell, answer in matrix.items()}
 
 
-def _preference(advice: Advice, finding: Finding, result: StudyResult) -> Preference | None:
+def _has_verdict(results: Sequence[StudyResult]) -> bool:
+    return any(r.verdict is not None and r.verdict.scale != "smoke" and not r.changed for r in results)
+
+
+def _preference(advice: Advice, finding: Finding, result: StudyResult, decides: bool) -> Preference | None:
     verdict = result.verdict
     if verdict is None or verdict.scale == "smoke":
         return None
@@ -136,6 +143,7 @@ def _preference(advice: Advice, finding: Finding, result: StudyResult) -> Prefer
         value=value,
         short=short,
         runs=runs,
+        decides=decides,
     )
 
 
