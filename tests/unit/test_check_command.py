@@ -35,6 +35,16 @@ class Lit(pl.LightningModule):
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.01)
 
+class Logging(Lit):
+    def training_step(self, batch, number):
+        loss = super().training_step(batch, number)
+        self.log("loss", loss)
+        return {"loss": loss}
+
+class Epochs(Lit):
+    def training_step(self, batch, number):
+        return super().training_step(batch, number) * (1 + self.trainer.current_epoch)
+
 class Failing(Lit):
     def training_step(self, batch, number):
         raise KeyError("weights")
@@ -102,3 +112,21 @@ def test_bad_input_is_refused_in_words(code: str, arguments: list[str], says: st
     with pytest.raises(InputError) as refused:
         check.main([argument.format(code) for argument in arguments])
     assert says in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["Lit", "Logging"])
+def test_the_gap_from_training_to_evaluation_is_decomposed(name, code, capsys):
+    with pytest.raises(SystemExit):
+        check.main([f"{code}:{name}", "--data", f"{code}:Photos", "--steps", "12", "--json"])
+    gap = json.loads(capsys.readouterr().out)["gap"]
+    assert list(gap) == ["train", "mode", "statistics", "data", "own"]
+    assert 0.5 < gap["train"] < 5
+    assert gap["mode"] != 0  # a batch of two has other statistics than the running ones
+
+
+def test_a_loss_that_needs_the_trainer_has_no_gap_and_says_so(code, capsys):
+    with pytest.raises(SystemExit):
+        check.main([f"{code}:Epochs", "--data", f"{code}:Photos", "--steps", "12", "--json"])
+    said = capsys.readouterr()
+    assert json.loads(said.out)["gap"] is None
+    assert "the gap between training and evaluation isn't shown: the loss can't be computed" in said.err

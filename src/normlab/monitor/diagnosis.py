@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
+from normlab.monitor.studied import studied
+
 
 class Severity(IntEnum):
     """How much harm a cause does.
@@ -39,6 +41,11 @@ class Diagnosis:
     evidence: dict[str, float]
     remedy: str
 
+    @property
+    def studied(self) -> str:
+        """What our studies have found about the cause; empty if nothing."""
+        return studied(self.cause)
+
     def where(self) -> str:
         """Its worst site, as a part of a sentence."""
         where = f" at {self.sites[0]}" if self.sites else ""
@@ -46,7 +53,8 @@ class Diagnosis:
 
     def __str__(self) -> str:
         numbers = ", ".join(f"{name} {value:.3g}" for name, value in self.evidence.items())
-        return f"{self.severity.name.lower()}: {self.cause}{self.where()}: {self.says} ({numbers})\n    {self.remedy}"
+        lines = [f"{self.severity.name.lower()}: {self.cause}{self.where()}: {self.says} ({numbers})", self.remedy]
+        return "\n    ".join([*lines, *([f"# studied: {self.studied}"] if self.studied else [])])
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,11 @@ def fragment(report: Report) -> str:
         f'<div class="wide" role="region" aria-label="{caption}" tabindex="0"><table><caption>{caption}</caption>'
         f"<thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+    gap = f"<h3>From training to evaluation</h3><pre>{escape(str(report.gap))}</pre>" if report.gap is not None else ""
     found = "\n".join(map(_article, report)) or "<p>Nothing was found.</p>"
     return (
         f'<style>{_STYLE}</style><section class="norm-monitor"><h2>What NormMonitor found</h2>'
-        f"<p>{escape(report.head())}</p>{found}{table if rows else ''}</section>"
+        f"<p>{escape(report.head())}</p>{found}{table if rows else ''}{gap}</section>"
     )
 
 
@@ -48,10 +49,11 @@ def _article(diagnosis: Diagnosis) -> str:
     sites = ", ".join(f"<code>{escape(site)}</code>" for site in diagnosis.sites)
     evidence = "".join(f"<li>{escape(name)}: {value:.3g}</li>" for name, value in diagnosis.evidence.items())
     severity = diagnosis.severity.name.lower()
+    studied = f"<p>Studied: {escape(diagnosis.studied)}.</p>" if diagnosis.studied else ""
     return (
         f'<article class="{severity}"><h3>{severity}: {escape(diagnosis.cause)}</h3><p>{escape(diagnosis.says)}.</p>'
         f"{f'<p>At {sites}.</p>' if sites else ''}<ul>{evidence}</ul><pre><code>{escape(diagnosis.remedy)}</code></pre>"
-        "</article>"
+        f"{studied}</article>"
     )
 
 

@@ -6,20 +6,27 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from normlab.monitor.diagnosis import Diagnosis, Severity
 from normlab.monitor.observed import Look, Observed
 from normlab.monitor.page import fragment, page
 from normlab.sites.table import columns
 
+if TYPE_CHECKING:
+    from normlab.monitor.gap import Gap
+
 
 @dataclass(frozen=True)
 class Report:
-    """Diagnoses, the most harmful first, and the numbers they were made from; prints as a table."""
+    """Diagnoses, the most harmful first, and the numbers they were made from; prints as a table.
+
+    gap  between training and evaluation, where it was asked for and can be computed
+    """
 
     seen: Observed
     diagnoses: tuple[Diagnosis, ...]
+    gap: Gap | None = None
 
     def __iter__(self) -> Iterator[Diagnosis]:
         return iter(self.diagnoses)
@@ -51,8 +58,11 @@ class Report:
         found: list[dict[str, Any]] = []
         for one in self.diagnoses:
             evidence = {name: value if math.isfinite(value) else None for name, value in one.evidence.items()}
-            found.append(asdict(one) | {"severity": one.severity.name.lower(), "evidence": evidence})
-        return {"steps": self.seen.steps, "looks": len(self.seen.looks), "diagnoses": found}
+            found.append(
+                asdict(one) | {"severity": one.severity.name.lower(), "evidence": evidence, "studied": one.studied}
+            )
+        gap = asdict(self.gap) if self.gap is not None else None
+        return {"steps": self.seen.steps, "looks": len(self.seen.looks), "diagnoses": found, "gap": gap}
 
     def head(self) -> str:
         """How much was seen."""
@@ -80,7 +90,8 @@ class Report:
         heads, rows = self.table()
         table = [columns(heads, rows)] if rows else []
         found = self.lines(Severity.NOTE) or ["nothing found"]
-        return "\n".join([self.head(), *table, "", *found])
+        gap = ["", str(self.gap)] if self.gap is not None else []
+        return "\n".join([self.head(), *table, "", *found, *gap])
 
 
 def _short(value: float) -> str:
