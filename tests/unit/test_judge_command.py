@@ -214,8 +214,9 @@ def test_other_files_are_refused(judged):
 
 def test_decisions_of_several_commands_at_once_are_all_kept(tmp_path, monkeypatch):
     """Without a lock, each would read the session before another has written its decision, and one would be lost."""
-    read, table = judge._read, tmp_path / "runs.csv"
-    runs(0.2, n=24).to_csv(table, index=False)
+    read = judge._read
+    for edit in range(4):
+        runs(0.2 - edit / 100, n=24).to_csv(tmp_path / f"{edit}.csv", index=False)
 
     def slowly(*arguments):
         found = read(*arguments)
@@ -223,11 +224,11 @@ def test_decisions_of_several_commands_at_once_are_all_kept(tmp_path, monkeypatc
         return found
 
     monkeypatch.setattr(judge, "_read", slowly)
-    command = [str(table), "--margin", "0.2", "--session", str(tmp_path / "edits.json"), "--edits", "9"]
+    options = ["--margin", "0.2", "--session", str(tmp_path / "edits.json"), "--edits", "9"]
 
-    def decide(_):
+    def decide(edit):
         with pytest.raises(SystemExit) as end:
-            judge.main(command)
+            judge.main([str(tmp_path / f"{edit}.csv"), *options])
         return end.value.code
 
     with ThreadPoolExecutor(4) as commands:
@@ -250,11 +251,36 @@ def test_a_session_spends_one_error_over_many_edits(judged, tmp_path):
     assert not (tmp_path / "edits.json").exists()
     assert judged(runs(5.0, n=24), *session)[0] == 0
     assert judged(runs(0.2, n=24), *session)[0] == 1
-    assert json.loads((tmp_path / "edits.json").read_text()) == {"alpha": 0.05, "planned": 2, "kept": [True, False]}
-    status, _, err = judged(runs(5.0, n=24), *session)
+    kept = json.loads((tmp_path / "edits.json").read_text())
+    assert {key: kept[key] for key in ("alpha", "planned", "kept")} == {
+        "alpha": 0.05,
+        "planned": 2,
+        "kept": [True, False],
+    }
+    status, _, err = judged(runs(4.0, n=24), *session)
     assert (status, "all 2 planned edits are decided" in err) == (2, True)
     (tmp_path / "edits.json").write_text('{"alpha": 0.05, "planned": 2, "kept": [1]}')
     assert "is not a session, or damaged" in judged(runs(), *session)[2]
+
+
+def test_a_command_that_is_repeated_spends_nothing_again(judged, tmp_path):
+    file = tmp_path / "edits.json"
+    session = ["--session", str(file), "--edits", "3"]
+    kept = runs(5.0, n=30)
+    for table, status in ((kept[kept["seed"] < 20], 0), (runs(0.2, n=24), 1)):
+        assert judged(table, *session)[0] == status
+        before = file.read_bytes()
+        again, out, _ = judged(table, *session)
+        assert (again, "nothing is spent again" in out, file.read_bytes() == before) == (status, True, True)
+    more, out, _ = judged(kept, *session, "--json")  # seeds that came after the decision change nothing
+    assert (more, json.loads(out)["again"], json.loads(out)["n"], file.read_bytes() == before) == (0, True, 20, True)
+    changed = kept.assign(score=kept["score"] + kept["seed"] / 1000 * (kept["arm"] == "new"))
+    assert "spent again" not in judged(changed, *session)[1]
+    assert json.loads(file.read_text())["kept"] == [True, False, True]
+    old = {key: value for key, value in json.loads(file.read_text()).items() if key != "decided_on"}
+    file.write_text(json.dumps({**old, "planned": 4}))  # as before the runs were recorded
+    assert judged(kept, "--session", str(file))[0] == 0
+    assert len(json.loads(file.read_text())["decided_on"]) == 4
 
 
 def test_an_edit_that_fails_is_not_kept_for_its_other_runs(judged, tmp_path):
