@@ -117,6 +117,14 @@ def test_a_folder_is_no_file_to_write(judged, tmp_path, option):
     assert (status, "is a folder; name a file" in err, err.count("\n")) == (2, True, 1), err
 
 
+def test_a_page_does_not_replace_the_runs(judged, tmp_path):
+    status, _, err = judged(runs(), "--page", str(tmp_path / "runs.csv"))
+    assert (status, "must end in .html" in err, err.count("\n")) == (2, True, 1), err
+    assert (tmp_path / "runs.csv").read_text().startswith("arm,seed,score")
+    for option in ("--page", "--session"):
+        assert "there is no folder" in judged(runs(), option, str(tmp_path / "nowhere" / "x.html"))[2]
+
+
 def apart(table):
     return table.assign(seed=table["seed"] + 50 * (table["arm"] == "old"))
 

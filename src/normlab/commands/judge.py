@@ -100,10 +100,10 @@ def _parser() -> Parser:
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--latex", action="store_true", help="print a table for LaTeX (booktabs)")
     parser.add_argument(
-        "--page", metavar="FILE", type=new_file, help="also write a page (HTML) with every run in a chart"
+        "--page", metavar="FILE", type=new_file(".html"), help="also write a page (HTML) with every run in a chart"
     )
     parser.add_argument(
-        "--session", metavar="FILE", type=new_file, help="one error for many decisions, kept in this file"
+        "--session", metavar="FILE", type=new_file(), help="one error for many decisions, kept in this file"
     )
     parser.add_argument("--edits", type=count, help="of a new session: how many decisions share the error")
     parser.add_argument("--most", type=count, default=24, help="of a session: seeds after which to discard (24)")
