@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stats": set(),
     "findings": {"config", "stats"},
     "statements": {"config", "findings"},
-    "logs": {"config", "folder", "mirror", "runs", "stats", "findings"},
+    "logs": {"config", "folder", "files", "mirror", "runs", "stats", "findings"},
     "sweep": {"host", "config", "checks", "trust", "command_line", "stopping", "folder", "runs"},
     "comparing": {"config", "models", "data", "findings", "project"},
     "study": {"config", "folder", "mirror", "runs", "findings", "statements", "sweep", "comparing"},

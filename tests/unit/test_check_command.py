@@ -106,6 +106,8 @@ def test_a_healthy_network_gives_status_0(code: str, capsys):
         ),
         (["{}:Failing", "--data", "{}:Photos"], "fails in step 1: KeyError"),
         (["{}:Lit", "--data", "{}:Photos", "--steps", "0"], "at least 1"),
+        (["{}:Lit", "--data", "{}:Photos", "--html", "nowhere/page.html"], "there is no folder 'nowhere'"),
+        (["{}:Lit", "--data", "{}:Photos", "--html", "nets.py"], "must end in .html"),
     ],
 )
 def test_bad_input_is_refused_in_words(code: str, arguments: list[str], says: str):

@@ -135,6 +135,20 @@ def test_masks_that_were_compressed_with_loss_are_refused(tmp_path: Path) -> Non
     refused(segmented(folder), tmp_path, "masks/00.jpg", "JPEG does not keep the classes exactly")
 
 
+def test_values_between_classes_are_said(tmp_path: Path) -> None:
+    folder = pairs(tmp_path / "in", size=(64, 64), values=(0, 0, 0, 255, 255, 255))
+    for path in (folder / "masks").iterdir():
+        mask = np.array(Image.open(path))
+        mask[2, :40] = np.arange(100, 140)  # an edge between the two
+        save(path, mask)
+    assert any(
+        "40 of the 42 are on less than 0.1% of the pixels" in n
+        for n in prepare(segmented(folder), tmp_path / "cache").notes
+    )
+    many = pairs(tmp_path / "many", size=(64, 64), values=tuple(range(42)))
+    assert not any("on less than" in note for note in prepare(segmented(many), tmp_path / "cache").notes)
+
+
 def test_pixels_to_ignore_count_nowhere(tmp_path: Path) -> None:
     folder = pairs(tmp_path / "in", values=(0, 1, 255))
     notes = prepare(segmented(folder), tmp_path / "cache").notes

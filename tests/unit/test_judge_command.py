@@ -117,6 +117,14 @@ def test_a_folder_is_no_file_to_write(judged, tmp_path, option):
     assert (status, "is a folder; name a file" in err, err.count("\n")) == (2, True, 1), err
 
 
+def test_a_page_does_not_replace_the_runs(judged, tmp_path):
+    status, _, err = judged(runs(), "--page", str(tmp_path / "runs.csv"))
+    assert (status, "must end in .html" in err, err.count("\n")) == (2, True, 1), err
+    assert (tmp_path / "runs.csv").read_text().startswith("arm,seed,score")
+    for option in ("--page", "--session"):
+        assert "there is no folder" in judged(runs(), option, str(tmp_path / "nowhere" / "x.html"))[2]
+
+
 def apart(table):
     return table.assign(seed=table["seed"] + 50 * (table["arm"] == "old"))
 
@@ -208,14 +216,15 @@ def test_files_of_other_metrics_are_named(judged, tmp_path, capsys):
 
 
 def test_other_files_are_refused(judged):
-    assert "only tables (.csv, .parquet, .jsonl)" in judged("x", file="runs.txt")[2]
+    assert "only tables (.csv, .tsv, .parquet, .jsonl, .json)" in judged("x", file="runs.txt")[2]
     assert judged("", file="runs.csv")[0] == 2
 
 
 def test_decisions_of_several_commands_at_once_are_all_kept(tmp_path, monkeypatch):
     """Without a lock, each would read the session before another has written its decision, and one would be lost."""
-    read, table = judge._read, tmp_path / "runs.csv"
-    runs(0.2, n=24).to_csv(table, index=False)
+    read = judge._read
+    for edit in range(4):
+        runs(0.2 - edit / 100, n=24).to_csv(tmp_path / f"{edit}.csv", index=False)
 
     def slowly(*arguments):
         found = read(*arguments)
@@ -223,11 +232,11 @@ def test_decisions_of_several_commands_at_once_are_all_kept(tmp_path, monkeypatc
         return found
 
     monkeypatch.setattr(judge, "_read", slowly)
-    command = [str(table), "--margin", "0.2", "--session", str(tmp_path / "edits.json"), "--edits", "9"]
+    options = ["--margin", "0.2", "--session", str(tmp_path / "edits.json"), "--edits", "9"]
 
-    def decide(_):
+    def decide(edit):
         with pytest.raises(SystemExit) as end:
-            judge.main(command)
+            judge.main([str(tmp_path / f"{edit}.csv"), *options])
         return end.value.code
 
     with ThreadPoolExecutor(4) as commands:
@@ -250,11 +259,36 @@ def test_a_session_spends_one_error_over_many_edits(judged, tmp_path):
     assert not (tmp_path / "edits.json").exists()
     assert judged(runs(5.0, n=24), *session)[0] == 0
     assert judged(runs(0.2, n=24), *session)[0] == 1
-    assert json.loads((tmp_path / "edits.json").read_text()) == {"alpha": 0.05, "planned": 2, "kept": [True, False]}
-    status, _, err = judged(runs(5.0, n=24), *session)
+    kept = json.loads((tmp_path / "edits.json").read_text())
+    assert {key: kept[key] for key in ("alpha", "planned", "kept")} == {
+        "alpha": 0.05,
+        "planned": 2,
+        "kept": [True, False],
+    }
+    status, _, err = judged(runs(4.0, n=24), *session)
     assert (status, "all 2 planned edits are decided" in err) == (2, True)
     (tmp_path / "edits.json").write_text('{"alpha": 0.05, "planned": 2, "kept": [1]}')
     assert "is not a session, or damaged" in judged(runs(), *session)[2]
+
+
+def test_a_command_that_is_repeated_spends_nothing_again(judged, tmp_path):
+    file = tmp_path / "edits.json"
+    session = ["--session", str(file), "--edits", "3"]
+    kept = runs(5.0, n=30)
+    for table, status in ((kept[kept["seed"] < 20], 0), (runs(0.2, n=24), 1)):
+        assert judged(table, *session)[0] == status
+        before = file.read_bytes()
+        again, out, _ = judged(table, *session)
+        assert (again, "nothing is spent again" in out, file.read_bytes() == before) == (status, True, True)
+    more, out, _ = judged(kept, *session, "--json")  # seeds that came after the decision change nothing
+    assert (more, json.loads(out)["again"], json.loads(out)["n"], file.read_bytes() == before) == (0, True, 20, True)
+    changed = kept.assign(score=kept["score"] + kept["seed"] / 1000 * (kept["arm"] == "new"))
+    assert "spent again" not in judged(changed, *session)[1]
+    assert json.loads(file.read_text())["kept"] == [True, False, True]
+    old = {key: value for key, value in json.loads(file.read_text()).items() if key != "decided_on"}
+    file.write_text(json.dumps({**old, "planned": 4}))  # as before the runs were recorded
+    assert judged(kept, "--session", str(file))[0] == 0
+    assert len(json.loads(file.read_text())["decided_on"]) == 4
 
 
 def test_an_edit_that_fails_is_not_kept_for_its_other_runs(judged, tmp_path):
@@ -285,9 +319,9 @@ def test_a_hundred_thousand_rows_take_two_seconds(judged):
     ("text", "words"),
     [
         ("arm,seed,acc,acc\na,0,1,2\n", "has 2 columns 'acc'"),
-        ("arm,seed,acc\n", "holds no runs"),
+        ("arm,seed,acc\n", "has no rows"),
         ('arm,seed,acc\na,0,1\n"b,0,2\n', "can't be read"),
-        ("arm,seed,acc\na,,1.5\nb,0,2.5\n", "'nan' is not a seed"),
+        ("arm,seed,acc\na,,1.5\nb,0,2.5\n", "an empty field is not a seed"),
         ("arm,seed,acc\na,0,1e400\nb,0,2.5\n", "inf is infinite"),
     ],
 )
@@ -298,3 +332,69 @@ def test_bad_csv_is_one_line(judged, text, words):
 
 def test_csv_may_have_semicolons(judged):
     assert judged("arm;seed;acc\n" + "".join(f"a;{i};{i + 0.5}\nb;{i};{i * 0.5}\n" for i in range(8)))[0] in (0, 3)
+
+
+def lines_of(table):
+    return [f"{arm},{seed},{score}" for arm, seed, score in table.to_numpy().tolist()]
+
+
+def as_csv(rows, header="arm,seed,score", end=""):
+    return "".join(f"{row}{end}\n" for row in [header, *rows])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: as_csv(rows).replace("\n", ",\n").replace(",\n", "\n", 1),  # all rows end in a comma
+        lambda rows: as_csv([f"old,{row}" for row in rows], "note,arm,seed,score", ",").replace("score,", "score"),
+        lambda rows: as_csv(rows).replace(",", ", "),
+        lambda rows: "\n\ufeff\n".strip("\n") + as_csv(rows),
+        lambda rows: "\n\n" + as_csv(rows),
+        lambda rows: as_csv(rows).replace("old,3,", "old ,3,").replace("new,3,", "new,3.0,"),
+    ],
+)
+def test_a_table_as_people_export_it_gives_the_same_verdict(judged, change):
+    assert judged(change(lines_of(runs()))) == judged(runs())
+
+
+@pytest.mark.parametrize("row", ["old,3", "old", "new,3,0.5,1", "new,3,0,5"])
+def test_a_row_of_another_width_is_no_failed_run(judged, row):
+    rows = lines_of(runs())
+    status, _, err = judged(as_csv([*rows[:5], row, *rows[6:]]))
+    assert (status, "row 6" in err, "the header has 3" in err, err.count("\n")) == (2, True, True, 1), err
+
+
+@pytest.mark.parametrize(
+    ("new", "old"), [("1.1", "1.10"), ("007", "7"), ("1234567", "12e4567"), ("layer", "None"), ("NA", "nan")]
+)
+@pytest.mark.parametrize("file", ["runs.csv", "runs.jsonl", "runs.json"])
+def test_the_name_of_an_arm_is_as_it_was_written(judged, new, old, file):
+    table = runs().assign(arm=lambda t: t["arm"].map({"new": new, "old": old}))
+    text = as_csv(lines_of(table))
+    if file != "runs.csv":
+        rows = table.to_dict("records")
+        text = json.dumps(rows) if file == "runs.json" else "".join(json.dumps(row) + "\n" for row in rows)
+    status, out, err = judged(text, file=file)
+    assert (status, err) == (0, "")
+    assert out.startswith(f"{new} is better than {old} by")
+
+
+def test_nested_json_and_the_index_of_parquet_are_columns(judged, tmp_path):
+    rows = [{"config": {"norm": arm, "seed": seed}, "score": v} for arm, seed, v in runs().to_numpy().tolist()]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    assert judged(text, "--arm", "config.norm", file="runs.jsonl")[0] == 0
+    assert judged(runs().set_index(["arm", "seed"]), file="runs.parquet")[0] == 0
+
+
+def test_a_decimal_comma_is_said(judged):
+    text = as_csv([line.replace(",", ";").replace(".", ",") for line in lines_of(runs())], "arm;seed;score")
+    assert "is not a number with a decimal point (" in judged(text, "--metric", "score")[2]
+
+
+def test_runs_that_have_not_finished_are_said(judged):
+    table = runs().assign(State=["running", "Crashed"] * 3 + ["finished"] * 18)
+    assert "6 runs had not finished (3 crashed, 3 running), and count" in judged(table)[1]
+    assert "not finished" not in judged(table.assign(State="finished"))[1]
+    other = pd.DataFrame({"arm": ["third"], "seed": [0], "score": [0.5], "State": ["running"]})
+    table = pd.concat([runs().assign(State="finished"), other])
+    assert "not finished" not in judged(table, "--arms", "new", "old")[1]

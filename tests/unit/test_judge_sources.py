@@ -202,6 +202,15 @@ def test_deleted_mlflow_runs_are_left_out(logged, judged):
     assert "n = 9 pairs" in judged(folder)[1]
 
 
+@pytest.mark.parametrize(("status", "said"), [("1", "1 running"), ("5", "1 killed"), ("FAILED", "1 failed"), ("3", "")])
+def test_mlflow_runs_that_have_not_finished_are_said(status, said, logged, judged):
+    folder = logged("mlflow")
+    meta = next(folder.glob("0/*/meta.yaml"))
+    meta.write_text(f"{meta.read_text()}status: {status}\n")
+    out = judged(folder, "--metric", "val/acc", "--arms", "layer", "batch")[1]
+    assert (f"1 run had not finished ({said})" in out) == bool(said)
+
+
 def test_a_resumed_wandb_run_is_one_run(logged, judged):
     folder = logged("wandb_online")
     again = folder / "wandb" / "run-20260102_000000-layer0" / "files"
@@ -216,6 +225,7 @@ class OnServer:
     """What W&B's client gives of a run."""
 
     entity, project, id, name, group, job_type = "team", "project", "x1", "calm-1", None, None
+    state = "running"
     config: ClassVar = {"norm": "layer", "optim": {"lr": 0.1}, "_wandb": {}}
     summary: ClassVar = {"val/acc": 0.5, "by_hand": "NaN", "_step": 2}
 
@@ -227,7 +237,7 @@ def test_a_run_of_the_server_has_its_whole_history_if_asked():
     whole, summary = (wandb_online._run(OnServer(), curves) for curves in (True, False))
     assert (whole.curves["val/acc"].max, whole.curves["val/acc"].last, whole.curves["val/acc"].step) == (0.9, 0.5, 2)
     assert (summary.curves["val/acc"].max, np.isnan(summary.curves["by_hand"].last)) == (0.5, True)
-    assert whole.facts == {"name": "calm-1", "norm": "layer", "optim.lr": 0.1}
+    assert whole.facts == {"name": "calm-1", "state": "running", "norm": "layer", "optim.lr": 0.1}
 
 
 def test_our_own_outputs_are_a_source(tmp_path, judged):

@@ -147,10 +147,16 @@ class TestReport:
         [
             (("--sensitivity", "--study", "nowhere"), "nowhere is not the folder of a study"),
             (("--sensitivity",), "is not the folder of a study: it has no runs.csv"),
+            (("--sensitivity", "--output", "own"), "'own' is a folder; name a file"),
+            (("--sensitivity", "--output", "nowhere/s.md"), "there is no folder 'nowhere'"),
+            (("--sensitivity", "--output", "own.csv"), "must end in .md"),
             (("--study", "nowhere"), "nowhere is not the folder of a study"),
         ],
     )
-    def test_what_is_not_there_is_said(self, report, arguments, words):
+    def test_what_is_not_there_is_said(self, report, tmp_path, arguments, words):
+        if "--output" in arguments:
+            self.study(tmp_path / "own", 0.05)
+            arguments = (*arguments, "--study", "own")
         status, printed = report(*arguments)
         assert (status, words in printed.err) == (2, True)
 

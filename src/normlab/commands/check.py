@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--steps", type=count, default=100, help="default: 100")
     parser.add_argument("--batch-size", type=count, default=32, help="of a Dataset; default: 32")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.add_argument("--html", type=new_file, metavar="FILE", help="also write the report as a page")
+    parser.add_argument("--html", type=new_file(".html"), metavar="FILE", help="also write the report as a page")
     asked = parser.parse_args(arguments)
     if not asked.steps or not asked.batch_size:
         raise InputError("--steps and --batch-size are at least 1")

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from normlab.commands.parser import Parser
+from normlab.commands.parser import Parser, new_file
 from normlab.config.schema import InputError, WandbConfig
 from normlab.config.shipped import CONF
 from normlab.findings.read import read_findings
@@ -35,7 +35,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--project", default="normlab", help="default: normlab")
     parser.add_argument("--entity", help="W&B entity that owns the project; default: yours")
     parser.add_argument("--study", metavar="FOLDER", type=Path, help="folder of a study, such as outputs/studies/NAME")
-    parser.add_argument("--offline", metavar="FILE", type=Path, help="write the specifications as JSON instead")
+    parser.add_argument(
+        "--offline", metavar="FILE", type=new_file(".json"), help="write the specifications as JSON instead"
+    )
     asked = parser.parse_args(arguments)
     try:
         from normlab.dashboard import panels

@@ -13,7 +13,7 @@ on their own. An interval needs eight seeds, and is for a single look: fix the n
 
 With --session, many keep-or-discard decisions share one error: the chance that anything is kept that is no better.
 There one may look after every seed, taking seeds in ascending order, and a failed run counts against its arm. FILE is
-made if it isn't there.
+made if it isn't there. The same runs are decided once: repeating the command repeats the answer.
 
 Exit status: 0 better by more than the margin (session: keep), 1 not better (discard), 2 bad input, 3 undecided.
 """
@@ -21,6 +21,7 @@ Exit status: 0 better by more than the margin (session: keep), 1 not better (dis
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import sys
@@ -99,10 +100,10 @@ def _parser() -> Parser:
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--latex", action="store_true", help="print a table for LaTeX (booktabs)")
     parser.add_argument(
-        "--page", metavar="FILE", type=new_file, help="also write a page (HTML) with every run in a chart"
+        "--page", metavar="FILE", type=new_file(".html"), help="also write a page (HTML) with every run in a chart"
     )
     parser.add_argument(
-        "--session", metavar="FILE", type=new_file, help="one error for many decisions, kept in this file"
+        "--session", metavar="FILE", type=new_file(), help="one error for many decisions, kept in this file"
     )
     parser.add_argument("--edits", type=count, help="of a new session: how many decisions share the error")
     parser.add_argument("--most", type=count, default=24, help="of a session: seeds after which to discard (24)")
@@ -209,8 +210,11 @@ def _in_session(asked: argparse.Namespace, arms: Arms) -> int:
 
 
 def _decide(asked: argparse.Namespace, arms: Arms) -> int:
-    session = _read(asked.session, asked.alpha, asked.edits)
+    session, before = _read(asked.session, asked.alpha, asked.edits)
     differences = arms.gains(asked.margin, lower=asked.lower)
+    for number, (pairs, known) in enumerate(before):
+        if known == _print_of(differences[:pairs]):
+            return _again(asked, session, number, pairs)
     failed = [sum(map(math.isnan, (arm[seed] for seed in arms.shared))) for arm in arms.runs]
     try:
         level, least = session.level, session.seeds_at_least()
@@ -223,7 +227,8 @@ def _decide(asked: argparse.Namespace, arms: Arms) -> int:
     except ValueError as error:
         raise InputError(str(error)) from None
     if decision != "open":
-        write_json(asked.session, asdict(session.after(decision == "keep")))
+        decided_on = [*before, [len(differences), _print_of(differences)]]
+        write_json(asked.session, {**asdict(session.after(decision == "keep")), "decided_on": decided_on})
     decided = len(session.kept) + (decision != "open")
     if asked.json:
         print(json.dumps({"decision": decision, "level": level, "n": len(differences), "decided": decided}, indent=1))
@@ -241,19 +246,38 @@ def _decide(asked: argparse.Namespace, arms: Arms) -> int:
     return STATUS[decision]
 
 
-def _read(path: Path, alpha: float, planned: int | None) -> Session:
+def _again(asked: argparse.Namespace, session: Session, number: int, pairs: int) -> int:
+    """A command that is repeated gets the same answer, and spends nothing."""
+    decision = "keep" if session.kept[number] else "discard"
+    if asked.json:
+        values = {"decision": decision, "n": pairs, "decided": len(session.kept), "again": True}
+        print(json.dumps(values, indent=1))
+    else:
+        print(f"{decision}: these runs were decided as edit {number + 1}, after {pairs} pairs; nothing is spent again")
+    return STATUS[decision]
+
+
+def _print_of(differences: Sequence[float]) -> str:
+    return hashlib.sha256(json.dumps(list(differences)).encode()).hexdigest()[:16]
+
+
+def _read(path: Path, alpha: float, planned: int | None) -> tuple[Session, list[list[Any]]]:
+    """The session, and of each decided edit how many pairs it had and a hash of them."""
     if not path.exists():
-        return Session(alpha, planned or None)
+        return Session(alpha, planned or None), []
     try:
         values: dict[str, Any] = parse_json(path.read_bytes())
         kept = values["kept"]
         if type(values["alpha"]) is not float or any(type(entry) is not bool for entry in kept):
             raise ValueError("damaged")
         session = Session(values["alpha"], values["planned"], tuple(kept))
+        before = values.get("decided_on", [[0, ""]] * len(kept))  # older sessions didn't record it
+        if len(before) != len(kept) or any(type(pairs) is not int or type(known) is not str for pairs, known in before):
+            raise ValueError("damaged")
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{path} is not a session, or damaged; start a new one with a new file") from None
     if planned is not None and planned != session.planned:
         raise InputError(f"--edits {planned}: {path} was started with {session.planned or 'no number of'} edits")
     if alpha not in (0.05, session.alpha):
         raise InputError(f"--alpha {alpha:g}: {path} was started with {session.alpha:g}")
-    return session
+    return session, before

@@ -58,12 +58,23 @@ def count(text: str) -> int:
     return int(text)
 
 
-def new_file(text: str) -> Path:
-    """An argument type: a file to write, which no folder can be."""
-    path = Path(text)
-    if path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} is a folder; name a file")
-    return path
+def new_file(*suffixes: str) -> Callable[[str], Path]:
+    """An argument type: a file to write, in a folder that is there; with one of these suffixes, if there are any.
+
+    It is read before any work is done, and keeps `--page runs.csv` from replacing the runs by a page.
+    """
+
+    def read(text: str) -> Path:
+        path = Path(text)
+        if path.is_dir():
+            raise argparse.ArgumentTypeError(f"{text!r} is a folder; name a file")
+        if not path.parent.is_dir():
+            raise argparse.ArgumentTypeError(f"{text!r}: there is no folder {str(path.parent)!r}")
+        if suffixes and path.suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(f"{text!r}: the name must end in {' or '.join(suffixes)}")
+        return path
+
+    return read
 
 
 def _range(low: float, high: float) -> str:

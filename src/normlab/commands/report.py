@@ -14,6 +14,7 @@ Without --study, the folder is outputs/studies/textbook-quick or, if that doesn'
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from normlab.commands.parser import Parser
+from normlab.commands.parser import Parser, new_file
 from normlab.config.schema import InputError
 from normlab.config.shipped import REFERENCE
 from normlab.folder.study_folder import StudyFolder
@@ -41,7 +42,9 @@ def main(arguments: Sequence[str]) -> None:
         "--sensitivity", action="store_true", help="show how verdicts depend on the margin and the number of seeds"
     )
     parser.add_argument("--study", metavar="FOLDER", type=Path, action="append", help="default: all in outputs/studies")
-    parser.add_argument("--output", metavar="PATH", type=Path, help=f"folder of the report; default: {REPORT}")
+    parser.add_argument(
+        "--output", metavar="PATH", type=Path, help=f"folder, default: {REPORT}; a .md of --sensitivity"
+    )
     parser.add_argument(
         "--page-only", action="store_true", help="skip the figures and tables for papers, which is faster"
     )
@@ -53,7 +56,11 @@ def main(arguments: Sequence[str]) -> None:
         parser.error("--sensitivity needs exactly one --study")
     own = OWN if StudyFolder(OWN).runs_file.exists() else REFERENCE / "quick"
     folder = asked.study[0] if asked.study else own
-    show(f"Sensitivity of {folder}", sheets(folder), asked.output)
+    try:
+        file = new_file(".md")(str(asked.output)) if asked.output else None
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"argument --output: {error}")
+    show(f"Sensitivity of {folder}", sheets(folder), file)
 
 
 def page(studies: Sequence[Path] | None, output: Path, papers: bool) -> None:

@@ -10,6 +10,7 @@ from normlab.data.fitted import Fitted
 from normlab.data.labelled import labelled
 from normlab.data.language import language
 from normlab.data.material import Builder, Material
+from normlab.data.overlap import repeated
 from normlab.data.segmentation import segmentation
 from normlab.files.folders import Layout
 from normlab.views.sequences import Arrays
@@ -31,6 +32,8 @@ def build(task: TaskConfig, found: Layout | None, known: Fitted | None = None) -
     names = source.features(task, found, known)
     read, origin = source.read(task, found, names)
     material = _BUILDERS.get(task.goal, labelled)(Builder(task, known, names), read, origin)
+    if task.source == "path":
+        material = replace(material, said=[*material.said, *repeated(material)])
     return material if known is None else replace(material, arrays=_without_training(material.arrays))
 
 

@@ -16,7 +16,7 @@ from normlab.data.held_out import check_groups, held_out
 from normlab.data.material import Builder, Material
 from normlab.files.folders import SPLITS
 from normlab.files.tables import Part
-from normlab.views import columns, targets
+from normlab.views import columns, doubts, targets
 from normlab.views.columns import Column
 
 Targets = NDArray[np.int64] | NDArray[np.float64]
@@ -34,6 +34,8 @@ def labelled(builder: Builder, read: source.Read, origin: str) -> Material:
             parts = read[split]()
             found = inputs_of(task, parts, builder.names)
             if known is None and split == "train":
+                if task.content == "table" and task.inputs is None:
+                    builder.said += doubts.check_features(found)
                 fitted = _fit_target(builder, parts)
             answers[split] = _answers(task, fitted, parts)
             inputs[split] = found
@@ -75,6 +77,9 @@ def _fit_target(builder: Builder, parts: list[Part]) -> Fitted:
     if task.content == "table" and not targets.numbered(labels):
         labels = targets.texts_of(labels)
     classes, numbered = columns.classes_of(labels, parts[0].names, typed=_typed(task, parts))
+    if task.source == "path" and task.content != "images" and parts[0].names is None:
+        doubts.check_classes(labels, classes)
+        builder.said += doubts.doubtful(classes)
     return Fitted(classes=classes, numbered=numbered)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -107,7 +108,7 @@ def features(task: TaskConfig, found: Layout | None, known: Fitted | None) -> li
 
 def _is_index(name: str) -> bool:
     """Is it the number of the row, as pandas writes it, and so no feature?"""
-    return not name.strip() or name.startswith("__index_level_")
+    return not name.strip() or re.fullmatch(r"__index_level_\d+__|Unnamed: \d+(\.\d+)?", name) is not None
 
 
 def read(task: TaskConfig, found: Layout | None, names: Sequence[str]) -> tuple[Read, str]:

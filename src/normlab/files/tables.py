@@ -72,7 +72,7 @@ def columns_of(path: Path, known: str | None = None) -> list[str]:
         return _header(path, {known: ""} if known else {}, first)[1]
     if found == "json":
         with decode.open_text(path) as text:
-            return list(dict.fromkeys(name for row in _objects(path, text) for name in row))
+            return list(dict.fromkeys(name for row in objects(path, text) for name in row))
     if found == "npz":
         return arrays.names(path)
     return _parquet_columns(path)
@@ -189,7 +189,7 @@ def _records(path: Path, header: list[str], separator: str, lines: Iterator[str]
 
 def _json(path: Path, asked: Asked) -> Part:
     with decode.open_text(path) as text:
-        rows = list(_objects(path, text))
+        rows = list(objects(path, text))
     present = {name for row in rows for name in asked if name in row}
     for name in asked:
         if rows and name not in present:
@@ -197,8 +197,12 @@ def _json(path: Path, asked: Asked) -> Part:
     return Part(str(path), {name: [row.get(name) for row in rows] for name in asked})
 
 
-def _objects(path: Path, text: TextIO) -> Iterator[dict[str, Any]]:
-    """One object per line, or an array of objects."""
+def objects(path: Path, text: TextIO) -> Iterator[dict[str, Any]]:
+    """One object per line, or an array of objects.
+
+    Raises:
+        InputError: the text is neither.
+    """
     lines = decode.lines(path, text)
     first = next((line for line in lines if line.strip()), "")
     if first.lstrip().startswith("["):

@@ -12,6 +12,7 @@ import numpy as np
 
 from normlab.config.schema import InputError
 from normlab.logs.run import Runs, number_of
+from normlab.logs.unfinished import unfinished
 
 if TYPE_CHECKING:
     from pandas import Series
@@ -83,6 +84,7 @@ def find(sources: Sequence[Runs], asked: Asked) -> Found:
     key = " or ".join(dict.fromkeys(source.key for source in sources))
     arm_words = "the names of the files" if arm is None else f"{key} `{arm}`"
     said = [f"arm from {arm_words}, {f'seed from `{seed}`' if seed else 'no seeds'}, metric {metric_words}"]
+    said += filter(None, [unfinished(sources, (names == arms[0]) | (names == arms[1]))])
     ends = sorted({step for source in sources for step in source.ends(metric)})
     if asked.at == "last" and len(ends) > 1:
         said.append(
@@ -106,7 +108,7 @@ class _Places:
 def _metric(sources: Sequence[Runs], asked: Asked) -> tuple[str, str]:
     metric = asked.metric
     if metric is None:
-        taken = {asked.arm, asked.seed, *SEED}
+        taken = {asked.arm, asked.seed, *SEED, *ARM}
         shared = [name for name in sources[0].metrics() if name not in taken]
         shared = [name for name in shared if all(name in source.metrics() for source in sources[1:])]
         if len(shared) != 1:
@@ -215,12 +217,14 @@ def _seeds(column: list[Any], name: str, places: _Places) -> np.ndarray:
     found = np.zeros(len(column), dtype=np.int64)
     for row, value in enumerate(column):
         try:
-            whole = int(value)
-            if isinstance(value, bool | np.bool_) or (not isinstance(value, str) and whole != value):
+            number = float(value) if isinstance(value, str) and "." in value else value  # the text 3.0 is seed 3
+            whole = int(number)
+            if isinstance(number, bool | np.bool_) or (not isinstance(number, str) and whole != number):
                 raise ValueError
             found[row] = whole
         except (TypeError, ValueError, OverflowError):
-            raise InputError(f"column {name}: {str(value)[:40]!r} is not a seed ({places[row]})") from None
+            shown = "an empty field" if value is None else repr(str(value)[:40])
+            raise InputError(f"column {name}: {shown} is not a seed ({places[row]})") from None
     return found
 
 
@@ -269,7 +273,8 @@ def _number(value: object, metric: str, places: _Places, row: int) -> float:
     else:
         number = number_of(value)
     if number is None:
-        raise InputError(f"column {metric}: {str(value)[:40]!r} is not a number ({places[row]})")
+        point = " with a decimal point" if isinstance(value, str) and value[:1].isdigit() and "," in value else ""
+        raise InputError(f"column {metric}: {str(value)[:40]!r} is not a number{point} ({places[row]})")
     return number
 
 

@@ -10,6 +10,7 @@ from normlab.logs.run import Run, read_yaml
 
 _OWN = "mlflow."  # tags that MLflow itself sets
 _NAME = "mlflow.runName"
+_STATES = {1: "running", 2: "scheduled", 3: "finished", 4: "failed", 5: "killed"}
 
 
 def is_run(folder: Path, names: set[str]) -> bool:
@@ -31,6 +32,8 @@ def read(folders: Sequence[Path]) -> Iterator[Run]:
         run = Run(str(folder), {key: value for key, value in tags.items() if not key.startswith(_OWN)})
         name = tags.get(_NAME) or meta.get("run_name")
         run.facts |= ({"name": name} if name else {}) | _texts(folder / "params")
+        if "status" in meta:
+            run.facts.setdefault("state", _STATES.get(meta["status"], meta["status"]))
         for metric in _files(folder / "metrics"):
             for step, _, value in sorted(_values(metric)):
                 run.log(str(metric.relative_to(folder / "metrics")), value, step)

@@ -59,10 +59,10 @@ def read(file: str, at: str, only: str | None = None) -> Runs:
     if not path.exists():
         raise InputError(f"{file} does not exist")
     if path.is_file():
-        if path.suffix in tables.SUFFIXES and path.name != csv_logger.METRICS:
+        if tables.is_table(path) and path.name != csv_logger.METRICS:
             return tables.read(path)
         kind = next((kind for kind, source in FOLDERS.items() if source.is_run(path.parent, {path.name})), None)
-        if kind is None and path.suffix not in tables.SUFFIXES:
+        if kind is None and not tables.is_table(path):
             known = ", ".join(tables.SUFFIXES)
             raise InputError(f"{file}: only tables ({known}) and the logs of {_kinds()} are read; export the runs")
         if kind is None or (kind == "lightning" and not _steps(path)):

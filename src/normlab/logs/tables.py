@@ -1,17 +1,27 @@
-"""A table of runs: CSV, Parquet, or JSON with a line per run."""
+"""A table of runs: CSV, Parquet, or JSON, one row or object per run."""
 
 from __future__ import annotations
 
 import csv
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from normlab.config.schema import InputError
+from normlab.files import decode
+from normlab.files.tables import kind, objects, read_table
+from normlab.logs.run import flat
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-SUFFIXES = (".csv", ".parquet", ".jsonl")
+KINDS = ("csv", "json", "parquet")
+SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".json")  # as messages name them
+_WHOLE = re.compile("-?[0-9]+")
+_GAPS = ("", "nan", "na", "n/a", "<na>", "null", "none", "#n/a")  # of a metric, in lower case
 
 
 class Table:
@@ -25,23 +35,24 @@ class Table:
 
     def __init__(self, file: str, rows: DataFrame) -> None:
         names = [str(name) for name in rows.columns]
-        if len(set(names)) < len(names):
-            raise InputError(f"{file} has several columns of one name: rename all but one")
+        twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+        if twice is not None:
+            raise InputError(f"{file} has {names.count(twice)} columns {twice!r}: rename all but one")
         if not len(rows):
             raise InputError(f"{file} holds no runs")
         self.file, self.facts = file, rows.set_axis(names, axis=1)
 
     def metrics(self) -> list[str]:
         """Columns of numbers with a fraction."""
-        return [name for name in self.columns() if self.facts[name].dtype.kind == "f"]
+        return [name for name in self.columns() if self.values(name, "last").dtype.kind == "f"]
 
     def columns(self) -> list[str]:
         """All of them."""
         return list(self.facts.columns)
 
     def values(self, metric: str, at: str) -> Series:
-        """A column."""
-        return self.facts[metric]
+        """A column; its texts as numbers if all of them are."""
+        return _numbers(self.facts[metric])
 
     def place(self, row: int) -> str:
         """`runs.csv, row 3`; a header is not counted."""
@@ -52,44 +63,88 @@ class Table:
         return []
 
 
+def is_table(path: Path) -> bool:
+    """By its suffix, which `.gz` may follow."""
+    return kind(path) in KINDS
+
+
 def read(path: Path) -> Table:
     """A file.
 
     Raises:
-        InputError: it can't be read.
+        InputError: it can't be read, or a row has another number of fields than the header.
     """
-    return Table(str(path), _rows(path))
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty: it holds no runs")
+    return Table(str(path), {"csv": _csv, "json": _json, "parquet": _parquet}[str(kind(path))](path))
 
 
-def _separator(path: Path) -> str:
-    """Comma, semicolon or tab, whichever the header has most of.
+def _csv(path: Path) -> DataFrame:
+    """All values as text, so that an arm `1.10`, `007` or `None` stays what it is; an empty field is missing.
 
-    Raises:
-        InputError: the file is no text, or two columns have one name, of which pandas would rename one.
+    The separator is comma, semicolon or tab, whichever the header has most of.
     """
-    with path.open("rb") as file:
-        start = file.readline(1 << 20)
-    if b"\0" in start:
-        raise InputError(f"{path} is no text, so no CSV")
-    header = start.decode("utf-8-sig", errors="replace")
-    separator = max(",;\t", key=header.count)
-    names = next(csv.reader([header], delimiter=separator), [])
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"{path} has {names.count(twice)} columns {twice!r}: rename all but one")
-    return separator
+    with decode.open_text(path) as text:
+        header = next((line for line in decode.lines(path, text) if line.strip()), "")
+    names = next(csv.reader([header], delimiter=max(",;\t", key=header.count)), [])
+    part = read_table(path, dict.fromkeys((name for name in names if name.strip()), "input"))
+    return _frame([(name.strip(), [_clean(value) for value in part.values[name]]) for name in part.values])
 
 
-def _rows(path: Path) -> DataFrame:
+def _json(path: Path) -> DataFrame:
+    """Nested keys joined by dots, values as written."""
+    with decode.open_text(path) as text:
+        rows = [flat(row) for row in objects(path, text)]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return _frame([(name, [_clean(row.get(name)) for row in rows]) for name in names])
+
+
+def _parquet(path: Path) -> DataFrame:
     import pandas
 
     try:
-        if path.suffix == ".csv":
-            return pandas.read_csv(path, sep=_separator(path))
-        if path.suffix == ".parquet":
-            return pandas.read_parquet(path).reset_index(drop=True)
-        return pandas.read_json(path, lines=True, precise_float=True)
+        rows = pandas.read_parquet(path)
     except ImportError:
         raise InputError(f"{path}: Parquet needs pyarrow: pip install pyarrow, or export the runs as CSV") from None
     except (OSError, ValueError, OverflowError) as error:
         raise InputError(f"{path} can't be read: {' '.join(str(error).split())[:200]}") from None
+    named = [name for name in rows.index.names if name is not None and name not in rows.columns]
+    return rows.reset_index(named).reset_index(drop=True)  # columns that pandas made the index
+
+
+def _frame(columns: Sequence[tuple[str, list[Any]]]) -> DataFrame:
+    from pandas import DataFrame, Series, concat
+
+    series = [Series(values, name=name, dtype=object) for name, values in columns]
+    return concat(series, axis=1) if series else DataFrame()
+
+
+def _clean(value: Any) -> Any:
+    """Text without spaces around it and in normal form NFC; None if nothing is left."""
+    if not isinstance(value, str):
+        return value
+    value = value.strip()
+    return (value if value.isascii() else unicodedata.normalize("NFC", value)) or None
+
+
+def _numbers(column: Series) -> Series:
+    """A column of texts and numbers as numbers, if all of them are: whole ones, or with fractions and gaps."""
+    from pandas import Series
+
+    if column.dtype != object:
+        return column
+    values = column.tolist()
+    try:
+        if all(type(value) is int or (isinstance(value, str) and _WHOLE.fullmatch(value)) for value in values):
+            return Series([int(value) for value in values])
+        return Series([_number(value) for value in values], dtype="float64")
+    except (ValueError, OverflowError):
+        return column
+
+
+def _number(value: Any) -> float:
+    if value is None or (isinstance(value, str) and value.lower() in _GAPS):
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or "_" in str(value):
+        raise ValueError
+    return float(value)

@@ -57,7 +57,7 @@ def _project(address: str) -> tuple[str, str]:
 
 
 def _run(run: Any, curves: bool) -> Run:
-    facts = {"name": run.name, "group": run.group, "job_type": run.job_type}
+    facts = {"name": run.name, "group": run.group, "job_type": run.job_type, "state": run.state}
     config = {key: value for key, value in run.config.items() if not key.startswith("_")}
     made = Run(f"{run.entity}/{run.project}/{run.id}", {k: v for k, v in facts.items() if v} | flat(config))
     if curves:

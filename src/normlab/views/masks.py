@@ -18,6 +18,7 @@ from normlab.views.columns import Column
 
 IGNORE = 255  # in a stored mask: a pixel that doesn't count
 MOST = 255  # classes
+RARE = 0.001  # share of the pixels
 _LOSSY = ("JPEG", "WEBP", "JPEG2000")
 
 
@@ -111,6 +112,12 @@ def said(masks: list[Mask], classes: tuple[str, ...], ignore: int | None, number
         text += f"; no pixel has the value {ignore} of task.ignore"
     if ignore is None and "255" in classes and len(classes) > 2:
         text += "; 255 often marks pixels that don't count: task.ignore=255 leaves them out"
+    rare = sum(counts[i] < RARE * total for i in range(len(classes)))
+    if len(classes) > 20 and 2 * rare > len(classes):
+        text += (
+            f"; {rare} of the {len(classes)} are on less than {RARE:.1%} of the pixels each, as in masks that were "
+            "smoothed or resized: values between two classes are none"
+        )
     return text
 
 

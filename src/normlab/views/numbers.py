@@ -73,9 +73,11 @@ def table(columns: list[Column], *, gaps: bool = False) -> Numbers:
         column, row = texts[0]
         names = ", ".join(repr(column.name) for column, _ in texts)
         shown = ",".join(column.name for column, _ in texts)
+        count = sum(number(value) is not None for value in column.values)
+        gap = " (if it stands for a missing number, leave the field empty)" if 2 * count > len(column) else ""
         column.refuse(
             row,
-            f"{column.values[row]!r:.50} is not a number{_comma(column.values[row])}. Of the features, "
+            f"{column.values[row]!r:.50} is not a number{_comma(column.values[row])}{gap}. Of the features, "
             f"{names} {'hold' if len(texts) > 1 else 'holds'} text: encode each category as a number (or as one "
             f"column of 0 and 1 for each), or leave {'them' if len(texts) > 1 else 'it'} out with task.omit=[{shown}]",
         )

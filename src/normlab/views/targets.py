@@ -11,10 +11,10 @@ import numpy as np
 from normlab.config.schema import InputError
 from normlab.views import numbers
 from normlab.views.columns import Column
+from normlab.views.doubts import FEW, check_number_like
 from normlab.views.numbers import Numbers
 
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.0*)?", re.ASCII)
-FEW = 20  # different whole numbers that may be classes
 
 
 def decode(found: Column) -> Numbers:
@@ -65,9 +65,13 @@ def inferred(found: Column) -> tuple[str, str]:
 
     Text is classes. Numbers with fractions, or of more than `FEW` different values, are numbers to predict. Few
     different whole numbers could be either and are read as classes.
+
+    Raises:
+        InputError: it is text, and most of it numbers.
     """
     values = [numbers.number(value) for value in found.values]
     if any(value is None for value in values):
+        check_number_like(found)
         return "classification", f"the target {found.name!r} is text: classification"
     known = numbers.decode(found)
     count = len(np.unique(known))

@@ -1,0 +1,92 @@
+"""Columns that can be read, and are probably not what they are taken for. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+
+from normlab.views import numbers
+from normlab.views.columns import Column
+
+FEW = 20  # different values that may be classes, whatever they look like
+_GAPS = ("nan", "na", "n/a", "<na>", "null", "none", "?", "-")  # as labels, in lower case
+_NOTATION = re.compile(r"\s*[-+]?[$€£¥]?\s*[0-9][0-9.,'\s]*[%$€£¥]?\s*")  # 1,700 and 12,5 and 3.5 % and $20
+_ROW = re.compile(
+    r"\s*(.*[\s_.-])?(id|idx|index|row|rows|rowid|rownames?|no|nr|num|number|case|obs|observation|sample|record|key"
+    r"|level_\d+|#)\.?\s*",
+    re.IGNORECASE,
+)
+
+
+def check_number_like(found: Column) -> None:
+    """Refuse a text target most of whose many values are numbers, if only in another notation.
+
+    Raises:
+        InputError: it is one; the first value that isn't a plain number is named.
+    """
+    read = [numbers.number(value) is not None for value in found.values]
+    like = sum(
+        plain or (isinstance(value, str) and _NOTATION.fullmatch(value) is not None)
+        for plain, value in zip(read, found.values, strict=True)
+    )
+    if 2 * like > len(read) and len(set(map(str, found.values))) > FEW:
+        odd = read.index(False)
+        found.refuse(
+            odd,
+            f"{found.values[odd]!r:.50} is not a number, as most targets are: write numbers with a decimal point and "
+            "nothing else, and leave rows without a target out (task.goal=classification makes each value a class)",
+        )
+
+
+def check_classes(found: Column, classes: tuple[str, ...]) -> None:
+    """Refuse labels that hardly ever occur twice, and labels that differ only in spaces.
+
+    Raises:
+        InputError: they do.
+    """
+    if len(classes) > FEW and 2 * len(classes) > len(found):
+        found.refuse(
+            0,
+            f"the {len(found)} rows have {len(classes)} different labels, such as {found.values[0]!r:.50}, and classes "
+            "have several rows each: choose another task.target, or task.goal=regression to predict numbers",
+        )
+    seen: dict[str, str] = {}
+    for name in classes:
+        other = seen.setdefault(" ".join(name.split()), name)
+        if other != name:
+            found.refuse(list(found.values).index(name), f"labels {other!r} and {name!r} differ only in spaces")
+
+
+def doubtful(classes: tuple[str, ...]) -> list[str]:
+    """Sentences about classes that may be slips of those who wrote the labels."""
+    folded: dict[str, list[str]] = {}
+    for name in classes:
+        folded.setdefault(name.casefold(), []).append(name)
+    said = [f"classes that differ only in case: {', '.join(same)}" for same in folded.values() if len(same) > 1]
+    gaps = [repr(name) for name in classes if name.lower() in _GAPS]
+    return said + ([f"read as a class of its own, and perhaps a missing label: {', '.join(gaps)}"] if gaps else [])
+
+
+def check_features(columns: list[Column]) -> list[str]:
+    """Refuse a feature that only numbers the rows, by which sorted rows betray their target.
+
+    Returns:
+        Sentences about features that number the rows of the first file and are not named as if that were their purpose.
+
+    Raises:
+        InputError: one does, and is named so.
+    """
+    said = []
+    for found in columns:
+        read = [numbers.number(value) for value in found.values[: found.parts[0][1]]]
+        start = read[0]
+        if len(read) <= FEW or start not in (0, 1) or any(value != start + row for row, value in enumerate(read)):
+            continue
+        counts = f"numbers the rows, {start:g}, {start + 1:g}, {start + 2:g}, …"
+        if _ROW.fullmatch(found.name) or found.name.endswith(("Id", "ID")):
+            found.refuse(
+                0,
+                f"this column {counts}, and is no feature: leave it out with task.omit=[{found.name}], or name the "
+                "features with task.input=[…]",
+            )
+        said.append(f"the feature {found.name!r} {counts}: task.omit=[{found.name}] leaves it out")
+    return said

@@ -1,0 +1,126 @@
+"""Data that can be read, and are probably not what they are taken for: refused, or said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from data_files import image_splits, images, parquet, task
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from normlab.config.schema import InputError, TaskConfig
+from normlab.data.store import prepare
+from normlab.views.columns import Column
+from normlab.views.doubts import check_number_like
+
+ROWS = 60
+X = np.random.default_rng(0).normal(size=ROWS).round(4).tolist()
+
+
+def table(path: Path, **options: Any) -> TaskConfig:
+    return task(path, **{"view": "table", "input": None, "target": "y", "goal": "auto", **options})
+
+
+def csv(path: Path, header: str, rows: list[str]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{row}\n" for row in [header, *rows]), encoding="utf-8")
+    return path
+
+
+def refused(made: TaskConfig, folder: Path, *words: str) -> None:
+    with pytest.raises(InputError) as caught:
+        prepare(made, folder / "cache")
+    assert [word for word in words if word not in str(caught.value)] == [], caught.value
+
+
+def notes(made: TaskConfig, folder: Path) -> str:
+    return "\n".join(prepare(made, folder / "cache").notes)
+
+
+@pytest.mark.parametrize(
+    ("shown", "first"),
+    [
+        (lambda i: "NA" if i == 6 else f"{i * 1.7:.1f}", "row 7, column 'y': 'NA'"),
+        (lambda i: "?" if i == 3 else str(i), "row 4, column 'y': '?'"),
+        (lambda i: f'"{i * 1.7 + 0.5:.1f}"'.replace(".", ","), "row 1, column 'y': '0,5'"),
+        (lambda i: f'"{i * 1700:,}"', "row 2, column 'y': '1,700'"),
+        (lambda i: f"{i * 1.7:.1f} %", "row 1, column 'y': '0.0 %'"),
+        (lambda i: f"${i}", "row 1, column 'y': '$0'"),
+    ],
+)
+def test_numbers_in_another_notation_are_no_classes(tmp_path: Path, shown: Any, first: str) -> None:
+    path = csv(tmp_path / "in.csv", "x,y", [f"{X[i]},{shown(i)}" for i in range(ROWS)])
+    refused(table(path), tmp_path, first, "is not a number, as most targets are")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.text("abc", min_size=1), min_size=1), st.lists(st.sampled_from(["1", "2,5", "NA"]), min_size=1))
+def test_names_and_few_different_values_may_be_classes(names: list[str], few: list[str]) -> None:
+    for values in (names, few, [*names, *few]):
+        check_number_like(Column("y", values, np.arange(len(values)), (("in.csv", len(values)),)))
+
+
+@pytest.mark.parametrize("name", ["a text of its own {}", "2024-01-{}", "id{}"])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_labels_that_hardly_repeat_are_no_classes(tmp_path: Path, name: str, suffix: str) -> None:
+    rows = [("ab"[i % 2], name.format(i)) for i in range(ROWS)]
+    path = csv(tmp_path / "in.csv", "text,label", [",".join(row) for row in rows])
+    if suffix == "jsonl":
+        path = tmp_path / "in.jsonl"
+        path.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows))
+    refused(task(path), tmp_path, "60 rows have 60 different labels", "row 1, column 'label'")
+    half = [("ab"[i % 2], name.format(i % 30)) for i in range(ROWS)]
+    prepare(task(csv(tmp_path / "in.csv", "text,label", [",".join(row) for row in half])), tmp_path / "cache")
+
+
+def test_labels_that_differ_in_spaces_are_refused_and_in_case_said(tmp_path: Path) -> None:
+    rows = [f"w{i},{('spam', 'ham', 'Spam', 'n/a')[i % 4]}" for i in range(ROWS)]
+    said = notes(task(csv(tmp_path / "in.csv", "text,label", rows)), tmp_path)
+    assert "differ only in case: Spam, spam" in said
+    assert "perhaps a missing label: 'n/a'" in said
+    rows[5] = "w5,ham "
+    refused(task(csv(tmp_path / "in.csv", "text,label", rows)), tmp_path, "row 6", "'ham' and 'ham ' differ only in")
+    lines = [{"x": X[i], "y": ("a b", "a  b")[i % 2]} for i in range(ROWS)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    refused(table(tmp_path / "in.jsonl"), tmp_path, "differ only in spaces")
+
+
+@pytest.mark.parametrize(("name", "start"), [("Id", 1), ("index", 0), ("row_no", 1), ("PassengerId", 1)])
+def test_a_number_of_the_row_is_no_feature(tmp_path: Path, name: str, start: int) -> None:
+    columns = {name: list(range(start, start + ROWS)), "x": X, "y": ["abc"[i // 20] for i in range(ROWS)]}
+    rows = [",".join(map(str, row)) for row in zip(*columns.values(), strict=True)]
+    path = csv(tmp_path / "in.csv", f"{name},x,y", rows)
+    for place in (path, parquet(tmp_path / "in.parquet", **columns)):
+        refused(table(place), tmp_path, f"column {name!r}: this column numbers the rows", f"task.omit=[{name}]")
+        for options in ({"omit": [name]}, {"input": [name, "x"]}):
+            assert prepare(table(place, **options), tmp_path / "cache").material.counts()["train"] == 54
+    shuffled = csv(tmp_path / "in.csv", f"{name},x,y", path.read_text().splitlines()[:0:-1])
+    assert f"2 features: {name}, x" in notes(table(shuffled), tmp_path)
+    csv(path, "hours,x,y", path.read_text().splitlines()[:0:-1])
+    assert f"the feature 'hours' numbers the rows, {start}, {start + 1}, " in notes(table(path), tmp_path)
+
+
+def test_an_index_that_pandas_read_and_wrote_again_is_no_feature(tmp_path: Path) -> None:
+    rows = [f"{i},{i},{X[i]},{i // 20}" for i in range(ROWS)]
+    path = csv(tmp_path / "in.csv", "Unnamed: 0.1,Unnamed: 0,x,y", rows)
+    assert prepare(table(path), tmp_path / "cache").material.fitted.columns == ("x",)
+
+
+def test_examples_that_training_has_too_are_said(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    csv(folder / "train.csv", "text,label", [f"text {i},{i % 2}" for i in range(ROWS)])
+    assert "same input" not in notes(task(folder), tmp_path)
+    shutil.copy(folder / "train.csv", folder / "train (1).csv")  # downloaded twice
+    said = notes(task(folder), tmp_path)
+    assert "12 of 12 validation examples have the same input as a training example" in said
+    (folder / "train (1).csv").rename(folder / "test.csv")
+    assert "54 of 60 test examples have the same input as a training example" in notes(task(folder), tmp_path)
+    pictures = image_splits(tmp_path / "pictures")
+    assert "same input" not in notes(images(pictures), tmp_path)
+    shutil.copy(pictures / "train.parquet", pictures / "test.parquet")
+    assert "20 of 20 test examples have the same input" in notes(images(pictures), tmp_path)
