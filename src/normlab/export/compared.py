@@ -72,6 +72,8 @@ def difference(model: Model, call: Call, feed: Feed) -> tuple[float, int]:
         expected, found = model(batch.inputs, batch.mask), call(*feed.arguments(batch))
         if found.shape != expected.shape:
             found = found[:, : expected.shape[1]]  # per step, of sequences that were padded
+        if batch.mask is not None and expected.shape[:2] == batch.mask.shape:
+            found, expected = found[batch.mask], expected[batch.mask]
         if not expected.isfinite().all():
             raise InputError("the network's outputs on validation examples are not finite: train it again")
         wrong = (found - expected).abs().nan_to_num(nan=float("inf"))

@@ -70,9 +70,9 @@ def strip(model: Model, inputs: Tensor, *, padded: bool) -> Stripped:
     found = Stripped(plain_copy(model))
     if model.recurrent:
         inputs = inputs[:, :RECURRENT_STEPS]
-    if _fold_affine(Graph(found.model, inputs), found, padded):
-        _rebuild_kernels(found.model)
     graph = Graph(found.model, inputs)
+    if _fold_affine(graph, found, padded):
+        graph = Graph(found.model, inputs)  # what was behind a norm is now next to what was before it
     for path, why in graph.odd.items():
         found.left[path].append(why)
     centred = _centre(graph, found)
@@ -137,8 +137,13 @@ def _fold_affine(graph: Graph, found: Stripped, padded: bool) -> bool:
 def _unknown(call: Call) -> str:
     if isinstance(call.norm, BatchNorm):
         return "it has statistics for each time step"
-    name = f"norm={call.norm.name}" if isinstance(call.norm, Norm) else type(call.norm).__name__
-    return f"{name} is no fixed map in eval mode, and neither layer nor RMS norm over the channels alone"
+    if isinstance(call.norm, Norm):
+        name, axes = f"norm={call.norm.name}", call.norm.pooled
+    else:
+        name, axes = type(call.norm).__name__, ""
+    if axes not in ("", "C"):
+        return f"{name} takes its statistics of each example over {', '.join(axes)}: folding knows only those over C"
+    return f"{name} is no fixed affine map in eval mode, and neither layer nor RMS norm"
 
 
 def _centre(graph: Graph, found: Stripped) -> set[str]:

@@ -80,7 +80,7 @@ def stripped(asked: Asked, tell: Callable[[str], None]) -> dict[str, Any]:
     model = load_checkpoint(asked.ckpt, asked.trust)
     check_fixed(model)
     split = load(config.task, asked.cache, fitted).split("validation")
-    signature = signature_of(model, split)
+    signature = signature_of(split)
     tell("folding")
     whole = Stripped(model)
     folded = strip(model, signature.inputs, padded=signature.mask is not None) if asked.fold else whole
@@ -131,13 +131,12 @@ def _recalled(asked: Asked) -> tuple[RunConfig, Fitted]:
     return config, fitted
 
 
-def signature_of(model: Model, split: Split) -> Signature:
+def signature_of(split: Split) -> Signature:
     """What the exported network takes: a mask, if any sequence of the split is shorter than another."""
-    del model
     index = split.in_order()
     index = index[:8] if len(index) > 1 else index.repeat(2)
     batch = split.gather(index)
-    inputs, mask = batch.inputs, batch.mask
+    inputs, mask = batch.inputs.contiguous(), batch.mask  # tracing would take the strides of a view for fixed
     sequences = inputs.ndim == 3 or inputs.dtype == torch.long
     lengths = getattr(split, "lengths", None)
     if sequences and lengths is not None and int(lengths.min()) < int(lengths.max()) and mask is None:
