@@ -145,7 +145,9 @@ def test_norms_that_pool_pixels_stay(norm):
 @pytest.mark.parametrize("model", [LSTM, GRU])
 @pytest.mark.parametrize("placement", ["inside", "input", "between"])
 def test_recurrences(model, placement):
-    assert_exact(model(partial(LayerNorm), TOKENS, width=4, placement=placement, gates="separate"), ids, mask, single=True)
+    assert_exact(
+        model(partial(LayerNorm), TOKENS, width=4, placement=placement, gates="separate"), ids, mask, single=True
+    )
 
 
 def test_a_recurrence_without_a_cell_norm_keeps_its_compiled_loop():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import io
 import logging
@@ -17,7 +18,9 @@ from torch import Tensor
 
 from normlab.config.errors import InputError
 from normlab.export.graph import traced
+from normlab.export.plain import PlainNorm
 from normlab.models.base import Model
+from normlab.norms.rms import RMSNorm
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 Call = Callable[..., Tensor]
@@ -88,7 +91,7 @@ def exported(model: Model, signature: Signature) -> Exported:
     Raises:
         InputError: torch.export can't take the network with any number of examples.
     """
-    longest = signature.longest
+    longest, model = signature.longest, _for_tracing(model)
     if longest is not None and not model.recurrent:
         for length, said in ((torch.export.Dim("length"), "any"), (_up_to(longest), f"up to {longest}")):
             try:
@@ -98,6 +101,15 @@ def exported(model: Model, signature: Signature) -> Exported:
     if longest is None:
         return Exported(_program(model, signature, None), None)
     return Exported(_program(model, signature.fitted(longest), None), longest)
+
+
+def _for_tracing(model: Model) -> Model:
+    """The same network with its RMS norms written in the way that ONNX Runtime recognises."""
+    copied = copy.deepcopy(model)
+    for path, module in list(copied.named_modules()):
+        if type(module) is RMSNorm and not module.channels_first:
+            copied.set_submodule(path, PlainNorm.of(module))
+    return copied
 
 
 def _up_to(longest: int) -> Any:

@@ -79,7 +79,9 @@ def _stream(graph: Graph, call: Call) -> Stream:
                 continue
             ahead = through(user, node, axis)
             if ahead is None or user in graph.by_result:
-                stream.problem = f"{graph.said(user)} ({operation(user) or 'the end'}) reads the same values, with their mean"
+                stream.problem = (
+                    f"{graph.said(user)} ({operation(user) or 'the end'}) reads the same values, with their mean"
+                )
                 break
             left.append((user, ahead))
     if call not in stream.calls:

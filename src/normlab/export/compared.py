@@ -101,7 +101,12 @@ def latencies(model: Model, others: Mapping[str, tuple[Call, Feed]], feed: Feed,
             times = interleaved(arms, steps=steps, blocks=REPEATS, seed=size, clock=clock)
         for name, blocks in times.items():
             ms = totals(blocks)
-            figures = {"ms": median(ms), "ms_min": min(ms), "ms_max": max(ms), "ratio": ratio(blocks, times["checkpoint"])}
+            figures = {
+                "ms": median(ms),
+                "ms_min": min(ms),
+                "ms_max": max(ms),
+                "ratio": ratio(blocks, times["checkpoint"]),
+            }
             rows.append({"examples": size, "network": name, **figures})
     return rows
 

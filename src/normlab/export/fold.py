@@ -75,12 +75,15 @@ def strip(model: Model, inputs: Tensor, *, padded: bool) -> Stripped:
         graph = Graph(found.model, inputs)  # what was behind a norm is now next to what was before it
     for path, why in graph.odd.items():
         found.left[path].append(why)
-    centred = _centre(graph, found)
+    loops = _compiled_loops(found.model)
+    centred = _centre(graph, found, loops)
     moved = _move_gains(graph, found, padded)
     for path in centred | moved:
         norm = found.model.get_submodule(path)
         call = next(call for call in graph.calls if call.path == path)
-        found.model.set_submodule(path, _rest(norm, call, centred=path in centred, bare=path in moved))
+        compiled = any(path in paths for paths in loops)
+        rest = _rest(norm, call, centred=path in centred, bare=path in moved, compiled=compiled)
+        found.model.set_submodule(path, rest)
     _rebuild_kernels(found.model)
     known = {call.path for call in graph.calls} | {*found.done} | {*found.left}
     for path, module in found.model.named_modules():
@@ -146,10 +149,25 @@ def _unknown(call: Call) -> str:
     return f"{name} is no fixed affine map in eval mode, and neither layer nor RMS norm"
 
 
-def _centre(graph: Graph, found: Stripped) -> set[str]:
+def _compiled_loops(model: nn.Module) -> list[list[str]]:
+    """The layer norms of each cell whose recurrence is compiled. They are all of one kind, or it computes none."""
+    cells = [(path, m) for path, m in model.named_modules() if isinstance(m, LSTMCell) and m.kernel == "fused"]
+    return [[f"{path}.{name}" for name, norm in m.named_children() if isinstance(norm, LayerNorm)] for path, m in cells]
+
+
+def _centre(graph: Graph, found: Stripped, loops: list[list[str]]) -> set[str]:
     """Centre what can be centred; the paths of the layer norms that have nothing to subtract any more."""
     centred: set[str] = set()
-    for stream in streams(graph):
+    every = list(streams(graph))
+    possible = {call.path for stream in every if stream.problem is None for call in stream.calls}
+    for stream in every:
+        for loop in loops:
+            stays = next((path for path in loop if path not in possible), None)
+            if stays is not None and any(call.path in loop for call in stream.calls):
+                stream.problem = (
+                    stream.problem or f"the compiled recurrence has one kind of norm, and {stays} can't change"
+                )
+    for stream in every:
         paths = dict.fromkeys(call.path for call in stream.calls)
         if stream.problem is not None:
             for path in paths:
@@ -184,13 +202,12 @@ def _move_gains(graph: Graph, found: Stripped, padded: bool) -> set[str]:
     return moved
 
 
-def _rest(norm: nn.Module, call: Call, *, centred: bool, bare: bool) -> nn.Module:
+def _rest(norm: nn.Module, call: Call, *, centred: bool, bare: bool, compiled: bool) -> nn.Module:
     """What is left of a norm."""
-    eps = norm.eps
-    recurrent = isinstance(norm, LayerNorm) and norm.layout == "BC" and norm.positions is not None
-    if recurrent and centred and not bare:  # the recurrence's compiled loop knows it
+    if compiled:  # the recurrence's compiled loop knows our norms
+        assert isinstance(norm, LayerNorm) and centred and not bare
         rest: nn.Module = RMSNorm(
-            norm.num_features, "BC", norm.parts, norm.positions, norm.bias is not None, eps=eps, with_bias=True
+            norm.num_features, "BC", norm.parts, norm.positions, norm.bias is not None, eps=norm.eps, with_bias=True
         )
     else:
         width = norm.num_features if isinstance(norm, Norm) else norm.normalized_shape[-1]  # type: ignore[union-attr, index]
@@ -198,10 +215,12 @@ def _rest(norm: nn.Module, call: Call, *, centred: bool, bare: bool) -> nn.Modul
         rest = PlainNorm(
             int(width),  # type: ignore[arg-type]
             call.blocks,
-            float(eps),  # type: ignore[arg-type]
+            float(norm.eps),  # type: ignore[arg-type]
             centred=centred or call.rescales,
             channels_first=first,
         )
+    if call.gain is not None and isinstance(rest, PlainNorm):
+        rest.unit = call.gain.detach().new_ones(rest.unit.shape)
     if not bare:
         rest.gain, rest.bias = call.gain, call.bias  # type: ignore[assignment]
     return rest

@@ -9,6 +9,7 @@ from torch.nn import functional
 from normlab.kernels import rows
 from normlab.norms.eager import eager
 from normlab.norms.moments import at_least_float32
+from normlab.norms.rms import RMSNorm
 
 
 class PlainNorm(nn.Module):
@@ -24,6 +25,7 @@ class PlainNorm(nn.Module):
 
     gain: nn.Parameter | None
     bias: nn.Parameter | None
+    unit: Tensor
 
     def __init__(self, width: int, blocks: int, eps: float, *, centred: bool, channels_first: bool = False) -> None:
         super().__init__()
@@ -31,6 +33,7 @@ class PlainNorm(nn.Module):
         self.centred, self.channels_first = centred, channels_first
         self.register_parameter("gain", None)
         self.register_parameter("bias", None)
+        self.register_buffer("unit", torch.ones(width // blocks), persistent=False)
         self.compiled = centred and rows.choose() == "compiled"
 
     def forward(self, x: Tensor, mask: Tensor | None = None, step: int | None = None) -> Tensor:
@@ -46,22 +49,31 @@ class PlainNorm(nn.Module):
         size = (self.width // self.blocks,)
         if not self.centred and self.blocks == 1:
             return functional.layer_norm(x, size, self.gain, self.bias, self.eps)
-        if self.blocks == 1 and x.dtype in (torch.float32, torch.float64):
-            y = functional.rms_norm(x, size, self.gain, self.eps)
-            return y if self.bias is None else y + self.bias
         split = x if self.blocks == 1 else x.unflatten(-1, (self.blocks, size[0]))
+        gain = self.gain
         if self.centred:
+            # ONNX Runtime recognises RMS norm only if it is written like this, with a gain
+            inside = self.unit if gain is None or self.blocks > 1 else gain
             wide = at_least_float32(split)
-            y = (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
+            y = (wide / torch.sqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)).to(x.dtype) * inside.to(x.dtype)
+            gain = gain if self.blocks > 1 else None
         else:
             y = functional.layer_norm(split, size, eps=self.eps)
         y = y if self.blocks == 1 else y.flatten(-2)
-        y = y if self.gain is None else y * self.gain
+        y = y if gain is None else y * gain
         return y if self.bias is None else y + self.bias
 
     def extra_repr(self) -> str:
         """What it computes, for `print(model)`."""
         return f"{self.width}, blocks={self.blocks}, eps={self.eps}, centred={self.centred}"
+
+    @classmethod
+    def of(cls, norm: RMSNorm) -> PlainNorm:
+        """An RMS norm, at a site whose channels are the last axis, as this one."""
+        made = cls(norm.num_features, norm.parts, norm.eps, centred=True)
+        made.gain, made.bias = norm.gain, norm.bias  # type: ignore[assignment]
+        made.unit = norm.gain.detach().new_ones(made.unit.shape)
+        return made
 
 
 class Folded(nn.Module):
