@@ -3,8 +3,8 @@
     normlab strip ckpt=outputs/runs/<id>/checkpoints/best.ckpt
     normlab strip ckpt=best.ckpt output=served threads=2
 
-Writes weights.pt (of the folded network), model.pt2 (torch.export), model.onnx and strip.json. Each is compared with the
-checkpoint on its validation examples, and timed beside it for 1, 8 and 64 examples.
+Writes weights.pt (of the folded network), model.pt2 (torch.export), model.onnx and strip.json. Each is compared with
+the checkpoint on its validation examples, and timed beside it for 1, 8 and 64 examples.
 
   ckpt=FILE        the checkpoint
   output=FOLDER    default: next to the checkpoint, in <its name>-stripped
@@ -75,14 +75,15 @@ def checkpoint(given: dict[str, str]) -> Path:
     """
     if not given.get("ckpt"):
         raise InputError("strip needs a checkpoint: normlab strip ckpt=outputs/runs/<id>/checkpoints/best.ckpt")
-    path = Path(given["ckpt"])
+    path, kind = Path(given["ckpt"]), "there is no such file"
     try:
         if path.is_file():
             return path
-        kind = "this is a folder; give a file, such as checkpoints/best.ckpt in a run's folder"
-        raise InputError(f"ckpt={path}: {kind if path.is_dir() else 'there is no such file'}")
-    except (OSError, ValueError):
-        raise InputError(f"ckpt={given['ckpt'][:200]!r}: there is no such file") from None
+        if path.is_dir():
+            kind = "this is a folder; give a file, such as checkpoints/best.ckpt in a run's folder"
+    except (OSError, ValueError):  # no file can have such a name
+        pass
+    raise InputError(f"ckpt={given['ckpt'][:200]!r}: {kind}")
 
 
 def number(given: dict[str, str]) -> int:
@@ -128,7 +129,8 @@ def told(report: dict[str, Any], output: Path) -> Iterator[str]:
     for name, apart in checked["greatest_relative_difference"].items():
         yield f"  {name:11} differs by {apart:.1e} of the greatest output at most, on {checked['examples']} examples"
     if report["missing_for_onnx"]:
-        yield f"  no model.onnx, because {', '.join(report['missing_for_onnx'])} is missing: pip install normlab[export]"
+        missing = ", ".join(report["missing_for_onnx"])
+        yield f"  no model.onnx, which needs {missing}: pip install normlab[export]"
     yield from table(report["latency"])
 
 
@@ -145,7 +147,7 @@ def table(latency: dict[str, Any]) -> Iterator[str]:
     names = list(dict.fromkeys(row["network"] for row in rows))
     yield (
         f"milliseconds per batch on {threads} CPU thread{'s' * (threads > 1)}: median (range) of {latency['repeats']} "
-        "repeats, × the checkpoint's"
+        "repeats, and the median ratio to the checkpoint's"
     )
     yield "examples  " + "".join(f"{name:<30}" for name in names).rstrip()
     for size in dict.fromkeys(row["examples"] for row in rows):
@@ -155,4 +157,4 @@ def table(latency: dict[str, Any]) -> Iterator[str]:
 
 def _cell(row: dict[str, Any]) -> str:
     times = f"{row['ms']:.3g} ({row['ms_min']:.3g}-{row['ms_max']:.3g})"
-    return times if row["network"] == "checkpoint" else f"{times} ×{row['ratio']:.2f}"
+    return times if row["network"] == "checkpoint" else f"{times} {row['ratio']:.2f}"

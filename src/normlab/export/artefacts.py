@@ -22,6 +22,7 @@ from normlab.export.plain import PlainNorm
 from normlab.models.base import Model
 from normlab.norms.rms import RMSNorm
 
+OPSET = 23  # the first with RMS norm
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 Call = Callable[..., Tensor]
 
@@ -104,7 +105,7 @@ def exported(model: Model, signature: Signature) -> Exported:
 
 
 def _for_tracing(model: Model) -> Model:
-    """The same network with its RMS norms written in the way that ONNX Runtime recognises."""
+    """The same network with each RMS norm as one operation, also where it has a bias."""
     copied = copy.deepcopy(model)
     for path, module in list(copied.named_modules()):
         if type(module) is RMSNorm and not module.channels_first:
@@ -154,7 +155,7 @@ def write_onnx(made: Exported, signature: Signature, path: Path) -> None:
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 made.program, f=str(path), input_names=signature.names, output_names=["logits"],
-                dynamo=True, external_data=False, verbose=False,
+                dynamo=True, external_data=False, verbose=False, opset_version=OPSET,
             )  # fmt: skip
     except Exception as error:
         why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -81,7 +81,7 @@ def strip(model: Model, inputs: Tensor, *, padded: bool) -> Stripped:
     for path in centred | moved:
         norm = found.model.get_submodule(path)
         call = next(call for call in graph.calls if call.path == path)
-        compiled = any(path in paths for paths in loops)
+        compiled = path in centred - moved and any(path in paths for paths in loops)
         rest = _rest(norm, call, centred=path in centred, bare=path in moved, compiled=compiled)
         found.model.set_submodule(path, rest)
     _rebuild_kernels(found.model)
@@ -105,8 +105,8 @@ def check_fixed(model: nn.Module) -> None:
         if ours or theirs:
             how = "norm.evaluation=running" if ours else "track_running_stats=True"
             raise InputError(
-                f"{path} takes its statistics from the evaluated batch, so an answer would depend on the other examples "
-                f"of its batch, and nothing fixed can be exported: train with {how}"
+                f"{path} takes its statistics from the evaluated batch, so an answer would depend on the other "
+                f"examples of its batch, and nothing fixed can be exported: train with {how}"
             )
 
 
@@ -205,12 +205,12 @@ def _move_gains(graph: Graph, found: Stripped, padded: bool) -> set[str]:
 def _rest(norm: nn.Module, call: Call, *, centred: bool, bare: bool, compiled: bool) -> nn.Module:
     """What is left of a norm."""
     if compiled:  # the recurrence's compiled loop knows our norms
-        assert isinstance(norm, LayerNorm) and centred and not bare
+        assert isinstance(norm, LayerNorm)
         rest: nn.Module = RMSNorm(
             norm.num_features, "BC", norm.parts, norm.positions, norm.bias is not None, eps=norm.eps, with_bias=True
         )
     else:
-        width = norm.num_features if isinstance(norm, Norm) else norm.normalized_shape[-1]  # type: ignore[union-attr, index]
+        width = norm.num_features if isinstance(norm, Norm) else norm.normalized_shape[-1]  # type: ignore[index]
         first = isinstance(norm, Norm) and norm.channels_first
         rest = PlainNorm(
             int(width),  # type: ignore[arg-type]

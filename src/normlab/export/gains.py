@@ -16,7 +16,7 @@ _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)  # to which a bias can be
 
 @dataclass(frozen=True)
 class Reader:
-    """A linear layer that reads a norm's output, multiplied by `factor` on the way; `pooled`: averaged over positions."""
+    """A linear layer that reads a norm's output, multiplied by `factor` and, if `pooled`, averaged on the way."""
 
     layer: Layer
     factor: float

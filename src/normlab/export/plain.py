@@ -52,10 +52,10 @@ class PlainNorm(nn.Module):
         split = x if self.blocks == 1 else x.unflatten(-1, (self.blocks, size[0]))
         gain = self.gain
         if self.centred:
-            # ONNX Runtime recognises RMS norm only if it is written like this, with a gain
+            # always with a gain: without one, ONNX Runtime would make one at each call
             inside = self.unit if gain is None or self.blocks > 1 else gain
-            wide = at_least_float32(split)
-            y = (wide / torch.sqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)).to(x.dtype) * inside.to(x.dtype)
+            y = functional.rms_norm(at_least_float32(split), size, inside.to(at_least_float32(split).dtype), self.eps)
+            y = y.to(x.dtype)
             gain = gain if self.blocks > 1 else None
         else:
             y = functional.layer_norm(split, size, eps=self.eps)
