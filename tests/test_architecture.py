@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("timing", "project"),
     },
     "bench": {"norms"},
+    "export": {"config", "folder", "norms", "kernels", "fused", "models", "weights", "data", "session", "timing"},
     "runs": {"host", "config", "stopping", "folder", "data", "project"},
     "stats": set(),
     "findings": {"config", "stats"},
@@ -62,7 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "commands": {
         *("stopping", "host", "config", "checks", "command_line", "folder", "kernels", "checking", "mirror", "bench"),
         *("runs", "stats", "findings", "statements", "logs", "sweep", "study", "moving", "results", "advice", "report"),
-        *("dashboard", "environment"),
+        *("dashboard", "environment", "export"),
     },
 }
 TORCH_FREE = [
