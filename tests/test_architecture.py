@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "logs": {"config", "folder", "mirror", "runs", "stats", "findings"},
     "sweep": {"host", "config", "checks", "trust", "command_line", "stopping", "folder", "runs"},
     "comparing": {"config", "models", "data", "findings", "project"},
-    "study": {"config", "folder", "mirror", "runs", "findings", "statements", "sweep", "comparing"},
+    "study": {"config", "checks", "folder", "mirror", "runs", "findings", "statements", "sweep", "comparing"},
     "moving": {"config", "folder", "runs", "findings", "study"},
     "results": {"config", "folder", "findings", "study"},
     "advice": {"config", "findings", "results"},
