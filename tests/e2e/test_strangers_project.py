@@ -35,7 +35,7 @@ def only_run(output: Path) -> Path:
         ((*SEGMENTER, "project.data_arguments.num_workers=1"), [7]),
         (GAN, [4, 13, 22]),
         (SEVERAL, [4, 11]),
-        (PLATEAU, [7, 13]),
+        (PLATEAU, [7, 9, 13]),
         (CALLBACKS, [8, 14]),
     ],
     ids=["segmenter", "workers", "gan", "several", "plateau", "callbacks"],

@@ -58,7 +58,7 @@ def project(train, tmp_path):
     """The folders and summaries of the runs of a command, by norm and seed."""
 
     def run(*choices: str) -> dict[str, dict]:
-        answer = train(*hydras(*choices, *SHORT))
+        answer = train(*hydras(*SHORT, *choices))
         assert answer.status == 0, answer.err
         folders = list((tmp_path / "outputs" / "runs").iterdir())
         found = {"-".join((path.name.split("-")[1], path.name.split("-")[-2])): path for path in folders}

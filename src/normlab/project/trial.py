@@ -125,7 +125,8 @@ def _check_metric(options: ProjectConfig, short: _Short) -> None:
         raise InputError(
             f"{options.metric} is logged only after training epochs; by the end of a validation there are {logged}"
         )
-    near = difflib.get_close_matches(options.metric, short.in_validation, n=1, cutoff=0.5)
+    near = [name for name in sorted(short.in_validation) if name.startswith(options.metric)]
+    near = near or difflib.get_close_matches(options.metric, short.in_validation, n=1, cutoff=0.5)
     hint = f"; did you mean metric={near[0]}?" if near else ""
     raise InputError(
         f"metric={options.metric}: the project does not log it; by the end of a validation, it logs {logged}{hint}"
