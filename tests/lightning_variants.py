@@ -2,6 +2,7 @@
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
@@ -211,3 +212,53 @@ class Files(pl.LightningDataModule):
 
     def val_dataloader(self):
         return DataLoader(torch.load(self.path), 8)
+
+
+class Plateau(WithLoaders):
+    """A schedule that follows the metric."""
+
+    def configure_optimizers(self):
+        optimiser = torch.optim.SGD(self.parameters(), self.lr)
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, mode="max", patience=0)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "monitor": "val/acc"}}
+
+
+class TwoValidations(WithLoaders):
+    """Two validation loaders, so Lightning adds their numbers to the metric's name."""
+
+    def val_dataloader(self):
+        return [DataLoader(data(), 16), DataLoader(data(24), 16)]
+
+    def validation_step(self, batch, i, dataloader_idx=0):
+        super().validation_step(batch, i)
+
+
+class OnEpochs(WithLoaders):
+    """Logs for the progress bar, once an epoch."""
+
+    def training_step(self, batch, i):
+        loss = super().training_step(batch, i)
+        self.log("train/loss", loss, prog_bar=True, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch, i):
+        x, y = batch
+        hits = (self.net(x).argmax(1) == y).float().mean()
+        self.log("val/acc", hits, prog_bar=True, on_step=False, on_epoch=True)
+
+
+class OwnCallbacks(WithLoaders):
+    """Stops early and keeps checkpoints of its own."""
+
+    def configure_callbacks(self):
+        keeps = ModelCheckpoint(monitor="val/acc", mode="max", save_last=True)
+        return [EarlyStopping("val/acc", patience=2, mode="max"), keeps]
+
+
+class Needs(WithLoaders):
+    """Can't be built without arguments, one of them a whole config."""
+
+    def __init__(self, width: int, config: dict, lr: float = 1e-2):
+        super().__init__(lr)
+        self.save_hyperparameters()
+        self.net = net(width * config["factor"])

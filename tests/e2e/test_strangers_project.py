@@ -17,6 +17,8 @@ SEGMENTER = (
 )
 GAN = (f"project={TESTS / 'lightning_variants.py'}:Gan", "metric=distance", "norm=batch")
 SEVERAL = (f"project={TESTS / 'lightning_variants.py'}:Several", "metric=val/acc", "norm=layer")
+PLATEAU = (f"project={TESTS / 'lightning_variants.py'}:Plateau", "metric=val/acc", "norm=layer")
+CALLBACKS = (f"project={TESTS / 'lightning_variants.py'}:OwnCallbacks", "metric=val/acc", "norm=layer")
 COMMON = ("trainer.epochs=4", "trainer.threads=1", "trainer.progress=false", "logger=csv", "trainer.log_every=2")
 
 
@@ -33,8 +35,10 @@ def only_run(output: Path) -> Path:
         ((*SEGMENTER, "project.data_arguments.num_workers=1"), [7]),
         (GAN, [4, 13, 22]),
         (SEVERAL, [4, 11]),
+        (PLATEAU, [7, 9, 13]),
+        (CALLBACKS, [8, 14]),
     ],
-    ids=["segmenter", "workers", "gan", "several"],
+    ids=["segmenter", "workers", "gan", "several", "plateau", "callbacks"],
 )
 def test_killed_at_many_steps_and_resumed(choices, steps, zygote, cache, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(TESTS))

@@ -21,11 +21,12 @@ from normlab.config.errors import InputError
 from normlab.findings.finding import Finding
 from normlab.findings.judge import judge
 from normlab.report.comparison import result
+from normlab.results.words import with_unit
 
 
 def planned(*arguments: str, norms: tuple[str, ...] = ("batch", "layer"), **options: Any) -> Finding:
     cfg = {"compare": list(norms), "metric": None, "margin": None, "mode": None, "test": False, "project": None}
-    usual = {"task": {"goal": "classification"}, "optim": {"lr": 0.001}, "scale": {"name": "quick"}}
+    usual = {"task": {"goal": "classification", "name": "mnist1d"}, "optim": {"lr": 0.001}, "scale": {"name": "quick"}}
     return comparison(OmegaConf.create({**cfg, **usual, **options}), arguments, [])
 
 
@@ -63,6 +64,13 @@ def test_a_norm_can_have_options():
         ([], {"metric": "validation/loss"}, "margin has no value"),
         ([], {"metric": "train/accuracy"}, "it begins with"),
         ([], {"metric": "test/accuracy"}, "add test=true"),
+        (
+            [],
+            {"metric": "validation/f2"},
+            "logs no f2; of validation it logs accuracy, f1, loss; did you mean metric=v",
+        ),
+        ([], {"metric": "area/f1"}, "of area it logs accuracy, loss"),
+        ([], {"metric": "r2"}, "logs no r2"),
         ([], {"mode": "max"}, "Lightning project"),
         ([], {"project": {}}, "one that the project logs"),
         ([], {"project": {}, "metric": "thing"}, "mode=max or mode=min"),
@@ -132,26 +140,79 @@ def test_a_projects_metric_has_its_own_name():
     assert "by val_dice, on 8 pairs" in result(finding, judge(finding, rows, 8, "quick", {})).text
 
 
-def local() -> Any:
-    class Net:
-        pass
+@pytest.mark.parametrize(
+    ("goal", "metric", "better"),
+    [
+        *(("classification", metric, "higher") for metric in ("accuracy", "f1")),
+        *(("regression", metric, "lower") for metric in ("mae", "rmse", "loss")),
+        *(("segmentation", metric, "higher") for metric in ("mean_dice", "iou_1", "dice_cell")),
+        ("language_modelling", "perplexity", "lower"),
+    ],
+)
+def test_whether_a_higher_metric_is_better(goal: str, metric: str, better: str):
+    assert planned(metric=metric, margin=0.1, task={"goal": goal, "name": "x"}).better == better
 
-    return Net
+
+def flags_first(choices: list[str]) -> list[str]:
+    """The command in Hydra's terms; the fixture adds options behind it."""
+    return sorted(for_hydra(choices), key=lambda choice: not choice.startswith("-"))
+
+
+def test_the_loss_of_a_comparison_has_no_unit():
+    """That of a regression is a squared error, and nats would be wrong."""
+    finding = planned(metric="validation/loss", margin=0.1, task={"goal": "regression", "name": "x"})
+    assert with_unit("validation/loss", finding) == "validation loss"
+    ours = finding.model_copy(update={"rule": "better"})
+    assert with_unit("validation/loss", ours) == "validation loss (nats)"
+
+
+LIT = ("project=" + str(Path(__file__).parents[1] / "lightning_variants.py:{}"), "metric=val/acc", "margin=0.01")
+LIT += ("trainer.epochs=2", "optim.lr=0.01", "scale.seeds.training=2")
 
 
 @pytest.mark.parametrize(
-    ("build", "data", "norms", "message"),
+    ("name", "options", "message"),
     [
-        (local(), "mnist1d", ["batch", "layer"], "can't be imported by other processes"),
-        (3, "mnist1d", ["batch", "layer"], "class or function"),
-        ("mlp", str(Path(__file__)), ["batch", "layer"], "which task they are for"),
-        ("mlp", {"task.path": "x"}, ["batch", "layer"], "which task they are for"),
-        ("mlp", "mnist1d", "batch", "give a list"),
+        ("WithLoaders", ["metric=val/dice"], "does not log it; by the end of a validation, it logs val/acc"),
+        ("OneByOne", [], "instance can't stand in this network. project="),
+        ("Broken", [], "fails in validation_step"),
+        ("NoNorms", [], "layer can't stand in this network. project="),
     ],
 )
-def test_python_refuses_what_the_command_line_cannot_say(build: Any, data: Any, norms: Any, message: str):
-    with pytest.raises(InputError, match=message):
-        normlab.compare(build, data, norms)
+def test_what_is_wrong_with_a_project_is_said_once_and_before_training(
+    name: str, options: list[str], message: str, train: Any, tmp_path: Path
+):
+    given = [LIT[0].format(name), *(one for one in LIT[1:] if one.partition("=")[0] not in str(options)), *options]
+    answer = train(*flags_first(["compare=own,layer,instance", *given, "scale=smoke"]))
+    assert (answer.status, message in answer.err, len(answer.err.splitlines())) == (2, True, 1), answer.err
+    assert not [*tmp_path.glob("outputs/runs/*")]
+
+
+@pytest.mark.parametrize("scale", ["smoke", pytest.param("quick", marks=pytest.mark.slow)])
+def test_a_project_works_at_every_scale(scale: str, train: Any):
+    given = [LIT[0].format("WithLoaders"), *LIT[1:], f"scale={scale}", "scale.looks.training=null"]
+    answer = train(*flags_first(["compare=batch,layer", *given]))
+    assert answer.status == 0, answer.err
+    assert ("scale=smoke: without task.eval_batch_size=32, because a project brings" in answer.out) == (
+        scale == "smoke"
+    )
+    assert ("scale=quick: each norm is tuned, because" in answer.out) == (scale == "quick")
+    assert "Compared with batch norm by val/acc, on 2 pairs" in " ".join(answer.out.split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", ["full", "paper"])
+def test_a_project_can_be_planned_at_the_large_scales(scale: str, train: Any):
+    answer = train(
+        *for_hydra(["compare=batch,layer", LIT[0].format("WithLoaders"), *LIT[1:-1], f"scale={scale}", "dry=true"])
+    )
+    assert answer.status == 0, answer.err
+    assert "runs, 0 finished" in answer.out
+
+
+def test_python_refuses_norms_that_are_no_list():
+    with pytest.raises(InputError, match="give a list"):
+        normlab.compare("mlp", "mnist1d", "batch")
 
 
 SMALL = {

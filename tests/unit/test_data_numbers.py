@@ -249,6 +249,17 @@ def test_metrics_of_a_regression_are_in_the_unit_of_the_target() -> None:
     assert found["loss"] == pytest.approx((errors**2).mean() / unit**2, rel=1e-5)
 
 
+@pytest.mark.parametrize("targets", [[0.5], [0.5, 0.5, 0.5]])
+def test_where_the_targets_do_not_differ_there_is_no_r2(targets: list[float]) -> None:
+    optim = OptimConfig(name="adamw", lr=0.1, weight_decay=0)
+    task_ = Regression(nn.Linear(1, 1), Sizes("table", (1,), 1), optim, {}, unit=1.0)
+    batch = Batch(torch.zeros(len(targets), 1), torch.tensor(targets), None, len(targets))
+    outputs = torch.zeros(len(targets), 1)
+    task_.collect(outputs, batch, task_.losses(outputs, batch))
+    with pytest.raises(InputError, match=rf"not defined on the {len(targets)} validation rows"):
+        task_.metrics("validation")
+
+
 def test_true_and_false_are_numbers(tmp_path: Path) -> None:
     path = parquet(tmp_path / "in.parquet", a=[True, False, None] * 8, y=[i / 3 for i in range(24)])
     train = load(table(path, missing="mean"), tmp_path / "cache").split("train")

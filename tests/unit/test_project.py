@@ -58,7 +58,7 @@ def project(train, tmp_path):
     """The folders and summaries of the runs of a command, by norm and seed."""
 
     def run(*choices: str) -> dict[str, dict]:
-        answer = train(*hydras(*choices, *SHORT))
+        answer = train(*hydras(*SHORT, *choices))
         assert answer.status == 0, answer.err
         folders = list((tmp_path / "outputs" / "runs").iterdir())
         found = {"-".join((path.name.split("-")[1], path.name.split("-")[-2])): path for path in folders}
@@ -106,7 +106,15 @@ def test_a_run_is_stored_and_not_repeated(train, tmp_path):
 
 
 SOME = {"BuiltInConfigureModel": 1, "Lazy": 1, "Several": 1, "Gan": 2}
-OTHERS = {"WithLoaders": 1, "BuiltInSetup": 1, "Forgetful": 1, "Streamed": 1, "Pictures": 1}
+OTHERS = {
+    "Plateau": 1,
+    "OnEpochs": 1,
+    "WithLoaders": 1,
+    "BuiltInSetup": 1,
+    "Forgetful": 1,
+    "Streamed": 1,
+    "Pictures": 1,
+}
 
 
 @pytest.mark.parametrize(
@@ -117,6 +125,26 @@ def test_projects_of_many_kinds(name, replaced, project):
     assert summary["norms_replaced"] == replaced
     assert summary["repeatable"]
     assert summary["steps"] == (18 if name == "Gan" else 12)  # its critic steps each time, its generator every other
+
+
+def test_a_projects_own_early_stopping_and_checkpoints(project):
+    ((_, summary),) = project(*variant("OwnCallbacks"), "optim.lr=1e-30", "trainer.epochs=9").items()
+    assert summary["steps"] == 18  # the first epoch is the best, and two without a better one are enough
+    assert summary["best_step"] == 6
+    assert (summary["folder"] / "project" / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_arguments_that_a_project_needs(project):
+    given = ("project.arguments.width=4", "project.arguments.config.factor=2")
+    ((_, summary),) = project(*variant("Needs"), *given, "norm=layer").items()
+    assert summary["parameters"] == 3 * 8 * 9 + 8 + 2 * 8 + 8 * 2 + 2
+
+
+def test_two_validation_loaders_have_a_metric_each(train, project):
+    answer = train(*hydras(*variant("TwoValidations"), *SHORT))
+    assert "did you mean metric=val/acc/dataloader_idx_0?" in answer.err
+    ((_, summary),) = project(*variant("TwoValidations", "val/acc/dataloader_idx_1")).items()
+    assert summary["best"] == summary["val/acc/dataloader_idx_1"]
 
 
 def test_data_that_differ_from_draw_to_draw_are_said_not_refused(train):
@@ -164,6 +192,8 @@ BAD = {
     (*SEGMENTER, "project.trainer.gradient_clip_val=-1"): "project.trainer.gradient_clip_val=-1",
     variant("NoNorms"): "has no norm that another could replace",
     (*variant("OneByOne"), "norm=instance"): "net.1 (BatchNorm2d at BCHW, 3 channels)",
+    variant("Needs"): "needs project.arguments.width=...; its arguments: width=..., config=..., lr",
+    (*variant("WithLoaders"), "trainer=ddp"): "measure=project runs in one process",
     variant("NoValidation"): "has no val_dataloader",
     variant("NothingLogged"): "it logs nothing",
     variant("Broken"): "fails in validation_step (lightning_variants.py, line",

@@ -57,6 +57,8 @@ def panels_of(spec):
 def test_every_panel_shows_a_column_that_runs_have():
     """Curves and results by the names of the run's own record."""
     spec = json.dumps(panels_of(panels.spec_of_workspace(panels.workspace("e", "p"))))
+    for name in ("validation/r2", "validation/mae", "test/rmse", "validation/mean_iou", "last/mean_dice"):
+        assert f'{name}"' in spec, name
     for name in ("validation/accuracy", "test/accuracy", "last/accuracy", "area/loss", "train/examples"):
         assert f'{name}"' in spec, name
     for quantity in panels.QUANTITIES:
@@ -70,7 +72,8 @@ def sensitivity(spec):
 
 def test_learning_rates_are_a_point_a_run_coloured_by_norm():
     """What the chart draws are columns that the panel asks for, and those are flat ones of every run."""
-    accuracy, _ = sensitivity(panels.spec_of_workspace(panels.workspace("e", "p", "e/chart")))
+    accuracy, *others = sensitivity(panels.spec_of_workspace(panels.workspace("e", "p", "e/chart")))
+    assert len(others) == 1 + len(panels.GOALS)
     assert accuracy["panelDefId"] == "e/chart"
     (runs,) = accuracy["userQuery"]["queryFields"]
     asked = {field["name"]: field["args"][0]["value"] for field in runs["fields"] if field.get("args")}

@@ -87,14 +87,14 @@ def rates(finding: Finding, result: StudyResult, committed: Sequence[Mapping[str
         ax.minorticks_off()
         ax.margins(x=0.1)  # so that the labels of neighbours don't touch
         ax.set_xlabel("learning rate" if finding.tune.option == "optim.lr" else finding.tune.option)
-    _scored(axes, metric)
+    _scored(axes, metric, finding)
     legend(chart, axes)
     chart.caption = (
         f"Dots: one tuning seed each, n = {len(seeds)}; none is a reporting seed. Ring: the chosen rate."
         + (f" {lost} tuning runs diverged and are not drawn; a rate with a diverged run has no mean." if lost else "")
         + (f" {ended} were ended early: their dots are what they had reached." if ended else "")
     )
-    chart.alt = f"{with_unit(metric)} against learning rate, for {', '.join(map(str, cells))}."
+    chart.alt = f"{with_unit(metric, finding)} against learning rate, for {', '.join(map(str, cells))}."
     return chart
 
 
@@ -103,9 +103,9 @@ def _ended(row: Mapping[str, Any]) -> str:
     return f", ended early at step {row.get('steps')}" if row.get("outcome") == "paused" else ""
 
 
-def _scored(axes: Sequence[Axes], metric: str) -> None:
+def _scored(axes: Sequence[Axes], metric: str, finding: Finding) -> None:
     """The vertical axes: the metric's name, and accuracies in per cent."""
-    axes[0].set_ylabel(wrapped(with_unit(metric), 24))
+    axes[0].set_ylabel(wrapped(with_unit(metric, finding), 24))
     for ax in axes if in_points(metric) else []:
         ax.yaxis.set_major_formatter(lambda value, _: compact(value, metric).replace("-", "\N{MINUS SIGN}"))
 
@@ -150,13 +150,13 @@ def curves(finding: Finding, result: StudyResult) -> Chart | None:
                 dot(ax, step, value, style, ms=3.5, gid=chart.mark(text))
             _seed_lines(ax, chart, _Drawn(result, cell, style), metric)
         ax.set_xlabel("training step")
-    _scored(axes, metric)
+    _scored(axes, metric, finding)
     legend(chart, axes)
     chart.caption = (
         f"Line: mean of n = {len(seeds)} seeds. Thin lines: one seed each. Band: from the lowest to the highest. "
         "The mean at a step is over the seeds logged there."
     )
-    chart.alt = f"{with_unit(metric)} over training steps, for {', '.join(map(str, cells))}."
+    chart.alt = f"{with_unit(metric, finding)} over training steps, for {', '.join(map(str, cells))}."
     return chart
 
 

@@ -62,7 +62,7 @@ def deciding(finding: Finding, results: Sequence[StudyResult]) -> Chart | None:
     ax.grid(axis="y", visible=False)
     kind = "factor" if finding.rule == "ratio" else "difference"
     points = in_points(finding.metric) and finding.rule != "ratio"
-    name = f"{metric_words(finding.metric)} (points)" if points else with_unit(finding.metric)
+    name = f"{metric_words(finding.metric)} (points)" if points else with_unit(finding.metric, finding)
     ax.set_xlabel(f"{wrapped(name, 70)}\n{kind}, in favour of the claim →")
     if points:
         scale = scale_of(finding.metric)

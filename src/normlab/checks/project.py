@@ -28,15 +28,20 @@ def with_project(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
             )
         return values
     for override in overrides:
-        key = override.lstrip("+~").partition("=")[0]
-        if (group := re.split(r"[.@]", key)[0]) in _REPLACED and key != "optim.lr":
-            raise InputError(f"{override}: {_REPLACED[group]}; leave this option out")
+        if (why := why_not(override)) is not None:
+            raise InputError(f"{override}: {why}; leave this option out")
     if values["trainer"]["epochs"] is None:
         raise InputError("trainer.epochs has no value: say how long the project trains, as in trainer.epochs=20")
     name = re.sub(r"[^\w.-]", "_", str(project["data"] or project["target"]).rpartition(":")[2]) or "project"
     task = {"name": name, "goal": "own", "source": "own", "view": "own", "input": "", "batch_size": 1, "epochs": 1}
     optim = {"name": "own", "lr": values["optim"]["lr"], "weight_decay": 0.0}
     return {**values, "model": {"_target_": PROJECT, **project}, "task": task, "optim": optim}
+
+
+def why_not(override: str) -> str | None:
+    """Why a project can't take an option such as `task.eval_batch_size=32`; None if it can."""
+    key = override.lstrip("+~").partition("=")[0]
+    return None if key == "optim.lr" else _REPLACED.get(re.split(r"[.@]", key)[0])
 
 
 _REPLACED = {

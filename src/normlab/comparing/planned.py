@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import math
@@ -12,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from normlab.comparing.arms import arms
+from normlab.comparing.metrics import higher_is_better, is_metric, metrics_of
 from normlab.config.errors import InputError
 from normlab.findings.finding import Finding, Tuning
 from normlab.project.options import direction_of
@@ -23,7 +25,6 @@ _MAIN = {
     "regression": ("r2", 0.01),
     "segmentation": ("mean_iou", 0.01),
 }
-_HIGHER = ("accuracy", "r2", "mean_iou", "mean_dice", "pixel_accuracy", "iou_", "dice_")
 _SPLITS = ("validation", "last", "area", "test", "last_test")
 _HALF_DECADES = (0.1, 0.3, 1.0, 3.0, 10.0)  # points of the grid, as multiples of the usual rate
 # options that a comparison sets itself, and how to say what was meant
@@ -152,8 +153,13 @@ def _metric(cfg: DictConfig) -> tuple[str, str, str]:
         raise InputError(f"metric={name}: it begins with {', '.join(_SPLITS[:-1])} or {_SPLITS[-1]}, or has no /")
     if split.endswith("test") and not cfg.test:
         raise InputError(f"metric={name}: add test=true, so that the test split is read")
-    higher = bare.startswith(_HIGHER)
-    return f"{split}/{bare}", "higher" if higher else "lower", f"validation/{bare}"
+    if not is_metric(bare, goal, split):
+        near = difflib.get_close_matches(bare, known := metrics_of(goal, split), n=1, cutoff=0.5)
+        hint = f"; did you mean metric={split}/{near[0]}?" if near else ""
+        raise InputError(
+            f"metric={name}: task={cfg.task.name} logs no {bare}; of {split} it logs {', '.join(known)}{hint}"
+        )
+    return f"{split}/{bare}", "higher" if higher_is_better(bare) else "lower", f"validation/{bare}"
 
 
 def _margin(cfg: DictConfig, metric: str) -> float:

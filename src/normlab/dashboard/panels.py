@@ -20,9 +20,15 @@ GROUPS = ("model", "task", "norm", "cell")
 COLUMNS = (
     *("config:norm.value", "config:model.value", "config:task.value", "config:seed.value", "config:optim.value.lr"),
     *("summary:validation/accuracy", "summary:validation/bits_per_character", "summary:validation/loss"),
+    *("summary:validation/r2", "summary:validation/mae", "summary:validation/mean_iou", "summary:validation/mean_dice"),
     *("summary:test/accuracy", "summary:test/bits_per_character", "summary:area/loss", "summary:diverged"),
     *("summary:steps", "summary:train_seconds", "run:state", "tags:__ALL__"),
 )
+# sections of goals that not every project has: their metrics, the main one first
+GOALS = {
+    "Regression: R², and errors in the target's unit": ("r2", "mae", "rmse"),
+    "Segmentation: intersection over union, and Dice": ("mean_iou", "mean_dice", "pixel_accuracy"),
+}
 SHOWN_RUNS = 20  # lines per panel
 
 
@@ -82,6 +88,7 @@ def _sections(chart: str | None) -> list[ws.Section]:
                 parallel(),
             ],
         ),
+        *(_goal(name, metrics, chart) for name, metrics in GOALS.items()),
         ws.Section(
             name="Why: inside the network (measure.inside=true)",
             is_open=True,
@@ -95,6 +102,18 @@ def _sections(chart: str | None) -> list[ws.Section]:
             panels=[*(wr.LinePlot(title=name, y=[name]) for name in ("system/cpu", "system/memory_percent"))],
         ),
     ]
+
+
+def _goal(name: str, metrics: Sequence[str], chart: str | None) -> ws.Section:
+    """Closed until it is wanted, because most projects have runs of other goals."""
+    return ws.Section(
+        name=name,
+        panels=[
+            *(curve(f"validation/{metric}", STEP) for metric in metrics),
+            *(bar(f"{split}/{metric}") for split in ("test", "validation", "last") for metric in metrics),
+            _by_learning_rate(chart, f"validation/{metrics[0]}"),
+        ],
+    )
 
 
 _METRICS = ("accuracy", "bits_per_character")
@@ -174,9 +193,9 @@ def report(
 def _all_runs(where: Mapping[str, Any]) -> wr.PanelGrid:
     sets = [
         _runset(model, f"Config('model') = '{model}' and Metric('JobType') in ['training', 'lengths']", where)
-        for model in ("cnn", "lstm", "gru", "transformer", "mlp")
+        for model in ("cnn", "lstm", "gru", "transformer", "mlp", "module")
     ]
-    panels = [curve("validation/accuracy", STEP), curve("validation/bits_per_character", STEP)]
+    panels = [curve(f"validation/{name}", STEP) for name in (*_METRICS, "r2", "mean_iou")]
     return wr.PanelGrid(runsets=sets, panels=_laid_out([*panels, bar("test/accuracy"), parallel()]))
 
 

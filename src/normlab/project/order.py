@@ -64,10 +64,11 @@ class Order(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         """Note the place, for a resume point that is saved now."""
         loop = trainer.fit_loop.epoch_loop
-        if (
-            self._steps_before is not None
-        ):  # Lightning counts one step too many when it resumes before a step, not after one
+        if self._steps_before is not None:  # of a resumed run, the first batch
+            # Lightning counts one step too many when it resumes before a step, not after one
             loop._batches_that_stepped, self._steps_before = self._steps_before, None
+            # and would leave out ReduceLROnPlateau at the end of this epoch, as if its metrics were not known then
+            trainer.fit_loop._restarting = False
         self.epoch, self.batch, self._steps = trainer.current_epoch, batch_idx, loop._batches_that_stepped
 
     def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

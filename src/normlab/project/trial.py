@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +41,13 @@ class Trial:
     first: list[str]
 
 
-def trial(config: RunConfig, options: ProjectConfig) -> Trial:
+def trial(
+    config: RunConfig, options: ProjectConfig, then: Callable[[pl.LightningModule, Calls], None] | None = None
+) -> Trial:
     """Train for two batches and validate on two, with objects of its own.
+
+    Args:
+        then: gets the trained module and its calls, before both are thrown away.
 
     Raises:
         InputError: the project fails, or does not log the metric.
@@ -60,6 +65,9 @@ def trial(config: RunConfig, options: ProjectConfig) -> Trial:
         with failing(options):
             fit(project, trainer, order, config)
     _check_metric(options, short)
+    if then is not None:
+        recorder.calls.context = trainer.precision_plugin.forward_context
+        then(project.module, recorder.calls)
     return Trial(recorder.calls, order.first)
 
 
@@ -117,7 +125,8 @@ def _check_metric(options: ProjectConfig, short: _Short) -> None:
         raise InputError(
             f"{options.metric} is logged only after training epochs; by the end of a validation there are {logged}"
         )
-    near = difflib.get_close_matches(options.metric, short.in_validation, n=1)
+    near = [name for name in sorted(short.in_validation) if name.startswith(options.metric)]
+    near = near or difflib.get_close_matches(options.metric, short.in_validation, n=1, cutoff=0.5)
     hint = f"; did you mean metric={near[0]}?" if near else ""
     raise InputError(
         f"metric={options.metric}: the project does not log it; by the end of a validation, it logs {logged}{hint}"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import html
-import inspect
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from normlab.comparing.code import root_of, target_of
+from normlab.comparing.given import task_of
 from normlab.config.errors import InputError
 from normlab.folder.study_folder import StudyFolder
 
@@ -49,7 +52,7 @@ class Compared:
 
 def compare(
     build: str | Callable[..., Any],
-    data: str | Mapping[str, Any],
+    data: Any,
     norms: Sequence[str],
     metric: str | None = None,
     margin: float | None = None,
@@ -58,23 +61,30 @@ def compare(
     """Train a network with each norm on paired seeds, and conclude; the same as `normlab compare=…`, which it runs.
 
     Args:
-        build: a model of normlab such as "mlp", a target such as "nets.py:Net", or an importable class or function.
-        data: a task such as "mnist1d", or a task with its options, {"task": "table_files", "task.path": "a.csv"}.
+        build: a model of normlab such as "mlp", a target such as "nets.py:Net", or a class or function. One that only
+            this process has, as in a notebook, is written to a file, whose content is part of the runs' identity.
+        data: a task such as "mnist1d", or a task with its options, {"task": "table_files", "task.path": "a.csv"}; a
+            path; (inputs, targets) as arrays or tensors; a table of pandas; a data set or a loader of torch, or two for
+            training and validation; a LightningDataModule; or a mapping of such by split. Those that are no files are
+            written to some. Inputs are [N, F], [N, T, F] or images [N, C, H, W] of 8 bits.
         norms: each may be followed by its options, "group norm.groups=8"; the first is what others are compared with.
         metric: by which norms are compared; without it the task's main metric.
         margin: the smallest difference that matters, in the metric's unit.
         options: any others of the command line, as in **{"optim.lr": 1e-3}.
 
     Raises:
-        InputError: the network can't be imported elsewhere, data are no task, or the comparison failed, as printed.
+        InputError: the network can't be written to a file, the data can't, or the comparison failed, as printed.
     """
     if isinstance(norms, str):
         raise InputError(f"norms={norms!r}: give a list, such as norms=['batch', 'layer']")
-    chosen = {**_model(build), **_task(data), "metric": metric, "margin": margin, **options}
+    written = Path(str(options.get("output", "outputs"))) / "given"
+    chosen = {**_model(build, written), **task_of(data, written), "metric": metric, "margin": margin, **options}
     choices = [f"{name}={_written(value)}" for name, value in chosen.items() if value is not None]
     command = [sys.executable, "-m", "normlab", f"compare={','.join(norms)}", *choices]
     page = None
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=_environment(build)
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             print(line, end="", flush=True)
@@ -100,28 +110,23 @@ def read(folder: Path) -> Compared:
     )
 
 
-def _model(build: str | Callable[..., Any]) -> dict[str, str]:
+def _model(build: str | Callable[..., Any], folder: Path) -> dict[str, Any]:
     if isinstance(build, str):
         return {"model": "module", "model.target": build} if ":" in build else {"model": build}
-    if not (inspect.isclass(build) or inspect.isfunction(build)):
-        raise InputError(f"build is {type(build).__name__}: give the class or function that builds a new network")
-    if build.__module__ == "__main__" or "<" in build.__qualname__:
-        raise InputError(
-            f"{build.__qualname__} can't be imported by other processes: save it at the top level of a file and give "
-            f"build='nets.py:{build.__name__.strip('<>')}'"
-        )
-    return {"model": "module", "model.target": f"{build.__module__}:{build.__qualname__}"}
+    given = {}
+    if isinstance(build, partial):
+        if build.args:
+            raise InputError("build is a partial with arguments by position: give them by name")
+        given = {f"model.arguments.{name}": value for name, value in build.keywords.items()}
+        build = build.func
+    return {"model": "module", "model.target": target_of(build, folder), **given}
 
 
-def _task(data: str | Mapping[str, Any]) -> dict[str, Any]:
-    if isinstance(data, Mapping) and "task" in data:
-        return dict(data)
-    if isinstance(data, str) and not Path(data).exists():
-        return {"task": data}
-    raise InputError(
-        "data: name a task, such as 'mnist1d'; files also need to say which task they are for, as in "
-        "{'task': 'table_files', 'task.path': 'rows.csv'}"
-    )
+def _environment(build: str | Callable[..., Any]) -> dict[str, str]:
+    """In which the class or function can be imported as here."""
+    root = root_of(build.func if isinstance(build, partial) else build)
+    paths = [path for path in (os.environ.get("PYTHONPATH"), root) if path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)} if paths else dict(os.environ)
 
 
 def _written(value: object) -> str:

@@ -113,7 +113,7 @@ def finding_table(finding: Finding, verdict: Verdict) -> str:
         for arm in verdict.arms
         if arm.mean is not None
     ]
-    header = ["", escaped(with_unit(finding.metric)), "Rate", "Diverged", "$n$"]
+    header = ["", escaped(with_unit(finding.metric, finding)), "Rate", "Diverged", "$n$"]
     parts = (
         [table("lrrrr", header, rows, f"{finding.name} at {verdict.scale}: mean and standard deviation")]
         if rows

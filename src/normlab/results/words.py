@@ -108,9 +108,10 @@ def metric_words(metric: str) -> str:
     return f"{_SPLITS.get(split, split)} {words}" if name else words
 
 
-def with_unit(metric: str) -> str:
-    """`test loss (nats)`."""
-    unit = _UNITS.get(re.sub(r"@\d+$", "", metric).rpartition("/")[2].removeprefix("late_"), "")
+def with_unit(metric: str, finding: Finding) -> str:
+    """`test loss (nats)`; in a comparison of the user's `test loss`, because a regression's is a squared error."""
+    name = re.sub(r"@\d+$", "", metric).rpartition("/")[2].removeprefix("late_")
+    unit = "" if name == "loss" and finding.rule == "comparison" else _UNITS.get(name, "")
     return f"{metric_words(metric)} ({unit})" if unit else metric_words(metric)
 
 
@@ -120,7 +121,7 @@ def measured(finding: Finding, estimate: Estimate) -> str:
     base = _TIMES.get(estimate.metric)
     if pair is None or base is None or len(parse(estimate.formula).weights) != 1:
         plain = estimate.ratio or in_points(estimate.metric)  # the number has its unit
-        name = metric_words(estimate.metric) if plain else with_unit(estimate.metric)
+        name = metric_words(estimate.metric) if plain else with_unit(estimate.metric, finding)
         return f"{name}, {formula_words(finding, estimate)}:"
     (cell,) = parse(estimate.formula).weights
     first, second = reversed(pair) if finding.better == "lower" else pair

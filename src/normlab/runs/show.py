@@ -26,7 +26,7 @@ def show(console: Console, config: RunConfig, folder: Path, summary: dict[str, A
     console.print()
     for label, value in _rows(config, folder, summary, note):
         # never wrapped, so that a command can be copied
-        console.print(Text.assemble((f"{label:21}", "bold"), value), soft_wrap=True)
+        console.print(Text.assemble((f"{label:20} ", "bold"), value), soft_wrap=True)
 
 
 def _rows(config: RunConfig, folder: Path, summary: dict[str, Any], note: str) -> list[tuple[str, str]]:

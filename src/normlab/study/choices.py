@@ -7,11 +7,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from normlab.checks.project import why_not
 from normlab.comparing.planned import comparison
 from normlab.config.schema import InputError
 from normlab.findings.finding import Finding
 from normlab.findings.read import read_findings
-from normlab.study.scale import Scale, Study, read_study, single
+from normlab.study.scale import Scale, Study, read_scale, read_study, single
 from normlab.sweep.compose import own_folders
 
 # the options that a user may set for a whole study; its findings fix all others
@@ -27,6 +28,26 @@ def chosen(cfg: DictConfig, conf: Path, arguments: Sequence[str] = ()) -> tuple[
         return single(finding), [finding], user
     study, findings = _named(cfg, conf)
     return study, findings, users_choices(arguments)
+
+
+def scale_of(cfg: DictConfig) -> tuple[Scale, list[str]]:
+    """The chosen scale, without what doesn't apply to a comparison or to a project, and a line about each such option.
+
+    Raises:
+        InputError: one of its values is invalid.
+    """
+    scale = read_scale(cfg)
+    if not cfg.get("compare"):
+        return scale, []
+    lines = []
+    if scale.tuning == "reference":  # which has the rates of our own findings alone
+        scale = scale.model_copy(update={"tuning": "own"})
+        lines.append(f"scale={scale.name}: each norm is tuned, because a comparison has no reference")
+    if cfg.get("project") is not None:
+        unfit = {one: why for one in scale.overrides if (why := why_not(one)) is not None}
+        lines += [f"scale={scale.name}: without {one}, because {why}" for one, why in unfit.items()]
+        scale = scale.model_copy(update={"overrides": [one for one in scale.overrides if one not in unfit]})
+    return scale, lines
 
 
 def _named(cfg: DictConfig, conf: Path) -> tuple[Study, list[Finding]]:

@@ -26,7 +26,7 @@ from normlab.folder.example_scores import decode_each
 from normlab.folder.study_folder import StudyFolder
 from normlab.statements.table import lacking_words
 from normlab.study.budget import budget_words, chances, looks_words
-from normlab.study.choices import chosen, to_run
+from normlab.study.choices import chosen, scale_of, to_run
 from normlab.study.halving import Runs, expected_trials, first_round, steps_words, tune
 from normlab.study.ledger import Ledger
 from normlab.study.logged import check_metrics, check_tuning
@@ -34,7 +34,7 @@ from normlab.study.origin import check_origin
 from normlab.study.printed import print_finding, print_study, print_unrun
 from normlab.study.reference import reference_scores
 from normlab.study.runner import Runner
-from normlab.study.scale import Scale, Study, read_scale
+from normlab.study.scale import Scale, Study
 from normlab.study.stages import Trial, reporting_trials, rows_of, score_records, training_curves
 from normlab.study.tracked import mirror
 from normlab.sweep.dry import Compose, stand_in, with_cache
@@ -91,7 +91,7 @@ def _checked(
 ) -> tuple[Conductor, list[Finding], list[Finding]]:
     """The conductor, the findings that run at this scale, and those that don't."""
     study, findings, user = chosen(cfg, conf, arguments)
-    scale = read_scale(cfg)
+    scale, notes = scale_of(cfg)
     conductor = Conductor(cfg=cfg, study=study, scale=scale, user=user, composer=composer, launch=launch)
     run, left = to_run(findings, scale)
     if not run:
@@ -100,7 +100,8 @@ def _checked(
             other = f"scale.findings=all, because only primary findings run at {scale.name}"
         raise InputError(f"no finding of {study.name} runs at scale={scale.name}; use {other}")
     conductor.check(run)
-    conductor.console.print(f"{study.title} · scale={scale.name}", highlight=False, soft_wrap=True, markup=False)
+    for line in (f"{study.title} · scale={scale.name}", *notes):
+        conductor.console.print(line, highlight=False, soft_wrap=True, markup=False)
     kept = StudyFolder(conductor.ledger.folder)
     for line in lacking_words(run, read_verdicts(kept.read_judged(), kept.verdicts_file, [])):
         conductor.console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
+from normlab.comparing.metrics import metrics_of
 from normlab.config.schema import InputError, RunConfig
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 
-_NUMBER = ("r2", "mae", "rmse", "loss")
-_TASK = {
-    "classification": ("accuracy", "loss"),
-    "language_modelling": ("bits_per_character", "perplexity", "loss"),
-    "regression": _NUMBER,
-    "segmentation": ("mean_iou", "mean_dice", "pixel_accuracy", "iou_*", "dice_*", "loss"),
-    "auto": ("accuracy", *_NUMBER),
-}
 ALWAYS = ("seconds", "peak_memory_mb", "parameters")
 
 
@@ -24,9 +17,8 @@ def logged(config: RunConfig) -> list[str]:
     """Patterns of the summary's columns."""
     names = [*ALWAYS, *config.measure.summary]
     if config.measure.scores:
-        metrics = _TASK[config.task.goal]
         splits = ["validation", "last", "area", *(["test", "last_test"] if config.test else [])]
-        names += [f"{split}/{metric}" for split in splits for metric in metrics]
+        names += [f"{split}/{metric}" for split in splits for metric in metrics_of(config.task.goal, split)]
     return names
 
 

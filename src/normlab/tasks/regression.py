@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import MeanAbsoluteError, MeanMetric, MeanSquaredError, Metric, R2Score
 
+from normlab.config.errors import InputError
 from normlab.data.batch import Batch
 from normlab.tasks.task import Task
 
@@ -44,11 +45,20 @@ class Regression(Task):
         return self._errors(logits, batch).square()
 
     def metrics(self, split: str) -> dict[str, Tensor]:
-        """`loss` standardised, `r2`, and `mae` and `rmse` in the target's own unit."""
+        """`loss` standardised, `r2`, and `mae` and `rmse` in the target's own unit.
+
+        Raises:
+            InputError: R² is not defined, because the evaluated targets don't differ.
+        """
         predicted = torch.cat([kept[0] for kept in self._kept]).double()
         targets = torch.cat([kept[1] for kept in self._kept]).double()
         loss = torch.stack([kept[2] for kept in self._kept]).sum()
         self._kept.clear()
+        if not torch.distributed.is_initialized() and len(targets.unique()) < 2:
+            raise InputError(
+                f"R² is not defined on the {len(targets)} {split} rows that are evaluated, whose targets don't differ: "
+                "evaluate more, with larger trainer.batches or task.eval_batch_size"
+            )
         mean_loss = MeanMetric(nan_strategy="disable").to(self.device)
         mean_loss.update(loss / max(len(targets), 1), weight=len(targets))
         reduced = {"loss": mean_loss.compute()}

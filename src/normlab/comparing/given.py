@@ -1,0 +1,287 @@
+"""Data that a user has in Python, as the files of a task. Imports no torch: it knows tensors by their methods.
+
+Each split is a pair (inputs, targets). What the inputs are is told by their axes: [N, F] rows of a table, [N, T, F]
+time series, [N, C, H, W] images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normlab.config.errors import InputError
+from normlab.files.folders import find, folder_split, is_image
+from normlab.files.tables import columns_of, kind
+
+Pair = tuple[NDArray[Any], NDArray[Any]]
+_SPLITS = ("train", "validation", "test")
+_SHOWN = 3  # examples that are read twice, to see whether they are the same
+
+
+def task_of(data: Any, folder: Path) -> dict[str, Any]:
+    """The options of the task that reads the data, which are written into `folder` unless they are files.
+
+    Args:
+        data: a task's name, or its options; a path; (inputs, targets); a table of pandas; a data set or a loader of
+            torch, or two for training and validation; a LightningDataModule; or a mapping of such by split.
+
+    Raises:
+        InputError: they are none of these, or can't be written without loss.
+    """
+    if isinstance(data, str | Path):
+        return _path(Path(data)) if Path(data).expanduser().exists() else _named(str(data))
+    if isinstance(data, Mapping) and "task" in data:
+        return dict(data)
+    if hasattr(data, "to_parquet"):
+        return _frames({"train": data}, folder)
+    splits = _splits(data)
+    if all(hasattr(one, "to_parquet") for one in splits.values()):
+        return _frames(splits, folder)
+    return _written({name: _pair(name, one) for name, one in splits.items()}, folder)
+
+
+def _named(name: str) -> dict[str, Any]:
+    if "/" in name or kind(Path(name)) is not None:
+        raise InputError(f"data={name!r}: there is no such file or folder")
+    return {"task": name}
+
+
+def _path(path: Path) -> dict[str, Any]:
+    """The task by the files: images with masks, images by class, or the columns of a table."""
+    found = path.expanduser()
+    if found.is_dir():
+        inside = [child for child in found.iterdir() if child.is_dir()]
+        halves = [one for one in inside if folder_split(one.name)] or [found]
+        if all((half / "images").is_dir() and (half / "masks").is_dir() for half in halves):
+            return {"task": "segmentation_files", "task.path": str(path)}
+        if any(is_image(file) for child in inside for file in child.rglob("*")):
+            return {"task": "image_files", "task.path": str(path)}
+        table = find(found, pictures=False).splits["train"][0]
+    else:
+        table = found
+    if kind(table) is None:
+        raise InputError(f"data={str(path)!r}: files of type {path.suffix!r} can't be read; a task says what data are")
+    columns = [] if kind(table) == "text" else columns_of(table)
+    if {"image", "mask"} <= {*columns}:
+        return {"task": "segmentation_files", "task.path": str(path), "task.input": "image", "task.target": "mask"}
+    known = {"image": "image_files", "series": "series_files", "text": "text_files"}
+    return {
+        "task": next((task for name, task in known.items() if name in columns), "table_files"),
+        "task.path": str(path),
+    }
+
+
+def _splits(data: Any) -> dict[str, Any]:
+    """Training data, and validation and test data if there are any."""
+    if hasattr(data, "train_dataloader"):
+        data.prepare_data()
+        data.setup("fit")
+        return {"train": data.train_dataloader(), "validation": data.val_dataloader()}
+    if isinstance(data, Mapping):
+        if "train" not in data or not {*data} <= {*_SPLITS}:
+            there = ", ".join(map(str, data))
+            raise InputError(f"data has {there}: give train, and if you like validation and test, or name a task")
+        return dict(data)
+    if isinstance(data, tuple | list) and len(data) in (2, 3) and all(map(_is_split, data)):
+        return dict(zip(_SPLITS, data, strict=False))
+    return {"train": data}
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
+def _is_split(value: Any) -> bool:
+    pair = isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_array, value))
+    return pair or hasattr(value, "to_parquet") or _is_dataset(value)
+
+
+def _is_dataset(value: Any) -> bool:
+    if _is_array(value) or isinstance(value, Mapping | str | bytes | tuple | list):
+        return False
+    return hasattr(value, "dataset") or hasattr(value, "__getitem__")
+
+
+def _pair(split: str, data: Any) -> Pair:
+    if isinstance(data, tuple | list) and len(data) == 2 and _is_array(data[0]):
+        pair = (_array(data[0]), _array(data[1]))
+    elif _is_dataset(data):
+        pair = _read(split, data)
+    else:
+        raise InputError(
+            f"data: {type(data).__name__} can't be read: give a task such as 'mnist1d', a path, a pair (inputs, "
+            "targets) of arrays, a table of pandas, a data set or data loader of torch, two of them, or a "
+            "LightningDataModule"
+        )
+    inputs, targets = pair
+    targets = targets[:, 0] if targets.ndim == 2 and targets.shape[1] == 1 else targets
+    if not inputs.ndim or len(inputs) != len(targets):
+        raise InputError(f"data: {split} has {len(inputs) if inputs.ndim else 0} inputs and {len(targets)} targets")
+    if targets.ndim != 1 and not (targets.ndim == 3 and inputs.ndim == 4):
+        raise InputError(
+            f"data: targets of shape {list(targets.shape)}: each example has one label or number, or a mask [H, W] of "
+            "an image [C, H, W]; for others, train a Lightning project, with project=..."
+        )
+    return inputs, targets
+
+
+def _array(value: Any) -> NDArray[Any]:
+    """Of a tensor, an array, an image of Pillow or a number."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.numpy() if "bfloat16" not in str(value.dtype) else value.float().numpy()
+    array = np.asarray(value)
+    if hasattr(value, "getbands") and array.ndim == 3:  # Pillow's colours come last
+        array = array.transpose(2, 0, 1)
+    return array[None] if hasattr(value, "getbands") and array.ndim == 2 else array
+
+
+def _read(split: str, data: Any) -> Pair:
+    """Each example of a data set once."""
+    source: Any = getattr(data, "dataset", None) if hasattr(data, "collate_fn") else data
+    collate = getattr(getattr(data, "collate_fn", None), "__name__", "default_collate")
+    if collate != "default_collate":
+        raise InputError(
+            f"data: the {split} loader has a collate_fn of its own: train a Lightning project, project=..."
+        )
+    if not hasattr(source, "__getitem__") or not hasattr(source, "__len__"):
+        raise InputError(f"data: {split} is a stream without a length: save it to a file, or train a Lightning project")
+    examples = [_example(split, source[index]) for index in range(len(source))]
+    if not examples:
+        raise InputError(f"data: {split} is empty")
+    for index, (inputs, target) in enumerate(examples[:_SHOWN]):
+        again = _example(split, source[index])
+        if not (np.array_equal(inputs, again[0]) and np.array_equal(target, again[1])):
+            raise InputError(
+                f"data: {split} gives another example {index} each time, so it draws at random, and one copy of it "
+                "would not be the same data: leave augmentation out (task.augment=true shifts and mirrors images), or "
+                "train a Lightning project, with project=..."
+            )
+    shapes = {inputs.shape for inputs, _ in examples}
+    if len(shapes) > 1:
+        raise InputError(
+            f"data: examples of {split} have different shapes, such as {sorted(shapes)[:2]}: files can have them, "
+            "images with task=image_files and series with task=series_files"
+        )
+    return np.stack([inputs for inputs, _ in examples]), np.stack([target for _, target in examples])
+
+
+def _example(split: str, item: Any) -> Pair:
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        raise InputError(f"data: an example of {split} is {type(item).__name__}: give pairs (input, target)")
+    return _array(item[0]), _array(item[1])
+
+
+def _written(splits: dict[str, Pair], folder: Path) -> dict[str, Any]:
+    inputs, targets = splits["train"]
+    digest = hashlib.sha256()
+    for name, pair in splits.items():
+        for array in pair:
+            digest.update(f"{name} {array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    place = folder / f"data_{digest.hexdigest()[:12]}"
+    number = targets.dtype.kind == "f"
+    if inputs.ndim == 2:
+        _tables(place, {name: (x, y) for name, (x, y) in splits.items()})
+        goal = {"task.goal": "regression" if number else "classification"}
+        return {"task": "table_files", "task.path": str(place), "task.target": "label", **goal}
+    goal = {"task.goal": "regression"} if number else {}
+    if inputs.ndim == 3 and inputs.dtype != np.uint8:
+        for name, (x, y) in splits.items():
+            _into(place, f"{name}.npz", lambda file, x=x, y=y: np.savez(file, series=x, label=y))
+        return {"task": "series_files", "task.path": str(place), **goal}
+    pixels = {name: (_pixels(name, x), y) for name, (x, y) in splits.items()}
+    _images(place, pixels)
+    if targets.ndim == 3:
+        return {"task": "segmentation_files", "task.path": str(place), "task.input": "image", "task.target": "label"}
+    return {"task": "image_files", "task.path": str(place), **goal}
+
+
+def _into(place: Path, name: str, write: Any) -> None:
+    """A file that is there whole or not at all."""
+    if (place / name).exists():
+        return
+    place.mkdir(parents=True, exist_ok=True)
+    half = place / f".{name}"
+    with half.open("wb") as file:
+        write(file)
+    half.replace(place / name)
+
+
+def _tables(place: Path, splits: dict[str, Pair]) -> None:
+    import pyarrow
+    import pyarrow.parquet as pq
+
+    for name, (x, y) in splits.items():
+        columns = {f"x{index}": x[:, index] for index in range(x.shape[1])}
+        table = pyarrow.table({**columns, "label": y})
+        _into(place, f"{name}.parquet", lambda file, table=table: pq.write_table(table, file))
+
+
+def _images(place: Path, splits: dict[str, Pair]) -> None:
+    import pyarrow
+    import pyarrow.parquet as pq
+
+    for name, (x, y) in splits.items():
+        labels: Any = [_png(_mask(mask)) for mask in y] if y.ndim == 3 else y
+        table = pyarrow.table({"image": [_png(image) for image in x], "label": labels})
+        _into(place, f"{name}.parquet", lambda file, table=table: pq.write_table(table, file))
+
+
+def _mask(mask: NDArray[Any]) -> NDArray[np.uint8]:
+    if mask.dtype.kind not in "iub" or mask.min() < 0 or mask.max() > 255:
+        raise InputError(f"data: a mask has values from {mask.min()} to {mask.max()}; they are classes from 0 to 255")
+    return mask.astype(np.uint8)
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    from PIL import Image
+
+    plain = pixels if pixels.ndim == 2 else pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(plain)).save(file, format="png")
+    return file.getvalue()
+
+
+def _pixels(split: str, x: NDArray[Any]) -> NDArray[np.uint8]:
+    """uint8 [N, C, H, W] with one or three channels, if nothing is lost.
+
+    Raises:
+        InputError: something would be.
+    """
+    x = x[:, None] if x.ndim == 3 else x
+    if x.ndim != 4 or x.shape[1] not in (1, 3):
+        raise InputError(
+            f"data: inputs of shape {list(x.shape)} in {split}: give [N, F] for tables, [N, T, F] for series, and "
+            "[N, C, H, W] with one or three channels for images; others can train in a Lightning project, project=..."
+        )
+    if x.dtype == np.uint8:
+        return x
+    levels = x.astype(np.float64) * (255 if x.dtype.kind == "f" else 1)
+    whole = np.rint(levels)
+    if not np.isfinite(levels).all() or np.abs(levels - whole).max() > 1e-3 or whole.min() < 0 or whole.max() > 255:
+        raise InputError(
+            f"data: images of {split} have values from {x.min():g} to {x.max():g} that are no pixels of 8 bits: give "
+            "uint8, or what ToTensor gives, before Normalize (normlab standardises by the training split), or train a "
+            "Lightning project, with project=..."
+        )
+    return whole.astype(np.uint8)
+
+
+def _frames(splits: dict[str, Any], folder: Path) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    files = {}
+    for name, frame in splits.items():
+        file = io.BytesIO()
+        frame.to_parquet(file, index=False)
+        files[name] = file.getvalue()
+        digest.update(name.encode() + files[name])
+    place = folder / f"data_{digest.hexdigest()[:12]}"
+    for name, content in files.items():
+        _into(place, f"{name}.parquet", lambda file, content=content: file.write(content))
+    return {"task": "table_files", "task.path": str(place)}
