@@ -3,13 +3,13 @@
     normlab advise model=lstm batch=4 lengths=variable
 
 model=cnn|lstm|transformer|vit|mlp, and any of
-batch=4                               examples that batch norm takes its statistics over
-lengths=fixed|variable|unseen         of sequences; unseen: longer than in training
-order=shuffled|sorted                 sorted: batches of one class
+batch=4                          examples per set of batch norm's statistics
+lengths=fixed|variable|unseen    of sequences; unseen: longer than in training
+order=shuffled|sorted            sorted: batches of one class
 task=classification|language_model|segmentation|pretraining
 data=large|small
 depth=shallow|deep
-trouble=none|evaluation               evaluation: good in training, worse in evaluation mode
+trouble=none|evaluation          good in training, worse in evaluation mode
 want=independence|high_rates|few_steps|training_time|inference_time|memory
 
 Without a condition, everything known about the model is shown. Your own studies, in outputs/studies, are shown before

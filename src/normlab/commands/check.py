@@ -1,12 +1,12 @@
 """Train a hundred steps of your own code, and say what is wrong with its norms: a linter for norms.
 
-    normlab check my_package.training:LitClassifier --data my_package.data:Photos
-    normlab check my_net.py:Net --data my_net.py:Pictures --task classification --json
+    normlab check my_package.training:LitModel --data my_package.data:Photos
+    normlab check my_net.py:Net --data my_net.py:Data --task regression --json
 
 The first is a LightningModule, or a torch.nn.Module with --task; --data is a LightningDataModule, a DataLoader or a
 Dataset. Each is a class or function that needs no arguments. Training runs on the CPU and stores nothing.
 
-Exit status: 0 nothing found, or notes only · 1 a warning or worse · 2 bad input
+Exit status: 0 nothing found, or notes only; 1 a warning or worse; 2 bad input
 """
 
 from __future__ import annotations

@@ -19,8 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
+from normlab.command_line.columns import Column
+from normlab.command_line.columns import show as columns_that_fit
 from normlab.commands.parser import Parser
 from normlab.config.schema import InputError
 from normlab.config.shipped import REFERENCE
@@ -30,7 +32,7 @@ from normlab.results.sensitivity import Sheet, by_margin, by_seeds, sensitivity
 
 OWN = Path("outputs/studies/textbook-quick")
 REPORT = Path("outputs/report")
-WIDTH = 170  # width in columns of a table that is written to a pipe
+CUT = {"note": 4, "rule": 3, "finding": 2, "reason": 2, "x 0.25": 1, "x 4": 1}  # columns cut on a narrow terminal
 _COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow"}
 
 
@@ -89,15 +91,13 @@ def show(title: str, tables: Sequence[Sheet], output: Path | None) -> None:
         print(output)
         return
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=max(console.width, WIDTH))
     for sheet in tables:
-        table = Table(title=f"{sheet.title}. {sheet.note}", title_justify="left", box=None, header_style="bold")
-        for name in sheet.header:
-            table.add_column(name, overflow="fold")
-        for row in sheet.rows:
-            table.add_row(*map(coloured, row))
-        console.print(table)
+        console.print(f"{sheet.title}. {sheet.note}", highlight=False, markup=False)
+        columns = [Column(name, cut=CUT.get(name, 0), wraps=True) for name in sheet.header]
+        cut = columns_that_fit(console, columns, [[coloured(cell) for cell in row] for row in sheet.rows])
+        if cut:
+            print(f"cut to fit the terminal: {', '.join(cut)}; --output FILE writes all")
+        console.print()
 
 
 def markdown(sheet: Sheet) -> str:
@@ -106,7 +106,5 @@ def markdown(sheet: Sheet) -> str:
     return f"## {sheet.title}\n\n{sheet.note}\n\n{table}\n"
 
 
-def coloured(cell: str) -> str:
-    colour = _COLOURS.get(cell.partition(" ")[0])
-    text = cell.replace("[", "\\[")
-    return f"[{colour}]{text}[/]" if colour else text
+def coloured(cell: str) -> Text:
+    return Text(cell, _COLOURS.get(cell.partition(" ")[0], ""))
