@@ -88,8 +88,8 @@ def row(label: str, text: str) -> None:
     """A label and its text, which is wrapped on a terminal."""
     width = width_of(Console()) or 10_000
     lines = textwrap.wrap(text, max(width - INDENT - 1, 20), break_long_words=False) or [""]
-    for number, line in enumerate(lines):
-        print(f"{label if number == 0 else '':{INDENT}} {line}")
+    for place, line in enumerate(lines):
+        print(f"{label if place == 0 else '':{INDENT}} {line}")
 
 
 def diverged(count: int) -> str:

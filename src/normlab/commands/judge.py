@@ -31,7 +31,9 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from rich.console import Console
 
+from normlab.command_line.columns import width_of, wrapped
 from normlab.commands.parser import Parser, count, new_file, real
 from normlab.config.schema import InputError
 from normlab.findings.stored import finite
@@ -142,7 +144,10 @@ def _alone(asked: argparse.Namespace, arms: Arms, said: Sequence[str]) -> int:
         how = "paired by seed" if arms.paired else "unpaired"
         print(table("lllrl", header, [row], f"margin {asked.margin:g}, {how}"), end="")
     else:
-        print("\n".join([*lines, *said]))
+        console = Console()
+        width = width_of(console)
+        for line in [*lines, *said]:
+            print(wrapped(line, width) if width else line)
     return STATUS[made.state]
 
 

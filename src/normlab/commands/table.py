@@ -90,7 +90,7 @@ def printed(frame: DataFrame) -> list[str]:
 
 
 def _rank(name: str, place: int) -> int:
-    """Which columns are cut first: options of norm and model, then other results; the norm and the score stay longest."""
+    """Which columns are cut first: options, then other results; the norm and the score stay longest."""
     if name == "id":
         return 0
     if name in ("norm", "seed", *(f"{split}/{metric}" for split in ("test", "validation") for metric in METRICS)):

@@ -13,6 +13,7 @@ from typing import Any
 from normlab.advice.matrix import Answer, Matrix, matrix_of
 from normlab.advice.questions import FEW, KEYS, MANY
 from normlab.charts.charts import charts_of
+from normlab.charts.column import columns_of
 from normlab.charts.figure import Chart, drawing
 from normlab.charts.forest import forest
 from normlab.config.schema import InputError
@@ -31,6 +32,7 @@ from normlab.study.reference import reference_rates
 from normlab.study.scale import read_study
 
 STUDIES = ("textbook", "beyond", "paper")  # in the order of the page
+RELEASED = "2026-11-23"  # date of this version; CITATION.cff has it too, as a test checks
 MOST_BYTES = 2_000_000  # of the page
 
 
@@ -135,8 +137,12 @@ def build(
                 section.charts = charts_of(section.finding, section.results, committed)
                 section.pictures = [chart.finish(figures if papers else None) for chart in section.charts]
     if papers:
+        with drawing():
+            printed = columns_of([(s.finding, s.verdict) for s in report.sections])
+            for each in printed:
+                each.finish(figures)
         write_tables(tables, [(s.finding, s.verdict) for s in report.sections if s.verdict is not None])
-        made = {chart.name for section in report.sections for chart in section.charts}
+        made = {chart.name for chart in printed} | {c.name for section in report.sections for c in section.charts}
         for old in figures.iterdir():  # files of an earlier report that this one doesn't have
             if old.suffix in (".svg", ".pdf") and old.stem not in made:
                 old.unlink()
@@ -151,7 +157,10 @@ def bibtex() -> str:
         "@software{normlab,\n"
         "  author  = {{The normlab developers}},\n"
         "  title   = {normlab: which normalisation should a network use, and why},\n"
-        f"  version = {{{version('normlab')}}}\n"
+        f"  version = {{{version('normlab')}}},\n"
+        f"  year    = {{{RELEASED[:4]}}},\n"
+        f"  month   = {{{int(RELEASED[5:7])}}},\n"
+        f"  date    = {{{RELEASED}}}\n"
         "}"
     )
 

@@ -24,7 +24,7 @@ from normlab.findings.wording import (
     scope_words,
     unit_of,
 )
-from normlab.results.words import compact, with_unit
+from normlab.results.words import compact, metric_words, with_unit
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -65,15 +65,21 @@ def table(columns: str, header: Sequence[str], rows: Sequence[Sequence[str]], no
 
 
 def verdicts_table(found: Sequence[tuple[Finding, Verdict]]) -> str:
-    """Every primary: claim, verdict, the number that decides."""
+    """Every primary: claim, verdict, and the number that decides, with its metric, unit and margin."""
     rows = []
     for finding, verdict in found:
         estimate = verdict.deciding
         shown = _numbers(estimate) if estimate is not None else escaped(reason_words(verdict))
         n = len(estimate.seeds) if estimate is not None else min((arm.n for arm in verdict.arms), default=0)
-        rows.append([str(finding.claim), escaped(finding.title), verdict.state, shown, str(n)])
-    header = ["Claim", "", "Verdict", f"Estimate [{escaped(level_words(1 - ALPHA / PRIMARIES))} interval]", "$n$"]
-    return table("clllr", header, rows, "verdicts; the estimate is signed so that positive favours the claim")
+        metric = escaped(metric_words(estimate.metric if estimate is not None else finding.metric))
+        unit = escaped(unit_of(estimate.metric, ratio=estimate.ratio) if estimate is not None else "")
+        margin = escaped(margin_words(verdict, finding.metric)) or "--"
+        rows.append(
+            [str(finding.claim), escaped(finding.title), metric, unit or "--", shown, margin, str(n), verdict.state]
+        )
+    level = escaped(level_words(1 - ALPHA / PRIMARIES))
+    header = ["Claim", "", "Metric", "Unit", f"Estimate [{level} interval]", "Margin", "$n$", "Verdict"]
+    return table("clllllrl", header, rows, "verdicts; the estimate is signed so that positive favours the claim")
 
 
 def write_csv(path: Path, found: Sequence[tuple[Finding, Verdict]]) -> None:

@@ -40,7 +40,8 @@ def at_chosen_rate(frame: DataFrame, condition: str, metric: str) -> tuple[DataF
     singles = arm[~arm["seed"].isin(repeated["seed"])]
     if len(singles) >= LEAST and singles[options].astype(str).drop_duplicates().shape[0] == 1:
         seeds = ", ".join(str(seed) for seed in sorted(set(repeated["seed"])))
-        why = f"these seeds have several {', '.join(options)}, as in tuning; the others only {_point(singles.iloc[0], options)}"
+        one = _point(singles.iloc[0], options)
+        why = f"these seeds have several {', '.join(options)}, as in tuning; the others only {one}"
         return _without(frame, repeated), [f"left out: {_runs(len(repeated))} of {condition}, seeds {seeds}: {why}"]
     return _at_best(frame, arm, options, (condition, metric))
 
