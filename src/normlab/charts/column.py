@@ -16,6 +16,7 @@ from normlab.charts.figure import Chart
 from normlab.charts.forest import STATES, deciding_findings, forest
 from normlab.findings.estimates import margin_of
 from normlab.findings.finding import Finding
+from normlab.findings.labels import contrast_label
 from normlab.findings.verdict import Estimate, Verdict
 from normlab.findings.wording import estimate_words, level_words, margin_words, scale_of, unit_of
 from normlab.results.words import MARKS, metric_words
@@ -77,7 +78,7 @@ def contrasts(finding: Finding, verdict: Verdict) -> Chart:
     for estimate in finite:
         mark = MARKS.get(estimate.state, "")
         numbers = estimate_words(estimate).replace(", ", f",{_HARD}")
-        words = f"{mark} {estimate.name}: {numbers}, n{_HARD}={_HARD}{len(estimate.seeds)}"
+        words = f"{mark} {contrast_label(finding, estimate.name)}: {numbers}, n{_HARD}={_HARD}{len(estimate.seeds)}"
         assert estimate.interval is not None
         ends = (estimate.interval.low, estimate.mean, estimate.interval.high)
         low, mean, high = (_shown(value, estimate) for value in ends)

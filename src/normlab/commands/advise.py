@@ -33,6 +33,7 @@ from normlab.advice.tell import tell
 from normlab.commands.parser import Parser
 from normlab.findings.advice import CONDITIONS, Model, When
 from normlab.folder.study_folder import StudyFolder
+from normlab.host.waits import waiting
 from normlab.report.build import gather, own_studies
 
 OUTPUT = Path("outputs")
@@ -48,7 +49,8 @@ def main(arguments: Sequence[str]) -> None:
     )
     asked = parser.parse_args(arguments)
     model, chosen, remarks = conditions(asked.choices)
-    report = gather(own_studies(asked.output))
+    with waiting("reading the studies"):
+        report = gather(own_studies(asked.output))
     if not any(answer.best for answer in report.matrix.values()):
         remarks = [*remarks, "there are no results yet: normlab study=textbook scale=quick produces some"]
     show(Console(), report.matrix, model, chosen or list(CONDITIONS), [*remarks, *report.problems])

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from normlab.commands.parser import Parser, count, new_file
 from normlab.config.errors import InputError
+from normlab.host.waits import waiting
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError("--steps and --batch-size are at least 1")
     if asked.html is not None and not Path(asked.html).absolute().parent.is_dir():
         raise InputError(f"--html {asked.html}: there is no folder {Path(asked.html).parent}")
-    from normlab.checking.training import checked  # imports torch
+    with waiting("importing torch and Lightning"):
+        from normlab.checking.training import checked
 
     report = checked(
         asked.target, asked.data, task=asked.task, steps=asked.steps, batch_size=asked.batch_size,

@@ -15,10 +15,12 @@ Without --study, the folder is outputs/studies/textbook-quick or, if that doesn'
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.text import Text
 
 from normlab.command_line.columns import Column
@@ -66,13 +68,35 @@ def page(studies: Sequence[Path] | None, output: Path, papers: bool) -> None:
     for folder in studies or []:
         if not holds_study(folder):
             raise InputError(f"{folder} is not the folder of a study: it has no runs.csv")
-    written, problems = build(output, studies or own_studies(Path("outputs")), papers=papers)
+    with told() as tell:
+        written, problems = build(output, studies or own_studies(Path("outputs")), papers=papers, tell=tell)
     for problem in problems:
         print(problem, file=sys.stderr)
     print(
         f"{written}: {written.stat().st_size / 1e6:.1f} "
         f"MB{'; figures and tables are in the same folder' if papers else ''}"
     )
+
+
+@contextmanager
+def told() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on a terminal, and in a pipe a line for each kind of work."""
+    console, kinds = Console(stderr=True), set[str]()
+    bar = Progress(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=console, transient=True)
+    task = bar.add_task("", total=1)
+
+    def tell(what: str, done: int, of: int) -> None:
+        bar.update(task, description=what, completed=done, total=of)
+        if not console.is_terminal and what.partition(" ")[0] not in kinds:
+            kinds.add(what.partition(" ")[0])
+            print(f"{what} …" if of == 1 else f"drawing {of} findings …", file=sys.stderr, flush=True)
+
+    if console.is_terminal:
+        bar.start()
+    try:
+        yield tell
+    finally:
+        bar.stop()
 
 
 def sheets(folder: Path) -> list[Sheet]:

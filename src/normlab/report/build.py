@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -116,27 +116,37 @@ def gather(own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE) 
 
 
 def build(
-    output: Path, own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE, *, papers: bool = True
+    output: Path,
+    own: Sequence[Path],
+    conf: Path = CONF,
+    reference: Path = REFERENCE,
+    *,
+    papers: bool = True,
+    tell: Callable[[str, int, int], None] = lambda *_: None,
 ) -> tuple[Path, list[str]]:
     """Write `index.html` into `output`; returns its path, and problems with the files that were read.
 
     Args:
         papers: `figures` and `tables` too, which takes longer.
+        tell: called before each step with what it does, the steps done and their number.
 
     Raises:
         OSError: the folder can't be written.
     """
+    tell("reading the studies", 0, 1)
     report = gather(own, conf, reference)
     figures, tables = output / "figures", output / "tables"
     for folder in (output, *((figures, tables) if papers else ())):
         folder.mkdir(parents=True, exist_ok=True)
     committed = _tuning(reference, report.problems)
     with drawing():
-        for section in report.sections:
+        for number, section in enumerate(report.sections):
+            tell(f"drawing {section.finding.name}", number, len(report.sections))
             if section.results:
                 section.charts = charts_of(section.finding, section.results, committed)
                 section.pictures = [chart.finish(figures if papers else None) for chart in section.charts]
     if papers:
+        tell("drawing figures for a single column", 0, 1)
         with drawing():
             printed = columns_of([(s.finding, s.verdict) for s in report.sections])
             for each in printed:
@@ -147,6 +157,7 @@ def build(
             if old.suffix in (".svg", ".pdf") and old.stem not in made:
                 old.unlink()
     page = output / "index.html"
+    tell("writing the page", 0, 1)
     write_page(page, _context(report, page))
     return page, report.problems
 
