@@ -13,9 +13,12 @@ setup: $(STAMP)  ## create .venv and install the locked versions (once; needs th
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else "normlab needs Python 3.11 to 3.13, this is %d.%d: make setup PYTHON=python3.12" % v[:2])'
-	@echo "setup: installing the locked versions into $(VENV) (about two minutes, once)"
+	@echo "setup 1/3: a virtual environment in $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@echo "setup 2/3: installing the locked versions (about two minutes, once); a line for each package:"
+	@{ $(BIN)/pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev]' || echo FAILED; } \
+		| awk '/^FAILED$$/ { bad = 1 } /^(Collecting|Obtaining|Installing|Building)/ { print "  " substr($$0, 1, 76); fflush() } END { exit bad }'
+	@echo "setup 3/3: compiling the kernels (half a minute, once)"
 	@$(BIN)/python -m normlab.kernels.build
 	@touch $(STAMP)
 	@echo "setup: done"

@@ -50,15 +50,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "findings": {"config", "stats"},
     "statements": {"config", "findings"},
     "logs": {"config", "folder", "files", "mirror", "runs", "stats", "findings"},
-    "sweep": {"host", "config", "checks", "trust", "command_line", "stopping", "folder", "runs"},
+    # stats: a multirun ends with the intervals of its arms' differences
+    "sweep": {"host", "config", "checks", "trust", "command_line", "stopping", "folder", "runs", "stats"},
     "comparing": {"config", "files", "models", "data", "findings", "project"},
-    "study": {"config", "checks", "folder", "mirror", "runs", "findings", "statements", "sweep", "comparing"},
+    "study": {
+        *("config", "checks", "command_line", "folder", "mirror", "runs", "findings", "statements", "sweep"),
+        "comparing",
+    },
     "moving": {"config", "folder", "runs", "findings", "study"},
     "results": {"config", "folder", "findings", "study"},
     "advice": {"config", "findings", "results"},
     "charts": {"findings", "results"},
     "report": {
         "config",
+        "command_line",
         "folder",
         "comparing",
         "findings",

@@ -48,7 +48,7 @@ def made_up(behaviour: Callable[[RunConfig], dict[str, Any]], done: list[str]) -
     validations, if it gives the accuracies at its steps as `curve`: then it pauses where it is asked to.
     """
 
-    def do(config: RunConfig) -> Done:
+    def do(config: RunConfig, called_off: Path | None = None) -> Done:
         data = prepare(config.task, Path(config.cache)).fingerprint
         name = run_id(config, data)
         run, _ = claim(

@@ -57,10 +57,6 @@ def conditions(choices: Sequence[str]) -> tuple[Model, list[When], list[str]]:
         raise InputError(f"{said}: {', '.join(f'model={name}' for name in MODELS)}")
     chosen: list[When] = []
     remarks = []
-    if "batch" in asked:
-        found, remark = _by_batch(asked["batch"])
-        chosen += found
-        remarks += [remark] if remark else []
     for key, values in KEYS.items():
         if key not in asked:
             continue
@@ -68,6 +64,10 @@ def conditions(choices: Sequence[str]) -> tuple[Model, list[When], list[str]]:
             raise InputError(f"there is no {key}={asked[key]}; there are {', '.join(values)}")
         when = values[asked[key]]
         chosen += [when] if when else []
+    if "batch" in asked:  # last: the other choices say more about the network
+        found, remark = _by_batch(asked["batch"])
+        chosen += found
+        remarks += [remark] if remark else []
     if len(chosen) > 1:
         remarks.append("Each condition was tested separately; there is no evidence on combinations of conditions.")
     return model, chosen, remarks

@@ -36,16 +36,39 @@ def tell(when: When, model: Model, answer: Answer) -> Tell | None:
     return Tell(literature, f"python train.py finding={finding.name} scale={scale}{own}", _cost(finding, answer))
 
 
+# the most runs of an arm that compare= does: nine to tune its rate, then up to 24 seeds
+PER_ARM = 33
+_NET = "model=module model.target=nets.py:Net"
+
+
 def _own_runs(when: When, model: Model) -> tuple[str, str]:
     """The command and its cost where no finding of ours asks the question."""
-    seeds = "seed=0,1,2,3,4,5,6,7"
     if when == "evaluation_gap":
-        return "Trainer(callbacks=[NormMonitor()])", "one training of yours: the monitor says which norm drifts"
-    if model == "vit" or when in ("segmentation", "pretraining"):
-        own = f"normlab -m model=module model.target=nets.py:Net norm=own,batch,layer {seeds}"
-        return own, "24 runs of your network: its own norms and two others, eight seeds each"
-    command = f"normlab -m model={model} norm=batch,layer {seeds}"
-    return command, "16 runs: two norms, eight seeds each, at a rate that is not tuned"
+        command = "normlab check my_package.training:LitModel --data my_package.training:Data"
+        return command, "a hundred steps of your own training; it names the norm whose statistics drift, and the mend"
+    if when == "segmentation":
+        options = f"{_NET} task=segmentation_files task.path=photos/ task.batch_size=2"
+        return _compared("own,group,batch", options)
+    if model == "vit" or when == "pretraining":
+        return _compared("own,rms,batch", f"{_NET} task=image_files task.path=photos/")
+    if when == "small_data":
+        return _compared("layer,batch", f"model={model} {_OWN_DATA[model]}")
+    if when in ("variable_lengths", "unseen_lengths") and model in ("lstm", "gru", "transformer"):
+        return _compared("layer,batch", f"model={model} task=word_stress task.batch_size=32")
+    return _compared("layer,batch", f"model={model}")
+
+
+_OWN_DATA: dict[Model, str] = {
+    **{"cnn": "task=image_files task.path=photos/", "mlp": "task=table_files task.path=rows.csv"},
+    **dict.fromkeys(("lstm", "gru", "transformer"), "task=text_files task.path=reviews.csv"),  # type: ignore[dict-item]
+}
+
+
+def _compared(norms: str, options: str) -> tuple[str, str]:
+    """By `compare=`, which tunes each norm and pairs seeds."""
+    most = PER_ARM * len(norms.split(","))
+    cost = f"at most {most} runs, each norm tuned and seeds paired; dry=true says how long they take on your machine"
+    return f"normlab compare={norms} {options}", cost
 
 
 def _cost(finding: Finding, answer: Answer) -> str:

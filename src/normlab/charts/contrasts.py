@@ -11,6 +11,7 @@ from normlab.charts.figure import Chart, figure, wrapped
 from normlab.findings.estimates import margin_of
 from normlab.findings.finding import Finding
 from normlab.findings.formula import parse
+from normlab.findings.labels import contrast_label
 from normlab.findings.verdict import Estimate
 from normlab.findings.wording import (
     estimate_words,
@@ -57,7 +58,7 @@ def deciding(finding: Finding, results: Sequence[StudyResult]) -> Chart | None:
         if estimate.name in others:
             _other(ax, chart, y, _Shown(finding, results[1], others[estimate.name]))
     ax.set_xlim(*_within(ax.get_xlim(), finding, estimates, [e.mean for e in others.values()]))
-    ax.set_yticks(range(len(estimates)), [wrapped(e.name) for e in reversed(estimates)])
+    ax.set_yticks(range(len(estimates)), [wrapped(contrast_label(finding, e.name)) for e in reversed(estimates)])
     ax.set_ylim(-0.6, len(estimates) - 0.4)
     ax.grid(axis="y", visible=False)
     kind = "factor" if finding.rule == "ratio" else "difference"
@@ -72,7 +73,11 @@ def deciding(finding: Finding, results: Sequence[StudyResult]) -> Chart | None:
         ticks = round_factors(*(math.exp(min(max(bound, -300), 300)) for bound in (low, high)))
         ax.set_xticks([math.log(tick) for tick in ticks], [f"{tick:g}\N{MULTIPLICATION SIGN}" for tick in ticks])
         ax.set_xlim(low, high)
-    chart.alt = "Contrasts of the finding. " + "; ".join(f"{e.name}: {estimate_words(e)}" for e in estimates) + "."
+    chart.alt = (
+        "Contrasts of the finding. "
+        + "; ".join(f"{contrast_label(finding, e.name)}: {estimate_words(e)}" for e in estimates)
+        + "."
+    )
     return chart
 
 
@@ -95,9 +100,10 @@ def _contrast(ax: Axes, chart: Chart, y: float, shown: _Shown) -> None:
             for row in result.rows
             if row["seed"] == seed and cell_of(row) in parse(estimate.formula).weights
         )
-        text = f"{estimate.name}, seed {seed}: {value_words(estimate, value)}; runs {runs}"
+        text = f"{contrast_label(finding, estimate.name)}, seed {seed}: {value_words(estimate, value)}; runs {runs}"
         ax.plot([value], [y + jitter], "o", color=colour, ms=4.5, alpha=0.75, mew=0, gid=chart.mark(text))
-    text = f"{estimate.name}: {formula_words(finding, estimate)} = {estimate_words(estimate)}, n = {len(seeds)}"
+    named = contrast_label(finding, estimate.name)
+    text = f"{named}: {formula_words(finding, estimate)} = {estimate_words(estimate)}, n = {len(seeds)}"
     if _ends(estimate):
         ax.plot(_ends(estimate), [y, y], color=INK, lw=3, solid_capstyle="butt")
     ax.plot([estimate.mean], [y], "D", color=INK, ms=6.5, gid=chart.mark(text))
@@ -105,7 +111,8 @@ def _contrast(ax: Axes, chart: Chart, y: float, shown: _Shown) -> None:
 
 def _other(ax: Axes, chart: Chart, y: float, shown: _Shown) -> None:
     _, result, estimate = shown
-    text = f"{result.source.name}, {estimate.name}: {estimate_words(estimate)}, n = {len(estimate.seeds)}"
+    named = contrast_label(shown.finding, estimate.name)
+    text = f"{result.source.name}, {named}: {estimate_words(estimate)}, n = {len(estimate.seeds)}"
     if _ends(estimate):
         ax.plot(_ends(estimate), [y - 0.24] * 2, color=MUTED, lw=1.4)
     ax.plot([estimate.mean], [y - 0.24], "s", mfc="none", mec=MUTED, ms=5.5, mew=1.4, gid=chart.mark(text))

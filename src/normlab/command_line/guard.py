@@ -69,7 +69,10 @@ def _source_of(task: Path) -> str:
 
 
 def _folded(names: Iterable[str]) -> str:
-    return textwrap.fill(", ".join(sorted(names)), width=85, subsequent_indent=" " * 16)
+    """The names in lines of 80 characters, of which the first begins after 16 others."""
+    return textwrap.fill(
+        ", ".join(sorted(names)), width=80, initial_indent=" " * 16, subsequent_indent=" " * 16
+    ).strip()
 
 
 def _words(error: Exception) -> str | None:

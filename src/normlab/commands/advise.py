@@ -3,13 +3,13 @@
     normlab advise model=lstm batch=4 lengths=variable
 
 model=cnn|lstm|transformer|vit|mlp, and any of
-batch=4                               examples that batch norm takes its statistics over
-lengths=fixed|variable|unseen         of sequences; unseen: longer than in training
-order=shuffled|sorted                 sorted: batches of one class
+batch=4                          examples per set of batch norm's statistics
+lengths=fixed|variable|unseen    of sequences; unseen: longer than in training
+order=shuffled|sorted            sorted: batches of one class
 task=classification|language_model|segmentation|pretraining
 data=large|small
 depth=shallow|deep
-trouble=none|evaluation               evaluation: good in training, worse in evaluation mode
+trouble=none|evaluation          good in training, worse in evaluation mode
 want=independence|high_rates|few_steps|training_time|inference_time|memory
 
 Without a condition, everything known about the model is shown. Your own studies, in outputs/studies, are shown before
@@ -18,11 +18,14 @@ the reference.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
+from rich.text import Text
 
 from normlab.advice.matrix import Answer, Matrix, Preference
 from normlab.advice.questions import conditions
@@ -30,6 +33,7 @@ from normlab.advice.tell import tell
 from normlab.commands.parser import Parser
 from normlab.findings.advice import CONDITIONS, Model, When
 from normlab.folder.study_folder import StudyFolder
+from normlab.host.waits import waiting
 from normlab.report.build import gather, own_studies
 
 OUTPUT = Path("outputs")
@@ -45,7 +49,8 @@ def main(arguments: Sequence[str]) -> None:
     )
     asked = parser.parse_args(arguments)
     model, chosen, remarks = conditions(asked.choices)
-    report = gather(own_studies(asked.output))
+    with waiting("reading the studies"):
+        report = gather(own_studies(asked.output))
     if not any(answer.best for answer in report.matrix.values()):
         remarks = [*remarks, "there are no results yet: normlab study=textbook scale=quick produces some"]
     show(Console(), report.matrix, model, chosen or list(CONDITIONS), [*remarks, *report.problems])
@@ -55,13 +60,17 @@ def show(console: Console, matrix: Matrix, model: Model, chosen: Iterable[When],
     for when in chosen:
         console.print(f"[bold]{model} · {CONDITIONS[when]}[/]", highlight=False)
         answer = matrix.get((when, model), Answer())
-        for evidence in answer.best:
+        decided = [evidence for evidence in answer.best if evidence.decided]
+        for evidence in decided:
             for line in lines(evidence):
-                console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+                _say(console, line, 2)
+        _undecided(console, when, model, answer)
+        for evidence in answer.best:
+            if not evidence.decided:
+                _say(console, f"{evidence.words}: {evidence.short}", 2)
         if answer.others:
             others = "; ".join(f"{evidence.finding.name}, {evidence.short}" for evidence in answer.others)
-            console.print(f"  also measured by {escape(others)}", highlight=False)
-        _undecided(console, when, model, answer)
+            _say(console, f"also measured by {others}", 2)
     for remark in remarks:
         console.print(f"[dim]{escape(remark)}[/]", highlight=False)
 
@@ -71,19 +80,29 @@ def _undecided(console: Console, when: When, model: Model, answer: Answer) -> No
     told = tell(when, model, answer)
     if told is None:
         return
-    if not answer.best:
-        console.print("  nothing yet: we have no evidence", highlight=False)
+    measured = (
+        "not decided: what we have is too little or too close" if answer.best else "nothing yet: we have no evidence"
+    )
+    _say(console, measured, 2)
     if told.literature:
-        console.print(f"  literature, not measured here: {escape(told.literature)}", highlight=False)
-    console.print(f"  to find out: {escape(told.command)}", highlight=False, soft_wrap=True)
-    console.print(f"    costs {escape(told.cost)}", highlight=False)
+        _say(console, f"literature, not measured here: {told.literature}", 2)
+    _say(console, "to find out: " + told.command, 2, copied=True)
+    _say(console, f"costs {told.cost}", 4)
+
+
+def _say(console: Console, text: str, indent: int, *, copied: bool = False) -> None:
+    """Indented, also where it is wrapped; a command to copy stays in one line."""
+    if copied:
+        console.print(" " * indent + escape(text), highlight=False, soft_wrap=True)
+    else:
+        console.print(Padding(Text(text), (0, 0, 0, indent), expand=False), highlight=False)
 
 
 def lines(evidence: Preference) -> list[str]:
     more = len(evidence.runs) - RUNS_SHOWN
     runs = ", ".join(evidence.runs[:RUNS_SHOWN]) + (f" and {more} more" if more > 0 else "")
-    table = StudyFolder(evidence.result.source.folder).runs_file
+    table = os.path.relpath(StudyFolder(evidence.result.source.folder).runs_file)
     return [
         f"{evidence.words}: {evidence.value}",
-        f"    {evidence.strength}; {evidence.cited}; runs {runs or 'not recorded'} in {table}",
+        f"{evidence.strength}; {evidence.cited}; runs {runs or 'not recorded'} in {table}",
     ]

@@ -1,12 +1,12 @@
 """Train a hundred steps of your own code, and say what is wrong with its norms: a linter for norms.
 
-    normlab check my_package.training:LitClassifier --data my_package.data:Photos
-    normlab check my_net.py:Net --data my_net.py:Pictures --task classification --json
+    normlab check my_package.training:LitModel --data my_package.data:Photos
+    normlab check my_net.py:Net --data my_net.py:Data --task regression --json
 
 The first is a LightningModule, or a torch.nn.Module with --task; --data is a LightningDataModule, a DataLoader or a
 Dataset. Each is a class or function that needs no arguments. Training runs on the CPU and stores nothing.
 
-Exit status: 0 nothing found, or notes only · 1 a warning or worse · 2 bad input
+Exit status: 0 nothing found, or notes only; 1 a warning or worse; 2 bad input
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from normlab.commands.parser import Parser, count, new_file
 from normlab.config.errors import InputError
+from normlab.host.waits import waiting
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError("--steps and --batch-size are at least 1")
     if asked.html is not None and not Path(asked.html).absolute().parent.is_dir():
         raise InputError(f"--html {asked.html}: there is no folder {Path(asked.html).parent}")
-    from normlab.checking.training import checked  # imports torch
+    with waiting("importing torch and Lightning"):
+        from normlab.checking.training import checked
 
     report = checked(
         asked.target, asked.data, task=asked.task, steps=asked.steps, batch_size=asked.batch_size,

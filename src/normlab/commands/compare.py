@@ -2,29 +2,37 @@
 
 FIRST and SECOND are conditions in pandas' query syntax, each of which selects one run per seed:
 
-    normlab compare "norm == 'layer'" "norm == 'batch'" --where "model == 'lstm'" --metric validation/accuracy
+    normlab compare "norm == 'layer'" "norm == 'batch'" --where "model=='lstm'"
 
 The interval keeps its level for skewed differences too, and needs eight seeds. It is valid for one look: if you add
 seeds until it decides, it doesn't keep its level. A comparison at a learning rate that wasn't tuned for both arms says
-little about norms.
+little about norms: where an arm has runs at several learning rates, it is compared at its best one, and what is left
+out is listed.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import textwrap
 from collections.abc import Sequence
 from contextlib import suppress
 from statistics import fmean, stdev
 
+from rich.console import Console
+
+from normlab.command_line.columns import width_of
 from normlab.commands.parser import Parser, real
 from normlab.findings.wording import in_points, number, scale_of, score_words
 from normlab.runs.contrast import Contrast, contrast
 from normlab.runs.table import read_runs
+from normlab.runs.tuned import at_chosen_rate
 from normlab.stats import guarded
 from normlab.stats.paired import Interval, sign_flip_test
 from normlab.stats.power import MOST
 from normlab.stats.sequential import seeds_needed
+
+INDENT = 28  # characters of the labels
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -39,15 +47,20 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--diverged", metavar="VALUE", type=real(), help="value to use for a run that diverged")
     parser.add_runs()
     asked = parser.parse_args(arguments)
-    pair = contrast(read_runs(asked.runs, asked.where), asked.first, asked.second, asked.metric, asked.diverged)
-    show(asked, pair)
+    frame, said = read_runs(asked.runs, asked.where), []
+    for condition in (asked.first, asked.second):
+        frame, lines = at_chosen_rate(frame, condition, asked.metric)
+        said += lines
+    show(asked, contrast(frame, asked.first, asked.second, asked.metric, asked.diverged), said)
 
 
-def show(asked: argparse.Namespace, pair: Contrast) -> None:
+def show(asked: argparse.Namespace, pair: Contrast, said: Sequence[str]) -> None:
     d, metric = pair.differences, pair.metric
     n, unit = len(d), " points" * in_points(metric)
     found = guarded.interval(d, asked.alpha) if n >= guarded.LEAST else None
     row("metric", f"{metric}, {n} seeds: {', '.join(map(str, pair.seeds))}")
+    for line in said:
+        row("", line)
     row(asked.first, f"mean {score_words(fmean(pair.first), metric)}{diverged(pair.diverged[0])}")
     row(asked.second, f"mean {score_words(fmean(pair.second), metric)}{diverged(pair.diverged[1])}")
     row("difference", f"{signed(fmean(d), metric)}{unit}, {interval(found, metric)}")
@@ -72,7 +85,11 @@ def signed(difference: float, metric: str) -> str:
 
 
 def row(label: str, text: str) -> None:
-    print(f"{label:28} {text}")
+    """A label and its text, which is wrapped on a terminal."""
+    width = width_of(Console()) or 10_000
+    lines = textwrap.wrap(text, max(width - INDENT - 1, 20), break_long_words=False) or [""]
+    for place, line in enumerate(lines):
+        print(f"{label if place == 0 else '':{INDENT}} {line}")
 
 
 def diverged(count: int) -> str:

@@ -15,11 +15,11 @@ from normlab.config.errors import InputError
 from normlab.stopping.program import begin
 
 COMMANDS = {
-    "train": "train or measure, as python train.py does; the word train is optional",
+    "train": "train or measure, as python train.py; the word is optional",
     "norms": "list all norms: equation, axes, state, parameters, source",
     "table": "show all runs in one table",
     "compare": "compare two groups of runs, paired by seed",
-    "judge": "give a verdict on your own runs, from a table of arms, seeds and scores",
+    "judge": "give a verdict on your own runs, from a table or logs",
     "study": "pack studies for another machine, and resume them from a pack",
     "report": "write the studies' results as a page with figures and tables",
     "advise": "say which norm to use for a network, according to the evidence",
@@ -29,7 +29,7 @@ COMMANDS = {
     "clean": "remove failed, stale and damaged runs",
     "strip": "fold a trained network's norms where that is exact, and export it (torch.export, ONNX)",
     "bench": "time norms beside PyTorch's own",
-    "check": "train a hundred steps of your own code, and say what is wrong with its norms",
+    "check": "train your own code briefly, and say what its norms do wrong",
     "doctor": "list what won't work on this machine, and why",
 }
 

@@ -1,8 +1,9 @@
 """Is one arm better than another? A verdict on your own runs, by the statistics that normlab's findings use.
 
     normlab judge runs.csv --margin 0.01
-    normlab judge lightning_logs --arm optimizer --metric val/acc --value max --arms adam sgd --margin 0.5
-    normlab judge wandb:team/project --metric val/acc --margin 0.01 --page verdict.html
+    normlab judge lightning_logs --arm optimizer --arms adam sgd \\
+        --metric val/acc --value max --margin 0.5
+    normlab judge wandb:team/project --metric val/acc --margin 1 --page page.html
     normlab judge edit.csv --margin 0 --session edits.json --most 24
 
 FILE is a table (CSV, Parquet, or JSON with a line per run), or a folder of runs logged by W&B, TensorBoard, MLflow,
@@ -31,7 +32,9 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from rich.console import Console
 
+from normlab.command_line.columns import width_of, wrapped
 from normlab.commands.parser import Parser, count, new_file, real
 from normlab.config.schema import InputError
 from normlab.findings.stored import finite
@@ -142,7 +145,10 @@ def _alone(asked: argparse.Namespace, arms: Arms, said: Sequence[str]) -> int:
         how = "paired by seed" if arms.paired else "unpaired"
         print(table("lllrl", header, [row], f"margin {asked.margin:g}, {how}"), end="")
     else:
-        print("\n".join([*lines, *said]))
+        console = Console()
+        width = width_of(console)
+        for line in [*lines, *said]:
+            print(wrapped(line, width) if width else line)
     return STATUS[made.state]
 
 

@@ -15,8 +15,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from rich.console import Console
 from tabulate import tabulate
 
+from normlab.command_line import columns
 from normlab.commands.parser import Parser
 from normlab.config.errors import InputError
 from normlab.config.modules import module_file
@@ -52,12 +54,26 @@ def main(arguments: Sequence[str]) -> None:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise InputError(f"there is no norm {name!r}.{hint} Norms: {', '.join(known)}.")
-    print(table(asked or known))
+    show(asked or known)
 
 
 def names() -> list[str]:
     """The norms that normlab has; `own` stands for those of a network."""
     return sorted(path.stem for path in (CONF / "norm").glob("*.yaml") if path.stem != "own")
+
+
+def show(chosen: Iterable[str]) -> None:
+    """Print the table: Markdown in a pipe, on a terminal as many columns as fit."""
+    chosen, console = list(chosen), Console()
+    if columns.width_of(console) is None:
+        print(table(chosen))
+        return
+    cut = {"couples_examples": 1, "source": 2, "state": 3, "parameters": 4}
+    wraps = ("equation", "statistics")
+    shown = [columns.Column(n.replace("_", " "), cut=cut.get(n, 0), wraps=n in wraps) for n in Row._fields]
+    left_out = columns.show(console, shown, [described(name) for name in chosen])
+    if left_out:
+        print(f"cut to fit the terminal: {', '.join(left_out)}; `normlab norms | cat` and docs/norms.md have all")
 
 
 def table(chosen: Iterable[str]) -> str:

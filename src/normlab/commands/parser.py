@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from normlab.command_line.columns import wrapped
 from normlab.config.errors import InputError
+
+MOST = 100  # characters in a line of help; longer ones are hard to read
 
 
 class Parser(argparse.ArgumentParser):
@@ -17,7 +21,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, command: str, doc: str | None) -> None:
         super().__init__(
             prog=f"normlab {command}",
-            description=doc,
+            description=wrapped(doc or "", min(shutil.get_terminal_size().columns, MOST)),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )

@@ -16,12 +16,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.text import Text
 
+from normlab.command_line.columns import Column
+from normlab.command_line.columns import show as columns_that_fit
 from normlab.commands.parser import Parser, new_file
 from normlab.config.schema import InputError
 from normlab.config.shipped import REFERENCE
@@ -31,7 +35,7 @@ from normlab.results.sensitivity import Sheet, by_margin, by_seeds, sensitivity
 
 OWN = Path("outputs/studies/textbook-quick")
 REPORT = Path("outputs/report")
-WIDTH = 170  # width in columns of a table that is written to a pipe
+CUT = {"note": 4, "rule": 3, "finding": 2, "reason": 2, "x 0.25": 1, "x 4": 1}  # columns cut on a narrow terminal
 _COLOURS = {"supported": "green", "contradicted": "red", "undecided": "yellow"}
 
 
@@ -71,13 +75,35 @@ def page(studies: Sequence[Path] | None, output: Path, papers: bool) -> None:
     for folder in studies or []:
         if not holds_study(folder):
             raise InputError(f"{folder} is not the folder of a study: it has no runs.csv")
-    written, problems = build(output, studies or own_studies(Path("outputs")), papers=papers)
+    with told() as tell:
+        written, problems = build(output, studies or own_studies(Path("outputs")), papers=papers, tell=tell)
     for problem in problems:
         print(problem, file=sys.stderr)
     print(
         f"{written}: {written.stat().st_size / 1e6:.1f} "
         f"MB{'; figures and tables are in the same folder' if papers else ''}"
     )
+
+
+@contextmanager
+def told() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on a terminal, and in a pipe a line for each kind of work."""
+    console, kinds = Console(stderr=True), set[str]()
+    bar = Progress(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=console, transient=True)
+    task = bar.add_task("", total=1)
+
+    def tell(what: str, done: int, of: int) -> None:
+        bar.update(task, description=what, completed=done, total=of)
+        if not console.is_terminal and what.partition(" ")[0] not in kinds:
+            kinds.add(what.partition(" ")[0])
+            print(f"{what} …" if of == 1 else f"drawing {of} findings …", file=sys.stderr, flush=True)
+
+    if console.is_terminal:
+        bar.start()
+    try:
+        yield tell
+    finally:
+        bar.stop()
 
 
 def sheets(folder: Path) -> list[Sheet]:
@@ -96,15 +122,13 @@ def show(title: str, tables: Sequence[Sheet], output: Path | None) -> None:
         print(output)
         return
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=max(console.width, WIDTH))
     for sheet in tables:
-        table = Table(title=f"{sheet.title}. {sheet.note}", title_justify="left", box=None, header_style="bold")
-        for name in sheet.header:
-            table.add_column(name, overflow="fold")
-        for row in sheet.rows:
-            table.add_row(*map(coloured, row))
-        console.print(table)
+        console.print(f"{sheet.title}. {sheet.note}", highlight=False, markup=False)
+        columns = [Column(name, cut=CUT.get(name, 0), wraps=True) for name in sheet.header]
+        cut = columns_that_fit(console, columns, [[coloured(cell) for cell in row] for row in sheet.rows])
+        if cut:
+            print(f"cut to fit the terminal: {', '.join(cut)}; --output FILE writes all")
+        console.print()
 
 
 def markdown(sheet: Sheet) -> str:
@@ -113,7 +137,5 @@ def markdown(sheet: Sheet) -> str:
     return f"## {sheet.title}\n\n{sheet.note}\n\n{table}\n"
 
 
-def coloured(cell: str) -> str:
-    colour = _COLOURS.get(cell.partition(" ")[0])
-    text = cell.replace("[", "\\[")
-    return f"[{colour}]{text}[/]" if colour else text
+def coloured(cell: str) -> Text:
+    return Text(cell, _COLOURS.get(cell.partition(" ")[0], ""))

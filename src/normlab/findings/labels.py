@@ -35,6 +35,13 @@ def label(finding: Finding, cell: Cell) -> str:
     return f"{arm} ({where})" if where else arm
 
 
+def contrast_label(finding: Finding, name: str) -> str:
+    """A contrast as people name it: `against batch norm (post-norm)` for `against batch norm @ post`."""
+    contrast, _, condition = name.partition(" @ ")
+    contrast = contrast.replace("_", " ")
+    return f"{contrast} ({finding.label.get(condition) or condition.replace('_', ' ')})" if condition else contrast
+
+
 def _arm(finding: Finding, arm: str) -> str:
     """The norm with its number of examples; the arm's own name where that doesn't tell it from another arm."""
     shown = _by_options(finding.arms[arm])

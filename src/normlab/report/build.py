@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 from normlab.advice.matrix import Answer, Matrix, matrix_of
 from normlab.advice.questions import FEW, KEYS, MANY
 from normlab.charts.charts import charts_of
+from normlab.charts.column import columns_of
 from normlab.charts.figure import Chart, drawing
 from normlab.charts.forest import forest
 from normlab.config.schema import InputError
@@ -31,6 +32,7 @@ from normlab.study.reference import reference_rates
 from normlab.study.scale import read_study
 
 STUDIES = ("textbook", "beyond", "paper")  # in the order of the page
+RELEASED = "2026-11-23"  # date of this version; CITATION.cff has it too, as a test checks
 MOST_BYTES = 2_000_000  # of the page
 
 
@@ -114,33 +116,48 @@ def gather(own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE) 
 
 
 def build(
-    output: Path, own: Sequence[Path], conf: Path = CONF, reference: Path = REFERENCE, *, papers: bool = True
+    output: Path,
+    own: Sequence[Path],
+    conf: Path = CONF,
+    reference: Path = REFERENCE,
+    *,
+    papers: bool = True,
+    tell: Callable[[str, int, int], None] = lambda *_: None,
 ) -> tuple[Path, list[str]]:
     """Write `index.html` into `output`; returns its path, and problems with the files that were read.
 
     Args:
         papers: `figures` and `tables` too, which takes longer.
+        tell: called before each step with what it does, the steps done and their number.
 
     Raises:
         OSError: the folder can't be written.
     """
+    tell("reading the studies", 0, 1)
     report = gather(own, conf, reference)
     figures, tables = output / "figures", output / "tables"
     for folder in (output, *((figures, tables) if papers else ())):
         folder.mkdir(parents=True, exist_ok=True)
     committed = _tuning(reference, report.problems)
     with drawing():
-        for section in report.sections:
+        for number, section in enumerate(report.sections):
+            tell(f"drawing {section.finding.name}", number, len(report.sections))
             if section.results:
                 section.charts = charts_of(section.finding, section.results, committed)
                 section.pictures = [chart.finish(figures if papers else None) for chart in section.charts]
     if papers:
+        tell("drawing figures for a single column", 0, 1)
+        with drawing():
+            printed = columns_of([(s.finding, s.verdict) for s in report.sections])
+            for each in printed:
+                each.finish(figures)
         write_tables(tables, [(s.finding, s.verdict) for s in report.sections if s.verdict is not None])
-        made = {chart.name for section in report.sections for chart in section.charts}
+        made = {chart.name for chart in printed} | {c.name for section in report.sections for c in section.charts}
         for old in figures.iterdir():  # files of an earlier report that this one doesn't have
             if old.suffix in (".svg", ".pdf") and old.stem not in made:
                 old.unlink()
     page = output / "index.html"
+    tell("writing the page", 0, 1)
     write_page(page, _context(report, page))
     return page, report.problems
 
@@ -151,7 +168,10 @@ def bibtex() -> str:
         "@software{normlab,\n"
         "  author  = {{The normlab developers}},\n"
         "  title   = {normlab: which normalisation should a network use, and why},\n"
-        f"  version = {{{version('normlab')}}}\n"
+        f"  version = {{{version('normlab')}}},\n"
+        f"  year    = {{{RELEASED[:4]}}},\n"
+        f"  month   = {{{int(RELEASED[5:7])}}},\n"
+        f"  date    = {{{RELEASED}}}\n"
         "}"
     )
 

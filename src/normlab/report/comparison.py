@@ -9,8 +9,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.table import Table
 
+from normlab.command_line.columns import Column, show
 from normlab.config.shipped import CONF
 from normlab.findings.finding import Finding
 from normlab.findings.judge import alpha_of, seeds_to_tell
@@ -150,11 +150,10 @@ def conclude(cfg: DictConfig, arguments: Sequence[str], verdict: Verdict) -> Non
     study, (finding,), _ = chosen(cfg, CONF, arguments)
     folder = StudyFolder.at(Path(str(cfg.output)), f"{study.name}-{cfg.scale.name}")
     found, console = result(finding, verdict), Console()
-    shown = Table(*_header(found), box=None, header_style="dim", pad_edge=False)
-    for line in found.lines:
-        shown.add_row(*_cells(line))
+    cut = (0, 0, 2, 3, 0, 0)
+    columns = [Column(name, cut=c, wraps=c == 0) for name, c in zip(_header(found), cut, strict=True)]
     console.print()
-    console.print(shown)
+    show(console, columns, [_cells(line) for line in found.lines])
     console.print()
     console.print(found.text, highlight=False, markup=False)
     folder.comparison_text.write_text(found.text + "\n", encoding="utf-8")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from normlab.findings.finding import Finding
 from normlab.findings.judge import PRIMARIES
+from normlab.findings.labels import contrast_label
 from normlab.findings.states import ALPHA
 from normlab.findings.verdict import Estimate, Verdict
 from normlab.findings.wording import (
@@ -24,7 +25,7 @@ from normlab.findings.wording import (
     scope_words,
     unit_of,
 )
-from normlab.results.words import compact, with_unit
+from normlab.results.words import compact, metric_words, with_unit
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -65,15 +66,21 @@ def table(columns: str, header: Sequence[str], rows: Sequence[Sequence[str]], no
 
 
 def verdicts_table(found: Sequence[tuple[Finding, Verdict]]) -> str:
-    """Every primary: claim, verdict, the number that decides."""
+    """Every primary: claim, verdict, and the number that decides, with its metric, unit and margin."""
     rows = []
     for finding, verdict in found:
         estimate = verdict.deciding
         shown = _numbers(estimate) if estimate is not None else escaped(reason_words(verdict))
         n = len(estimate.seeds) if estimate is not None else min((arm.n for arm in verdict.arms), default=0)
-        rows.append([str(finding.claim), escaped(finding.title), verdict.state, shown, str(n)])
-    header = ["Claim", "", "Verdict", f"Estimate [{escaped(level_words(1 - ALPHA / PRIMARIES))} interval]", "$n$"]
-    return table("clllr", header, rows, "verdicts; the estimate is signed so that positive favours the claim")
+        metric = escaped(metric_words(estimate.metric if estimate is not None else finding.metric))
+        unit = escaped(unit_of(estimate.metric, ratio=estimate.ratio) if estimate is not None else "")
+        margin = escaped(margin_words(verdict, finding.metric)) or "--"
+        rows.append(
+            [str(finding.claim), escaped(finding.title), metric, unit or "--", shown, margin, str(n), verdict.state]
+        )
+    level = escaped(level_words(1 - ALPHA / PRIMARIES))
+    header = ["Claim", "", "Metric", "Unit", f"Estimate [{level} interval]", "Margin", "$n$", "Verdict"]
+    return table("clllllrl", header, rows, "verdicts; the estimate is signed so that positive favours the claim")
 
 
 def write_csv(path: Path, found: Sequence[tuple[Finding, Verdict]]) -> None:
@@ -89,7 +96,16 @@ def write_csv(path: Path, found: Sequence[tuple[Finding, Verdict]]) -> None:
                 shown = [f"{_shown(end, e):.6g}" if end is not None else "" for end in (e.mean, *ends)]
                 unit = unit_of(e.metric, ratio=e.ratio)
                 decides = "yes" if e.name == verdict.decides else "no"
-                row = [finding.claim, finding.title, verdict.state, e.name, decides, e.metric, unit, *shown]
+                row = [
+                    finding.claim,
+                    finding.title,
+                    verdict.state,
+                    contrast_label(finding, e.name),
+                    decides,
+                    e.metric,
+                    unit,
+                    *shown,
+                ]
                 rows.writerow([*row, margin, len(e.seeds)])
             if not verdict.estimates:
                 n = min((arm.n for arm in verdict.arms), default=0)
@@ -120,16 +136,24 @@ def finding_table(finding: Finding, verdict: Verdict) -> str:
         else []
     )
     contrasts = [
-        [escaped(e.name), escaped(formula_words(finding, e)), _numbers(e), str(len(e.seeds))] for e in verdict.estimates
+        [escaped(contrast_label(finding, e.name)), escaped(formula_words(finding, e)), _numbers(e), str(len(e.seeds))]
+        for e in verdict.estimates
     ]
     if contrasts:
         header = ["Contrast", "", f"Estimate [{escaped(level_words(verdict.level))} interval]", "$n$"]
         parts.append(table("lllr", header, contrasts, f"{finding.name} at {verdict.scale}: contrasts"))
-    scopes = [[escaped(f"{e.name}: {scope_words(e)}")] for e in verdict.estimates if scope_words(e)]
+    scopes = [
+        [escaped(f"{contrast_label(finding, e.name)}: {scope_words(e)}")] for e in verdict.estimates if scope_words(e)
+    ]
     if scopes:
         note = f"{finding.name} at {verdict.scale}: seeds, or seeds and examples"
         parts.append(table("l", ["What the intervals cover"], scopes, note))
-    failed = [[escaped(f"{e.name}: {line}")] for e in verdict.estimates if any(e.failed) for line in failure_words(e)]
+    failed = [
+        [escaped(f"{contrast_label(finding, e.name)}: {line}")]
+        for e in verdict.estimates
+        if any(e.failed)
+        for line in failure_words(e)
+    ]
     if failed:
         parts.append(table("l", ["Runs that failed"], failed, f"{finding.name} at {verdict.scale}: failures"))
     checks = [[escaped(f"{bound.cell}: {bound_words(bound)}")] for bound in verdict.bounds]

@@ -12,9 +12,10 @@ from normlab.charts.colours import NORMS, variables
 from normlab.findings import wording
 from normlab.findings.advice import CONDITIONS
 from normlab.findings.finding import Finding
-from normlab.findings.labels import label
+from normlab.findings.labels import contrast_label, label
 from normlab.findings.verdict import Verdict
 from normlab.folder.run_folder import RunFolder
+from normlab.report.glossary import TERMS, entry_id, marked
 from normlab.results import words
 from normlab.results.sources import Source, StudyResult, cell_of
 
@@ -63,7 +64,11 @@ def _environment() -> Environment:
     )
     for name in _WORDS:
         made.globals[name] = getattr(words, name)
+    made.filters["terms"] = marked
     made.globals |= {
+        "contrast_label": contrast_label,
+        "glossary": TERMS,
+        "entry_id": entry_id,
         "colour_name": colour_name,
         "cell_words": cell_words,
         "tell": tell,
@@ -147,7 +152,7 @@ def agreement(finding: Finding, results: Sequence[StudyResult]) -> Iterable[dict
         if estimate.interval is None or other.interval is None:
             continue  # with too few seeds for an interval, it is unknown whether they agree
         low, high = max(estimate.interval.low, other.interval.low), min(estimate.interval.high, other.interval.high)
-        yield {"name": estimate.name, "own": estimate, "other": other, "agrees": low <= high}
+        yield {"name": contrast_label(finding, estimate.name), "own": estimate, "other": other, "agrees": low <= high}
     if finding.rule == "exact":
         same = _held(results[0].verdict) == _held(results[1].verdict)
         yield {"name": "bounds", "own": None, "other": None, "agrees": same}

@@ -22,6 +22,7 @@ from normlab.data.store import Prepared, prepare
 from normlab.folder.place import Place
 from normlab.folder.resume_points import list_points, newest_intact
 from normlab.host.crowd import others_computing, sleep_while_waiting
+from normlab.host.waits import waiting
 from normlab.project.files import Named, named
 from normlab.runs.code import code_hash
 from normlab.runs.identity import run_id
@@ -134,7 +135,8 @@ def do(config: RunConfig, called_off: Path | None = None) -> Done:
 
 def _done(config: RunConfig, called_off: Path | None) -> Done:
     _check_tasks(config)
-    prepared = data_of(config)
+    with waiting("preparing the data", shown=config.trainer.progress and rank() == 0):
+        prepared = data_of(config)
     data = prepared.fingerprint
     name, code, output = run_id(config, data), code_hash(config), Path(config.output)
     folder = folder_of(output, name)
@@ -230,7 +232,8 @@ def _stop(owned: Run, end: BaseException) -> None:
 def _measure(config: RunConfig) -> Callable[[RunConfig, Place], dict[str, Any]]:
     module = f"normlab.measures.{config.measure.name}"
     if "torch" not in sys.modules:
-        _import_lightly(module, wandb=config.logger.wandb is not None)
+        with waiting("importing torch and Lightning", shown=config.trainer.progress and rank() == 0):
+            _import_lightly(module, wandb=config.logger.wandb is not None)
     measure: Callable[[RunConfig, Place], dict[str, Any]] = importlib.import_module(module).measure
     return measure
 

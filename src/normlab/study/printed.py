@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
+from normlab.command_line.columns import Column, show
 from normlab.findings.finding import Finding
 from normlab.findings.verdict import ArmSummary, Verdict
 from normlab.findings.wording import (
@@ -70,17 +71,17 @@ def arm_line(arm: ArmSummary, metric: str) -> str:
 
 def print_study(console: Console, judged: Sequence[tuple[Finding, Verdict]], scale: str, seconds: float) -> None:
     """Print a table with a row per claim, then the number of estimates."""
-    table = Table("", "verdict", "found", box=None, pad_edge=False, header_style="dim")
+    rows: list[list[str | Text]] = []
     primaries = sorted(((f, v) for f, v in judged if v.primary), key=lambda pair: pair[1].claim or 0)
     for finding, verdict in primaries:
         said, words = said_words(finding, verdict), reason_words(verdict)
         interval = f" {interval_words(verdict.deciding)}" if verdict.deciding else ""
         reason = f" ({words})" if words and verdict.state != "supported" and words not in said else ""
-        state = f"[{_COLOURS[verdict.state]}]{_MARKS[verdict.state]} {verdict.state}[/]"
-        table.add_row(f"claim {verdict.claim}", state, escape(f"{said}{interval}{reason}"))
+        state = Text(f"{_MARKS[verdict.state]} {verdict.state}", _COLOURS[verdict.state])
+        rows.append([str(verdict.claim), state, f"{said}{interval}{reason}"])
     console.print()
     if primaries:
-        console.print(table, highlight=False)
+        show(console, [Column("claim", cut=1), Column("verdict"), Column("found", wraps=True)], rows)
     counts = f"{len(primaries)} verdicts and {len(judged) - len(primaries)} estimates"
     console.print(f"[dim]{counts} at scale={scale} in {duration(seconds)}[/]", highlight=False)
 

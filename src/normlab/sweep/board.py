@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from normlab.command_line.columns import Column, fitted
 from normlab.folder.run_folder import RunFolder
 from normlab.sweep.plan import Job, Outcome, read_outcome
 from normlab.sweep.results import is_better, main_value, show_value, shown_value
@@ -143,11 +144,11 @@ class Board:
         return Group(bar, self._running_table(), self._arms_table())
 
     def _running_table(self) -> Table:
-        table = Table(box=None, pad_edge=False, show_header=False)
+        rows = []
         for number, progress in list(self.running.items())[:RUNNING_SHOWN]:
             step = f"step {progress['step']}/{progress['steps']}" if progress.get("steps") else "starting"
-            table.add_row("  running", self.jobs[number].id, step)
-        return table
+            rows.append(["  running", self.jobs[number].id, step])
+        return fitted([Column("", cut=1), Column(""), Column("")], rows, self.console.width).table
 
     def _arms_table(self) -> Table:
         """The best value so far for each combination of options without the seed."""
@@ -160,10 +161,11 @@ class Board:
             counts[cell] += 1
             if cell not in best or is_better(*found, best[cell][1]):
                 best[cell] = found
-        table = Table(box=None, pad_edge=False, show_header=False)
-        for cell, value in list(best.items())[:ARMS_SHOWN]:
-            table.add_row("  best", cell or "(defaults)", show_value(value), f"n = {counts[cell]}")
-        return table
+        rows = [
+            ["  best", cell or "(defaults)", show_value(value), f"n = {counts[cell]}"]
+            for cell, value in list(best.items())[:ARMS_SHOWN]
+        ]
+        return fitted([Column("", cut=2), Column(""), Column(""), Column("", cut=1)], rows, self.console.width).table
 
 
 def duration(seconds: float) -> str:

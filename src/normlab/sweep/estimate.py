@@ -16,6 +16,7 @@ from statistics import fmean
 import pydantic
 from rich.console import Console
 
+from normlab.command_line.columns import Column, show
 from normlab.config.components import PROJECT
 from normlab.config.measures.training import pause_step
 from normlab.config.schema import LoggerConfig, RunConfig, TaskConfig
@@ -49,8 +50,8 @@ def estimate(
     Args:
         chances: job number → the chance that its run will be needed; None: all are.
     """
-    for job in todo[:20]:
-        console.print(f"  {job.id}  {' '.join(job.varied)}", soft_wrap=True, highlight=False, markup=False)
+    rows = [[job.id, " ".join(job.varied)] for job in todo[:20]]
+    show(console, [Column("", cut=1), Column("", wraps=True)], rows)
     if len(todo) > 20:
         console.print(f"  … and {len(todo) - 20} more")
     if not todo:

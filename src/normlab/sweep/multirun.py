@@ -26,6 +26,7 @@ from normlab.runs.store import Found, accept, look
 from normlab.stopping.children import starting_deaf
 from normlab.stopping.request import listening, say
 from normlab.sweep.board import Board
+from normlab.sweep.cells import cells_of, print_cells, write_cells
 from normlab.sweep.compose import Composer, launcher_of
 from normlab.sweep.dry import stand_in, with_cache
 from normlab.sweep.estimate import estimate
@@ -66,8 +67,12 @@ def sweep(combinations: Sequence[Sequence[str]], composer: Composer, launch: Lau
     invocation = Path(str(cfg.hydra.sweep.dir))
     outcomes = carry_out(console, jobs, todo, launch=launch, cfg=cfg, invocation=invocation)
     print_table(console, jobs, outcomes)
+    cells = cells_of(jobs, outcomes)
+    print_cells(console, cells)
     if todo:
-        console.print(f"results: {invocation / 'table.csv'}", soft_wrap=True, highlight=False, markup=False)
+        write_cells(invocation / "cells.csv", cells)
+        written = f"results: {invocation / 'table.csv'}, by cell: cells.csv beside it"
+        console.print(written, soft_wrap=True, highlight=False, markup=False)
     if not all(outcome.is_result for outcome in outcomes.values()):
         sys.exit(1)
     return list(outcomes.values())

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
+from normlab.command_line.columns import Column, show
 from normlab.folder.run_folder import RunFolder
 from normlab.sweep.plan import Job, Outcome
 from normlab.sweep.results import show_value, shown_value
@@ -20,14 +21,13 @@ SHOWN = 40  # rows shown; if there are more, those without a result and the firs
 def print_table(console: Console, jobs: Sequence[Job], outcomes: dict[int, Outcome]) -> None:
     """One row per run, the causes of runs without a result, then the counts."""
     rows = sorted(jobs, key=lambda job: outcomes[job.number].is_result)[:SHOWN]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title, options in (("run", {}), ("", {}), ("result", {"justify": "right"}), ("time", {"justify": "right"})):
-        table.add_column(title, no_wrap=True, **options)  # type: ignore[arg-type]
+    shown: list[list[str | Text]] = []
     for job in sorted(rows, key=lambda job: job.number):
         outcome = outcomes[job.number]
-        table.add_row(f"{job.id}", f"[{_COLOURS.get(outcome.state, 'red')}]{outcome.state}[/]", *_numbers(job, outcome))
-    width = console.width if console.is_terminal else max(console.width, 120)
-    console.print(table, width=width)
+        state = Text(outcome.state, _COLOURS.get(outcome.state, "red"))
+        shown.append([job.id, state, *_numbers(job, outcome)])
+    columns = [Column("run"), Column("", cut=1), Column("result", right=True), Column("time", cut=2, right=True)]
+    show(console, columns, shown)
     if len(jobs) > len(rows):
         console.print(f"… and {len(jobs) - len(rows)} more")
     for job in jobs:

@@ -14,11 +14,11 @@
   // a mark says what it is: under the pointer, by touch, and by the arrow keys in a chart that has the focus
   let on = null;
   const hide = () => { if (on) on.classList.remove("on"); on = null; tip.hidden = true; };
-  const show = (mark) => {
+  const show = (mark, told = "") => {
     hide();
     on = mark;
     mark.classList.add("on");
-    tip.textContent = mark.querySelector("title").textContent;
+    tip.textContent = told || mark.querySelector("title").textContent;
     tip.hidden = false;
     const box = mark.getBoundingClientRect(), own = tip.getBoundingClientRect();
     const left = Math.max(6, Math.min(box.left + box.width / 2 - own.width / 2, innerWidth - own.width - 6));
@@ -41,6 +41,13 @@
     });
   }
   addEventListener("scroll", () => { if (on && !document.activeElement.closest("svg.chart")) hide(); }, { passive: true });
+  // a term says what it means: under the pointer, by touch, and with the focus; Escape hides it
+  for (const term of document.querySelectorAll(".term")) {
+    const explain = () => show(term, document.getElementById(term.getAttribute("aria-describedby")).textContent);
+    for (const kind of ["pointerenter", "focus", "click"]) term.addEventListener(kind, explain);
+    for (const kind of ["pointerleave", "blur"]) term.addEventListener(kind, hide);
+    term.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
+  }
   // which norm for my network: shows the answers to the conditions that the choices name
   const form = document.getElementById("pick"), picked = document.getElementById("picked");
   if (form) {
@@ -48,8 +55,9 @@
     const byBatch = (size) => size === 1 ? ["single_example"] : size <= few ? ["few_examples"] : size >= many ? ["many_examples"] : ["few_examples", "many_examples"];
     const pick = () => {
       const asked = Object.fromEntries(new FormData(form)), size = Number(asked.batch);
-      const whens = [keys.lengths[asked.lengths], keys.depth[asked.depth], keys.want[asked.phase], ...(size >= 1 ? byBatch(size) : [])];
+      const whens = [keys.task[asked.task], keys.data[asked.data], keys.lengths[asked.lengths], keys.depth[asked.depth], ...(size >= 1 ? byBatch(size) : [])];
       if (asked.phase === "inference_time") whens.splice(0, whens.length, "inference_time");
+      if (asked.phase === "trouble") whens.splice(0, whens.length, keys.trouble.evaluation);
       const found = whens.filter(Boolean).map((when) => document.querySelector(`#answers .answer[data-model="${asked.model}"][data-when="${when}"]`));
       picked.replaceChildren(...found.map((each) => each.cloneNode(true)));
     };
