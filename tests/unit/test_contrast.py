@@ -7,7 +7,7 @@ import pytest
 
 from normlab.commands import compare
 from normlab.config.schema import InputError
-from normlab.runs.contrast import Contrast, check_numbers, contrast
+from normlab.tables.contrast import Contrast, check_numbers, contrast
 
 ROWS = [
     {

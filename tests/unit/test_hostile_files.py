@@ -36,13 +36,13 @@ from normlab.models.build import assemble
 from normlab.models.checkpoint import describe, read_checkpoint
 from normlab.runs.clean import find_leftovers
 from normlab.runs.records import read_records
-from normlab.runs.table import read_runs
 from normlab.session.resumable import check_point
 from normlab.study.ledger import Ledger
 from normlab.study.planned import planned_findings, read_progress
 from normlab.sweep.compose import _remembered
 from normlab.sweep.estimate import past_costs
 from normlab.sweep.job import job
+from normlab.tables.runs import read_runs
 
 SIZES = Sizes("images", (1, 8, 8), outputs=2, examples=50)
 CHOICES = ("model=cnn", "norm=layer", "model.width=4", "model.stages=1", "task=image_files", "task.path=.")

@@ -12,7 +12,7 @@ from normlab.config.schema import InputError
 from normlab.folder.jsonfile import write_json
 from normlab.runs.code import code_hash
 from normlab.runs.store import accept, claim, look
-from normlab.runs.table import IDENTITY, choose, differing, markdown, order, read_runs, write
+from normlab.tables.runs import IDENTITY, choose, differing, markdown, order, read_runs, write
 
 LSTM = ("model=lstm", "norm=layer")
 

@@ -21,8 +21,8 @@ from rich.console import Console
 from normlab.command_line import columns
 from normlab.commands.parser import Parser, count
 from normlab.config.errors import one_line
-from normlab.runs import table
 from normlab.runs.validated import METRICS
+from normlab.tables import runs as table
 
 if TYPE_CHECKING:
     from pandas import DataFrame

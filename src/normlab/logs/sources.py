@@ -13,7 +13,7 @@ from normlab.config.schema import InputError
 from normlab.folder.run_folder import RunFolder, runs_folder
 from normlab.logs import csv_logger, mlflow, tables, tensorboard, wandb_folders, wandb_online
 from normlab.logs.run import LoggedRuns, Run, Runs
-from normlab.runs.table import read_runs
+from normlab.tables.runs import read_runs
 
 _IN_NAME = re.compile(r"([A-Za-z_][\w.]*)=([^,/\\]+)|\b(seed)[_-]?(\d+)")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from normlab.runs.table import select
 from normlab.runs.validated import METRICS
+from normlab.tables.runs import select
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -21,7 +21,7 @@ def at_chosen_rate(frame: DataFrame, condition: str, metric: str) -> tuple[DataF
     several, the point with the best mean of the validation metric stays.
 
     Args:
-        frame: of `normlab.runs.table.read_runs`.
+        frame: of `normlab.tables.runs.read_runs`.
         condition: the arm, in pandas' query syntax.
         metric: which is compared; its namesake on validation chooses.
 

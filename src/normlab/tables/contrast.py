@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from normlab.config.schema import InputError
-from normlab.runs.table import select
+from normlab.tables.runs import select
 
 _RESULTS = ("validation/", "test/", "last/", "last_test/", "area/", "gap/", "inside/")
 
@@ -54,7 +54,7 @@ def contrast(frame: DataFrame, first: str, second: str, metric: str, diverged_va
     """Pair two arms.
 
     Args:
-        frame: of `normlab.runs.table.read_runs`.
+        frame: of `normlab.tables.runs.read_runs`.
         first, second: conditions in pandas' query syntax, each of which selects one run per seed.
         metric: a column, such as validation/accuracy.
         diverged_value: the value for a run that diverged, as bad as chance; dropping the run would favour its arm.
