@@ -66,7 +66,14 @@ def make(features):
 def classifier(features, outputs):
     return nn.Sequential(make(features), nn.Linear(WIDTH, outputs))
 """
-LOCAL = "def outer():\n    from torch.nn import Linear as L\n    class Net(L):\n        pass\n    return Net\nmake = outer()"
+LOCAL = """
+def outer():
+    from torch.nn import Linear as L
+    class Net(L):
+        pass
+    return Net
+make = outer()
+"""
 
 
 @pytest.fixture
