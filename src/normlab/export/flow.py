@@ -132,7 +132,8 @@ def layer_at(graph: Graph, node: Node) -> Layer | None:
     of_weight, of_bias = graph.parameter(weight), graph.parameter(bias)
     if of_weight is None or (bias is not None and of_bias is None):
         return None  # computed, not stored
-    return Layer(node, of_weight, of_bias, outputs, inputs, read if isinstance(read, Node) else None)
+    value = read if isinstance(read, Node) else None
+    return Layer(node, of_weight, of_bias, outputs=outputs, inputs=inputs, read=value)
 
 
 def _or_none(arguments: Any, i: int) -> Any:
