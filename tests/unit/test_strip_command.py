@@ -171,6 +171,7 @@ def test_files_of_a_recurrence_take_one_length(tmp_path):
         assert difference(model, call, Feed(split, True, 6))[0] <= 1e-5
 
 
+@pytest.mark.slow
 def test_a_program_takes_one_example(tmp_path):
     model = MLP(partial(LayerNorm), IMAGES, width=4, depth=2).eval()
     images = torch.randn(3, 1, 4, 4)

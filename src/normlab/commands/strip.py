@@ -4,7 +4,7 @@
     normlab strip ckpt=best.ckpt output=served threads=2
 
 Writes weights.pt (of the folded network), model.pt2 (torch.export), model.onnx and strip.json. Each is compared with
-the checkpoint on its validation examples, and timed beside it for 1, 8 and 64 examples.
+the checkpoint on its validation examples, and both are timed for 1, 8 and 64 examples.
 
   ckpt=FILE        the checkpoint
   output=FOLDER    default: next to the checkpoint, in <its name>-stripped

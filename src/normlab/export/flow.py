@@ -132,8 +132,8 @@ def layer_at(graph: Graph, node: Node) -> Layer | None:
     of_weight, of_bias = graph.parameter(weight), graph.parameter(bias)
     if of_weight is None or (bias is not None and of_bias is None):
         return None  # computed, not stored
-    known = read if isinstance(read, Node) else None
-    return Layer(node, weight=of_weight, bias=of_bias, outputs=outputs, inputs=inputs, read=known)
+    value = read if isinstance(read, Node) else None
+    return Layer(node, of_weight, of_bias, outputs=outputs, inputs=inputs, read=value)
 
 
 def _or_none(arguments: Any, i: int) -> Any:

@@ -213,7 +213,7 @@ def _rest(norm: nn.Module, call: Call, *, centred: bool, bare: bool, compiled: b
         width = norm.num_features if isinstance(norm, Norm) else norm.normalized_shape[-1]  # type: ignore[index]
         first = isinstance(norm, Norm) and norm.channels_first
         rest = PlainNorm(
-            int(width),  # type: ignore[arg-type]
+            int(width),
             call.blocks,
             float(norm.eps),  # type: ignore[arg-type]
             centred=centred or call.rescales,

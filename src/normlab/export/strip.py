@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -152,6 +153,8 @@ def _make_folder(folder: Path) -> None:
         raise InputError(f"output={folder}: this is a file; name a folder") from None
     except OSError as error:
         raise InputError(f"output={folder}: {error.strerror}") from None
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"output={folder}: this folder can't be written to")
 
 
 def _written(
