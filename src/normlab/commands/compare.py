@@ -24,9 +24,9 @@ from rich.console import Console
 from normlab.command_line.columns import width_of
 from normlab.commands.parser import Parser, real
 from normlab.findings.wording import in_points, number, scale_of, score_words
+from normlab.logs.tuned import at_chosen_rate
 from normlab.runs.contrast import Contrast, contrast
 from normlab.runs.table import read_runs
-from normlab.runs.tuned import at_chosen_rate
 from normlab.stats import guarded
 from normlab.stats.paired import Interval, sign_flip_test
 from normlab.stats.power import MOST
