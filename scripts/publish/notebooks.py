@@ -36,9 +36,10 @@ def published(path: Path) -> Path:
     Raises:
         SystemExit: the page is too large to ship.
     """
+    made = HTMLExporter(template_name="basic")  # first, so that a missing template costs no run
     book = nbformat.read(path, as_version=4)
     ExecutePreprocessor(timeout=1800).preprocess(book, {"metadata": {"path": str(path.parent)}})
-    body, _ = HTMLExporter(template_name="basic").from_notebook_node(book)
+    body, _ = made.from_notebook_node(book)
     # links are relative to notebooks/, from where docs/notebooks/ is one level further down
     body = re.sub(r'href="\.\./', 'href="../../', body)
     body = re.sub(r"(?<=[ >])/[^\s<]*?(?=/(outputs|notebooks|src)/)", ".", body)  # no folder of this machine

@@ -23,7 +23,7 @@ plt.rcParams.update({"legend.frameon": False})
 
 def show(figure: Figure, alt: str) -> None:
     """Show a figure; `alt` says what is to be seen, for readers who can't see it."""
-    display(figure, metadata={"image/png": {"alt": alt}})  # type: ignore[no-untyped-call]
+    display(figure, metadata={"image/png": {"alt": alt}})
     plt.close(figure)
 
 
