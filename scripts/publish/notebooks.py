@@ -30,6 +30,19 @@ td, th { padding: 0.2rem 0.6rem; text-align: right; }
 </style>"""
 
 
+def linked(body: str) -> str:
+    """Links of a notebook, as the site has them: to pages of docs/, and to files of the repository."""
+    body = re.sub(r'href="\.\./docs/([\w./-]+)\.md', r'href="../\1.html', body)
+    body = re.sub(r'href="(\w+)\.ipynb', lambda found: f'href="{_lesson(found[1])}', body)
+    return re.sub(r'href="\.\./(?!\w+[\w./-]*\.html)', 'href="../../', body)
+
+
+def _lesson(name: str) -> str:
+    """The page of another notebook if it is there or will be, otherwise the notebook."""
+    made = (PAGES / f"{name}.html").exists() or any(name in argument for argument in sys.argv)
+    return f"{name}.html" if made else f"../../notebooks/{name}.ipynb"
+
+
 def published(path: Path) -> Path:
     """Execute a notebook, and write its page.
 
@@ -39,9 +52,11 @@ def published(path: Path) -> Path:
     made = HTMLExporter(template_name="basic")  # first, so that a missing template costs no run
     book = nbformat.read(path, as_version=4)
     ExecutePreprocessor(timeout=1800).preprocess(book, {"metadata": {"path": str(path.parent)}})
+    for cell in (each for each in book.cells if each.cell_type == "code"):
+        # warnings of libraries name folders of this machine
+        cell["outputs"] = [each for each in cell.get("outputs", []) if each.get("name") != "stderr"]
     body, _ = made.from_notebook_node(book)
-    # links are relative to notebooks/, from where docs/notebooks/ is one level further down
-    body = re.sub(r'href="\.\./', 'href="../../', body)
+    body = linked(body)
     body = re.sub(r"(?<=[ >])/[^\s<]*?(?=/(outputs|notebooks|src)/)", ".", body)  # no folder of this machine
     title = path.stem[3:].replace("_", " ").capitalize()
     page = PAGES / f"{path.stem}.html"
