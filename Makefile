@@ -61,8 +61,11 @@ lock:  ## update constraints.txt with the versions installed in .venv
 doctor: $(STAMP)  ## check what will not work on this machine, and why
 	$(BIN)/normlab doctor
 
-notebooks: $(STAMP)  ## run the four notebooks and save them as outputs/notebooks/*.html (about six minutes)
-	$(BIN)/jupyter nbconvert --to html --template classic --execute --output-dir outputs/notebooks notebooks/*.ipynb
+# NOTEBOOKS="notebooks/05*.ipynb": only these
+NOTEBOOKS ?= notebooks/*.ipynb
+
+notebooks: $(STAMP)  ## run the five notebooks and save them as docs/notebooks/*.html (about six minutes)
+	$(BIN)/python scripts/publish/notebooks.py $(NOTEBOOKS)
 
 report: $(STAMP)  ## write the studies' results as a page: outputs/report/index.html
 	@$(BIN)/normlab report

@@ -75,6 +75,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "advice",
         "charts",
     },
+    "lessons": {
+        *("config", "checks", "folder", "norms", "data", "runs", "stats", "findings", "study", "results", "charts"),
+    },
     "dashboard": {"config", "study"},
     "environment": {"host", "config", "folder", "data", "mirror", "runs"},
     "commands": {

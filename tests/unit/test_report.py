@@ -24,7 +24,7 @@ from normlab.findings.read import read_finding
 from normlab.findings.wording import estimate_words, formula_words
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.folder.pack import sign_folder
-from normlab.report.build import MOST_BYTES, build, gather, own_studies
+from normlab.report.build import MOST_BYTES, RELEASED, bibtex, build, gather, own_studies
 from normlab.report.latex import escaped
 from normlab.study.planned import PlanRecord
 
@@ -125,12 +125,34 @@ def test_figures_and_tables_are_saved_for_papers(made, tmp_path, fixed):
     names = {
         f"planted-{chart}.{kind}" for chart in ("contrasts", "rates", "curves", "inside") for kind in ("svg", "pdf")
     }
+    names |= {f"{name}-column.{kind}" for name in ("claims", "planted") for kind in ("svg", "pdf")}
     assert {path.name for path in (tmp_path / "report/figures").iterdir()} == names
     assert (tmp_path / "report/figures/planted-rates.pdf").read_bytes().startswith(b"%PDF")
     table = (tmp_path / "report/tables/planted.tex").read_text()
     assert table.count(r"\toprule") == table.count(r"\bottomrule") == 2
     assert r"layer norm $-$ batch norm & +5 points [+3.94, +6.25] &" in table
-    assert "supported" in (tmp_path / "report/tables/verdicts.tex").read_text()
+    verdicts = (tmp_path / "report/tables/verdicts.tex").read_text()
+    for word in ("supported", "Metric", "Unit", "Margin", "points", "accuracy", "$n$"):
+        assert word in verdicts, word
+
+
+def test_a_figure_for_a_single_column_has_its_width_and_type(made, tmp_path, fixed):
+    made(save(tmp_path / "outputs/studies/planted-quick", fixed, 0.05), papers=True)
+    for name in ("claims", "planted"):
+        svg = (tmp_path / f"report/figures/{name}-column.svg").read_text(encoding="utf-8")
+        width = re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)
+        assert width
+        assert float(width[1]) == pytest.approx(3.3 * 72)
+        sizes = re.findall(r"font(?:-size)?: (?:[\w ]*?)([\d.]+)px", svg)
+        assert sizes
+        assert set(map(float, sizes)) == {8.0}
+
+
+def test_the_page_and_the_citation_name_the_same_version_and_date():
+    cff = (Path(__file__).parents[2] / "CITATION.cff").read_text(encoding="utf-8")
+    for key, value in (("version", re.search(r"version = \{(.+)\}", bibtex())), ("date-released", RELEASED)):
+        assert f"{key}: {value if isinstance(value, str) else value[1]}" in cff
+    assert RELEASED in bibtex()
 
 
 def test_a_report_again_keeps_pdfs_of_charts_that_have_not_changed(made, tmp_path, fixed):

@@ -192,6 +192,27 @@ def test_a_chart_is_read_by_keyboard_and_the_theme_is_switched(page):
     assert told["label"] == "Light theme"
 
 
+def test_a_term_is_explained_under_the_pointer_and_with_the_focus(page):
+    script = """
+        const term = document.querySelector(".first .term"), tip = document.getElementById("tip"), said = [];
+        const told = () => (tip.hidden ? "" : tip.textContent);
+        term.focus(); said.push(told());
+        term.dispatchEvent(new KeyboardEvent("keydown", {key: "Escape", bubbles: true})); said.push(told());
+        term.dispatchEvent(new PointerEvent("pointerenter")); said.push(told());
+        term.dispatchEvent(new PointerEvent("pointerleave")); said.push(told());
+        const terms = [...document.querySelectorAll(".term")];
+        tell({said, focus: document.activeElement === term, name: term.textContent,
+              lost: terms.filter((each) => !document.getElementById(each.getAttribute("aria-describedby"))).length});
+    """
+    told, console = opened(page, script)
+    assert console == ""
+    assert told["name"] == "margin"
+    assert told["said"][0].startswith("The smallest difference that matters")
+    assert told["said"] == [told["said"][0], "", told["said"][0], ""]
+    assert told["focus"]
+    assert told["lost"] == 0
+
+
 @pytest.fixture(scope="module")
 def axe(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("axe")

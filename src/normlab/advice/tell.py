@@ -45,7 +45,10 @@ def _own_runs(when: When, model: Model) -> tuple[str, str]:
     """The command and its cost where no finding of ours asks the question."""
     if when == "evaluation_gap":
         command = "normlab check my_package.training:LitModel --data my_package.training:Data"
-        return command, "a hundred steps of your own training; it names the norm whose statistics drift, and the mend"
+        return (
+            command,
+            "a hundred steps of your training, watched by NormMonitor, which names the norm that drifts and what helps",
+        )
     if when == "segmentation":
         options = f"{_NET} task=segmentation_files task.path=photos/ task.batch_size=2"
         return _compared("own,group,batch", options)
@@ -60,7 +63,7 @@ def _own_runs(when: When, model: Model) -> tuple[str, str]:
 
 _OWN_DATA: dict[Model, str] = {
     **{"cnn": "task=image_files task.path=photos/", "mlp": "task=table_files task.path=rows.csv"},
-    **dict.fromkeys(("lstm", "gru", "transformer"), "task=text_files task.path=reviews.csv"),  # type: ignore[dict-item]
+    **dict.fromkeys(("lstm", "gru", "transformer"), "task=text_files task.path=reviews.csv"),
 }
 
 

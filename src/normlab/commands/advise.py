@@ -60,13 +60,13 @@ def show(console: Console, matrix: Matrix, model: Model, chosen: Iterable[When],
     for when in chosen:
         console.print(f"[bold]{model} · {CONDITIONS[when]}[/]", highlight=False)
         answer = matrix.get((when, model), Answer())
-        decided = [evidence for evidence in answer.best if evidence.decided]
-        for evidence in decided:
-            for line in lines(evidence):
-                _say(console, line, 2)
+        for evidence in (each for each in answer.best if each.outcome not in ("point", "failed")):
+            first, second = lines(evidence)
+            _say(console, first, 2)
+            _say(console, second, 4)
         _undecided(console, when, model, answer)
         for evidence in answer.best:
-            if not evidence.decided:
+            if evidence.outcome in ("point", "failed"):
                 _say(console, f"{evidence.words}: {evidence.short}", 2)
         if answer.others:
             others = "; ".join(f"{evidence.finding.name}, {evidence.short}" for evidence in answer.others)
