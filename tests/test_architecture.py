@@ -76,7 +76,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "charts",
     },
     "lessons": {
-        *("config", "checks", "folder", "norms", "data", "runs", "stats", "findings", "study", "results", "charts"),
+        *("config", "checks", "folder", "norms", "data", "tables", "stats", "findings", "study"),
+        *("results", "charts"),
     },
     "dashboard": {"config", "study"},
     "environment": {"host", "config", "folder", "data", "mirror", "runs"},
