@@ -1,6 +1,6 @@
 """Data that a user has in Python, as the files of a task. Imports no torch: it knows tensors by their methods.
 
-Each split is a pair (inputs, targets). What the inputs are is told by their axes: [N, F] rows of a table, [N, T, F]
+Each split is a pair (inputs, targets). The axes of the inputs tell what they are: [N, F] rows of a table, [N, T, F]
 time series, [N, C, H, W] images.
 """
 
