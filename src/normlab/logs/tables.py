@@ -80,7 +80,7 @@ def read(path: Path) -> Table:
 
 
 def _csv(path: Path) -> DataFrame:
-    """All values as text, so that an arm `1.10`, `007` or `None` stays what it is; an empty field is missing.
+    """All values as text, so that the arms 1.10, 007 and None stay what they are; an empty field is missing.
 
     The separator is comma, semicolon or tab, whichever the header has most of.
     """
