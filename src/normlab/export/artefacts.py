@@ -23,6 +23,7 @@ from normlab.models.base import Model
 from normlab.norms.rms import RMSNorm
 
 OPSET = 23  # the first with RMS norm
+OPSET_WITH_MASK = 20  # attention of 23 refuses a mask that broadcasts over queries, in ONNX Runtime 1.32
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 Call = Callable[..., Tensor]
 
@@ -155,7 +156,7 @@ def write_onnx(made: Exported, signature: Signature, path: Path) -> None:
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 made.program, f=str(path), input_names=signature.names, output_names=["logits"],
-                dynamo=True, external_data=False, verbose=False, opset_version=OPSET,
+                dynamo=True, external_data=False, verbose=False, opset_version=OPSET if signature.mask is None else OPSET_WITH_MASK,
             )  # fmt: skip
     except Exception as error:
         why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
