@@ -3,7 +3,7 @@
     normlab judge runs.csv --margin 0.01
     normlab judge lightning_logs --arm optimizer --arms adam sgd \\
         --metric val/acc --value max --margin 0.5
-    normlab judge wandb:team/project --metric val/acc --margin 1 --page page.html
+    normlab judge wandb:team/project --metric val/acc --margin 1 --page a.html
     normlab judge edit.csv --margin 0 --session edits.json --most 24
 
 FILE is a table (CSV, Parquet, or JSON with a line per run), or a folder of runs logged by W&B, TensorBoard, MLflow,

@@ -73,7 +73,7 @@ def show(chosen: Iterable[str]) -> None:
     shown = [columns.Column(n.replace("_", " "), cut=cut.get(n, 0), wraps=n in wraps) for n in Row._fields]
     left_out = columns.show(console, shown, [described(name) for name in chosen])
     if left_out:
-        print(f"cut to fit the terminal: {', '.join(left_out)}; `normlab norms | cat` and docs/norms.md have all")
+        print(f"cut to fit the terminal: {', '.join(left_out)} (all: docs/norms.md)")
 
 
 def table(chosen: Iterable[str]) -> str:
