@@ -149,6 +149,7 @@ def write_onnx(made: Exported, signature: Signature, path: Path) -> None:
     Raises:
         InputError: it has an operation that ONNX lacks.
     """
+    opset = OPSET if signature.mask is None else OPSET_WITH_MASK
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -156,8 +157,7 @@ def write_onnx(made: Exported, signature: Signature, path: Path) -> None:
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 made.program, f=str(path), input_names=signature.names, output_names=["logits"],
-                dynamo=True, external_data=False, verbose=False,
-                opset_version=OPSET if signature.mask is None else OPSET_WITH_MASK,
+                dynamo=True, external_data=False, verbose=False, opset_version=opset,
             )  # fmt: skip
     except Exception as error:
         why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

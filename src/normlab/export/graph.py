@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -119,7 +119,10 @@ class Graph:
             aliases[id(parameter)].append(name)
         self._aliases = {name: names for names in aliases.values() for name in names}
         self.odd: dict[str, str] = {}
-        self.calls = list(self._calls())
+        found, counted = list(self._calls()), _counted(model, inputs)
+        apart = {path for path, count in counted.items() if count == sum(call.path == path for call in found)}
+        self.odd |= {call.path: "its calls can't be told apart" for call in found if call.path not in apart}
+        self.calls = [call for call in found if call.path in apart]
         self.by_source: dict[Node, list[Call]] = defaultdict(list)
         for call in self.calls:
             self.by_source[call.source].append(call)
@@ -166,6 +169,23 @@ class Graph:
                 continue
             (source,) = sources
             yield Call(path, norms[path], source, results[0], _axis(norms[path], source))
+
+
+def _counted(model: Model, inputs: Tensor) -> Counter[str]:
+    """How often each norm is called: two calls in a row look like one in a graph."""
+    counts: Counter[str] = Counter()
+    handles = [
+        module.register_forward_hook(lambda *_, path=path: counts.update([path]))
+        for path, module in model.named_modules()
+        if isinstance(module, _NORMS)
+    ]
+    try:
+        with torch.no_grad(), model.unfused():
+            model(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return counts
 
 
 def traced(model: nn.Module, inputs: tuple[Tensor, ...], **options: Any) -> torch.export.ExportedProgram:
