@@ -146,7 +146,8 @@ def encode_labels(found: Column, classes: tuple[str, ...], numbered: bool) -> ND
     for i, value in enumerate(values):
         if value not in number:
             known = f"class numbers are 0 to {len(classes) - 1}" if numbered else f"known are {_some(classes)}"
-            found.refuse(i, f"label {value!r} is out of range; {known} (by the training split)")
+            hint = f"; number them from 0, or name them: 'class {value}' is a name" if numbered else ""
+            found.refuse(i, f"label {value!r} is out of range; {known} (by the training split){hint}")
     return np.array([number[value] for value in values], np.int64)
 
 
