@@ -13,6 +13,7 @@ from normlab.command_line.arguments import for_hydra
 
 ROOT = Path(__file__).parents[2]
 TEXT = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "conf/help.txt"))
+TEXT = re.sub(r"\\\n\s*", "", TEXT)  # commands over several lines
 COMMANDS = sorted(
     {
         line.split("#")[0].strip()

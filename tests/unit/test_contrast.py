@@ -105,6 +105,6 @@ def test_numbers_that_mean_nothing_are_refused(numbers, words):
 )
 def test_accuracies_are_compared_in_points_and_other_metrics_in_their_unit(metric, told, capsys):
     pair = Contrast(metric, list(range(8)), [0.81, 0.82] * 4, [0.80] * 8, alone=[], diverged=(0, 0))
-    compare.show(argparse.Namespace(first="a", second="b", alpha=0.05, margin=0.01), pair)
+    compare.show(argparse.Namespace(first="a", second="b", alpha=0.05, margin=0.01), pair, [])
     out = capsys.readouterr().out
     assert not [words for words in told if words not in out]

@@ -85,7 +85,11 @@ def test_the_file_of_a_split_is_named(tmp_path: Path) -> None:
     [
         ([0, 1, 0, -1], 4, "label -1 is out of range; class numbers are 0 to 2"),
         ([0, 1, 0, 7], 4, "label 7 is out of range; class numbers are 0 to 2"),
-        ([1, 2, 1, 2], 2, "label 2 is out of range; class numbers are 0 to 1 (by the training split); number them from 0, or name them"),
+        (
+            [1, 2, 1, 2],
+            2,
+            "label 2 is out of range; class numbers are 0 to 1 (by the training split)",
+        ),
         ([0.0, 1.5, 0.0, 1.0], 1, "label 0.0 is not a whole number"),
         ([True, False, True, False], 1, "label True is not a whole number"),
         ([0, None, 1, 1], 2, "the value is missing"),

@@ -107,10 +107,11 @@ def test_float32_errs_as_little_as_pytorch(norm: str, layout: str) -> None:
     x = torch.randn(shape)
     exact = results(copy.deepcopy(norms[1]).double(), x.double())
     ours, theirs = (
-        [float((value - true).norm() / true.norm()) for value, true in zip(results(norm, x), exact, strict=True)]
-        for norm in norms
+        [float((value - true).norm()) for value, true in zip(results(norm, x), exact, strict=True)] for norm in norms
     )
-    assert all(error < max(4 * other, 3e-7) for error, other in zip(ours, theirs, strict=True))
+    for error, other, true in zip(ours, theirs, exact, strict=True):
+        summed = 1.2e-7 * x.numel() ** 0.5  # what rounding does to sums of as many terms of size one, which may cancel
+        assert error < max(4 * other, 3e-7 * float(true.norm()), summed)
 
 
 @pytest.mark.parametrize(("norm", "layout"), SITES)

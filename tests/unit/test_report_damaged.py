@@ -9,6 +9,7 @@ from study_folders import save
 
 from finding_files import finding
 from normlab.findings.finding import Finding
+from normlab.findings.labels import contrast_label
 from normlab.findings.printable import printable
 from normlab.folder.jsonfile import read_json
 from normlab.folder.study_table import read_rows, write_rows
@@ -44,7 +45,7 @@ def test_any_name_can_be_shown_anywhere(made, tmp_path, name):
     for svg in (tmp_path / "report/figures").glob("*.svg"):
         ElementTree.fromstring(svg.read_bytes())
     table = (tmp_path / "report/tables/planted.tex").read_text(encoding="utf-8")
-    assert escaped(printable(name)) in table
+    assert escaped(contrast_label(fixed, printable(name))) in table
 
 
 @pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "..", "a/b", "x" * 200])

@@ -108,7 +108,7 @@ def test_what_is_planted_is_found(world, effect, state, capsys):
     assert verdict.deciding.mean == pytest.approx(effect, abs=0.004)
     assert [arm.point for arm in verdict.arms] == [0.01, 0.01]
     mark = "✓" if effect > 0 else "✗"
-    assert re.search(rf"^claim 2 +{mark} {state} ", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(rf"^2 +{mark} {state} ", capsys.readouterr().out, re.MULTILINE)
     assert len(world.done) == 2 * 5 * 2 + 2 * 8
     rows = read_rows(world.output / "studies" / "planted-quick" / "runs.csv")
     assert {row["seed"] for row in rows if row["stage"] == "tune"} == {1000, 1001}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,8 +38,11 @@ class Fitted:
 
 
 def width_of(console: Console) -> int | None:
-    """Characters in a line; None in a pipe, where nothing is cut unless COLUMNS says how wide it is."""
-    return console.width if console.is_terminal or os.environ.get("COLUMNS", "").isdigit() else None
+    """Characters in a line; None in a pipe, where nothing is cut.
+
+    COLUMNS doesn't count there: GNU readline sets it for all processes that an interactive Python starts.
+    """
+    return console.width if console.is_terminal else None
 
 
 def fitted(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]], width: int | None) -> Fitted:

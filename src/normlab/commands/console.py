@@ -27,7 +27,7 @@ COMMANDS = {
     "dashboard": "create a W&B workspace and report for comparing norms",
     "sync": "upload to W&B what was logged offline",
     "clean": "remove failed, stale and damaged runs",
-    "strip": "fold a trained network's norms where that is exact, and export it (torch.export, ONNX)",
+    "strip": "fold a trained network's norms and export it (torch.export, ONNX)",
     "bench": "time norms beside PyTorch's own",
     "check": "train your own code briefly, and say what its norms do wrong",
     "doctor": "list what won't work on this machine, and why",

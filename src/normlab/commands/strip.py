@@ -9,7 +9,7 @@ the checkpoint on its validation examples, and both are timed for 1, 8 and 64 ex
   ckpt=FILE        the checkpoint
   output=FOLDER    default: next to the checkpoint, in <its name>-stripped
   task.path=DATA   where the checkpoint's own data are now
-  trust=[MODULES]  modules of your own that the checkpoint may name, as with measure=evaluate
+  trust=[MODULES]  your modules that the checkpoint may name (measure=evaluate)
   threads=N        CPU threads; default: 1
   fold=false       export the network as it is
   cache=FOLDER     prepared data; default: as in training
@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from normlab.commands.parser import Parser
 from normlab.config.errors import InputError
 
 _KEYS = ("ckpt", "output", "task.path", "trust", "threads", "fold", "cache")
@@ -33,8 +34,9 @@ _KEYS = ("ckpt", "output", "task.path", "trust", "threads", "fold", "cache")
 def main(arguments: Sequence[str]) -> None:
     """Read the arguments, strip the checkpoint and print what was done."""
     if {"-h", "--help"} & {*arguments}:
-        print(f"usage: normlab strip ckpt=FILE [KEY=VALUE ...]\n\n{__doc__}")
-        return
+        parser = Parser("strip", __doc__)
+        parser.usage = "normlab strip ckpt=FILE [KEY=VALUE ...]"
+        parser.parse_args(["--help"])
     given = options(arguments)
     ckpt = checkpoint(given)
     threads, fold, trust = number(given), flag(given), modules(given)

@@ -1,4 +1,4 @@
-"""A norm of one's own: imports of notebook 04."""
+"""Your own norm: imports of notebook 04."""
 
 from __future__ import annotations
 

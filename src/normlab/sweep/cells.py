@@ -143,7 +143,7 @@ def _against(first: Cell, cell: Cell) -> Paired | None:
 
 
 def print_cells(console: Console, cells: Sequence[Cell]) -> None:
-    """One row a cell, if there are several runs to sum up."""
+    """One row per cell, if there are several runs to summarise."""
     if sum(len(cell.values) + len(cell.diverged) for cell in cells) < 2:
         return
     differences = paired(cells)
