@@ -204,7 +204,7 @@ def test_a_project_works_at_every_scale(scale: str, train: Any):
 @pytest.mark.parametrize("scale", ["full", "paper"])
 def test_a_project_can_be_planned_at_the_large_scales(scale: str, train: Any):
     answer = train(
-        *for_hydra(["compare=batch,layer", LIT[0].format("WithLoaders"), *LIT[1:-1], f"scale={scale}", "dry=true"])
+        *flags_first(["compare=batch,layer", LIT[0].format("WithLoaders"), *LIT[1:-1], f"scale={scale}", "dry=true"])
     )
     assert answer.status == 0, answer.err
     assert "runs, 0 finished" in answer.out
