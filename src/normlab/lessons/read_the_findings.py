@@ -27,9 +27,12 @@ from normlab.study.stages import rates_of
 BLUE, RED, BROWN = colour_of("layer"), colour_of("batch"), "#5e2400"
 
 __all__ = [
+    "BLUE",
+    "BROWN",
     "LEAST",
     "OUTPUT",
     "PRIMARIES",
+    "RED",
     "Path",
     "TuningScores",
     "compare",
