@@ -15,6 +15,8 @@ from normlab.config.shipped import REFERENCE
 from normlab.folder import pack as pack_module
 from normlab.folder.pack import manifest_of, open_pack, write_pack
 from normlab.folder.seal import seal
+from normlab.moving.present import KINDS
+from normlab.moving.unpacking import unpack
 
 
 def read_all(path: Path) -> None:
@@ -122,6 +124,13 @@ def test_hidden_files_of_a_system_are_no_members_and_others_are_refused(small):
         read_all(small / "pack")
     hidden.unlink()
     other.unlink()
+
+
+def test_the_committed_reference_can_be_imported(tmp_path):
+    done = unpack(REFERENCE, tmp_path / "outputs", tmp_path / "cache", frozenset(KINDS))
+    assert done.studies == ["quick", "reduced", "reduced_2"]
+    assert {*done.looks} == {"lstm_batch_size-quick", "sorted_batches-quick"}
+    assert unpack(REFERENCE, tmp_path / "outputs", tmp_path / "cache", frozenset(KINDS)).changes is False
 
 
 def test_the_committed_reference_is_a_pack():

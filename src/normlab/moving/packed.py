@@ -171,8 +171,12 @@ class StudyRecord:
 
 
 def looks_of(finding: str, study: str, stems: Iterable[str]) -> list[str]:
-    """Of the files of looks, named `<finding>-<scale>`, that of a finding at the scale of a study's folder."""
-    return [s for s in stems if s.startswith(f"{finding}-") and study.endswith(s[len(finding) :])]
+    """Of the files of looks, named `<finding>-<scale>`, that of a finding at the scale of a study's folder.
+
+    Args:
+        study: `<study>-<scale>`, or as in the reference the scale alone.
+    """
+    return [s for s in stems if s.startswith(f"{finding}-") and f"-{study}".endswith(s[len(finding) :])]
 
 
 def same_look(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
