@@ -49,7 +49,7 @@ def scored(value, split="validation"):
 
 def printed(cells, width=80):
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
-    print_cells(console, cells)
+    print_cells(console, cells, paired(cells))
     return console.file.getvalue()
 
 
@@ -123,7 +123,7 @@ def test_the_file_has_the_same_numbers(made, tmp_path):
     cells = made(
         *[(f"norm={norm}", seed, scored(0.5 + seed * (1 + (norm == "b")))) for norm in "ab" for seed in range(8)]
     )
-    write_cells(tmp_path / "cells.csv", cells)
+    write_cells(tmp_path / "cells.csv", cells, paired(cells))
     rows = list(csv.DictReader((tmp_path / "cells.csv").open(encoding="utf-8")))
     assert [row["n"] for row in rows] == ["8", "8"]
     assert float(rows[1]["difference"]) == pytest.approx(3.5)

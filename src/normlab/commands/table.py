@@ -21,7 +21,7 @@ from rich.console import Console
 from normlab.command_line import columns
 from normlab.commands.parser import Parser, count
 from normlab.config.errors import one_line
-from normlab.runs.validated import METRICS
+from normlab.config.metrics import MAIN
 from normlab.tables import runs as table
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _rank(name: str, place: int) -> int:
     """Which columns are cut first: options, then other results; the norm and the score stay longest."""
     if name == "id":
         return 0
-    if name in ("norm", "seed", *(f"{split}/{metric}" for split in ("test", "validation") for metric in METRICS)):
+    if name in ("norm", "seed", *(f"{split}/{metric}" for split in ("test", "validation") for metric in MAIN)):
         return 1 + place
     return (2_000 if name.startswith(("norm.", "model.", "task.", "trainer.", "measure.")) else 1_000) + place
 

@@ -13,8 +13,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from normlab.comparing.arms import arms
-from normlab.comparing.metrics import higher_is_better, is_metric, metrics_of
 from normlab.config.errors import InputError
+from normlab.config.metrics import higher_is_better, is_metric, metrics_of
 from normlab.findings.finding import Finding, Tuning
 from normlab.project.options import direction_of
 

@@ -7,13 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-Row = Mapping[str, Any]
+from normlab.config.metrics import MAIN, higher_is_better
 
-# metric → is higher better? In the order in which a task's main metric is chosen; see `Task.metric`.
-METRICS = {
-    **{"accuracy": True, "bits_per_character": False, "r2": True, "mean_iou": True},
-    **{"perplexity": False, "loss": False},
-}
+Row = Mapping[str, Any]
 
 
 def validations_until(rows: Iterable[Row], step: int) -> list[Row]:
@@ -50,10 +46,10 @@ def gives(column: str) -> bool:
 
 
 def _of_best(validations: Sequence[Row], name: str) -> float | None:
-    main = next((metric for metric in METRICS if _is_number(validations[0].get(f"validation/{metric}"))), None)
+    main = next((metric for metric in MAIN if _is_number(validations[0].get(f"validation/{metric}"))), None)
     if main is None or any(not _is_number(row.get(f"validation/{main}")) for row in validations):
         return None
-    pick = max if METRICS[main] else min
+    pick = max if higher_is_better(main) else min
     return float(pick(validations, key=lambda row: row[f"validation/{main}"])[name])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
-from normlab.comparing.metrics import metrics_of
+from normlab.config.metrics import metrics_of
 from normlab.config.schema import InputError, RunConfig
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell

@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 from rich.console import Console
 
 from normlab.command_line.columns import Column, show
+from normlab.config.metrics import higher_is_better
 from normlab.folder.run_folder import RunFolder
-from normlab.runs.validated import METRICS
 from normlab.stats import guarded
 from normlab.sweep.plan import Job, Outcome
 from normlab.sweep.results import main_value
@@ -81,32 +80,23 @@ def cells_of(jobs: Sequence[Job], outcomes: Mapping[int, Outcome]) -> list[Cell]
     """
     results = [job for job in jobs if outcomes[job.number].is_result and outcomes[job.number].state != "paused"]
     summaries = [RunFolder(job.folder).read_summary() for job in results]
-    tested = all(summary.get("diverged") or _scored("test", summary) for summary in summaries)
+    tested = all(summary.get("diverged") or main_value(summary, "test") for summary in summaries)
+    split = "test" if tested else "validation"
     swept = any(_is_of_norm(option) for job in jobs for option in job.varied)
     found: dict[str, Cell] = {}
     for job, summary in zip(results, summaries, strict=True):
         cell = found.setdefault(job.cell, Cell(job.cell or "(defaults)", _group(job, swept=swept)))
-        split = "test" if tested else "validation"
-        value = _scored(split, summary) or job.config.measure.main_value(summary)
+        score = main_value(summary, split)
         if summary.get("diverged"):
             cell.diverged.append(job.config.seed)
-        elif value is not None:
-            score = next((name for name in METRICS if value[0] == _score_words(split, name)), None)
-            cell.metric, cell.higher = value[0].replace("_", " "), METRICS[score] if score else None
-            cell.values[job.config.seed] = value[1]
+        elif score is not None:
+            cell.metric, cell.higher = f"{split} {score[0].replace('_', ' ')}", higher_is_better(score[0])
+            cell.values[job.config.seed] = score[1]
+        elif (value := job.config.measure.main_value(summary)) is not None:
+            cell.metric, cell.values[job.config.seed] = value[0].replace("_", " "), value[1]
     groups = list(dict.fromkeys(cell.group for cell in found.values()))  # a group's arms stand below each other
     ordered = sorted(found.values(), key=lambda cell: groups.index(cell.group))
     return [cell for cell in ordered if cell.values or cell.diverged]
-
-
-def _scored(split: str, summary: Mapping[str, Any]) -> tuple[str, float] | None:
-    """Name, with its split, and value of the task's main metric."""
-    found = main_value({f"validation/{name}": summary.get(f"{split}/{name}") for name in METRICS})
-    return (_score_words(split, found[0]), found[1]) if found else None
-
-
-def _score_words(split: str, metric: str) -> str:
-    return f"{split} {metric.replace('_', ' ')}"
 
 
 def _is_of_norm(option: str) -> bool:
@@ -142,11 +132,14 @@ def _against(first: Cell, cell: Cell) -> Paired | None:
     return Paired(first.name, len(d), fmean(d), found.low, found.high)
 
 
-def print_cells(console: Console, cells: Sequence[Cell]) -> None:
-    """One row per cell, if there are several runs to summarise."""
+def print_cells(console: Console, cells: Sequence[Cell], differences: Sequence[Paired | None]) -> None:
+    """One row per cell, if there are several runs to summarise.
+
+    Args:
+        differences: as `paired` gives them.
+    """
     if sum(len(cell.values) + len(cell.diverged) for cell in cells) < 2:
         return
-    differences = paired(cells)
     metrics = list(dict.fromkeys(cell.metric for cell in cells if cell.metric))
     columns = [
         Column("cell"),
@@ -176,13 +169,13 @@ def print_cells(console: Console, cells: Sequence[Cell]) -> None:
         console.print(f"[dim]an interval needs {guarded.LEAST} seeds that both arms have[/]", highlight=False)
 
 
-def write_cells(path: Path, cells: Sequence[Cell]) -> None:
+def write_cells(path: Path, cells: Sequence[Cell], differences: Sequence[Paired | None]) -> None:
     """The same table as CSV, with all digits."""
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         header = ["cell", "metric", "mean", "sd", "n", "best", "diverged"]
         rows.writerow([*header, "first", "pairs", "difference", "low", "high", "why_no_interval"])
-        for cell, pair in zip(cells, paired(cells), strict=True):
+        for cell, pair in zip(cells, differences, strict=True):
             numbers = [cell.mean, cell.sd, len(cell.values), cell.best] if cell.values else ["", "", 0, ""]
             apart = [pair.first, pair.n, pair.mean, pair.low, pair.high, pair.why] if pair else [""] * 6
             values = [cell.name, cell.metric, *numbers, len(cell.diverged), *apart]

@@ -26,7 +26,7 @@ from normlab.runs.store import Found, accept, look
 from normlab.stopping.children import starting_deaf
 from normlab.stopping.request import listening, say
 from normlab.sweep.board import Board
-from normlab.sweep.cells import cells_of, print_cells, write_cells
+from normlab.sweep.cells import cells_of, paired, print_cells, write_cells
 from normlab.sweep.compose import Composer, launcher_of
 from normlab.sweep.dry import stand_in, with_cache
 from normlab.sweep.estimate import estimate
@@ -68,10 +68,11 @@ def sweep(combinations: Sequence[Sequence[str]], composer: Composer, launch: Lau
     outcomes = carry_out(console, jobs, todo, launch=launch, cfg=cfg, invocation=invocation)
     print_table(console, jobs, outcomes)
     cells = cells_of(jobs, outcomes)
-    print_cells(console, cells)
+    differences = paired(cells)
+    print_cells(console, cells, differences)
     if todo:
-        write_cells(invocation / "cells.csv", cells)
-        written = f"results: {invocation / 'table.csv'}, by cell: cells.csv beside it"
+        write_cells(invocation / "cells.csv", cells, differences)
+        written = f"results: {invocation / 'table.csv'}, and in the same folder cells.csv, with a row per cell"
         console.print(written, soft_wrap=True, highlight=False, markup=False)
     if not all(outcome.is_result for outcome in outcomes.values()):
         sys.exit(1)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from normlab.config.measures.base import Measure
-from normlab.runs.validated import METRICS
+from normlab.config.metrics import MAIN, higher_is_better
 
 
-def main_value(summary: dict[str, Any]) -> tuple[str, float] | None:
+def main_value(summary: Mapping[str, Any], split: str = "validation") -> tuple[str, float] | None:
     """Name and value of the main metric; None if there is none, for example in a run that diverged at once."""
-    for name in METRICS:
-        value = summary.get(f"validation/{name}")
+    for name in MAIN:
+        value = summary.get(f"{split}/{name}")
         if isinstance(value, int | float):
             return name, float(value)
     return None
@@ -29,4 +30,4 @@ def show_value(value: tuple[str, float]) -> str:
 
 def is_better(name: str, one: float, other: float) -> bool:
     """Is the first the better value of that metric?"""
-    return one > other if METRICS[name] else one < other
+    return one > other if higher_is_better(name) else one < other

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from normlab.runs.validated import METRICS
+from normlab.config.metrics import higher_is_better
 from normlab.tables.runs import select
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ def _at_best(
     frame: DataFrame, arm: DataFrame, options: list[str], named: tuple[str, str]
 ) -> tuple[DataFrame, list[str]]:
     condition, metric = named
-    column = f"validation/{metric.rpartition('/')[2]}"
-    higher = METRICS.get(metric.rpartition("/")[2])
-    if column not in arm.columns or higher is None:
+    bare = metric.rpartition("/")[2]
+    column, higher = f"validation/{bare}", higher_is_better(bare)
+    if column not in arm.columns:
         return frame, []
     most = arm.groupby("seed").size().max()
     points = [group for _, group in arm.groupby(options, dropna=False)]

@@ -1,9 +1,11 @@
-"""Which metrics a task's trainings log, and which of their values are better. Imports no torch."""
+"""Which metrics trainings log, which of them is the main one, and which values are better. Imports no torch."""
 
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+# in the order in which a task's main metric is chosen; see `Task.metric`
+MAIN = ("accuracy", "bits_per_character", "r2", "mean_iou", "perplexity", "loss")
 _NUMBER = ("r2", "mae", "rmse", "loss")
 # goal of a task → patterns of its metrics' names
 METRICS = {
