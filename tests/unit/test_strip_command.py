@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -186,6 +187,17 @@ def test_what_is_missing_for_onnx_is_named(monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else found(name))
     assert "onnxruntime" in artefacts.missing_for_onnx()
+
+
+def test_a_failure_leaves_no_folder_that_was_not_there(tmp_path):
+    from normlab.export.strip import _scratch
+
+    (tmp_path / "known").mkdir()
+    for name in ("known", "new"):
+        with suppress(InputError), _scratch(tmp_path / name) as scratch:
+            (scratch / "model.pt2").write_text("half")
+            raise InputError("an output differs")
+    assert [path.name for path in tmp_path.rglob("*")] == ["known"]
 
 
 HOSTILE = {

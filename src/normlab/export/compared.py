@@ -1,4 +1,4 @@
-"""A network's files beside the checkpoint: how far their outputs differ, and how long each takes."""
+"""A network's files compared with the checkpoint: how far their outputs differ, and how long each takes."""
 
 from __future__ import annotations
 

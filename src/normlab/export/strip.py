@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from normlab.export.artefacts import (
 )
 from normlab.export.compared import REPEATS, TOLERANCE, Feed, difference, latencies
 from normlab.export.fold import Stripped, check_fixed, strip
-from normlab.folder.files import read_regular
+from normlab.folder.files import hash_file
 from normlab.folder.jsonfile import write_json
 from normlab.models.base import Model
 from normlab.models.checkpoint import load_checkpoint, read_checkpoint, recorded
@@ -87,9 +87,8 @@ def stripped(asked: Asked, tell: Callable[[str], None]) -> dict[str, Any]:
     folded = strip(model, signature.inputs, padded=signature.mask is not None) if asked.fold else whole
     feed = Feed(split, signature.mask is not None)
     missing = missing_for_onnx()
-    _make_folder(asked.output)
-    with tempfile.TemporaryDirectory(dir=asked.output, prefix=".strip-") as scratch:
-        calls, traced = _written(folded, signature, Path(scratch), tell)
+    with _scratch(asked.output) as scratch:
+        calls, traced = _written(folded, signature, scratch, tell)
         fixed = Feed(split, feed.masked, traced["length"] if isinstance(traced["length"], int) else None)
         fed: dict[str, tuple[Call, Feed]] = {"folded": (folded.model, feed)} if asked.fold else {}
         fed |= {name: (call, fixed) for name, call in calls(asked.threads).items()}
@@ -101,7 +100,7 @@ def stripped(asked: Asked, tell: Callable[[str], None]) -> dict[str, Any]:
         tell("timing")
         times = latencies(model, fed, feed, asked.threads)
         report = {
-            "checkpoint": {"path": str(asked.ckpt), "sha256": hashlib.sha256(read_regular(asked.ckpt)).hexdigest()},
+            "checkpoint": {"path": str(asked.ckpt), "sha256": hash_file(asked.ckpt)},
             **{"model": config.model_name, "norm": config.norm_name, "task": config.task.name},
             "parameters": {"checkpoint": _parameters(model), "folded": _parameters(folded.model)},
             "folded": {path: [str(part) for part in parts] for path, parts in folded.done.items()},
@@ -112,8 +111,8 @@ def stripped(asked: Asked, tell: Callable[[str], None]) -> dict[str, Any]:
             "missing_for_onnx": missing,
             "torch": torch.__version__,
         }
-        write_json(Path(scratch) / REPORT, report)
-        for path in sorted(Path(scratch).iterdir()):
+        write_json(scratch / REPORT, report)
+        for path in sorted(scratch.iterdir()):
             path.replace(asked.output / path.name)
     if missing:
         (asked.output / ONNX).unlink(missing_ok=True)  # one of an earlier network would stay
@@ -144,6 +143,21 @@ def signature_of(split: Split) -> Signature:
         mask = torch.ones(inputs.shape[:2], dtype=torch.bool)
     longest = None if not sequences else int(lengths.max()) if lengths is not None else inputs.shape[1]
     return Signature(inputs, mask, longest)
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A folder inside, which goes with all that is left in it; after a failure the folder itself goes if it is new."""
+    known = folder.exists()
+    _make_folder(folder)
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".strip-") as scratch:
+            yield Path(scratch)
+    except BaseException:
+        if not known:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _make_folder(folder: Path) -> None:
