@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import json
 import re
 import shlex
@@ -30,6 +32,36 @@ def prose(path: Path) -> str:
 
 def test_there_are_five():
     assert [path.stem[:3] for path in NOTEBOOKS] == ["01_", "02_", "03_", "04_", "05_"]
+
+
+@BY_NAME
+def test_every_name_is_defined_or_comes_with_its_lesson(path):
+    cells = ["".join(cell["source"]) for cell in read(path)["cells"] if cell["cell_type"] == "code"]
+    code = "\n".join(cell for cell in cells if not cell.startswith("%%"))  # those write files
+    tree = ast.parse(re.sub(r"^[%!].*$", "", code, flags=re.MULTILINE))
+    known = {*dir(builtins), "display"}  # which a notebook's kernel has
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+            known |= {*exported(ROOT / "src" / f"{node.module.replace('.', '/')}.py")}
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            known |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            known.add(node.name)
+        elif isinstance(node, ast.arg):
+            known.add(node.arg)
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            known.add(node.name)
+    used = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    known |= {node.id for node in used if isinstance(node.ctx, ast.Store)}
+    assert sorted({node.id for node in used} - known) == []
+
+
+def exported(module: Path) -> list[str]:
+    """The names in its __all__, read without importing it."""
+    for node in ast.parse(module.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
+            return ast.literal_eval(node.value)
+    raise AssertionError(f"{module} has no __all__")
 
 
 @BY_NAME
