@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "logs": {"config", "folder", "files", "mirror", "tables", "stats", "findings"},
     # stats: a multirun ends with the intervals of its arms' differences
     "sweep": {"host", "config", "checks", "trust", "command_line", "stopping", "folder", "runs", "stats"},
-    "comparing": {"config", "files", "models", "data", "findings", "project"},
+    "comparing": {"host", "config", "files", "models", "data", "findings", "project"},
     "study": {
         *("config", "checks", "command_line", "folder", "mirror", "runs", "findings", "statements", "sweep"),
         "comparing",

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
+from normlab.comparing.written import write_once
 from normlab.config.errors import InputError
 
 
@@ -41,8 +42,7 @@ def target_of(build: Callable[..., Any], folder: Path) -> str:
     writer = _Writer(build)
     text = f"# Written by normlab.compare, so that its runs can import {build.__name__}.\n\n{writer.text()}"
     file = folder / f"{build.__name__}_{hashlib.sha256(text.encode()).hexdigest()[:8]}.py"
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
+    write_once(file, lambda out: out.write(text.encode()))
     return f"{file}:{build.__name__}"
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from normlab.comparing.written import write_once
 from normlab.config.errors import InputError
 from normlab.files.folders import find, folder_split, is_image
 from normlab.files.tables import columns_of, kind
@@ -193,24 +195,13 @@ def _written(splits: dict[str, Pair], folder: Path) -> dict[str, Any]:
     goal = {"task.goal": "regression"} if number else {}
     if inputs.ndim == 3 and inputs.dtype != np.uint8:
         for name, (x, y) in splits.items():
-            _into(place, f"{name}.npz", lambda file, x=x, y=y: np.savez(file, series=x, label=y))
+            write_once(place / f"{name}.npz", partial(np.savez, series=x, label=y))
         return {"task": "series_files", "task.path": str(place), **goal}
     pixels = {name: (_pixels(name, x), y) for name, (x, y) in splits.items()}
     _images(place, pixels)
     if targets.ndim == 3:
         return {"task": "segmentation_files", "task.path": str(place), "task.input": "image", "task.target": "label"}
     return {"task": "image_files", "task.path": str(place), **goal}
-
-
-def _into(place: Path, name: str, write: Any) -> None:
-    """A file that is there whole or not at all."""
-    if (place / name).exists():
-        return
-    place.mkdir(parents=True, exist_ok=True)
-    half = place / f".{name}"
-    with half.open("wb") as file:
-        write(file)
-    half.replace(place / name)
 
 
 def _tables(place: Path, splits: dict[str, Pair]) -> None:
@@ -220,7 +211,7 @@ def _tables(place: Path, splits: dict[str, Pair]) -> None:
     for name, (x, y) in splits.items():
         columns = {f"x{index}": x[:, index] for index in range(x.shape[1])}
         table = pyarrow.table({**columns, "label": y})
-        _into(place, f"{name}.parquet", lambda file, table=table: pq.write_table(table, file))
+        write_once(place / f"{name}.parquet", partial(pq.write_table, table))
 
 
 def _images(place: Path, splits: dict[str, Pair]) -> None:
@@ -230,7 +221,7 @@ def _images(place: Path, splits: dict[str, Pair]) -> None:
     for name, (x, y) in splits.items():
         labels: Any = [_png(_mask(mask)) for mask in y] if y.ndim == 3 else y
         table = pyarrow.table({"image": [_png(image) for image in x], "label": labels})
-        _into(place, f"{name}.parquet", lambda file, table=table: pq.write_table(table, file))
+        write_once(place / f"{name}.parquet", partial(pq.write_table, table))
 
 
 def _mask(mask: NDArray[Any]) -> NDArray[np.uint8]:
@@ -283,5 +274,9 @@ def _frames(splits: dict[str, Any], folder: Path) -> dict[str, Any]:
         digest.update(name.encode() + files[name])
     place = folder / f"data_{digest.hexdigest()[:12]}"
     for name, content in files.items():
-        _into(place, f"{name}.parquet", lambda file, content=content: file.write(content))
+        write_once(place / f"{name}.parquet", partial(_put, content))
     return {"task": "table_files", "task.path": str(place)}
+
+
+def _put(content: bytes, file: BinaryIO) -> None:
+    file.write(content)
