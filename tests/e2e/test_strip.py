@@ -50,14 +50,20 @@ def test_a_transformer(train, cache, tmp_path, capsys):
 
 
 def test_a_network_of_the_users_and_one_without_onnx(train, cache, tmp_path, capsys, monkeypatch):
-    (tmp_path / "stranger.py").write_text(NET)
-    target = f"model.target={tmp_path / 'stranger.py'}:Net"
+    (tmp_path / "net_to_serve.py").write_text(NET)
+    target = f"model.target={tmp_path / 'net_to_serve.py'}:Net"
     ckpt = trained(train, tmp_path, "model=module", target, "++model.arguments.num_classes=data:outputs", "norm=batch")
     with pytest.raises(InputError, match="trust"):
         call(["strip", f"ckpt={ckpt}", f"cache={cache}"])
     monkeypatch.setattr("normlab.export.strip.missing_for_onnx", lambda: ["onnx"])
     call(
-        ["strip", f"ckpt={ckpt}", f"cache={cache}", f"trust=[{tmp_path / 'stranger.py'}]", f"output={tmp_path / 'out'}"]
+        [
+            "strip",
+            f"ckpt={ckpt}",
+            f"cache={cache}",
+            f"trust=[{tmp_path / 'net_to_serve.py'}]",
+            f"output={tmp_path / 'out'}",
+        ]
     )
     out = capsys.readouterr().out
     assert "no model.onnx, which needs onnx: pip install normlab[export]" in out
