@@ -110,6 +110,12 @@ def test_the_batch_is_looked_up_where_it_was_tested(batch, chosen):
     assert conditions(["model=cnn", f"batch={batch}"])[1] == chosen
 
 
+@pytest.mark.parametrize("written", [["output={}"], ["--output", "{}"], ["--output={}"]])
+def test_the_folder_is_written_as_train_py_takes_it_too(written, tmp_path, capsys):
+    advise.main(["model=lstm", "batch=4", *(each.format(tmp_path / "none") for each in written)])
+    assert "lstm · statistics over few examples" in capsys.readouterr().out
+
+
 def test_the_script_refuses_in_one_line(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["normlab", "advise", "model=rnn"])
     with pytest.raises(SystemExit) as ended:

@@ -7,7 +7,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from normlab.command_line.columns import wrapped
 from normlab.config.errors import InputError
@@ -16,7 +16,10 @@ MOST = 100  # characters in a line of help; longer ones are hard to read
 
 
 class Parser(argparse.ArgumentParser):
-    """The parser of one command; its help is the module's docstring."""
+    """The parser of one command; its help is the module's docstring.
+
+    `output=FOLDER`, `runs=FOLDER` and `accept_code=true` do as well as `--output FOLDER`, as train.py takes them.
+    """
 
     def __init__(self, command: str, doc: str | None) -> None:
         super().__init__(
@@ -25,6 +28,26 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """The arguments, those written as train.py takes them too.
+
+        Raises:
+            InputError: a flag is given another value than true.
+        """
+        return super().parse_known_args([self._as_option(each) for each in args or ()], namespace)
+
+    def _as_option(self, argument: str) -> str:
+        name, equals, value = argument.partition("=")
+        option = f"--{name.replace('_', '-')}"
+        known = name in ("output", "runs") or name.startswith("accept_")
+        if not equals or not known or option not in self._option_string_actions:
+            return argument
+        if self._option_string_actions[option].nargs != 0:
+            return f"{option}={value}"
+        if value.lower() != "true":
+            self.error(f"{argument}: write {name}=true or {option}")
+        return option
 
     def error(self, message: str) -> NoReturn:
         """Refuse.

@@ -80,7 +80,7 @@ def import_studies(arguments: Sequence[str]) -> None:
     )
     for kind in ACCEPT:
         parser.add_argument(f"--accept-{kind}", action="store_true", help=f"import although its {kind} differs")
-    asked = parser.parse_args([_option(argument) for argument in arguments])
+    asked = parser.parse_args(arguments)
     cache = Path(os.environ.get("NORMLAB_CACHE", ".cache/normlab"))
     admitted = frozenset(kind for kind in ACCEPT if getattr(asked, f"accept_{kind}"))
     done = unpack(asked.file, asked.output, cache, admitted)
@@ -131,15 +131,3 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "import": import_studies,
     "statements": show_statements,
 }
-
-
-def _option(argument: str) -> str:
-    """`output=x` and `accept_code=true`, as train.py takes them."""
-    name, _, value = argument.partition("=")
-    if name == "output":
-        return f"--output={value}"
-    if name.removeprefix("accept_") in ACCEPT and name.startswith("accept_"):
-        if value.lower() != "true":
-            raise InputError(f"{argument}: write {name}=true or --{name.replace('_', '-')}")
-        return f"--{name.replace('_', '-')}"
-    return argument
