@@ -25,7 +25,7 @@ def composed():
         yield lambda overrides: compose("train", overrides=overrides)
 
 
-@pytest.mark.parametrize("name", some(FINDINGS))
+@pytest.mark.parametrize("name", some(FINDINGS, every=6))
 def test_every_cell_composes_and_logs_the_metrics(composed, name):
     finding = read_finding(CONF / "finding" / f"{name}.yaml")
     assert "full" in finding.scales

@@ -63,7 +63,7 @@ def test_the_study_runs_every_paper_finding_at_its_scale_alone(scale):
     assert to_run(findings, scale) == (findings, [])
 
 
-@pytest.mark.parametrize("name", some(FINDINGS))
+@pytest.mark.parametrize("name", some(FINDINGS, every=6))
 def test_every_cell_passes_the_checks_and_logs_what_is_looked_at(name, scale, tmp_path):
     finding = read_finding(CONF / "finding" / f"{name}.yaml")
     base = load([f"finding={name}", "scale=paper", f"output={tmp_path / 'out'}"])

@@ -55,6 +55,27 @@ def test_what_is_open_takes_the_next_look_and_is_undecided_at_the_cap(planted, c
     assert len(seen(planted)) == 2
 
 
+def test_a_study_stopped_within_its_third_look_records_the_verdict_of_its_last(planted):
+    """Resumed, its first look has fewer runs than the table, and its last one more."""
+    three = ("scale.seeds.training=14", "scale.looks.training=[8,12,14]")
+    planted.effect = 0.0105
+
+    def stopped(config, effect):
+        if len(planted.done) > 2 * 12:
+            raise KeyboardInterrupt
+        return test_study.accuracy(config, effect)
+
+    planted.behaviour = stopped
+    with pytest.raises(KeyboardInterrupt):
+        planted(*three)
+    planted.behaviour = test_study.accuracy
+    (verdict,) = planted(*three)
+    folder = StudyFolder.at(planted.output, "planted-quick")
+    assert [(v["finding"], v["state"]) for v in folder.read_verdicts()] == [("planted", verdict.state)]
+    assert folder.read_manifest()["rules"].keys() == {"planted"}
+    assert differences(folder.folder, rejudge(folder.folder, planted.conf)) == []
+
+
 def test_a_look_can_be_neither_unseen_nor_taken_again(planted):
     planted.effect = 0.0105
     planted(*TWO)

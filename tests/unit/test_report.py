@@ -155,6 +155,7 @@ def test_the_page_and_the_citation_name_the_same_version_and_date():
     assert RELEASED in bibtex()
 
 
+@pytest.mark.slow
 def test_a_report_again_keeps_pdfs_of_charts_that_have_not_changed(made, tmp_path, fixed):
     folder = save(tmp_path / "outputs/studies/planted-quick", fixed, 0.05)
     made(folder, papers=True)

@@ -1,11 +1,12 @@
 """Write the studies' results as a page, figures and tables.
 
-Reads the studies in outputs/studies and the committed reference, and writes outputs/report: index.html, which opens
-from disk, figures (SVG, PDF) and tables (LaTeX). While a study runs, it shows the results so far.
+Reads the studies in outputs/studies and the committed reference, and writes outputs/report/index.html, which opens
+from disk. While a study runs, it shows the results so far.
 
     normlab report
     normlab report --study outputs/studies/textbook-full --output /tmp/report
 
+--papers       writes figures (SVG, PDF) and tables (LaTeX, CSV) for papers too, which takes two to three times as long.
 --sensitivity  prints, instead of the page, whether verdicts would change with another margin or with fewer seeds.
 Without --study, the folder is outputs/studies/textbook-quick or, if that doesn't exist, results/reference/quick.
 
@@ -50,11 +51,11 @@ def main(arguments: Sequence[str]) -> None:
         "--output", metavar="PATH", type=Path, help=f"folder, default: {REPORT}; a .md of --sensitivity"
     )
     parser.add_argument(
-        "--page-only", action="store_true", help="skip the figures and tables for papers, which is faster"
+        "--papers", action="store_true", help="write figures (SVG, PDF) and tables (LaTeX, CSV) for papers too"
     )
     asked = parser.parse_args(arguments)
     if not asked.sensitivity:
-        page(asked.study, asked.output or REPORT, not asked.page_only)
+        page(asked.study, asked.output or REPORT, asked.papers)
         return
     if asked.study and len(asked.study) > 1:
         parser.error("--sensitivity needs exactly one --study")
@@ -79,10 +80,13 @@ def page(studies: Sequence[Path] | None, output: Path, papers: bool) -> None:
         written, problems = build(output, studies or own_studies(Path("outputs")), papers=papers, tell=tell)
     for problem in problems:
         print(problem, file=sys.stderr)
-    print(
-        f"{written}: {written.stat().st_size / 1e6:.1f} "
-        f"MB{'; figures and tables are in the same folder' if papers else ''}"
-    )
+    print(f"{written}: {written.stat().st_size / 1e6:.1f} MB")
+    if papers:
+        print(f"figures and tables for papers: {output / 'figures'}, {output / 'tables'}")
+    elif (output / "figures").exists():
+        print(f"{output / 'figures'} and {output / 'tables'} are of an earlier report: --papers writes them anew")
+    else:
+        print("figures and tables for papers: the same command with --papers")
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from normlab.results.sources import Source, StudyResult, read_sources, result_of
 from normlab.statements.table import page_rows
 from normlab.study.planned import Stage, planned_findings
 from normlab.study.reference import reference_rates
-from normlab.study.scale import read_study
+from normlab.study.scale import read_list
 
 STUDIES = ("textbook", "beyond", "paper")  # in the order of the page
 RELEASED = "2026-11-23"  # date of this version; CITATION.cff has it too, as a test checks
@@ -121,13 +121,13 @@ def build(
     conf: Path = CONF,
     reference: Path = REFERENCE,
     *,
-    papers: bool = True,
+    papers: bool = False,
     tell: Callable[[str, int, int], None] = lambda *_: None,
 ) -> tuple[Path, list[str]]:
     """Write `index.html` into `output`; returns its path, and problems with the files that were read.
 
     Args:
-        papers: `figures` and `tables` too, which takes longer.
+        papers: `figures` and `tables` too; PDFs take longer than all else.
         tell: called before each step with what it does, the steps done and their number.
 
     Raises:
@@ -200,7 +200,7 @@ def _findings(conf: Path, problems: list[str]) -> list[Finding]:
     for name in STUDIES:
         if (conf / "study" / f"{name}.yaml").exists():
             try:
-                order += read_study(conf, name)[0].findings
+                order += read_list(conf, name).findings
             except InputError as error:
                 problems.append(f"{error}. Its order is not kept.")
     names = dict.fromkeys([*(name for name in order if name in found), *found])

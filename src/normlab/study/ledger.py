@@ -129,6 +129,7 @@ class Ledger:
         if self._by_the_same_rule(finding) and _reported(rows) < _reported(before):
             self.kept_before.add(finding.name)
             return
+        self.kept_before.discard(finding.name)  # an earlier look of this invocation had fewer
         self._begin()
         self._rows = [row for row in self._rows if row["finding"] != finding.name] + list(rows)
         self._curves = [row for row in self._curves if row["finding"] != finding.name] + list(curves)

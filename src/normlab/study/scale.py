@@ -146,8 +146,7 @@ def read_study(conf: Path, name: str, own: Sequence[Path] = ()) -> tuple[Study, 
         InputError: there is no such study or finding, a family doesn't have one deciding primary per claim, or its
             statements name findings that it doesn't run.
     """
-    file = find_file("study", name, conf, own)
-    study = _validated(Study, f"conf/study/{name}.yaml: study", read_node(file, "study"))
+    study = read_list(conf, name, own)
     findings = read_findings(conf, study.findings, own)
     twice = [name for name, count in Counter(study.findings).items() if count > 1]
     if twice:
@@ -160,6 +159,12 @@ def read_study(conf: Path, name: str, own: Sequence[Path] = ()) -> tuple[Study, 
     if study.statements is not None:
         read_statements(conf, study.statements, findings, own)
     return study, findings
+
+
+def read_list(conf: Path, name: str, own: Sequence[Path] = ()) -> Study:
+    """A study alone, without reading the findings that it lists; for arguments and `Raises` see `read_study`."""
+    file = find_file("study", name, conf, own)
+    return _validated(Study, f"conf/study/{name}.yaml: study", read_node(file, "study"))
 
 
 def single(finding: Finding) -> Study:
