@@ -13,7 +13,7 @@ from finding_files import finding, write
 from normlab.config.measures.training import least_steps, pause_step, places
 from normlab.config.schema import InputError
 from normlab.findings.tuning import going_on
-from normlab.folder.jsonfile import read_json
+from normlab.folder.jsonfile import read_json, write_json
 from normlab.folder.run_folder import RunFolder
 from normlab.folder.study_folder import StudyFolder
 from normlab.moving.packing import pack_studies
@@ -95,6 +95,16 @@ def test_again_nothing_is_run_and_the_same_is_said(early):
     assert early.done == []
     assert first == second
     assert tuned(early) == before
+
+
+def test_what_other_code_has_paused_is_accepted_like_its_results(early):
+    (first,) = early(AT_A_QUARTER, "scale.tuning_seeds=[1]")
+    before = tuned(early)
+    for status in early.output.glob("runs/*/status.json"):
+        write_json(status, {**read_json(status), "code": "older"})
+    (second,) = early(AT_A_QUARTER, "scale.tuning_seeds=[1]", "accept_code=true")
+    assert early.done == []
+    assert (first, before) == (second, tuned(early))
 
 
 @pytest.mark.parametrize("stopped_at", [11, *(pytest.param(at, marks=pytest.mark.slow) for at in (3, 13))])

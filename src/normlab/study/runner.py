@@ -56,10 +56,10 @@ class Runner:
         jobs = [replace(job, serves=self.serving.of(job.config)) for job in jobs]
         unique = furthest(jobs)
         self.plan.begin(finding, stage, trials, jobs)
+        admit(unique)  # first: how far a run has come is read only from runs that count
         found = look_up(unique)
         todo = [job for job in unique if is_missing(job, found[job.number])]
         todo = [job for job in todo if not (found[job.number].state == "paused" and has_paused(job))]
-        admit(unique)
         self.console.print(f"[dim]{finding.name} · {stage}: {_words(unique, todo)}[/]", highlight=False)
         folder = Path(str(self.cfg.hydra.sweep.dir)) / f"{finding.name}-{stage}"
         alone = 1 if jobs[0].config.measure.exclusive and self.alone else None

@@ -134,18 +134,26 @@ def _before(job: Job) -> Outcome:
 
 
 def look_up(jobs: Sequence[Job]) -> dict[int, Found]:
-    """The state of each job's run; a result whose code has changed counts as finished with accept_code=true."""
-    found = {job.number: look(job.folder, job.code) for job in jobs}
-    for job in jobs:
-        if found[job.number].state == "stale" and job.config.accept_code:
-            found[job.number] = replace(found[job.number], state="finished")
-    return found
+    """The state of each job's run; with accept_code=true, what other code has computed counts as well."""
+    return {job.number: _admitted(job, look(job.folder, job.code)) for job in jobs}
+
+
+def _admitted(job: Job, found: Found) -> Found:
+    """With accept_code=true, a result of other code as finished, and what a study has paused as paused."""
+    if not job.config.accept_code:
+        return found
+    if found.state == "stale":
+        return replace(found, state="finished")
+    run = RunFolder(job.folder)
+    paused = found.state == "foreign" and found.status.get("state") == "paused" and not run.changed(found.status)
+    return replace(found, state="paused") if paused else found
 
 
 def admit(jobs: Sequence[Job]) -> None:
-    """Record that results whose code has changed are accepted, with accept_code=true."""
+    """Record what was computed by other code and is accepted, with accept_code=true."""
     for job in jobs:
-        if job.config.accept_code and (found := look(job.folder, job.code)).state == "stale":
+        found = look(job.folder, job.code)
+        if _admitted(job, found) is not found:
             accept(job.folder, found.status, job.code)
 
 
