@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kernels": {"config"},
     "norms": {"config", "kernels"},
     "fused": {"config", "norms", "kernels"},
-    "weights": set(),
+    "weights": {"config"},
     "models": {"host", "config", "checks", "trust", "folder", "norms", "kernels", "fused", "weights"},
     "sites": {"config", "norms", "models"},
     "networks": {"config", "norms", "models", "sites"},

@@ -12,6 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from normlab.checks.config import checked
 from normlab.config.components import code_named
 from normlab.config.errors import InputError
+from normlab.config.placement import check_schedules
 from normlab.config.schema import RunConfig, Sizes
 from normlab.models.base import facts_of
 from normlab.models.build import build_model
@@ -77,6 +78,14 @@ def test_a_site_has_the_norm_that_is_named_for_it(model, norm_at, expected):
         (["model=mlp", "model.norm_at={layer2: batch}", "task.batch_size=1"], "norm=batch .*single example"),
         (["model=mlp", "norm=batch_renorm", "task.batch_size=1"], "norm=batch_renorm has no statistics over a single"),
         (["model=gru", "norm=frozen_batch", "task.batch_size=1"], "norm=frozen_batch has no statistics over a single"),
+        (["model=mlp", "model.norm_at={layer1: {momentum: 0.2}}"], r"as in layer1: \{norm: layer, momentum: 0.2\}"),
+        (["model=mlp", "model.norm_at={layer1: null}"], "layer1 has no norm; name one, as in layer1: layer"),
+        (["model=mlp", "norm=batch_renorm", "measure=landscape"], "r_steps=400 is more than measure.steps=200"),
+        (
+            ["model=mlp", "model.norm_at={layer1: frozen_batch}", "trainer.steps=9"],
+            "layer1: norm.after=500 is more than",
+        ),
+        (["model=mlp", "norm=unit", "norm.k=1000"], "norm.k=1000"),
     ],
 )
 def test_refused_before_torch(options, said):
@@ -88,6 +97,17 @@ def test_a_site_that_the_options_leave_out_is_refused():
     config = composed("model=transformer", "model.norm_at={qk: rms}")
     with pytest.raises(InputError, match=r"no norm of the model is left for qk; it has layer1.attention"):
         norms(config)
+
+
+def test_a_schedule_ends_within_the_steps_that_the_data_make_of_epochs():
+    config = composed("model=mlp", "model.norm_at={layer2: batch_renorm}", "trainer.steps=null", "trainer.epochs=3")
+    check_schedules(config, 400)
+    with pytest.raises(InputError, match=r"r_steps=400 is more than the run's 399 steps \(trainer\.epochs=3\)"):
+        check_schedules(config, 399)
+
+
+def test_a_blocks_time_is_measured_before_a_schedules_end():
+    assert composed("model=mlp", "norm=batch_renorm", "measure=step_time")
 
 
 def test_frozen_statistics_need_no_second_example():

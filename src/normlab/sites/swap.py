@@ -137,6 +137,22 @@ def _notes(made: list[Replacement]) -> Iterator[str]:
         yield "running statistics are 0 and 1 until training, or recalibrate(net, batches)"
     if any(norm.couples_positions and new.found.site.layout in ("BTC", "TBC") for new, norm in norms):
         yield "in sequences a position's statistics include later ones: not for a network that predicts the next token"
+    yield from _of_the_method([norm for _, norm in norms])
+
+
+# norms that are their paper's activation too
+_ACTIVATIONS = ("evo_b", "evo_s", "frn")
+
+
+def _of_the_method(norms: Sequence[Norm]) -> Iterator[str]:
+    """What its paper says of a norm and a swap can't know: the length of the training, and the layers after it."""
+    for norm in {type(norm): norm for norm in norms}.values():
+        name = norm.name
+        if norm.counted:
+            options = ", ".join(f"{option}=..." for option in norm.counted)
+            yield f"{name} has a schedule in training passes ({options}): choose it for the length of your training"
+        if name in _ACTIVATIONS:
+            yield f"{name} contains an activation: in its paper no other one follows"
 
 
 def _chosen(found: list[Found], patterns: list[str]) -> list[Found]:

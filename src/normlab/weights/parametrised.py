@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
+from normlab.config.errors import InputError
+
 Weights = Literal["plain", "standardised", "weight_norm", "spectral"]
 
 
@@ -75,11 +77,20 @@ def parametrise(layers: Iterable[nn.Module], weights: Weights, names: tuple[str,
         layers: whose weights have the shape [outputs, …].
         weights: what they become.
         names: of the layers' weights.
+
+    Raises:
+        InputError: weight standardisation of a layer with one input, which would leave 0.
     """
     for layer in layers:
         for name in names:
             weight = layer.get_parameter(name)
             if weights == "standardised":
+                if weight[0].numel() == 1:
+                    raise InputError(
+                        "model.weights=standardised would subtract from each weight of a layer with a single input its "
+                        "own mean, so the layer would always return its bias: use model.weights=plain or weight_norm, "
+                        "or more inputs"
+                    )
                 parametrize.register_parametrization(layer, name, Standardised(weight))
             elif weights == "weight_norm":
                 parametrize.register_parametrization(layer, name, WeightNorm())
