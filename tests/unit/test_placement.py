@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -17,6 +19,10 @@ from normlab.config.schema import RunConfig, Sizes
 from normlab.models.base import facts_of
 from normlab.models.build import build_model
 from normlab.models.checkpoint import describe, load_checkpoint
+from normlab.models.cnn import CNN
+from normlab.models.gru import GRU
+from normlab.models.lstm import LSTM
+from normlab.models.transformer import Transformer
 from normlab.norms.base import Norm
 from normlab.runs.identity import run_id
 
@@ -86,6 +92,7 @@ def test_a_site_has_the_norm_that_is_named_for_it(model, norm_at, expected):
             "layer1: norm.after=500 is more than",
         ),
         (["model=mlp", "norm=unit", "norm.k=1000"], "norm.k=1000"),
+        (["model=mlp", "norm=regularized_batch", "task.batch_size=1"], "norm=regularized_batch has no statistics"),
     ],
 )
 def test_refused_before_torch(options, said):
@@ -108,6 +115,21 @@ def test_a_schedule_ends_within_the_steps_that_the_data_make_of_epochs():
 
 def test_a_blocks_time_is_measured_before_a_schedules_end():
     assert composed("model=mlp", "norm=batch_renorm", "measure=step_time")
+
+
+@pytest.mark.parametrize(
+    ("model", "option"),
+    [(CNN, "placement"), (LSTM, "placement"), (GRU, "placement"), (Transformer, "norm_position"), (CNN, "init"),
+     (Transformer, "qk_norm")],
+)  # fmt: skip
+def test_every_placement_is_described_with_its_source(model, option):
+    """Its name in the class's docstring, or in that of what the docstring refers to, and at its place a paper."""
+    values = [v for part in get_args(get_type_hints(model.__init__)[option]) for v in (get_args(part) or [part])]
+    named = {value.lower() for value in values if isinstance(value, str)} - {"he"}
+    doc = (model.__doc__ or "").lower()
+    assert named <= set(re.findall(r"\w+", doc))
+    assert "site" in doc  # over which axes its statistics are
+    assert len(re.findall(r"arxiv:\d{4}\.\d{4,5}", doc)) >= 2
 
 
 def test_frozen_statistics_need_no_second_example():

@@ -40,7 +40,8 @@ class CNN(Model):
     `pre_activation` (He et al. 2016b, arXiv:1603.05027):
         a = act(norm₁(x)),  y = conv₂(act(norm₂(conv₁(a)))),  x ← y + shortcut(x or a),
         and one more act(norm(x)) after the last block
-    Without `residual` the shortcut term is left out.
+    Without `residual` the shortcut term is left out. The norms are at `BCHW` sites, over whose axes each says what it
+    takes its statistics: batch norm over B, H and W, layer norm over C, H and W.
 
     Args:
         norm: the norm of every convolution, at `BCHW` sites.
@@ -267,8 +268,8 @@ def _check_last_gain(norm: Norm) -> None:
     x = torch.linspace(-1, 1, 8 * norm.num_features).view(2, norm.num_features, 2, 2)
     if norm.eval()(x).any():
         raise InputError(
-            f"model.zero_last_gain=true needs a norm with a gain at the end of each residual branch, and norm={norm.name} "
-            "has none that makes its output 0: leave the option out, or use a norm such as layer"
+            "model.zero_last_gain=true needs a norm with a gain at the end of each residual branch, and "
+            f"norm={norm.name} has none that makes its output 0: leave the option out, or use a norm such as layer"
         )
     norm.train()
 

@@ -102,9 +102,29 @@ def swap_norms(
         options: of the norm, such as `groups=8`.
 
     Raises:
-        InputError: an unknown norm or option, no site to replace, or a site at which the norm isn't valid. Nothing has
-            been replaced then.
+        InputError: an unknown norm or option, no site to replace, a site at which the norm isn't valid, or a norm that
+            adds to the loss, which only normlab's own training does. Nothing has been replaced then.
     """
+    make = None if norm == FROZEN else norm_factory(norm, options)[0].func
+    if isinstance(make, type) and issubclass(make, Norm) and make.in_loss:
+        raise InputError(
+            f"{norm if isinstance(norm, str) else norm.__name__} adds terms to the loss, which your training would "
+            "leave out: train the network by train.py with model=module, or use norm='batch'"
+        )
+    return swap_for_our_training(net, norm, example, only=only, also=also, carry=carry, **options)
+
+
+def swap_for_our_training(
+    net: nn.Module,
+    norm: str | type[Norm],
+    example: Any,
+    *,
+    only: str | Sequence[str] = "*",
+    also: Mapping[type[nn.Module], str] | None = None,
+    carry: bool = True,
+    **options: Any,
+) -> SwapReport:
+    """`swap_norms` where the loss is one of normlab's tasks', so that the new norms may add to it."""
     make, known = (None, frozenset[str]()) if norm == FROZEN else norm_factory(norm, options)
     patterns = [only] if isinstance(only, str) else only
     if not isinstance(patterns, Sequence) or not all(isinstance(pattern, str) for pattern in patterns):

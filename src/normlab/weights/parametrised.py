@@ -70,8 +70,8 @@ class WeightNorm(nn.Module):
 def parametrise(layers: Iterable[nn.Module], weights: Weights, names: tuple[str, ...] = ("weight",)) -> None:
     """Make the weights of these layers functions of new parameters.
 
-    Spectral norm divides W by an estimate of its largest singular value (Miyato et al. 2018, arXiv:1802.05957), with
-    one step of power iteration in each forward pass of training.
+    Spectral norm is W = V / σ(V), with an estimate of V's largest singular value σ (Miyato et al. 2018,
+    arXiv:1802.05957) by one step of power iteration in each forward pass of training.
 
     Args:
         layers: whose weights have the shape [outputs, …].
