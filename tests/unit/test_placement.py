@@ -92,6 +92,7 @@ def test_a_site_has_the_norm_that_is_named_for_it(model, norm_at, expected):
             "layer1: norm.after=500 is more than",
         ),
         (["model=mlp", "norm=unit", "norm.k=1000"], "norm.k=1000"),
+        (["model=mlp", "norm=regularized_batch", "measure=step_time"], "leaves out what norm=regularized_batch adds"),
         (["model=mlp", "norm=regularized_batch", "task.batch_size=1"], "norm=regularized_batch has no statistics"),
     ],
 )

@@ -16,6 +16,7 @@ from normlab.config.schema import OptimConfig, Sizes
 from normlab.data.batch import Batch
 from normlab.models.lstm import LSTM
 from normlab.models.mlp import MLP
+from normlab.networks.replaced import Named, replaced
 from normlab.norms.base import Norm
 from normlab.norms.batch import BatchNorm
 from normlab.norms.regularized_batch import RegularizedBatchNorm
@@ -124,6 +125,25 @@ def test_a_swap_for_another_training_is_refused() -> None:
     ):
         normlab.swap_norms(net, "regularized_batch", torch.randn(4, 4))
     assert isinstance(net[1], nn.BatchNorm1d)
+
+
+def test_a_network_of_the_users_gets_the_terms_in_normlabs_training() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(6, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3))
+    batch = images()
+    replaced(net, partial(RegularizedBatchNorm, **WEIGHTS), batch.inputs, "*", Named("model.target=x", "model.only"))
+    task = task_of(Unmasked(net), IMAGES)
+    objective, loss = task.objective(batch)
+    assert float(objective.detach()) > float(loss.detach())
+
+
+class Unmasked(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        del mask
+        return self.net(inputs)
 
 
 def test_compiled_training_has_the_terms_too() -> None:
