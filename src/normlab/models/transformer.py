@@ -113,6 +113,11 @@ class Transformer(Model):
         super().__init__()
         if width % heads:
             raise InputError(f"model.width={width} is not divisible by model.heads={heads}")
+        if int(width * mlp_ratio) < 1:
+            raise InputError(
+                f"model.mlp_ratio={mlp_ratio} of model.width={width} leaves the feed-forward net no hidden unit: use a "
+                "larger one, such as 4"
+            )
         if position_encoding == "rotary" and width // heads % 2:
             raise InputError(
                 f"model.position_encoding=rotary rotates pairs of channels, but a head has {width // heads}; "
