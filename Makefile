@@ -70,7 +70,7 @@ notebooks: $(STAMP)  ## run the five notebooks and save them as docs/notebooks/*
 report: $(STAMP)  ## write the studies' results as a page: outputs/report/index.html
 	@$(BIN)/normlab report
 
-published: $(STAMP)  ## write the reference's page and the picture of the claims into docs/
+published: $(STAMP)  ## write the reference's page and the pictures of the claims and of the norms' axes into docs/
 	$(BIN)/python scripts/publish/publish.py
 
 docs: $(STAMP)  ## build the site from docs/: outputs/site/index.html (once before: .venv/bin/pip install -c constraints.txt -e '.[docs]')

@@ -187,6 +187,16 @@ def frozen_batch(case: Case) -> np.ndarray:
     return y
 
 
+def regularized_batch(case: Case) -> np.ndarray:
+    gain, bias = case.parameter("gain"), case.parameter("bias")
+    y = np.zeros_like(case.x)
+    for b, p in case.places():
+        for c in range(case.x.shape[2]):
+            mean, var, *_ = _of_the_batch(case, b, p, c)
+            y[b, p, c] = gain[c] * (case.x[b, p, c] - mean) / math.sqrt(var + 1e-5) + bias[c]
+    return y
+
+
 def evo_b(case: Case) -> np.ndarray:
     gain, bias, v = (case.parameter(name) for name in ("gain", "bias", "v"))
     y = np.zeros_like(case.x)
@@ -220,6 +230,6 @@ FORMULAS = {
     formula.__name__: formula
     for formula in (
         *(derf, hard_tanh, simple_rms, scale, unit, seed, ada, frn, grn, evo_s),
-        *(batch_renorm, frozen_batch, evo_b, switchable),
+        *(batch_renorm, frozen_batch, regularized_batch, evo_b, switchable),
     )
 }

@@ -24,7 +24,7 @@ CHOSEN = os.environ.get("NORMLAB_NORM")
 FILES = {Path(CHOSEN).stem: Path(CHOSEN)} if CHOSEN else OURS
 NORMS = list(FILES)
 # whose training reads other examples
-BATCH = {"batch", "batch_renorm", "evo_b", "frozen_batch", "switchable"}
+BATCH = {"batch", "batch_renorm", "evo_b", "frozen_batch", "regularized_batch", "switchable"}
 # whose gradient is on purpose not that of the formula: parts of it are constants in the backward pass
 DETACHED = {"ada", "batch_renorm", "detached_layer"}
 # tested at every site by `make test`; of the others, `make test` tries one site, and `make test-all` all

@@ -253,6 +253,13 @@ def test_debug_shows_the_traceback(train):
         train("optim.lr=0", "debug=true")
 
 
+def test_a_norms_schedule_longer_than_the_epochs(train):
+    """Only the data tell how many steps an epoch has."""
+    answer = train("norm=batch_renorm", "model=mlp", "trainer.epochs=1", "trainer.steps=null", "logger=none")
+    assert answer.status == 2
+    assert "norm.r_steps=400 is more than the run's 250 steps (trainer.epochs=1)" in answer.err
+
+
 def test_no_gpu(train):
     import torch
 

@@ -1,12 +1,15 @@
 """normlab bench norms: paired ratios, and the table."""
 
 import dataclasses
+from datetime import date
 
 import pytest
 
-from normlab.bench import norms
+from normlab.bench import costs, family, norms
+from normlab.bench.family import ratios
 from normlab.bench.paired import Effort, ratio
 from normlab.commands import bench
+from normlab.commands.norms import names, signature_of
 from normlab.config.errors import InputError
 
 
@@ -49,3 +52,46 @@ def test_the_names_of_arms_fit_their_column() -> None:
 def test_no_thread_is_refused() -> None:
     with pytest.raises(InputError, match="at least one thread"):
         bench.main(["norms", "--threads", "0"])
+    with pytest.raises(InputError, match="costs are measured on one thread"):
+        bench.main(["costs", "--threads", "1"])
+
+
+@pytest.mark.parametrize("name", ["frozen_batch", "frn", "group"])
+def test_a_norm_is_timed_where_it_is_valid(name) -> None:
+    found = dict(ratios(name, Effort(1, 1e-6)))
+    assert [*found] == (["BCHW"] if name == "frn" else ["BC", "BTC", "BCHW"])
+    assert min(found.values()) > 0
+
+
+def test_a_schedule_does_not_end_while_it_is_timed(monkeypatch) -> None:
+    """A frozen batch norm would cost less from then on."""
+    seen = []
+    monkeypatch.setattr(family, "compared", lambda arm, layout, *_: seen.append(arm.ours(layout).after) or 1.0)
+    list(ratios("frozen_batch", Effort(1, 1e-6)))
+    assert min(seen) > 1e6
+
+
+def test_costs_are_printed_as_the_table_that_is_read(monkeypatch, capsys, tmp_path) -> None:
+    monkeypatch.setattr(family, "compared", lambda arm, layout, *_: len(arm.name) + len(layout) / 10)
+    bench.main(["costs", "--quick"])
+    (tmp_path / "costs.csv").write_text(capsys.readouterr().out)
+    monkeypatch.setattr(costs, "TABLE", tmp_path / "costs.csv")
+    costs.costs.cache_clear()
+    try:
+        found = {(row.norm, row.layout): row.times_layer_norm for row in costs.costs()}
+        assert found["rms", "BC"] == 3.2
+        assert {name for name, _ in found} == set(names())
+    finally:
+        costs.costs.cache_clear()
+
+
+def test_the_committed_costs_are_of_norms_and_layouts_that_there_are() -> None:
+    rows = costs.costs()
+    assert len({(row.norm, row.layout) for row in rows}) == len(rows)
+    for row in rows:
+        assert row.norm in names()
+        assert row.layout in signature_of(row.norm).constants.get("layouts", norms.LAYOUTS)
+        assert row.times_layer_norm > 0
+        assert row.processor and row.torch and date.fromisoformat(row.date)  # noqa: PT018
+    own = [row.times_layer_norm for row in rows if row.norm == "layer"]
+    assert all(0.8 < ratio < 1.3 for ratio in own), "layer norm beside itself: the machine was too busy"

@@ -9,8 +9,13 @@ from torch import nn
 
 from normlab.config.schema import InputError, Sizes
 from normlab.models.cnn import CNN
+from normlab.norms.batch import BatchNorm
+from normlab.norms.evo_s import EvoNormS
+from normlab.norms.grn import GlobalResponseNorm
 from normlab.norms.layer import LayerNorm
 from normlab.norms.none import NoNorm
+from normlab.norms.scale import ScaleNorm
+from normlab.norms.simple_rms import SimpleRMSNorm
 
 SIZES = Sizes("images", (3, 9, 8), outputs=4)
 
@@ -67,6 +72,21 @@ def test_with_a_last_gain_of_zero_a_block_starts_as_its_shortcut():
         assert block.norm1.gain.all()
     x = torch.randn(2, 4, 6, 6)
     assert torch.equal(model.blocks[0](x), x.relu())
+
+
+@pytest.mark.parametrize("norm", [NoNorm, SimpleRMSNorm, GlobalResponseNorm])
+def test_a_last_gain_needs_a_norm_that_it_makes_zero(norm):
+    with pytest.raises(InputError, match="has none that makes its output 0"):
+        CNN(partial(norm), SIZES, width=4, zero_last_gain=True)
+
+
+@pytest.mark.parametrize("norm", [BatchNorm, ScaleNorm, EvoNormS])
+def test_other_last_gains_start_at_zero_too(norm):
+    model = CNN(partial(norm), SIZES, width=8, stages=1, zero_last_gain=True)
+    x = torch.randn(2, 8, 6, 6)
+    assert torch.equal(model.blocks[0](x), x.relu())
+    assert model.training
+    assert all(module.training for module in model.modules())
 
 
 @pytest.mark.parametrize("options", [{"residual": False}, {"placement": "pre_activation"}])

@@ -47,6 +47,10 @@ class Loss(nn.Module):
         super().__init__()
         self.model, self.losses, self.optim = model, losses, optim
 
+    def objective(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        loss = self.losses(self.model(batch.inputs, batch.mask), batch) / batch.total
+        return loss, loss
+
     def configure_gradient_clipping(self, optimiser) -> None:
         """None."""
 

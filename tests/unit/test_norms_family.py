@@ -242,9 +242,10 @@ def test_exports_in_eval_mode(name: str) -> None:
 # with a small eps, y stays if all of x is multiplied by one number, or if one number is added to all of x
 SAME_SCALED = {
     *("batch", "layer", "layer_channel", "group", "instance", "detached_layer", "switchable", "rms", "simple_rms"),
-    *("scale", "unit", "ada", "frn", "evo_b"),
+    *("scale", "unit", "ada", "frn", "evo_b", "regularized_batch"),
 }
 SAME_SHIFTED = {"batch", "layer", "layer_channel", "group", "instance", "detached_layer", "switchable", "ada"}
+SAME_SHIFTED |= {"regularized_batch"}
 AS_BATCH = {"batch_renorm", "frozen_batch"}  # at first
 
 

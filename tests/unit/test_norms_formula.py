@@ -97,6 +97,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "evo_s": [{"groups": 4}],
     "frn": [{}, {"threshold": False}],
     "frozen_batch": [{}, {"after": 200}, {"after": 0, "pool": "positions"}],
+    "regularized_batch": [{}, {"mean_weight": 2.0, "pool": "positions"}],
     "switchable": [{}, {"nbs": 2}],
     "unit": [{}, {"k": 0.4}],
     "rms": [{}, {"with_bias": True}],

@@ -69,6 +69,7 @@ CASES = [
     Case("recurrent_steps", RECURRENT, (1, 3), mask=True, steps=True),
     Case("renorm", BTC, (1, 3), mask=True, options={"warmup": 0, "r_max": 1.2, "d_steps": 1}, norm="batch_renorm"),
     Case("frozen", BC, (1, 5), options={"after": 1}, norm="frozen_batch"),
+    Case("regularized", BTC, (1, 3), mask=True, norm="regularized_batch"),
     Case("evo", BCHW, (1, 3), mask=True, norm="evo_b"),
     Case("switchable", BCHW, (1, 3), norm="switchable"),
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -12,10 +14,15 @@ from hydra.core.global_hydra import GlobalHydra
 from normlab.checks.config import checked
 from normlab.config.components import code_named
 from normlab.config.errors import InputError
+from normlab.config.placement import check_schedules
 from normlab.config.schema import RunConfig, Sizes
 from normlab.models.base import facts_of
 from normlab.models.build import build_model
 from normlab.models.checkpoint import describe, load_checkpoint
+from normlab.models.cnn import CNN
+from normlab.models.gru import GRU
+from normlab.models.lstm import LSTM
+from normlab.models.transformer import Transformer
 from normlab.norms.base import Norm
 from normlab.runs.identity import run_id
 
@@ -77,6 +84,16 @@ def test_a_site_has_the_norm_that_is_named_for_it(model, norm_at, expected):
         (["model=mlp", "model.norm_at={layer2: batch}", "task.batch_size=1"], "norm=batch .*single example"),
         (["model=mlp", "norm=batch_renorm", "task.batch_size=1"], "norm=batch_renorm has no statistics over a single"),
         (["model=gru", "norm=frozen_batch", "task.batch_size=1"], "norm=frozen_batch has no statistics over a single"),
+        (["model=mlp", "model.norm_at={layer1: {momentum: 0.2}}"], r"as in layer1: \{norm: layer, momentum: 0.2\}"),
+        (["model=mlp", "model.norm_at={layer1: null}"], "layer1 has no norm; name one, as in layer1: layer"),
+        (["model=mlp", "norm=batch_renorm", "measure=landscape"], "r_steps=400 is more than measure.steps=200"),
+        (
+            ["model=mlp", "model.norm_at={layer1: frozen_batch}", "trainer.steps=9"],
+            "layer1: norm.after=500 is more than",
+        ),
+        (["model=mlp", "norm=unit", "norm.k=1000"], "norm.k=1000"),
+        (["model=mlp", "norm=regularized_batch", "measure=step_time"], "leaves out what norm=regularized_batch adds"),
+        (["model=mlp", "norm=regularized_batch", "task.batch_size=1"], "norm=regularized_batch has no statistics"),
     ],
 )
 def test_refused_before_torch(options, said):
@@ -88,6 +105,32 @@ def test_a_site_that_the_options_leave_out_is_refused():
     config = composed("model=transformer", "model.norm_at={qk: rms}")
     with pytest.raises(InputError, match=r"no norm of the model is left for qk; it has layer1.attention"):
         norms(config)
+
+
+def test_a_schedule_ends_within_the_steps_that_the_data_make_of_epochs():
+    config = composed("model=mlp", "model.norm_at={layer2: batch_renorm}", "trainer.steps=null", "trainer.epochs=3")
+    check_schedules(config, 400)
+    with pytest.raises(InputError, match=r"r_steps=400 is more than the run's 399 steps \(trainer\.epochs=3\)"):
+        check_schedules(config, 399)
+
+
+def test_a_blocks_time_is_measured_before_a_schedules_end():
+    assert composed("model=mlp", "norm=batch_renorm", "measure=step_time")
+
+
+@pytest.mark.parametrize(
+    ("model", "option"),
+    [(CNN, "placement"), (LSTM, "placement"), (GRU, "placement"), (Transformer, "norm_position"), (CNN, "init"),
+     (Transformer, "qk_norm")],
+)  # fmt: skip
+def test_every_placement_is_described_with_its_source(model, option):
+    """Its name in the class's docstring, or in that of what the docstring refers to, and at its place a paper."""
+    values = [v for part in get_args(get_type_hints(model.__init__)[option]) for v in (get_args(part) or [part])]
+    named = {value.lower() for value in values if isinstance(value, str)} - {"he"}
+    doc = (model.__doc__ or "").lower()
+    assert named <= set(re.findall(r"\w+", doc))
+    assert "site" in doc  # over which axes its statistics are
+    assert len(re.findall(r"arxiv:\d{4}\.\d{4,5}", doc)) >= 2
 
 
 def test_frozen_statistics_need_no_second_example():

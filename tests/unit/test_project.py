@@ -187,6 +187,8 @@ BAD = {
     (*SEGMENTER, "trainer.epochs=null"): "trainer.epochs has no value",
     (*SEGMENTER, "trainer.compile=true"): "trainer.compile=true",
     (*SEGMENTER, "project.only=stem*"): "only='stem*' names none of the norms: net.stem.1",
+    (*SEGMENTER, "norm=regularized_batch"): "adds terms to the loss, which a Lightning project computes itself",
+    (*SEGMENTER, "norm=frozen_batch"): "norm.after=500 is more than the run's",
     (*SEGMENTER, "norm=group", "norm.groups=3"): "net.stem.1 (BatchNorm2d at BCHW, 4 channels): norm.groups=3",
     (*SEGMENTER, "project.callbacks=[lightning_project.unet:UNet]"): "gives a UNet, not a Callback",
     (*SEGMENTER, "project.trainer.gradient_clip_val=-1"): "project.trainer.gradient_clip_val=-1",

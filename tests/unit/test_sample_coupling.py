@@ -31,6 +31,7 @@ AXES = {
     "grn": {"BCHW": "CHW"},
     "evo_s": {"BCHW": "CHW"},
     "batch_renorm": {"BC": "B", "BCHW": "BHW", "BTC": "BT", "recurrent": "B"},
+    "regularized_batch": {"BC": "B", "BCHW": "BHW", "BTC": "BT", "recurrent": "B"},
     "frozen_batch": {"BC": "B", "BCHW": "BHW", "BTC": "BT", "recurrent": "B"},
     "evo_b": {"BCHW": "BHW"},
     "switchable": {"BCHW": "BCHW"},
@@ -40,6 +41,7 @@ IN_EVALUATION = {
     "batch": dict.fromkeys(SITES, ""),
     "batch_renorm": dict.fromkeys(SITES, ""),
     "frozen_batch": dict.fromkeys(SITES, ""),
+    "regularized_batch": dict.fromkeys(SITES, ""),
     "evo_b": {"BCHW": "HW"},
     "switchable": {"BCHW": "CHW"},
 }

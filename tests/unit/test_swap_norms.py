@@ -317,12 +317,25 @@ def test_what_is_refused_changes_nothing(name: str, norm: Any, options: dict[str
 @pytest.mark.parametrize(("net", "x", "norm", "message"), [
     (nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8)), torch.randn(1, 8), "batch", "at least 2 examples"),
     (nn.Sequential(nn.AvgPool2d(2), nn.BatchNorm2d(3)), torch.randn(4, 3, 2, 2), "instance", "H=1, W=1.*norm=layer"),
+    (nn.Sequential(nn.BatchNorm2d(1)), torch.randn(4, 1, 2, 2), "layer_channel", "1 of 1 channels.*only="),
     (nn.Sequential(nn.Linear(8, 8)), torch.randn(4, 8), "layer", "no norm that could be swapped"),
     (nn.LayerNorm(8), torch.randn(4, 8), "layer", "LayerNorm can't be replaced: it is the network itself"),
 ])  # fmt: skip
 def test_what_has_no_statistics_is_refused(net: nn.Module, x: Tensor, norm: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         normlab.swap_norms(net, norm, x)
+
+
+@pytest.mark.parametrize(("norm", "said"), [
+    ("batch_renorm", "batch_renorm has a schedule in training passes (r_steps=..., d_steps=...): choose it"),
+    ("frozen_batch", "frozen_batch has a schedule in training passes (after=...)"),
+    ("evo_s", "evo_s contains an activation: in its paper no other one follows"),
+    ("layer", None),
+])  # fmt: skip
+def test_the_report_says_what_only_the_user_knows(norm: str, said: str | None) -> None:
+    net = nn.Sequential(nn.BatchNorm2d(8), nn.ReLU(), nn.BatchNorm2d(8))
+    notes = [note for note in normlab.swap_norms(net, norm, torch.randn(4, 8, 2, 2)).notes if "running" not in note]
+    assert [note[: len(said or "")] for note in notes] == ([said] if said else [])
 
 
 def test_the_report_says_what_is_lost_and_left() -> None:

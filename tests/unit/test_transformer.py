@@ -248,6 +248,7 @@ def test_rotary_positions_take_longer_sequences_and_learned_refuse_them():
         ({"heads": 8}, CLASSES, "even number"),
         ({"attention": "full"}, SEQUENCES, "later positions"),
         ({"depth_scale": True, "norm_position": "inside"}, CLASSES, "use pre or sandwich"),
+        ({"mlp_ratio": 0.01}, CLASSES, "no hidden unit: use a larger one"),
     ],
 )
 def test_refuses_contradicting_options(options, sizes, message):

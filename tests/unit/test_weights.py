@@ -17,7 +17,7 @@ from normlab.models.transformer import Transformer
 from normlab.norms.batch import BatchNorm
 from normlab.norms.group import GroupNorm
 from normlab.norms.none import NoNorm
-from normlab.weights.parametrised import Standardised, WeightNorm
+from normlab.weights.parametrised import Standardised, WeightNorm, parametrise
 
 IMAGES = Sizes("images", (1, 8, 8), outputs=3)
 TOKENS = Sizes("tokens", (5,), outputs=3, vocabulary=7, positions=5)
@@ -69,6 +69,12 @@ def test_standardised_weights_are_centred_and_keep_the_layers_scale():
 def test_gradients_are_right(function):
     torch.manual_seed(2)
     assert torch.autograd.gradcheck(function, torch.randn(3, 4, dtype=torch.float64, requires_grad=True))
+
+
+def test_standardised_weights_of_a_single_input_would_be_zero():
+    with pytest.raises(InputError, match="a layer with a single input"):
+        parametrise([nn.Linear(1, 4)], "standardised")
+    parametrise([nn.Linear(1, 4)], "weight_norm")
 
 
 def test_spectral_weights_have_norm_one():

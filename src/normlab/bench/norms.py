@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -63,7 +64,8 @@ def _norm(kind: type[Norm], layout: Layout, parts: int = 1) -> Norm:
     return kind(channels(layout), layout, parts=parts, positions=positions)
 
 
-def _layer_norm(layout: Layout, norm: Norm) -> Forward:
+def layer_norm(layout: Layout, norm: Norm) -> Forward:
+    """Layer norm of a norm's sites, as a function of PyTorch."""
     gain = nn.Parameter(torch.ones(norm.num_features))
     bias = nn.Parameter(torch.zeros(norm.num_features))
     if layout == "BCHW":
@@ -90,15 +92,15 @@ def _module(layout: Layout, norm: Norm) -> Forward:
 _COPIES = "finds and copies the real rows; evaluation sets padding to 0"
 _PARTS = "has four sets of statistics a row"
 ARMS = (
-    Arm("rms", 1.0, LAYOUTS, partial(_norm, RMSNorm), _layer_norm),
-    Arm("dyt", 1.2, LAYOUTS, partial(_norm, DynamicTanh), _layer_norm, why="alpha has a gradient too"),
-    Arm("derf", 1.2, LAYOUTS, partial(_norm, DynamicErf), _layer_norm, why="alpha and shift have gradients too"),
+    Arm("rms", 1.0, LAYOUTS, partial(_norm, RMSNorm), layer_norm),
+    Arm("dyt", 1.2, LAYOUTS, partial(_norm, DynamicTanh), layer_norm, why="alpha has a gradient too"),
+    Arm("derf", 1.2, LAYOUTS, partial(_norm, DynamicErf), layer_norm, why="alpha and shift have gradients too"),
     Arm(
         "layer parts",
         1.1,
         ("BC", "BTC"),
         partial(_norm, LayerNorm, parts=4),
-        _layer_norm,
+        layer_norm,
         why="four sets of statistics",
     ),
     Arm("batch masked", 1.5, ("BTC",), partial(_norm, BatchNorm), _unmasked, padding=0.3, why=_COPIES),
@@ -154,3 +156,32 @@ def threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def tables(numbers: Sequence[int], quick: bool) -> Iterator[str]:
+    """A table for each pass and number of threads, line by line."""
+    quickly = Effort(rounds=15, seconds=0.0005)
+    sizes = (8, 64) if quick else EXAMPLES
+    width = 5 * len(sizes)
+    slow = set()
+    for number in numbers:
+        effort = quickly if quick else quickly._replace(rounds=61)
+        effort = effort._replace(clock=time.thread_time if number == 1 else time.perf_counter)
+        for passed, title in PASSES.items():
+            yield f"{title}, {number} thread{'s' if number > 1 else ''}"
+            yield " " * 19 + "".join(f"{layout:>{width}}" for layout in LAYOUTS)
+            yield f"{'':13}{'limit':>5} " + "".join(f"{size:5}" for size in sizes) * len(LAYOUTS)
+            for arm in ARMS:
+                line = f"{arm.name:13}{arm.limit:5.2f} "
+                for layout in LAYOUTS:
+                    for size in sizes:
+                        if layout not in arm.layouts:
+                            line += " " * 5
+                            continue
+                        with threads(number):
+                            found = compared(arm, layout, size, passed, effort)
+                        line += f"{found:4.2f}".rjust(4)[:4] + ("*" if found > arm.limit else " ")
+                        slow |= {arm} if found > arm.limit else set()
+                yield line.rstrip()
+            yield ""
+    yield from (f"* {arm.name}: {arm.why or 'above the limit'}" for arm in ARMS if arm in slow)

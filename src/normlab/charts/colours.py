@@ -11,7 +11,7 @@ NORMS: dict[str, tuple[str, str]] = {  # norm → on light, on dark
     "rms": ("#00795a", "#2ec79c"), "group": ("#a3477f", "#e88fc6"), "instance": ("#00798c", "#4fd0e2"),
     "dyt": ("#8a6d00", "#e3c440"), "derf": ("#4f6b00", "#b3d14a"), "layer_channel": ("#3d3a9c", "#a29ff5"),
     "detached_layer": ("#8c3140", "#f08a99"), "batch_renorm": ("#e0301e", "#ff7b6b"),
-    "frozen_batch": ("#5e2c0c", "#c98a5c"),
+    "frozen_batch": ("#5e2c0c", "#c98a5c"), "regularized_batch": ("#a01d1d", "#ff9a8f"),
     "switchable": ("#a86e00", "#f7b548"), "evo_b": ("#d1477a", "#ff9dbd"), "evo_s": ("#6b1f52", "#cf6fae"),
     "frn": ("#99684a", "#dcb598"), "grn": ("#7a45b8", "#c49bff"), "ada": ("#0f9488", "#7fe0d6"),
     "scale": ("#2f7de0", "#8fbcff"), "unit": ("#6673d6", "#b5bdff"), "seed": ("#00463c", "#5fae9f"),

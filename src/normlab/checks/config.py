@@ -82,6 +82,11 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
     _check_command(config, overrides, launcher)
     norm = checked_options("norm", config.norm)
     if config.model["_target_"] == PROJECT:
+        if norm.constants.get("in_loss"):
+            raise InputError(
+                f"norm={config.norm_name} adds terms to the loss, which a Lightning project computes itself: use "
+                "norm=batch, or model=module for its network"
+            )
         check_schedule(config, norm)
         _check_machine(config)
         return config

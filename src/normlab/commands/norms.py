@@ -1,6 +1,7 @@
 """All norms in one table: what each computes, over which axes, and what it keeps and learns.
 
-Everything is read from the norms' source, so nothing can be out of step with it. docs/norms.md has the same table.
+All but the costs is read from the norms' source, so nothing can be out of step with it. The costs were measured by
+`normlab bench costs`: a forward and backward pass divided by layer norm's. docs/norms.md has the same table.
 
     normlab norms
     normlab norms layer rms dyt
@@ -18,6 +19,7 @@ from typing import NamedTuple
 from rich.console import Console
 from tabulate import tabulate
 
+from normlab.bench.costs import costs, measured_with
 from normlab.command_line import columns
 from normlab.commands.parser import Parser
 from normlab.config.errors import InputError
@@ -40,6 +42,7 @@ class Row(NamedTuple):
     couples_examples: str
     state: str
     parameters: str
+    cost: str
     source: str
 
 
@@ -68,10 +71,12 @@ def show(chosen: Iterable[str]) -> None:
     if columns.width_of(console) is None:
         print(table(chosen))
         return
-    cut = {"couples_examples": 1, "source": 2, "state": 3, "parameters": 4}
+    cut = {"couples_examples": 1, "source": 2, "cost": 3, "state": 4, "parameters": 5}
     wraps = ("equation", "statistics")
     shown = [columns.Column(n.replace("_", " "), cut=cut.get(n, 0), wraps=n in wraps) for n in Row._fields]
     left_out = columns.show(console, shown, [described(name) for name in chosen])
+    if "cost" not in left_out:
+        print(f"cost: forward and backward divided by layer norm's ({measured_with(costs())}; normlab bench costs)")
     if left_out:
         print(f"cut to fit the terminal: {', '.join(left_out)} (all: docs/norms.md)")
 
@@ -84,12 +89,17 @@ def table(chosen: Iterable[str]) -> str:
     return tabulate(cells, headers, tablefmt="pipe")
 
 
-def described(name: str) -> Row:
-    """The row of a norm, from its source alone."""
+def signature_of(name: str) -> Signature:
+    """The options and constants of a norm's class, from its source."""
     text = (CONF / "norm" / f"{name}.yaml").read_text(encoding="utf-8")
     target = re.search(r"^_target_: (\S+)$", text, re.MULTILINE)
     assert target is not None
-    signature = read(target.group(1))
+    return read(target.group(1))
+
+
+def described(name: str) -> Row:
+    """The row of a norm, from its source alone."""
+    signature = signature_of(name)
     classes = [found for found in map(_class, signature.classes) if found is not None]
     doc = " ".join((ast.get_docstring(classes[0]) or "").split())
     couples = any("B" in axes for axes in _axes(signature).values())
@@ -101,6 +111,7 @@ def described(name: str) -> Row:
         couples_examples="in training" if couples else "no",
         state=", ".join(_state(classes)) or NOTHING,
         parameters=", ".join(_parameters(classes)) or NOTHING,
+        cost=" · ".join(f"{c.layout} {c.times_layer_norm:.1f}" for c in costs() if c.norm == name) or NOTHING,
         source=f"arXiv:{source.group(1)}" if source else NOTHING,
     )
 

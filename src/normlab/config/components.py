@@ -190,18 +190,30 @@ def _check_own(config: RunConfig) -> None:
 _LOOKS_AT_NORMS = ("inference_time", "sample_coupling", "scale_invariance", "site_time")
 
 
-def check_schedule(config: RunConfig, norm: Signature) -> None:
-    """Does the run reach the end of the norm's schedule?"""
-    steps = config.trainer.steps
-    if steps is None or not config.measure.trains:
-        return
+def check_schedule(config: RunConfig, norm: Signature, steps: int | None = None) -> None:
+    """Does the run reach the end of the norm's schedule?
+
+    Args:
+        steps: that the run will do, where the size of the data decides; None: what the config alone says.
+    """
+    said = f"the run's {steps} steps (trainer.epochs={config.trainer.epochs})"
+    if steps is None:
+        briefly = config.measure.name in _TRAIN_BRIEFLY
+        steps = getattr(config.measure, "steps", None) if briefly else config.trainer.steps
+        said = f"measure.steps={steps}" if briefly else f"the run's trainer.steps={steps}"
+        if steps is None or not (briefly or config.measure.trains):
+            return
     for name in norm.constants.get("counted", ()):
         value = config.norm.get(name, 0)
         if value > steps:
             raise InputError(
-                f"norm.{name}={value} is more than the run's trainer.steps={steps}, so norm={config.norm_name} would "
+                f"norm.{name}={value} is more than {said}, so norm={config.norm_name} would "
                 f"not get there: use norm.{name}={steps // 2}, or more steps"
             )
+
+
+# measures that train for `measure.steps` instead of as long as the trainer's options say
+_TRAIN_BRIEFLY = ("landscape", "leakage", "learning_rate_ceiling", "trainability")
 
 
 _PLACES = {

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from normlab.config.components import check_schedule, check_sites, checked_options, shown
+from normlab.config.components import check_schedule, check_sites, checked_options, norms_at, shown
 from normlab.config.errors import InputError
 from normlab.config.names import component_name
 from normlab.config.shipped import CONF
-from normlab.config.signature import Signature
+from normlab.config.signature import Signature, read
 
 if TYPE_CHECKING:
     from normlab.config.schema import RunConfig
@@ -44,6 +44,10 @@ def _complete(site: str, written: Any) -> dict[str, Any]:
     options = dict(written) if isinstance(written, dict) else {"norm": written}
     name = options.pop("norm", None)
     known = sorted(path.stem for path in (CONF / "norm").glob("*.yaml") if path.stem != "own")
+    if name is None:
+        given = f"{{norm: layer, {', '.join(f'{key}: {shown(value)}' for key, value in options.items())}}}"
+        example = given if options else "layer"
+        raise InputError(f"model.norm_at: {site} has no norm; name one, as in {site}: {example}")
     if name not in known:
         near = difflib.get_close_matches(str(name), known, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
@@ -75,6 +79,16 @@ def check_placed(config: RunConfig, model: Signature) -> None:
             check_schedule(placed, signature)
         except InputError as error:
             raise InputError(f"model.norm_at, {site}: {error}") from None
+
+
+def check_schedules(config: RunConfig, steps: int) -> None:
+    """Does a run of so many steps reach the end of the schedules of all its norms?
+
+    Raises:
+        InputError: it does not.
+    """
+    for node in (config.norm, *norms_at(config.model).values()):
+        check_schedule(config.model_copy(update={"norm": node}), read(node["_target_"]), steps)
 
 
 def _check_site(site: str, config: RunConfig, model: Signature) -> None:

@@ -114,7 +114,8 @@ def _shared(graph: Graph, stream: Stream) -> str | None:
     for writer in stream.writers:
         for name, _ in writer.parameters:
             if graph.shared(name):
-                return f"{name}, which would be centred, is {graph.shared(name)[0]} too"
+                other = graph.shared(name)[0]
+                return f"{name}, which would be centred, is {other} too: the layers share one weight, untie them first"
             own = {w.node for w in stream.writers if any(name == n for n, _ in w.parameters)}
             others = graph.uses(name) - own
             if others and writer.node.op != "placeholder":  # all that a parameter itself feeds is in the stream

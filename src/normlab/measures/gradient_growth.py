@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -124,6 +125,6 @@ def _train_a_step(session: Session, task: Task) -> None:
     optimiser = build_optimiser(task.model, session.config.optim)
     batch = next(session.training_batches())
     inputs = batch.inputs.double() if batch.inputs.is_floating_point() else batch.inputs
-    (task.losses(task.model(inputs, batch.mask), batch) / batch.total).backward()
+    task.objective(replace(batch, inputs=inputs))[0].backward()
     task.configure_gradient_clipping(optimiser)
     optimiser.step()

@@ -99,7 +99,7 @@ def gradients_of(task: Task, batch: Batch, state: Tensor) -> tuple[float, Gradie
     torch.set_rng_state(state)
     probe = copy.deepcopy(task)
     probe.zero_grad()
-    loss = probe.losses(probe.model(batch.inputs, batch.mask), batch) / batch.total
+    loss, _ = probe.objective(batch)
     loss.backward()
     named = probe.model.named_parameters()
     return float(loss.detach()), {name: p.grad for name, p in named if p.grad is not None}

@@ -35,7 +35,9 @@ class Norms(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Multi-head scaled dot-product attention (Vaswani et al. 2017, 3.2), with norms inside as `Norms` says.
+    """Multi-head scaled dot-product attention softmax(q · k / √d) v, with norms inside as `Norms` says.
+
+    q = N(W_q x), k = N(W_k x), v = N(W_v x), where there is an N. Source: Vaswani et al. 2017, arXiv:1706.03762, 3.2.
 
     With `qk=l2`, scores are scale · cos(q, k), with one learnt scale a head that starts at log₂(T² - T), for sequences
     of T positions (Henry et al. 2020, arXiv:2010.04245, 3.2), instead of q · k / √d.

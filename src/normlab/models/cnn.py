@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -39,7 +40,8 @@ class CNN(Model):
     `pre_activation` (He et al. 2016b, arXiv:1603.05027):
         a = act(norm₁(x)),  y = conv₂(act(norm₂(conv₁(a)))),  x ← y + shortcut(x or a),
         and one more act(norm(x)) after the last block
-    Without `residual` the shortcut term is left out.
+    Without `residual` the shortcut term is left out. The norms are at `BCHW` sites, over whose axes each says what it
+    takes its statistics: batch norm over B, H and W, layer norm over C, H and W.
 
     Args:
         norm: the norm of every convolution, at `BCHW` sites.
@@ -209,6 +211,8 @@ class _PostConvBlock(nn.Module):
         self.norm1 = norm("norm1")(outer, "BCHW")
         self.conv2 = nn.Conv2d(outer, outer, 3, padding=1)
         self.norm2 = norm("norm2")(outer, "BCHW", gain_init=last_gain)
+        if last_gain is not None:
+            _check_last_gain(self.norm2)
         self.activation = make_activation(activation)
         project = residual and _reshapes(inner, outer, stride)
         self.shortcut = nn.Conv2d(inner, outer, 1, stride) if project else None
@@ -256,6 +260,18 @@ class _PreActivationBlock(nn.Module):
         if self.shortcut is not None:
             x = self.shortcut(a)
         return y + x if self.residual else y
+
+
+@torch.no_grad()
+def _check_last_gain(norm: Norm) -> None:
+    """Does an initial gain of 0 make the output 0?"""
+    x = torch.linspace(-1, 1, 8 * norm.num_features).view(2, norm.num_features, 2, 2)
+    if norm.eval()(x).any():
+        raise InputError(
+            "model.zero_last_gain=true needs a norm with a gain at the end of each residual branch, and "
+            f"norm={norm.name} has none that makes its output 0: leave the option out, or use a norm such as layer"
+        )
+    norm.train()
 
 
 def _site(places: Places, number: int, role: str) -> NormFactory:

@@ -29,8 +29,9 @@ class GRU(Recurrent):
         n = tanh(M_x(U_x x) + b_n + σ(r) (M_h(U_h h) + b_m))
         h ← (1 - σ(z)) n + σ(z) h
 
-    Each norm has a gain but no bias of its own, since b, b_n and b_m already are; h itself is never normalised. A norm
-    that pools over examples keeps its statistics for each time step, as in the LSTM.
+    Each norm has a gain but no bias of its own, since b, b_n and b_m already are; h itself is never normalised.
+    Statistics are those of a `BC` site at each time step: example-wise norms over the 2H gate inputs of N_h and N_x and
+    the H channels of M_h and M_x, norms that pool examples over B, with a set for each time step.
 
     Padding is at the end of a sequence, where the state does not change. Weights on the input are drawn
     Glorot-uniform for each gate; biases are 0.
@@ -42,7 +43,7 @@ class GRU(Recurrent):
         layers: recurrent layers.
         bidirectional: a second cell per layer reads each sequence from its last real step to its first.
         placement: `inside` as above; `input` has only N_x and M_x (as Laurent et al. 2016, arXiv:1510.01378);
-            `between` has a plain cell, and a norm on each layer's output.
+            `between` has a plain cell, and the next layer reads N(h).
         gates: example-wise norms see both gates' inputs as one vector (`joint`, as in the paper), or each alone.
         recurrent_init: of W_h and U_h for each gate, as in the LSTM.
         pooling: classify from the `last` real state of each direction, or the `mean` over real steps.

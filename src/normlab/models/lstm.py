@@ -31,8 +31,9 @@ class LSTM(Recurrent):
         c ← σ(f) c + σ(i) tanh(g)
         h ← σ(o) tanh(N_c(c))
 
-    N_h and N_x have a gain but no bias of their own, since b already is one; c itself is never normalised.
-    A norm that pools over examples keeps its statistics for each time step.
+    N_h and N_x have a gain but no bias of their own, since b already is one; c itself is never normalised. Statistics
+    are those of a `BC` site at each time step: example-wise norms over the 4H gate inputs of N_h and N_x and the H
+    channels of N_c, norms that pool examples over B, with a set for each time step.
 
     Padding is at the end of a sequence, where the state does not change. Weights on the input are drawn
     Glorot-uniform for each gate; biases are 0, except 1 in the forget gate (Jozefowicz et al. 2015).
@@ -43,12 +44,12 @@ class LSTM(Recurrent):
         width: hidden units H of a layer and direction.
         layers: recurrent layers.
         bidirectional: a second cell per layer reads each sequence from its last real step to its first.
-        placement: `inside` as above; `input` has only N_x (Laurent et al. 2016, arXiv:1510.01378);
-            `between` has a plain cell, and a norm on each layer's output.
+        placement: `inside` as above; `input` has only N_x: (f, i, o, g) = W_h h + N_x(W_x x) + b (Laurent et al. 2016,
+            arXiv:1510.01378); `between` has a plain cell, and the next layer reads N(h).
         gates: example-wise norms see all 4H gate inputs as one vector (`joint`), or each gate's H alone.
         cell_norm: N_c; without it h ← σ(o) tanh(c). Only for placement=inside.
-        recurrent_init: of W_h for each gate: `orthogonal` (Saxe et al. 2014); `identity` for the candidate
-            and orthogonal for the rest (Cooijmans's released code); `uniform` in ±1/√H (torch.nn.LSTM).
+        recurrent_init: of W_h for each gate: `orthogonal` (Saxe et al. 2014, arXiv:1312.6120); `identity` for the
+            candidate and orthogonal for the rest (Cooijmans's released code); `uniform` in ±1/√H (torch.nn.LSTM).
         pooling: classify from the `last` real state of each direction, or the `mean` over real steps.
         embedding: size of a token's vector.
         dropout: share of each layer's outputs set to 0 in training.

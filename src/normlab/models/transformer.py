@@ -30,11 +30,14 @@ class Transformer(Model):
         post      x ← N(x + f(x))     Vaswani et al. 2017, arXiv:1706.03762
         sandwich  x ← x + N(f(N(x)))  Ding et al. 2021 (CogView), arXiv:2105.13290; `peri`, as it is called since
                                       Kim et al. 2025, arXiv:2502.02732, is another name for it
-        inside    x ← x + N(f(x))     OLMo 2, arXiv:2501.00656
+        inside    x ← x + N(f(x))     Team OLMo 2025 (OLMo 2), arXiv:2501.00656
         hybrid    x ← x + f(x), with norms of queries, keys and values in the attention f; then y = N(x), x ← y + f(y)
                                       HybridNorm, Zhuo et al. 2025, arXiv:2503.04598
         deepnorm  x ← N(α x + f(x))   Wang et al. 2022, arXiv:2203.00555: with L blocks α = (2L)^¼, and the initial
                                       weights of values, outputs and feed-forward nets times (8L)^-¼
+
+    Every N is at a `BTC` site, over whose axes the norm says what it takes its statistics: layer norm over the channels
+    C of each position alone, batch norm over B and T. Norms of each head alone are over its C/heads channels.
 
     Token vectors are drawn from N(0, 1/width) and multiplied by √width (Vaswani et al. 2017, 3.4); linear
     layers from N(0, 1/fan_in), biases 0. Classification reads the mean over real positions.
@@ -50,17 +53,17 @@ class Transformer(Model):
         attention: `full` sees all real positions, `causal` only earlier ones and its own; `auto` is causal in
             language modelling, else full.
         norm_position: see above.
-        qk_norm: normalise queries and keys, each head alone (Henry et al. 2020, arXiv:2010.04245; with a
-            learned gain per channel); `joint` over all heads (OLMo 2, arXiv:2501.00656); `l2` is the paper's own:
-            scores are cosines with a learnt scale, whatever the norm.
-        v_norm: normalise values, each head alone (HybridNorm, Zhuo et al. 2025, arXiv:2503.04598).
-        final_norm: a norm before the output layer; `post` and `deepnorm` end in one already and get no other.
-        embedding_norm: a norm of the embedding (BLOOM, arXiv:2211.05100).
-        depth_scale: multiply the output of the norms before f in block l = 1, 2, … by 1/√l (Sun et al. 2025, The Curse
-            of Depth, arXiv:2502.05795).
+        qk_norm: q = N(W_q x) and k = N(W_k x), each head alone (Henry et al. 2020, arXiv:2010.04245; with a
+            learned gain per channel); `joint` over all heads (Team OLMo 2025, arXiv:2501.00656); `l2` is the paper's
+            own: scores are cosines with a learnt scale, whatever the norm.
+        v_norm: v = N(W_v x), each head alone (HybridNorm, Zhuo et al. 2025, arXiv:2503.04598).
+        final_norm: N(x) before the output layer; `post` and `deepnorm` end in one already and get no other.
+        embedding_norm: N of the embedding (BLOOM, Le Scao et al. 2022, arXiv:2211.05100).
+        depth_scale: in block l = 1, 2, … f reads N(x) / √l (Sun et al. 2025, The Curse of Depth, arXiv:2502.05795).
         position_encoding: `rotary` turns queries and keys (Su et al. 2021, arXiv:2104.09864) and takes any
             length; `learned` adds a vector a position.
-        tie_embedding: in language modelling, the output layer shares the token vectors (Press & Wolf 2017).
+        tie_embedding: in language modelling, the output layer shares the token vectors (Press & Wolf 2017,
+            arXiv:1608.05859).
         dropout: share of the embedding and of each branch's output set to 0 in training.
         norm_at: other norms at some sites, see `Places`: `embedding`; of a block `attention`, `feed_forward` (before or
             after them), `qk`, `v`; `final`.
@@ -110,6 +113,11 @@ class Transformer(Model):
         super().__init__()
         if width % heads:
             raise InputError(f"model.width={width} is not divisible by model.heads={heads}")
+        if int(width * mlp_ratio) < 1:
+            raise InputError(
+                f"model.mlp_ratio={mlp_ratio} of model.width={width} leaves the feed-forward net no hidden unit: use a "
+                "larger one, such as 4"
+            )
         if position_encoding == "rotary" and width // heads % 2:
             raise InputError(
                 f"model.position_encoding=rotary rotates pairs of channels, but a head has {width // heads}; "

@@ -11,7 +11,7 @@ from normlab.config.errors import InputError
 from normlab.networks.own import OwnNorm
 from normlab.norms.base import Norm
 from normlab.sites.find import norm_sites
-from normlab.sites.swap import SwapReport, swap_norms
+from normlab.sites.swap import SwapReport, swap_for_our_training
 
 
 class Named(NamedTuple):
@@ -49,7 +49,7 @@ def replaced(
             f"{stuck[0].obstacle}): {named.only}=PATTERN names those to replace, such as {sites.swappable[0].path}"
         )
     try:
-        return swap_norms(net, kind, example, only=only, **norm.keywords)
+        return swap_for_our_training(net, kind, example, only=only, **norm.keywords)
     except InputError as error:
         reason = str(error).removesuffix(". Nothing was replaced")
         raise InputError(f"{named.network}: {reason}") from None

@@ -86,8 +86,11 @@ class Norm(nn.Module, ABC):
     causal = True  # valid at a `BTC` site whose positions must not see later ones
     counted: tuple[str, ...] = ()  # options in training steps, of which a run must do at least so many
     nearest = "layer"  # the norm to suggest where this one is refused
+    in_loss = False  # whether it adds to the loss, in training, and appends a scalar to `terms` in each forward pass
 
     kernel: str | None = None  # `compiled` or `plain`, where the norm has a compiled kernel of ours at this site
+
+    terms: list[Tensor] | None = None  # of `in_loss`: a list only while a task collects them
 
     gain: Tensor | None
     bias: Tensor | None

@@ -43,7 +43,11 @@ class EvoNormS(Norm):
     ) -> None:
         super().__init__(*site, **named)
         if self.num_features % groups:
-            raise InputError(f"norm.groups={groups} does not divide the {self.num_features} channels of a site")
+            near = max(n for n in range(1, groups + 1) if self.num_features % n == 0)
+            raise InputError(
+                f"norm.groups={groups} does not divide the {self.num_features} channels of a site: "
+                f"use norm.groups={near}"
+            )
         self.groups = groups
         self.v = nn.Parameter(torch.ones(self.num_features))
         self.eps = eps

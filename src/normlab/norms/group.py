@@ -39,7 +39,11 @@ class GroupNorm(Norm):
         super().__init__(*site, **named)
         channels = self.num_features // self.parts
         if channels % groups:
-            raise InputError(f"norm.groups={groups} does not divide the {channels} channels of a site")
+            most = min(groups, channels - 1 if self.layout == "BC" else channels)
+            near = max((n for n in range(1, most + 1) if channels % n == 0), default=1)
+            raise InputError(
+                f"norm.groups={groups} does not divide the {channels} channels of a site: use norm.groups={near}"
+            )
         if self.layout == "BC" and channels == groups:
             raise InputError(
                 f"norm.groups={groups} leaves one value per group at a BC site of {channels} channels; "

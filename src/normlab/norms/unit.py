@@ -31,7 +31,7 @@ class UnitNorm(Norm):
     def __init__(
         self,
         *site: Any,
-        k: float = 1.0,
+        k: Annotated[float, Field(ge=-4, le=4)] = 1.0,
         eps: Annotated[float, Field(gt=0)] = 1e-5,
         **named: Any,
     ) -> None:

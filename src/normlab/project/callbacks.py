@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -15,6 +16,7 @@ from pytorch_lightning.loggers.logger import DummyExperiment
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
+from normlab.config.placement import check_schedules
 from normlab.config.schema import RunConfig
 from normlab.session.record import RunRecord
 from normlab.session.validation_curve import Curve
@@ -95,6 +97,22 @@ class Described(pl.Callback):
         for name in ("hyper_parameters", "datamodule_hyper_parameters"):
             if name in checkpoint:
                 checkpoint[name] = {key: value for key, value in checkpoint[name].items() if _is_plain(value)}
+
+
+class Scheduled(pl.Callback):
+    """Refuses a run that ends before its norm's schedule; only Lightning knows how many batches the project has."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Before the first batch."""
+        del module
+        passes = trainer.num_training_batches * (trainer.max_epochs or 1)
+        if trainer.max_steps > 0:
+            passes = min(passes, trainer.max_steps * trainer.accumulate_grad_batches)
+        if 0 < passes < math.inf:  # max_epochs may be -1
+            check_schedules(self.config, int(passes))
 
 
 class Pending(pl.Callback):

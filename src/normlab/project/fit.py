@@ -13,7 +13,7 @@ from normlab.mirror.progress import Bar, Heartbeat
 from normlab.models.build import factory
 from normlab.models.checkpoint import read_checkpoint
 from normlab.networks.replaced import Named, replaced
-from normlab.project.callbacks import Clock, Described, LoggedCurve, Patience, Pending, ProjectLogger
+from normlab.project.callbacks import Clock, Described, LoggedCurve, Patience, Pending, ProjectLogger, Scheduled
 from normlab.project.options import ProjectConfig
 from normlab.project.order import Order
 from normlab.project.project import Project, build
@@ -136,5 +136,6 @@ class ProjectFit:
     def _drivers(self) -> list[pl.Callback]:
         config, metric = self.session.config, self.curve.metric
         often: list[Any] = [Validations(config.trainer.validations)] if config.trainer.validations > 1 else []
+        often.append(Scheduled(config))
         drivers = [*often, Noise(config.seed), Heartbeat(self.session.place), Pending(), self.resumption]
         return [*drivers, Bar(Console(), {metric: metric})] if config.trainer.progress else drivers

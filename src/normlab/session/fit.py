@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EarlyStopping
 from rich.console import Console
 
+from normlab.config.placement import check_schedules
 from normlab.mirror.progress import Bar, Heartbeat
 from normlab.monitor.own_runs import keep_found, watch
 from normlab.session.checkpointing import KeepBest, load_best
@@ -42,7 +43,8 @@ class Fit:
         seconds: duration of `run`.
 
     Raises:
-        InputError: an epoch has fewer batches than validations, by request or by the task's default.
+        InputError: an epoch has fewer batches than validations, by request or by the task's default, or the run ends
+            before a norm's schedule does.
     """
 
     def __init__(self, session: Session, task: Task, probes: Sequence[pl.Callback] = ()) -> None:
@@ -52,6 +54,8 @@ class Fit:
         self.seconds = 0.0
         world_size = options.devices * options.nodes
         batches = session.batches("train", session.device, seed=session.seed("order"), world_size=world_size)
+        if options.steps is None or options.epochs * self._epoch(len(batches)) < options.steps:
+            check_schedules(session.config, options.epochs * self._epoch(len(batches)))
         if options.validations != session.config.task.validations:  # the user has chosen this number
             check_validations(options.validations, self._epoch(len(batches)))  # before a logger starts
         if options.compile:

@@ -17,14 +17,14 @@ from normlab.tasks.task import Task
 
 
 def step(task: Task, optimiser: Optimizer, batch: Batch) -> float:
-    """Do one optimiser step; returns the mean loss before it. If that is not finite, no step is done."""
-    loss = task.losses(task.model(batch.inputs, batch.mask), batch) / batch.total
-    if loss.isfinite():
+    """Do one optimiser step; returns the mean loss before it. If the objective is not finite, no step is done."""
+    objective, loss = task.objective(batch)
+    if objective.isfinite():
         optimiser.zero_grad()
-        loss.backward()
+        objective.backward()
         task.configure_gradient_clipping(optimiser)
         optimiser.step()
-    return float(loss.detach())
+    return float((loss if objective.isfinite() else objective).detach())
 
 
 def last_loss(task: Task, batches: Iterable[Batch]) -> float:

@@ -138,9 +138,13 @@ def _refuse_single(norm: Norm, lengths: dict[str, int]) -> None:
     seen = ", ".join(f"{letter}={length}" for letter, length in lengths.items())
     if norm.pooled == "B" or (norm.couples_examples and lengths["B"] == 1):
         raise InputError(f"it would see a single value per channel ({seen}): give an example of at least 2 examples")
-    raise InputError(
-        f"it would take its statistics over a single value ({seen}): use norm={norm.nearest}, or larger inputs"
-    )
+    if "C" in norm.pooled:
+        seen += f", {norm.pooled_channels} of {norm.num_features} channels"
+        larger = "" if set(norm.pooled) == {"C"} else " or larger inputs"
+        remedy = f"leave this site out with only=..., or use more channels{larger}"
+    else:
+        remedy = f"use norm={norm.nearest}, or larger inputs"
+    raise InputError(f"it would take its statistics over a single value ({seen}): {remedy}")
 
 
 def _fill(norm: Norm, kind: Kind) -> list[str]:

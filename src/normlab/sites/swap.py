@@ -102,9 +102,29 @@ def swap_norms(
         options: of the norm, such as `groups=8`.
 
     Raises:
-        InputError: an unknown norm or option, no site to replace, or a site at which the norm isn't valid. Nothing has
-            been replaced then.
+        InputError: an unknown norm or option, no site to replace, a site at which the norm isn't valid, or a norm that
+            adds to the loss, which only normlab's own training does. Nothing has been replaced then.
     """
+    make = None if norm == FROZEN else norm_factory(norm, options)[0].func
+    if isinstance(make, type) and issubclass(make, Norm) and make.in_loss:
+        raise InputError(
+            f"{norm if isinstance(norm, str) else norm.__name__} adds terms to the loss, which your training would "
+            "leave out: train the network by train.py with model=module, or use norm='batch'"
+        )
+    return swap_for_our_training(net, norm, example, only=only, also=also, carry=carry, **options)
+
+
+def swap_for_our_training(
+    net: nn.Module,
+    norm: str | type[Norm],
+    example: Any,
+    *,
+    only: str | Sequence[str] = "*",
+    also: Mapping[type[nn.Module], str] | None = None,
+    carry: bool = True,
+    **options: Any,
+) -> SwapReport:
+    """`swap_norms` where the loss is one of normlab's tasks', so that the new norms may add to it."""
     make, known = (None, frozenset[str]()) if norm == FROZEN else norm_factory(norm, options)
     patterns = [only] if isinstance(only, str) else only
     if not isinstance(patterns, Sequence) or not all(isinstance(pattern, str) for pattern in patterns):
@@ -137,6 +157,22 @@ def _notes(made: list[Replacement]) -> Iterator[str]:
         yield "running statistics are 0 and 1 until training, or recalibrate(net, batches)"
     if any(norm.couples_positions and new.found.site.layout in ("BTC", "TBC") for new, norm in norms):
         yield "in sequences a position's statistics include later ones: not for a network that predicts the next token"
+    yield from _of_the_method([norm for _, norm in norms])
+
+
+# norms that are their paper's activation too
+_ACTIVATIONS = ("evo_b", "evo_s", "frn")
+
+
+def _of_the_method(norms: Sequence[Norm]) -> Iterator[str]:
+    """What its paper says of a norm and a swap can't know: the length of the training, and the layers after it."""
+    for norm in {type(norm): norm for norm in norms}.values():
+        name = norm.name
+        if norm.counted:
+            options = ", ".join(f"{option}=..." for option in norm.counted)
+            yield f"{name} has a schedule in training passes ({options}): choose it for the length of your training"
+        if name in _ACTIVATIONS:
+            yield f"{name} contains an activation: in its paper no other one follows"
 
 
 def _chosen(found: list[Found], patterns: list[str]) -> list[Found]:

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from normlab.config.schema import OptimConfig, Sizes
 from normlab.data.batch import Batch
+from normlab.norms.base import Norm
 from normlab.tasks.optimiser import build_optimiser, build_schedule
 
 
@@ -77,11 +78,24 @@ class Task(pl.LightningModule, ABC):
         """The score of each example [B], on the device: right or wrong, or its mean loss."""
 
     def training_step(self, batch: Batch, _index: int) -> Tensor:
-        """Mean loss over the valid targets of the global batch.
+        """Mean loss over the valid targets of the global batch, and what the model's norms add to it.
 
         DDP averages gradients over processes, so a share's loss is scaled up by their number.
         """
-        return self.losses(self.logits(batch), batch) * (self.trainer.world_size / batch.total)
+        return self.objective(batch, self.trainer.world_size)[0]
+
+    def objective(self, batch: Batch, processes: int = 1) -> tuple[Tensor, Tensor]:
+        """What a step of training reduces, with what norms add to the loss, and the mean loss alone."""
+        adding = [norm for norm in self.model.modules() if isinstance(norm, Norm) and norm.in_loss]
+        for norm in adding:
+            norm.terms = []
+        try:
+            loss = self.losses(self.logits(batch), batch) * (processes / batch.total)
+            terms = [term for norm in adding for term in norm.terms or ()]
+        finally:
+            for norm in adding:
+                norm.terms = None
+        return (loss + torch.stack(terms).sum() if terms else loss), loss
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch to the device, unless it was gathered there."""

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
+from normlab.config.errors import InputError
+
 Weights = Literal["plain", "standardised", "weight_norm", "spectral"]
 
 
@@ -68,18 +70,27 @@ class WeightNorm(nn.Module):
 def parametrise(layers: Iterable[nn.Module], weights: Weights, names: tuple[str, ...] = ("weight",)) -> None:
     """Make the weights of these layers functions of new parameters.
 
-    Spectral norm divides W by an estimate of its largest singular value (Miyato et al. 2018, arXiv:1802.05957), with
-    one step of power iteration in each forward pass of training.
+    Spectral norm is W = V / σ(V), with an estimate of V's largest singular value σ (Miyato et al. 2018,
+    arXiv:1802.05957) by one step of power iteration in each forward pass of training.
 
     Args:
         layers: whose weights have the shape [outputs, …].
         weights: what they become.
         names: of the layers' weights.
+
+    Raises:
+        InputError: weight standardisation of a layer with one input, which would leave 0.
     """
     for layer in layers:
         for name in names:
             weight = layer.get_parameter(name)
             if weights == "standardised":
+                if weight[0].numel() == 1:
+                    raise InputError(
+                        "model.weights=standardised would subtract from each weight of a layer with a single input its "
+                        "own mean, so the layer would always return its bias: use model.weights=plain or weight_norm, "
+                        "or more inputs"
+                    )
                 parametrize.register_parametrization(layer, name, Standardised(weight))
             elif weights == "weight_norm":
                 parametrize.register_parametrization(layer, name, WeightNorm())

@@ -35,11 +35,12 @@ class Shift(nn.Module):
 
 
 def branch_parts(init: Init) -> tuple[nn.Module, nn.Module, nn.Module]:
-    """What a branch of two convolutions has before each of them, and at its end.
+    """What a branch of two convolutions has before each of them, and at its end. No statistics.
 
-    SkipInit (De and Smith 2020, arXiv:2002.10444): only a scale at the end, which starts at 0. Fixup (Zhang et al.
-    2019, arXiv:1901.09321): shifts before the convolutions, and a scale at the end that starts at 1; the shifts after
-    convolutions and before the output layer are the biases that these layers have anyway.
+    SkipInit (De and Smith 2020, arXiv:2002.10444): x + s · f(x), with only a scale s at the end, which starts at 0.
+    Fixup (Zhang et al. 2019, arXiv:1901.09321): x + s · conv₂(act(conv₁(x + a)) + b), with shifts a and b before the
+    convolutions, and a scale s at the end that starts at 1; the shifts after convolutions and before the output layer
+    are the biases that these layers have anyway.
     """
     if init == "fixup":
         return Shift(), Shift(), Scale(1.0)

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from normlab.config.components import check_single, check_sites, checked_options
+from normlab.config.components import check_single, check_sites, checked_options, norms_at
 from normlab.config.errors import InputError
 from normlab.config.measures.base import CROSS_ENTROPY, MOST, Measure, Rows, Summary
+from normlab.config.names import component_name
+from normlab.config.signature import read
 
 if TYPE_CHECKING:
     from normlab.config.schema import RunConfig
@@ -73,10 +75,21 @@ class StepTime(Timing):
     timed = "training step"
     column = "step"
     goals = CROSS_ENTROPY
+
     headline = ("step_ratio", "step_ms")
     summary: ClassVar[tuple[str, ...]] = (*("step_*", "forward_ms*", "backward_ms*", "optimiser_ms*", "saved_bytes*"),)
 
     name: Literal["step_time"]
+
+    def check(self, config: RunConfig, model: Signature) -> None:
+        """The timed loss must be all that a step reduces."""
+        for node in (config.norm, self.against or config.norm, *norms_at(config.model).values()):
+            if read(node["_target_"]).constants.get("in_loss"):
+                raise InputError(
+                    f"measure=step_time leaves out what norm={component_name(node)} adds to the loss: "
+                    "measure=site_time times the norm alone"
+                )
+        super().check(config, model)
 
 
 class InferenceTime(Timing):
