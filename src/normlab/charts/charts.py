@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK, MUTED = INKS["ink"][0], INKS["muted"][0]
-MOST_SEEDS = 12  # at most so many seed lines per condition and cell
+MOST_SEEDS = 8  # at most so many seed lines per condition and cell
+MOST_DOTS = 144  # of the probes of one finding, or the page gets large; each has a description
 _BY_CHANCE = {"inside/tid_mean": "inside/tid_mean_iid", "inside/tid_var": "inside/tid_var_iid"}
 
 
@@ -147,7 +148,7 @@ def curves(finding: Finding, result: StudyResult) -> Chart | None:
                 n = len(by_step[step])
                 span = f", from {compact(min(by_step[step]), metric)} to {compact(max(by_step[step]), metric)}"
                 text = f"{cell}, step {step:,}: mean {compact(value, metric)}{span}, n = {n}"
-                dot(ax, step, value, style, ms=3.5, gid=chart.mark(text))
+                dot(ax, step, value, style, ms=3.5, clip_on=False, gid=chart.mark(text))
             _seed_lines(ax, chart, _Drawn(result, cell, style), metric)
         ax.set_xlabel("training step")
     _scored(axes, metric, finding)
@@ -171,9 +172,10 @@ def inside(finding: Finding, result: StudyResult) -> Chart | None:
     height = 0.75 + 0.24 * len(cells)
     fig, axes = figure(height * math.ceil(len(found) / columns), math.ceil(len(found) / columns), columns, sharey=True)
     chart = Chart(f"{finding.name}-inside", "Why: what happened inside", "", "", fig)
+    seeds = min(max(MOST_DOTS // (len(found) * len(cells)), 3), MOST_SEEDS)
     for ax, name in zip(axes, found, strict=False):
         for place, cell in enumerate(reversed(cells)):
-            _seen(ax, chart, _Drawn(result, cell, style_of(finding, cell)), name, place)
+            _seen(ax, chart, _Drawn(result, cell, style_of(finding, cell)), name, place, seeds)
         ax.set_title(metric_words(name), fontsize=9)
         _few_ticks(ax, [v for row in result.rows if (v := value_in(row, name)) is not None])
         ax.set_ylim(-0.7, len(cells) - 0.3)
@@ -186,7 +188,7 @@ def inside(finding: Finding, result: StudyResult) -> Chart | None:
         all(value_in(row, name) is None for row in rows_in(result.rows, cell)) for cell in cells for name in found
     )
     chart.caption = (
-        f"Dots: one seed each, at most {MOST_SEEDS} of {_counted(result, cells)}. Bar: the median of all.{chance}"
+        f"Dots: one seed each, at most {seeds} of {_counted(result, cells)}. Bar: the median of all.{chance}"
         f"{' Dash: no value.' * lacking} "
         "Exploratory: it shows what accompanies the result, not necessarily its cause."
     )
@@ -203,14 +205,14 @@ class _Drawn(NamedTuple):
     style: Mapping[str, Any]
 
 
-def _seen(ax: Axes, chart: Chart, drawn: _Drawn, name: str, place: float) -> None:
-    """A probe's values in a cell's runs, on one line."""
+def _seen(ax: Axes, chart: Chart, drawn: _Drawn, name: str, place: float, seeds: int) -> None:
+    """A probe's values in a cell's runs, on one line: of so many seeds, and the median of all."""
     result, cell, style = drawn
     rows = rows_in(result.rows, cell)
     values = [(row, v) for row in rows if (v := value_in(row, name)) is not None]
-    for row, value in values[:MOST_SEEDS]:
+    for row, value in values[:seeds]:
         text = f"{metric_words(name)}, {cell}, seed {row['seed']}: {compact(value)}; run {row['id']}"
-        dot(ax, value, place, style, ms=4.5, alpha=0.8, gid=chart.mark(text))
+        dot(ax, value, place, style, ms=4.5, alpha=0.8, clip_on=False, gid=chart.mark(text))
     by_chance = [v for row in rows if (v := value_in(row, _BY_CHANCE.get(name, ""))) is not None]
     if by_chance:
         middle = float(np.median(by_chance))

@@ -121,12 +121,13 @@ def _saved(figure: Figure, kind: str) -> bytes:
 
 
 class _Page:
-    """Writes a chart's SVG as a part of the page: without what browsers don't need, with ids of its own."""
+    """Writes a chart's SVG as a part of the page: without what browsers don't need, with ids and classes of its own."""
 
     def __init__(self, chart: Chart) -> None:
         self.chart = chart
         self.prefix = "c" + hashlib.sha256(chart.name.encode()).hexdigest()[:6]
         self.ids: dict[str, str] = {}
+        self.classes: dict[str, str] = {}  # style → its class: hundreds of marks share a style
 
     def written(self, svg: bytes) -> str:
         root = ElementTree.fromstring(svg)
@@ -138,7 +139,11 @@ class _Page:
         alt = escape(self.chart.alt)
         box = root.get("viewBox", "")
         _, _, width, height = box.split()
-        svg_tag = f'<svg class="chart" viewBox="{box}" role="group" tabindex="0" aria-label="{alt}">{body}</svg>'
+        rules = "".join(f".chart .{name}{{{style}}}" for style, name in self.classes.items())
+        svg_tag = (
+            f'<svg class="chart" viewBox="{box}" role="group" tabindex="0" aria-label="{alt}">'
+            f"<style>{rules}</style>{body}</svg>"
+        )
         return f'<div class="drawing" style="aspect-ratio: {width} / {height}">{svg_tag}</div>'
 
     def _element(self, node: ElementTree.Element) -> str:
@@ -166,5 +171,6 @@ class _Page:
             short = re.sub(r"#([\w.-]+)", lambda m: "#" + self.ids[m[1]] if m[1] in self.ids else m[0], short)
             if key == "style":
                 short = themed(re.sub(r"font-family:[^;]*;? ?", "", short)).replace(": ", ":").replace("; ", ";")
+                key, short = "class", self.classes.setdefault(short, f"{self.prefix}s{len(self.classes)}")
             if key != "transform" or not short.startswith("rotate(-0 "):
                 yield key, short
