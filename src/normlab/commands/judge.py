@@ -25,7 +25,9 @@ import argparse
 import hashlib
 import json
 import math
+import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -37,6 +39,7 @@ from rich.console import Console
 from normlab.command_line.columns import width_of, wrapped
 from normlab.commands.parser import Parser, count, new_file, real
 from normlab.config.schema import InputError
+from normlab.findings.printable import printable
 from normlab.findings.stored import finite
 from normlab.findings.verdict import Estimate, Reason
 from normlab.findings.wording import estimate_words, failure_words, level_words
@@ -80,6 +83,9 @@ def main(arguments: Sequence[str]) -> None:
         failed=asked.failed,
         unpaired=asked.unpaired,
     )
+    twice = next((file for file, n in Counter(map(os.path.realpath, asked.files)).items() if n > 1), None)
+    if twice is not None:
+        raise InputError(f"{twice} is given twice: give each FILE once")
     found = find([read(file, asked.value, asked.source) for file in asked.files], named)
     arms = _arms(found, unpaired=asked.unpaired)
     sys.exit(_in_session(asked, arms) if asked.session else _alone(asked, arms, found.said))
@@ -95,7 +101,8 @@ def _parser() -> Parser:
     parser.add_argument("--value", choices=AT, default="last", help="which value of a curve counts (default: last)")
     parser.add_argument("--arms", nargs=2, metavar="ARM", help="the two to compare, the one claimed to be better first")
     parser.add_argument("--lower", action="store_true", help="lower values of the metric are better")
-    parser.add_argument("--alpha", type=real(0, 1), default=0.05, help="1 - level of the interval (default: 0.05)")
+    alpha = real(1e-6, 0.5, inclusive=True)
+    parser.add_argument("--alpha", type=alpha, default=0.05, help="1 - level of the interval (default: 0.05)")
     parser.add_argument("--unpaired", action="store_true", help="the arms' runs are independent, whatever their seeds")
     parser.add_argument("--failed", action="store_true", help="count infinite or never logged metrics as failed runs")
     parser.add_argument("--source", choices=tuple(FOLDERS), help="of a folder that several loggers wrote to")
@@ -120,7 +127,8 @@ def _arms(found: Found, *, unpaired: bool) -> Arms:
         InputError: an arm has no runs.
     """
     shared = set(found.runs[0]) & set(found.runs[1])
-    return Arms(found.metric, found.arms, found.runs, paired=bool(shared) and not unpaired)
+    names = (printable(found.arms[0]), printable(found.arms[1]))
+    return Arms(printable(found.metric), names, found.runs, paired=bool(shared) and not unpaired)
 
 
 def _alone(asked: argparse.Namespace, arms: Arms, said: Sequence[str]) -> int:

@@ -56,8 +56,12 @@ def read(file: str, at: str, only: str | None = None) -> Runs:
     if wandb_online.is_address(file):
         return LoggedRuns(file, "config key", wandb_online.read(file, curves=at != "last"))
     path = Path(file)
-    if not path.exists():
-        raise InputError(f"{file} does not exist")
+    try:
+        there = bool(file) and path.exists()
+    except OSError as error:  # such as a name of a thousand characters
+        raise InputError(f"{file[:80]} can't be read: {error.strerror}") from None
+    if not there:
+        raise InputError(f"{file or 'FILE is empty, and'} does not exist")
     if path.is_file():
         if tables.is_table(path) and path.name != csv_logger.METRICS:
             return tables.read(path)
