@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -150,3 +152,14 @@ def test_names_from_a_file_command_no_terminal(judged: Any) -> None:
 def test_no_interval_has_a_level_of_100_percent() -> None:
     shown = [level_words(1 - alpha).split("\N{NO-BREAK SPACE}")[0] for alpha in (0.05, 0.0083, 1e-4, 1e-6)]
     assert shown == ["95", "99.2", "99.99", "99.9999"]
+
+
+def test_a_verdict_on_a_table_loads_no_more_than_it_needs(tmp_path: Path) -> None:
+    """Imports are most of the command's time; those of scipy.stats alone take a second."""
+    (tmp_path / "runs.csv").write_text(table())
+    code = (
+        "import sys\nfrom normlab.commands import judge\ntry: judge.main(['runs.csv', '--margin', '0.01'])\n"
+        "except SystemExit: pass\nprint(*(name for name in sys.modules if name in {'torch', 'scipy.stats', 'hydra'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert (done.stdout.startswith(BETTER), done.stdout.splitlines()[-1]) == (True, ""), done

@@ -48,7 +48,6 @@ from normlab.logs.columns import Asked, Found, find
 from normlab.logs.own_runs import Arms, verdict_on
 from normlab.logs.run import AT
 from normlab.logs.sources import FOLDERS, read
-from normlab.report.latex import escaped, table
 from normlab.stats.keeping import Decision, Session
 
 STATUS = {"supported": 0, "contradicted": 1, "undecided": 3, "keep": 0, "discard": 1, "open": 3}
@@ -147,6 +146,8 @@ def _alone(asked: argparse.Namespace, arms: Arms, said: Sequence[str]) -> int:
         }
         print(json.dumps(finite({**values, **asdict(made)}), indent=1))
     elif asked.latex:
+        from normlab.report.latex import escaped, table  # brings the studies' code along
+
         row = [*map(escaped, arms.names), escaped(_numbers(made)), _n(arms, made), WORDS[made.state]]
         level = escaped(level_words(1 - asked.alpha))
         header = ["Better", "than", f"Difference [{level} interval]", "$n$", "Verdict"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ class Places:
 
 
 def read_seeds(column: list[Any], name: str, places: Places, used: np.ndarray) -> np.ndarray:
-    """Whole numbers; 0 where a row isn't used.
+    """Whole numbers; other rows have 0.
 
     Args:
         column: the values of all FILEs.
@@ -37,6 +38,10 @@ def read_seeds(column: list[Any], name: str, places: Places, used: np.ndarray) -
     Raises:
         InputError: a value is not a whole number.
     """
+    kinds = set(map(type, column))
+    with suppress(ValueError, OverflowError):  # of a value that is named below
+        if used.all() and (kinds == {int} or (kinds == {str} and all(map(str.isdecimal, column)))):
+            return np.array(list(map(int, column)), dtype=np.int64)
     found = np.zeros(len(column), dtype=np.int64)
     for row in np.flatnonzero(used).tolist():
         value = column[row]

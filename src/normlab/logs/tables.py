@@ -6,7 +6,7 @@ import csv
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from decimal import Decimal
 from itertools import islice
@@ -44,6 +44,7 @@ class Table:
         if not len(rows):
             raise InputError(f"{file} holds no runs")
         self.file, self.facts = file, rows.set_axis(names, axis=1)
+        self._numbers: dict[str, Series] = {}  # of columns that have been asked for
 
     def metrics(self) -> list[str]:
         """Columns of numbers with a fraction."""
@@ -55,7 +56,9 @@ class Table:
 
     def values(self, metric: str, at: str) -> Series:
         """A column; its texts as numbers if all of them are."""
-        return _numbers(self.facts[metric])
+        if metric not in self._numbers:
+            self._numbers[metric] = _numbers(self.facts[metric])
+        return self._numbers[metric]
 
     def place(self, row: int) -> str:
         """`runs.csv, row 3`; a header is not counted."""
@@ -93,7 +96,7 @@ def _csv(path: Path) -> DataFrame:
     if not named:
         raise InputError(f"{path}: its first line has no names of columns, such as arm,seed,accuracy")
     part = read_table(path, dict.fromkeys(named, "input"))
-    return _frame([(name.strip(), [_clean(value) for value in part.values[name]]) for name in part.values])
+    return _frame([(name.strip(), _cleaned(part.values[name])) for name in part.values])
 
 
 def _header(first: Sequence[str]) -> list[str]:
@@ -111,14 +114,14 @@ def _json(path: Path) -> DataFrame:
     with decode.open_text(path) as text:
         rows = [_flat(path, number, row) for number, row in enumerate(objects(path, text), 1)]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    return _frame([(name, [_clean(row.get(name)) for row in rows]) for name in names])
+    return _frame([(name, _cleaned([row.get(name) for row in rows])) for name in names])
 
 
-def _flat(path: Path, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(path: Path, number: int, row: dict[str, Any]) -> dict[str, Any]:
     """Nested keys joined by dots, each once."""
-    nested = [name for name, value in row.items() if isinstance(value, Mapping)]
-    if not nested:
-        return flat(row)
+    kinds = set(map(type, row.values()))
+    if dict not in kinds:
+        return flat(row) if list in kinds else row
     parts = [flat({name: value}) for name, value in row.items()]
     found = {name: value for part in parts for name, value in part.items()}
     if len(found) < sum(map(len, parts)):
@@ -142,7 +145,7 @@ def _parquet(path: Path) -> DataFrame:
     rows = rows.reset_index(named).reset_index(drop=True)  # columns that pandas made the index
     for place, dtype in enumerate(rows.dtypes):
         if dtype.kind == "O":  # texts, categories and what Parquet stores as bytes
-            rows.isetitem(place, Series([_clean(value) for value in rows.iloc[:, place]], dtype=object))
+            rows.isetitem(place, Series(_cleaned(rows.iloc[:, place].tolist()), dtype=object))
     return rows
 
 
@@ -151,6 +154,16 @@ def _frame(columns: Sequence[tuple[str, list[Any]]]) -> DataFrame:
 
     series = [Series(values, name=name, dtype=object) for name, values in columns]
     return concat(series, axis=1) if series else DataFrame()
+
+
+def _cleaned(values: Sequence[Any]) -> list[Any]:
+    """A column; most have texts of ASCII or numbers only, for which there is a shorter way."""
+    kinds = set(map(type, values))
+    if kinds == {str} and all(map(str.isascii, values)):
+        return [value or None for value in map(str.strip, values)]
+    if kinds <= {int, float, bool}:
+        return list(values)
+    return [_clean(value) for value in values]
 
 
 def _clean(value: Any) -> Any:
@@ -170,9 +183,13 @@ def _numbers(column: Series) -> Series:
     if column.dtype != object:
         return column
     values = column.tolist()
+    kinds = set(map(type, values))
     try:
-        if all(type(value) is int or (isinstance(value, str) and _WHOLE.fullmatch(value)) for value in values):
-            return Series([int(value) for value in values])
+        if kinds <= {int, str} and all(type(value) is int or _WHOLE.fullmatch(value) for value in values):
+            return Series(list(map(int, values)))
+        if kinds == {str} and not any("_" in value for value in values):
+            with suppress(ValueError):  # of a gap
+                return Series(list(map(float, values)), dtype="float64")
         return Series([_number(value) for value in values], dtype="float64")
     except (ValueError, OverflowError):
         return column
