@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -163,3 +164,28 @@ def test_a_verdict_on_a_table_loads_no_more_than_it_needs(tmp_path: Path) -> Non
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert (done.stdout.startswith(BETTER), done.stdout.splitlines()[-1]) == (True, ""), done
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_a_session_is_a_file(judged: Any, tmp_path: Path, kind: str) -> None:
+    path = Path("/dev/zero") if kind == "device" else tmp_path / "session.json"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    refused(judged(table(), "--session", str(path)), "is a folder" if kind == "folder" else "is not a session")
+
+
+def test_a_link_to_a_session_is_that_session(judged: Any, tmp_path: Path) -> None:
+    link, session = tmp_path / "link.json", tmp_path / "session.json"
+    link.symlink_to(session)
+    found = [judged(table(), "--session", str(path), "--edits", "1")[1] for path in (link, session, link)]
+    assert (link.is_symlink(), [text.split(":")[0] for text in found]) == (True, ["keep"] * 3)
+    assert "were decided as edit 1" in found[1]
+
+
+def test_a_folder_that_was_removed_is_said(judged: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    refused(judged(table(), "link/../runs.csv"), "the folder in which this command was given has been removed")

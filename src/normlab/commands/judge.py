@@ -43,6 +43,7 @@ from normlab.findings.printable import printable
 from normlab.findings.stored import finite
 from normlab.findings.verdict import Estimate, Reason
 from normlab.findings.wording import estimate_words, failure_words, level_words
+from normlab.folder.files import read_regular
 from normlab.folder.jsonfile import parse_json, write_json
 from normlab.logs.columns import Asked, Found, find
 from normlab.logs.own_runs import Arms, verdict_on
@@ -213,6 +214,7 @@ def _in_session(asked: argparse.Namespace, arms: Arms) -> int:
     Raises:
         InputError: the arms share no seeds, or all planned edits are decided.
     """
+    asked.session = asked.session.resolve()  # one session and one lock, whatever links lead there
     if not arms.paired:
         raise InputError("--session compares runs in pairs of one seed, and the arms share no seeds")
     try:
@@ -281,7 +283,7 @@ def _read(path: Path, alpha: float, planned: int | None) -> tuple[Session, list[
     if not path.exists():
         return Session(alpha, planned or None), []
     try:
-        values: dict[str, Any] = parse_json(path.read_bytes())
+        values: dict[str, Any] = parse_json(read_regular(path))
         kept = values["kept"]
         if type(values["alpha"]) is not float or any(type(entry) is not bool for entry in kept):
             raise ValueError("damaged")
