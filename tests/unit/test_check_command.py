@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -132,3 +133,67 @@ def test_a_loss_that_needs_the_trainer_has_no_gap_and_says_so(code, capsys):
     said = capsys.readouterr()
     assert json.loads(said.out)["gap"] is None
     assert "the gap between training and evaluation isn't shown: the loss can't be computed" in said.err
+
+
+SHAPES = """
+import pytorch_lightning as pl, torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+X = torch.randn(96, 3)
+
+def net(outputs=1):
+    return nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, outputs))
+
+def two():
+    return net(2)
+
+def numbers():
+    return TensorDataset(X, X[:, 0].double())
+
+def triples():
+    return TensorDataset(X, X, X)
+
+class Broadcast(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = net()
+    def training_step(self, batch, number):
+        return nn.functional.mse_loss(self.net(batch[0]), batch[1].float())
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.01)
+"""
+
+
+def test_a_regression_compares_each_output_with_its_own_target():
+    import torch
+
+    from normlab.checking.named import Plain
+
+    x, y = torch.randn(5, 1), torch.randn(5)
+    module = Plain(torch.nn.Identity(), "regression")
+    assert torch.equal(module.training_step((x, y.double()), 0), ((x[:, 0] - y) ** 2).mean())
+
+
+@pytest.mark.parametrize(
+    ("target", "data", "words"),
+    [
+        ("two", "numbers", "the network gives [32, 2], and the targets are [32]: a regression needs a number for each"),
+        ("net", "triples", "a batch is 3 parts, not a pair (inputs, targets)"),
+    ],
+)
+def test_batches_that_do_not_fit_the_loss_are_refused(target, data, words, tmp_path, capsys):
+    file = tmp_path / f"shapes_{tmp_path.name}.py"  # a module has one name in a process
+    file.write_text(SHAPES)
+    with pytest.raises(InputError) as caught:
+        check.main([f"{file}:{target}", "--data", f"{file}:{data}", "--task", "regression", "--steps", "4"])
+    assert words in str(caught.value)
+
+
+def test_a_loss_that_is_broadcast_is_said(tmp_path, capsys):
+    file = tmp_path / f"shapes_{tmp_path.name}.py"  # a module has one name in a process
+    file.write_text(SHAPES)
+    with contextlib.suppress(SystemExit):
+        check.main([f"{file}:Broadcast", "--data", f"{file}:numbers", "--steps", "4"])
+    err = capsys.readouterr().err
+    assert err.count("the loss compares outputs and targets of different shapes: Using a target size") == 1, err

@@ -124,3 +124,37 @@ def test_examples_that_training_has_too_are_said(tmp_path: Path) -> None:
     assert "same input" not in notes(images(pictures), tmp_path)
     shutil.copy(pictures / "train.parquet", pictures / "test.parquet")
     assert "20 of 20 test examples have the same input" in notes(images(pictures), tmp_path)
+
+
+@pytest.mark.parametrize("hidden", ["yes\u200b", "\ufeffyes", "y\u00ades"])
+def test_labels_that_differ_in_what_nobody_sees_are_refused(tmp_path: Path, hidden: str) -> None:
+    path = csv(tmp_path / "in.csv", "x,y", [f"{X[i]},{(hidden, 'no', 'yes')[i % 3]}" for i in range(ROWS)])
+    refused(table(path), tmp_path, "labels ", ascii(hidden), "differ only in spaces or characters that show nothing")
+
+
+def test_labels_of_one_number_are_said(tmp_path: Path) -> None:
+    path = csv(tmp_path / "in.csv", "x,y", [f"{X[i]},{('01', '1', '2')[i % 3]}" for i in range(ROWS)])
+    assert "classes that are the same number: 01, 1" in notes(table(path), tmp_path)
+
+
+def test_a_numbered_column_may_start_anywhere_if_it_is_named_so(tmp_path: Path) -> None:
+    for name in ("uid", "customer_id"):
+        rows = [f"{1000 + i},{X[i]},{'abc'[i // 20]}" for i in range(ROWS)]
+        refused(table(csv(tmp_path / "in.csv", f"{name},x,y", rows)), tmp_path, "numbers the rows, 1000, 1001, 1002")
+    assert "numbers the rows" not in notes(table(csv(tmp_path / "in.csv", "year,x,y", rows)), tmp_path)
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+def test_numbers_without_a_deviation_are_refused(tmp_path: Path, scale: float) -> None:
+    rows = [f"{x * scale},{x},{'ab'[x > 0]}" for x in X]
+    refused(table(csv(tmp_path / "in.csv", "far,x,y", rows)), tmp_path, "column 'far' goes from", "scale its values")
+    series = [[[x * scale, x], [x, -x]] for x in X]
+    path = parquet(tmp_path / "in.parquet", series=series, label=["ab"[x > 0] for x in X])
+    options = {"view": "series", "input": "series", "goal": "classification", "target": "label"}
+    if scale > 1:  # in single precision, in which series are kept, the smaller ones are 0
+        refused(table(path, **options), tmp_path, "series")
+
+
+def test_names_of_columns_with_spaces_are_shown_with_them(tmp_path: Path) -> None:
+    path = csv(tmp_path / "in.csv", "x , y", [f"{x},{'ab'[x > 0]}" for x in X])
+    refused(table(path), tmp_path, "it has: 'x ', ' y'")

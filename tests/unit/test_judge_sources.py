@@ -280,3 +280,30 @@ def test_damaged_files_are_one_line(tmp_path, judged, file, content, words):
     (path.parent / "metrics").mkdir(exist_ok=True)
     status, _, err = judged(tmp_path / "runs")
     assert (status, words in err, err.count("\n")) == (2, True, 1), err
+
+
+@pytest.mark.parametrize("name", ["lightning", "mlflow", "wandb_offline"])
+def test_linked_runs_count_once(name, logged, judged, tmp_path):
+    runs = logged(name)
+    expected = judged(runs)
+    (runs / "again").symlink_to(runs)  # leads back to where it lies
+    (runs / "everything").symlink_to("/")
+    first = next(path for path in sorted(runs.iterdir()) if path.is_dir() and not path.is_symlink())
+    (runs / "a-link").symlink_to(first)  # found before it by its name, but its own name tells its arm and seed
+    assert judged(runs)[:2] == expected[:2]
+    gathered = tmp_path / "gathered"
+    gathered.mkdir()
+    for path in runs.iterdir():
+        if not path.is_symlink():
+            (gathered / path.name).symlink_to(path)
+    assert judged(gathered)[:2] == expected[:2]
+
+
+def test_a_curve_with_two_columns_of_one_name_is_refused(logged, judged):
+    runs = logged("lightning")
+    file = next(runs.rglob("metrics.csv"))
+    header, *rows = file.read_text().splitlines()
+    column = header.split(",")[0]
+    file.write_text("\n".join([f"{header},{column}", *(f"{row},1" for row in rows)]) + "\n")
+    status, _, err = judged(runs)
+    assert (status, f"two columns are called '{column}'" in err) == (2, True), err

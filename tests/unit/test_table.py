@@ -1,5 +1,6 @@
 """All runs in one table."""
 
+import re
 import shlex
 import sys
 
@@ -8,11 +9,12 @@ import pytest
 from run_folders import begin, config_of, finish, set_status
 
 from normlab.commands import console
+from normlab.commands.parser import Parser
 from normlab.config.schema import InputError
 from normlab.folder.jsonfile import write_json
 from normlab.runs.code import code_hash
 from normlab.runs.store import accept, claim, look
-from normlab.tables.runs import IDENTITY, choose, differing, markdown, order, read_runs, write
+from normlab.tables.runs import IDENTITY, choose, differing, markdown, order, read_runs, select, write
 
 LSTM = ("model=lstm", "norm=layer")
 
@@ -272,3 +274,26 @@ def test_a_table_without_rows_still_has_its_columns():
         "norm",
         "|",
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("norm=layer", "write 'norm == \"layer\"'"),
+        ("seed=3", "write 'seed == 3'"),
+        ("optim.lr=1e-3", "write '`optim.lr` == 1e-3'"),
+    ],
+)
+def test_an_option_is_no_condition_and_the_condition_is_said(given, meant):
+    with pytest.raises(InputError, match=re.escape(meant)):
+        select(pandas.DataFrame({"norm": ["layer"], "seed": [3], "optim.lr": [1e-3]}), given)
+
+
+def test_output_is_the_folder_of_runs_as_train_py_takes_it(tmp_path):
+    parser = Parser("x", None)
+    parser.add_runs()
+    assert parser.parse_args([f"output={tmp_path}"]).runs == tmp_path
+    parser.add_argument("--output")
+    assert parser.parse_args([f"output={tmp_path}"]).runs == tmp_path
+    assert parser.parse_args(["output=runs.csv"]).output == "runs.csv"
+    assert parser.parse_args(["--output", str(tmp_path)]).output == str(tmp_path)

@@ -69,12 +69,28 @@ class Plain(pl.LightningModule):
     def __init__(self, net: nn.Module, task: str) -> None:
         super().__init__()
         self.net = net
-        self.loss = nn.CrossEntropyLoss() if task == "classification" else nn.MSELoss()
+        self.classes = task == "classification"
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
-        """The loss of a pair of inputs and targets."""
+        """The loss of a pair of inputs and targets.
+
+        Raises:
+            InputError: the batch is no pair, or the targets don't fit what the network gives.
+        """
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            parts = f"{len(batch)} parts" if isinstance(batch, tuple | list) else f"a {type(batch).__name__}"
+            raise InputError(f"a batch is {parts}, not a pair (inputs, targets): write a LightningModule with its loss")
         inputs, targets = batch
-        return self.loss(self.net(inputs), targets)
+        outputs = self.net(inputs)
+        if self.classes:
+            if targets.is_floating_point() and targets.shape != outputs.shape:
+                raise InputError(f"targets are {targets.dtype}, and classes are whole numbers: give targets.long()")
+            return nn.functional.cross_entropy(outputs, targets)
+        if outputs.numel() != targets.numel():
+            shapes = f"{list(outputs.shape)}, and the targets are {list(targets.shape)}"
+            raise InputError(f"the network gives {shapes}: a regression needs a number for each")
+        # [B, 1] beside [B] would be broadcast to [B, B], each output compared with each target
+        return nn.functional.mse_loss(outputs, targets.reshape(outputs.shape).to(outputs.dtype))
 
     def validation_step(self, batch: Any, batch_idx: int) -> Any:
         """The same."""

@@ -21,6 +21,7 @@ from normlab.monitor.gap import Gap, train_eval_gap
 from normlab.monitor.report import Report
 from normlab.networks.target import said
 
+_BROADCAST = "Using a target size"  # torch's words for a loss of [B, 1] and [B], which pairs each with each
 BATCHES = 8  # of each kind, for validation and for the gap between training and evaluation
 
 
@@ -50,8 +51,9 @@ def checked(
     batches = data(source, module, batch_size)
     monitor = NormMonitor(every=5, budget=0.2, say=tell, quiet=True)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+    with warnings.catch_warnings(record=True) as warned, tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
+        warnings.filterwarnings("once", message=_BROADCAST)
         trainer = pl.Trainer(
             accelerator="cpu", devices=1, max_steps=steps, max_epochs=-1, callbacks=[monitor], default_root_dir=folder,
             val_check_interval=max(1, steps // 2), check_val_every_n_epoch=None, limit_val_batches=BATCHES,
@@ -64,6 +66,8 @@ def checked(
             raise
         except Exception as error:
             raise InputError(f"{target} fails in step {trainer.global_step + 1}: {said(error)}") from error
+        for each in warned:
+            tell(f"the loss compares outputs and targets of different shapes: {' '.join(str(each.message).split())}")
         gap = _gap(trainer, module, tell)
     return replace(monitor.report(), gap=gap)
 

@@ -84,6 +84,8 @@ def _words(error: Exception) -> str | None:
             "out of memory: what was saved is kept, and the same command resumes from it; free some memory, or "
             "use a smaller model or task.batch_size (which makes it a different run)"
         )
+    if isinstance(error, FileNotFoundError) and not _in_a_folder():
+        return "the folder in which this command was given has been removed: go to one that is there"
     if isinstance(error, OSError) and str(error.filename).startswith(("/proc/", "/sys/")):
         return f"{error.filename} is a system folder that can't hold files; choose another folder"
     if isinstance(error, OSError) and error.errno in _UNWRITABLE:
@@ -93,6 +95,13 @@ def _words(error: Exception) -> str | None:
     from normlab.command_line.composition import words
 
     return words(error, CONF)
+
+
+def _in_a_folder() -> bool:
+    try:
+        return bool(Path.cwd())
+    except FileNotFoundError:
+        return False
 
 
 def _is_memory(error: Exception) -> bool:

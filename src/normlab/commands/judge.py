@@ -25,7 +25,9 @@ import argparse
 import hashlib
 import json
 import math
+import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -37,15 +39,16 @@ from rich.console import Console
 from normlab.command_line.columns import width_of, wrapped
 from normlab.commands.parser import Parser, count, new_file, real
 from normlab.config.schema import InputError
+from normlab.findings.printable import printable
 from normlab.findings.stored import finite
 from normlab.findings.verdict import Estimate, Reason
 from normlab.findings.wording import estimate_words, failure_words, level_words
+from normlab.folder.files import read_regular
 from normlab.folder.jsonfile import parse_json, write_json
 from normlab.logs.columns import Asked, Found, find
 from normlab.logs.own_runs import Arms, verdict_on
 from normlab.logs.run import AT
 from normlab.logs.sources import FOLDERS, read
-from normlab.report.latex import escaped, table
 from normlab.stats.keeping import Decision, Session
 
 STATUS = {"supported": 0, "contradicted": 1, "undecided": 3, "keep": 0, "discard": 1, "open": 3}
@@ -80,6 +83,9 @@ def main(arguments: Sequence[str]) -> None:
         failed=asked.failed,
         unpaired=asked.unpaired,
     )
+    twice = next((file for file, n in Counter(map(os.path.realpath, asked.files)).items() if n > 1), None)
+    if twice is not None:
+        raise InputError(f"{twice} is given twice: give each FILE once")
     found = find([read(file, asked.value, asked.source) for file in asked.files], named)
     arms = _arms(found, unpaired=asked.unpaired)
     sys.exit(_in_session(asked, arms) if asked.session else _alone(asked, arms, found.said))
@@ -95,7 +101,8 @@ def _parser() -> Parser:
     parser.add_argument("--value", choices=AT, default="last", help="which value of a curve counts (default: last)")
     parser.add_argument("--arms", nargs=2, metavar="ARM", help="the two to compare, the one claimed to be better first")
     parser.add_argument("--lower", action="store_true", help="lower values of the metric are better")
-    parser.add_argument("--alpha", type=real(0, 1), default=0.05, help="1 - level of the interval (default: 0.05)")
+    alpha = real(1e-6, 0.5, inclusive=True)
+    parser.add_argument("--alpha", type=alpha, default=0.05, help="1 - level of the interval (default: 0.05)")
     parser.add_argument("--unpaired", action="store_true", help="the arms' runs are independent, whatever their seeds")
     parser.add_argument("--failed", action="store_true", help="count infinite or never logged metrics as failed runs")
     parser.add_argument("--source", choices=tuple(FOLDERS), help="of a folder that several loggers wrote to")
@@ -120,7 +127,8 @@ def _arms(found: Found, *, unpaired: bool) -> Arms:
         InputError: an arm has no runs.
     """
     shared = set(found.runs[0]) & set(found.runs[1])
-    return Arms(found.metric, found.arms, found.runs, paired=bool(shared) and not unpaired)
+    names = (printable(found.arms[0]), printable(found.arms[1]))
+    return Arms(printable(found.metric), names, found.runs, paired=bool(shared) and not unpaired)
 
 
 def _alone(asked: argparse.Namespace, arms: Arms, said: Sequence[str]) -> int:
@@ -139,6 +147,8 @@ def _alone(asked: argparse.Namespace, arms: Arms, said: Sequence[str]) -> int:
         }
         print(json.dumps(finite({**values, **asdict(made)}), indent=1))
     elif asked.latex:
+        from normlab.report.latex import escaped, table  # brings the studies' code along
+
         row = [*map(escaped, arms.names), escaped(_numbers(made)), _n(arms, made), WORDS[made.state]]
         level = escaped(level_words(1 - asked.alpha))
         header = ["Better", "than", f"Difference [{level} interval]", "$n$", "Verdict"]
@@ -204,6 +214,7 @@ def _in_session(asked: argparse.Namespace, arms: Arms) -> int:
     Raises:
         InputError: the arms share no seeds, or all planned edits are decided.
     """
+    asked.session = asked.session.resolve()  # one session and one lock, whatever links lead there
     if not arms.paired:
         raise InputError("--session compares runs in pairs of one seed, and the arms share no seeds")
     try:
@@ -272,7 +283,7 @@ def _read(path: Path, alpha: float, planned: int | None) -> tuple[Session, list[
     if not path.exists():
         return Session(alpha, planned or None), []
     try:
-        values: dict[str, Any] = parse_json(path.read_bytes())
+        values: dict[str, Any] = parse_json(read_regular(path))
         kept = values["kept"]
         if type(values["alpha"]) is not float or any(type(entry) is not bool for entry in kept):
             raise ValueError("damaged")

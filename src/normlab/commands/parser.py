@@ -18,7 +18,8 @@ MOST = 100  # characters in a line of help; longer ones are hard to read
 class Parser(argparse.ArgumentParser):
     """The parser of one command; its help is the module's docstring.
 
-    `output=FOLDER`, `runs=FOLDER` and `accept_code=true` do as well as `--output FOLDER`, as train.py takes them.
+    `output=FOLDER`, `runs=FOLDER` and `accept_code=true` do as well as `--output FOLDER`, as train.py takes them. Where
+    a command reads runs, `output=FOLDER` is the folder of these runs, as it is for train.py.
     """
 
     def __init__(self, command: str, doc: str | None) -> None:
@@ -40,6 +41,9 @@ class Parser(argparse.ArgumentParser):
     def _as_option(self, argument: str) -> str:
         name, equals, value = argument.partition("=")
         option = f"--{name.replace('_', '-')}"
+        if name == "output" and "--runs" in self._option_string_actions:
+            written = "--output" in self._option_string_actions and not Path(value).is_dir()
+            option = "--output" if written else "--runs"
         known = name in ("output", "runs") or name.startswith("accept_")
         if not equals or not known or option not in self._option_string_actions:
             return argument

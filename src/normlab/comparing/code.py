@@ -93,6 +93,8 @@ class _Writer:
             raise self._refused(name, "its source can't be read")
         if name != value.__name__:
             raise self._refused(name, f"it is another name of {value.__name__}")
+        if inspect.isclass(value) and (changed := _changed(value, source)) is not None:
+            raise self._refused(name, f"its {changed} was replaced after the class was written")
         known = _known(value)
         for used, annotates in _free_names(source):
             if used in known:
@@ -166,6 +168,20 @@ def _class_source(value: type) -> str | None:
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
             if first <= code.co_firstlineno <= end:
                 return "".join(lines[first - 1 : end])
+    return None
+
+
+def _changed(value: type, source: str) -> str | None:
+    """A method that is not the one in the class's source, because somebody assigned another."""
+    (written,) = ast.parse(source).body
+    if getattr(written, "decorator_list", None):  # which may add and replace methods
+        return None
+    wrapped = {node.name for node in ast.walk(written) if isinstance(node, ast.FunctionDef) and node.decorator_list}
+    own = {*wrapped, *_names(written)}  # assigned in the class itself, or by a decorator
+    for name, one in vars(value).items():
+        elsewhere = isinstance(one, FunctionType) and not one.__qualname__.startswith(f"{value.__qualname__}.")
+        if elsewhere and name not in own:
+            return name
     return None
 
 

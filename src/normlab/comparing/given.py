@@ -16,14 +16,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from normlab.comparing.examples import Pair, is_array, is_dataset, pair_of
 from normlab.comparing.written import write_once
 from normlab.config.errors import InputError
 from normlab.files.folders import find, folder_split, is_image
 from normlab.files.tables import columns_of, kind
 
-Pair = tuple[NDArray[Any], NDArray[Any]]
 _SPLITS = ("train", "validation", "test")
-_SHOWN = 3  # examples that are read twice, to see whether they are the same
 
 
 def task_of(data: Any, folder: Path) -> dict[str, Any]:
@@ -45,7 +44,9 @@ def task_of(data: Any, folder: Path) -> dict[str, Any]:
     splits = _splits(data)
     if all(hasattr(one, "to_parquet") for one in splits.values()):
         return _frames(splits, folder)
-    return _written({name: _pair(name, one) for name, one in splits.items()}, folder)
+    if any(hasattr(one, "to_parquet") for one in splits.values()):
+        raise InputError(f"data: {', '.join(splits)} are of different kinds: give all of them as tables")
+    return _written({name: pair_of(name, one) for name, one in splits.items()}, folder)
 
 
 def _named(name: str) -> dict[str, Any]:
@@ -95,89 +96,9 @@ def _splits(data: Any) -> dict[str, Any]:
     return {"train": data}
 
 
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "dtype")
-
-
 def _is_split(value: Any) -> bool:
-    pair = isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_array, value))
-    return pair or hasattr(value, "to_parquet") or _is_dataset(value)
-
-
-def _is_dataset(value: Any) -> bool:
-    if _is_array(value) or isinstance(value, Mapping | str | bytes | tuple | list):
-        return False
-    return hasattr(value, "dataset") or hasattr(value, "__getitem__")
-
-
-def _pair(split: str, data: Any) -> Pair:
-    if isinstance(data, tuple | list) and len(data) == 2 and _is_array(data[0]):
-        pair = (_array(data[0]), _array(data[1]))
-    elif _is_dataset(data):
-        pair = _read(split, data)
-    else:
-        raise InputError(
-            f"data: {type(data).__name__} can't be read: give a task such as 'mnist1d', a path, a pair (inputs, "
-            "targets) of arrays, a table of pandas, a data set or data loader of torch, two of them, or a "
-            "LightningDataModule"
-        )
-    inputs, targets = pair
-    targets = targets[:, 0] if targets.ndim == 2 and targets.shape[1] == 1 else targets
-    if not inputs.ndim or len(inputs) != len(targets):
-        raise InputError(f"data: {split} has {len(inputs) if inputs.ndim else 0} inputs and {len(targets)} targets")
-    if targets.ndim != 1 and not (targets.ndim == 3 and inputs.ndim == 4):
-        raise InputError(
-            f"data: targets of shape {list(targets.shape)}: each example has one label or number, or a mask [H, W] of "
-            "an image [C, H, W]; for others, train a Lightning project, with project=..."
-        )
-    return inputs, targets
-
-
-def _array(value: Any) -> NDArray[Any]:
-    """Of a tensor, an array, an image of Pillow or a number."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        value = value.numpy() if "bfloat16" not in str(value.dtype) else value.float().numpy()
-    array = np.asarray(value)
-    if hasattr(value, "getbands") and array.ndim == 3:  # Pillow's colours come last
-        array = array.transpose(2, 0, 1)
-    return array[None] if hasattr(value, "getbands") and array.ndim == 2 else array
-
-
-def _read(split: str, data: Any) -> Pair:
-    """Each example of a data set once."""
-    source: Any = getattr(data, "dataset", None) if hasattr(data, "collate_fn") else data
-    collate = getattr(getattr(data, "collate_fn", None), "__name__", "default_collate")
-    if collate != "default_collate":
-        raise InputError(
-            f"data: the {split} loader has a collate_fn of its own: train a Lightning project, project=..."
-        )
-    if not hasattr(source, "__getitem__") or not hasattr(source, "__len__"):
-        raise InputError(f"data: {split} is a stream without a length: save it to a file, or train a Lightning project")
-    examples = [_example(split, source[index]) for index in range(len(source))]
-    if not examples:
-        raise InputError(f"data: {split} is empty")
-    for index, (inputs, target) in enumerate(examples[:_SHOWN]):
-        again = _example(split, source[index])
-        if not (np.array_equal(inputs, again[0]) and np.array_equal(target, again[1])):
-            raise InputError(
-                f"data: {split} gives another example {index} each time, so it draws at random, and one copy of it "
-                "would not be the same data: leave augmentation out (task.augment=true shifts and mirrors images), or "
-                "train a Lightning project, with project=..."
-            )
-    shapes = {inputs.shape for inputs, _ in examples}
-    if len(shapes) > 1:
-        raise InputError(
-            f"data: examples of {split} have different shapes, such as {sorted(shapes)[:2]}: files can have them, "
-            "images with task=image_files and series with task=series_files"
-        )
-    return np.stack([inputs for inputs, _ in examples]), np.stack([target for _, target in examples])
-
-
-def _example(split: str, item: Any) -> Pair:
-    if not isinstance(item, tuple | list) or len(item) != 2:
-        raise InputError(f"data: an example of {split} is {type(item).__name__}: give pairs (input, target)")
-    return _array(item[0]), _array(item[1])
+    pair = isinstance(value, tuple | list) and len(value) == 2 and all(map(is_array, value))
+    return pair or hasattr(value, "to_parquet") or is_dataset(value)
 
 
 def _written(splits: dict[str, Pair], folder: Path) -> dict[str, Any]:
@@ -197,6 +118,12 @@ def _written(splits: dict[str, Pair], folder: Path) -> dict[str, Any]:
         for name, (x, y) in splits.items():
             write_once(place / f"{name}.npz", partial(np.savez, series=x, label=y))
         return {"task": "series_files", "task.path": str(place), **goal}
+    kinds = {"real" if x.dtype.kind == "f" else "whole" for x, _ in splits.values()}
+    if len(kinds) > 1:
+        types = ", ".join(f"{name} {x.dtype}" for name, (x, _) in splits.items())
+        raise InputError(
+            f"data: images of {types}: real numbers go from 0 to 1 and whole ones to 255, so give one type"
+        )
     pixels = {name: (_pixels(name, x), y) for name, (x, y) in splits.items()}
     _images(place, pixels)
     if targets.ndim == 3:
@@ -265,17 +192,34 @@ def _pixels(split: str, x: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _frames(splits: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Tables of pandas, or data sets of the Hugging Face libraries."""
+    names = [
+        [str(name) for name in getattr(frame, "column_names", getattr(frame, "columns", ()))]
+        for frame in splits.values()
+    ]
+    if any({*each} != {*names[0]} for each in names):
+        each = "; ".join(f"{split}: {', '.join(own)[:80]}" for split, own in zip(splits, names, strict=True))
+        raise InputError(
+            f"data: the tables have different columns ({each}); each split is one table, with the target as a column"
+        )
     digest = hashlib.sha256()
     files = {}
     for name, frame in splits.items():
+        if not len(frame):
+            raise InputError(f"data: {name} is empty")
         file = io.BytesIO()
-        frame.to_parquet(file, index=False)
+        try:
+            frame.to_parquet(file, **({"index": False} if hasattr(frame, "iloc") else {}))
+        except (ValueError, TypeError, NotImplementedError) as error:  # as pyarrow's own errors are
+            reason = str(error.args[0] if error.args else error).splitlines()[0]
+            where = f" ({error.args[1]})" if len(error.args) > 1 else ""
+            raise InputError(f"data: the table of {name} can't be written as Parquet: {reason}{where}") from None
         files[name] = file.getvalue()
         digest.update(name.encode() + files[name])
     place = folder / f"data_{digest.hexdigest()[:12]}"
     for name, content in files.items():
         write_once(place / f"{name}.parquet", partial(_put, content))
-    return {"task": "table_files", "task.path": str(place)}
+    return {**_path(place), "task.path": str(place)}
 
 
 def _put(content: bytes, file: BinaryIO) -> None:

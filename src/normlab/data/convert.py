@@ -143,6 +143,7 @@ def _table(builder: Builder, inputs: Inputs, fitted: Fitted) -> tuple[Sizes, Fit
         train = decoded["train"]
         numbers.check_filled(inputs["train"], train)
         mean, std = numbers.moments(train)
+        numbers.check_spread([f"column {column.name!r}" for column in inputs["train"]], train, std)
         constant = [column.name for column, values in zip(inputs["train"], train.T, strict=True) if _constant(values)]
         if len(constant) == len(inputs["train"]):
             raise InputError("no feature differs among the training rows, so there is nothing to learn from")

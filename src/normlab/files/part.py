@@ -32,7 +32,10 @@ class Part:
 
 def column_missing(path: Path | str, name: str, asked: Asked, found: Sequence[str]) -> InputError:
     """The error for a column that a file does not have; it lists those that it has."""
-    has = ", ".join(found[:10]) + (f", … ({len(found)} in all)" if len(found) > 10 else "")
+    spaced = any(each != each.strip() for each in found[:10])
+    has = ", ".join(map(repr, found[:10]) if spaced else found[:10]) + (
+        f", … ({len(found)} in all)" if len(found) > 10 else ""
+    )
     return InputError(
         f"{path} has no column {name!r}; it has: {has:.500} (set task.{asked[name]} to the column to use)"
     )

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -138,14 +139,10 @@ def _csv(path: Path, asked: Asked) -> Part:
         separator, header = _header(path, asked, first)
         check_columns(path, asked, header)
         places = [header.index(name) for name in asked]
-        rows = [[row[place] for place in places] for row in _records(path, header, separator, lines)]
-    return Part(
-        str(path), dict(zip(asked, zip(*rows, strict=True), strict=True)) if rows else _none(asked), typed=False
-    )
-
-
-def _none(asked: Asked) -> dict[str, list[Any]]:
-    return {name: [] for name in asked}
+        chosen = itemgetter(*places, places[0])  # at least two, of which it then makes a tuple
+        rows = [chosen(row) for row in _records(path, header, separator, lines)]
+    columns: list[tuple[Any, ...]] = [*zip(*rows, strict=True)][:-1] if rows else [() for _ in asked]
+    return Part(str(path), dict(zip(asked, columns, strict=True)), typed=False)
 
 
 @contextmanager
@@ -218,10 +215,22 @@ def objects(path: Path, text: TextIO) -> Iterator[dict[str, Any]]:
 
 def _parsed(path: Path, number: int, text: str) -> Any:
     try:
-        return json.loads(text)
+        return _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise InputError(f"{path}, row {number}: can't be read as json: {reason:.200}") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a repeated key, of which Python's parser keeps only the last value."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"it names {next(name for name in names if names.count(name) > 1)!r} twice")
+    return values
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)  # `json.loads` would make one for each row
 
 
 def _text(path: Path, asked: Asked) -> Part:

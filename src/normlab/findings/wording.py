@@ -175,8 +175,9 @@ def margin_words(finding_or_verdict: Finding | Verdict, metric: str) -> str:
 
 
 def level_words(level: float) -> str:
-    """`99.2 %`."""
-    return f"{100 * level:.1f}".removesuffix(".0") + "\N{NO-BREAK SPACE}%"
+    """`99.2 %`; with more digits if 100 % would be shown, which no interval has."""
+    shown = f"{100 * level:.1f}"
+    return (f"{100 * level:.8g}" if shown == "100.0" else shown).removesuffix(".0") + "\N{NO-BREAK SPACE}%"
 
 
 def formula_words(finding: Finding, estimate: Estimate) -> str:

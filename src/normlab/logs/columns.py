@@ -5,17 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from normlab.config.schema import InputError
-from normlab.logs.run import Runs, number_of
+from normlab.logs.read_rows import Places, read_seeds, read_values
+from normlab.logs.run import UNSEEN, Runs
 from normlab.logs.unfinished import unfinished
 
 if TYPE_CHECKING:
-    from pandas import Series
+    pass
 
 ARM = ("arm", "norm", "method", "model", "variant", "optimizer", "group", "name")
 SEED = ("seed", "random_seed", "run_seed")
@@ -63,13 +63,16 @@ def find(sources: Sequence[Runs], asked: Asked) -> Found:
         InputError: a column is missing or not unique, there are not two arms, an arm has two runs of a seed, or a value
             is not a number.
     """
-    places = _Places(sources)
+    places = Places(sources)
     metric, metric_words = _metric(sources, asked)
     arm, arms, names = _arm(sources, asked, places)
     seed = _seed(sources, asked)
-    seeds = np.arange(len(names)) if seed is None else _seeds(_joined(sources, seed), seed, places)
+    if metric in (arm, seed):
+        raise InputError(f"{metric} is the {'arm' if metric == arm else 'seed'}, and can't be the metric as well")
+    used = (names == arms[0]) | (names == arms[1])  # what other rows hold doesn't matter
+    seeds = np.arange(len(names)) if seed is None else read_seeds(_joined(sources, seed), seed, places, used)
     columns = [source.values(metric, asked.at) for source in sources]
-    values = _values(columns, metric, asked, places)
+    values = read_values(columns, metric, places, used, failed=asked.failed)
     found: list[dict[int, float]] = []
     for name in arms:
         own = np.flatnonzero(names == name)
@@ -84,7 +87,7 @@ def find(sources: Sequence[Runs], asked: Asked) -> Found:
     key = " or ".join(dict.fromkeys(source.key for source in sources))
     arm_words = "the names of the files" if arm is None else f"{key} `{arm}`"
     said = [f"arm from {arm_words}, {f'seed from `{seed}`' if seed else 'no seeds'}, metric {metric_words}"]
-    said += filter(None, [unfinished(sources, (names == arms[0]) | (names == arms[1]))])
+    said += filter(None, [unfinished(sources, used)])
     ends = sorted({step for source in sources for step in source.ends(metric)})
     if asked.at == "last" and len(ends) > 1:
         said.append(
@@ -93,30 +96,22 @@ def find(sources: Sequence[Runs], asked: Asked) -> Found:
     return Found(metric, arms, (found[0], found[1]), said)
 
 
-class _Places:
-    """Where the rows of all FILEs together were read."""
-
-    def __init__(self, sources: Sequence[Runs]) -> None:
-        self.sources = sources
-        self.starts = np.cumsum([0, *(len(source.facts) for source in sources)])
-
-    def __getitem__(self, row: int | np.integer) -> str:
-        index = int(np.searchsorted(self.starts, row, side="right")) - 1
-        return self.sources[index].place(int(row - self.starts[index]))
-
-
 def _metric(sources: Sequence[Runs], asked: Asked) -> tuple[str, str]:
     metric = asked.metric
     if metric is None:
         taken = {asked.arm, asked.seed, *SEED, *ARM}
         shared = [name for name in sources[0].metrics() if name not in taken]
         shared = [name for name in shared if all(name in source.metrics() for source in sources[1:])]
+        if not shared:  # the only column that is left; its first value that is not a number is named later
+            every = [name for name in sources[0].columns() if name not in {*taken, *UNSEEN}]
+            shared = every if len(every) == 1 and all(every[0] in source.columns() for source in sources[1:]) else []
         if len(shared) != 1:
             logged = {name: None for source in sources for name in source.metrics()}
             if len(sources) > 1 and not shared and all(source.metrics() for source in sources):
                 each = "; ".join(f"{source.file}: {_some(source.metrics(), 6)}" for source in sources[:3])
                 raise InputError(f"the files have no metric in common ({each}): rename one, as a metric has one name")
-            raise InputError(f"name the metric with --metric: {_some(shared or logged or sources[0].columns())}")
+            found = shared or logged or [name for name in sources[0].columns() if name not in taken]
+            raise InputError(f"name the metric with --metric: {_some(found or sources[0].columns())}")
         metric = shared[0]
     for source in sources:
         if metric not in source.columns():
@@ -125,7 +120,7 @@ def _metric(sources: Sequence[Runs], asked: Asked) -> tuple[str, str]:
     return metric, f"`{metric}`{f' at {_AT[asked.at]}' if curve else ''}"
 
 
-def _arm(sources: Sequence[Runs], asked: Asked, places: _Places) -> tuple[str | None, tuple[str, str], np.ndarray]:
+def _arm(sources: Sequence[Runs], asked: Asked, places: Places) -> tuple[str | None, tuple[str, str], np.ndarray]:
     """The column, the two arms, and the arm of every row."""
     if asked.arm is not None:
         column: str | None = asked.arm
@@ -135,6 +130,8 @@ def _arm(sources: Sequence[Runs], asked: Asked, places: _Places) -> tuple[str | 
     known = list(dict.fromkeys(names.tolist()))
     called = "the names of the files" if column is None else f"`{column}`"
     if asked.arms is not None:
+        if asked.arms[0] == asked.arms[1]:
+            raise InputError(f"--arms: {asked.arms[0]} can't be compared with itself; {called} has {_some(known)}")
         for arm in asked.arms:
             if arm not in known:
                 raise InputError(f"--arms: {called} has no {arm}; {_closest(arm, known)}")
@@ -145,7 +142,7 @@ def _arm(sources: Sequence[Runs], asked: Asked, places: _Places) -> tuple[str | 
     return column, (known[0], known[1]), names
 
 
-def _found_arm(sources: Sequence[Runs], places: _Places) -> tuple[str | None, np.ndarray]:
+def _found_arm(sources: Sequence[Runs], places: Places) -> tuple[str | None, np.ndarray]:
     """The column of the usual names that distinguishes two arms; of two FILEs with an arm each, their names."""
     there = [name for name in ARM if all(name in source.facts.columns for source in sources)]
     usual = {name: _texts(sources, name, places) for name in there if not _gaps(sources, name)}
@@ -178,7 +175,7 @@ def _gaps(sources: Sequence[Runs], name: str) -> bool:
     return any(bool(source.facts[name].isna().any()) for source in sources)
 
 
-def _texts(sources: Sequence[Runs], name: str, places: _Places) -> np.ndarray:
+def _texts(sources: Sequence[Runs], name: str, places: Places) -> np.ndarray:
     """An arm's name for every row."""
     column = _joined(sources, name)
     empty = np.array([value is None or value != value for value in column], dtype=bool)
@@ -211,71 +208,6 @@ def _seed(sources: Sequence[Runs], asked: Asked) -> str | None:
         f"no {sources[0].key} is called {', '.join(SEED)}: name that of the seed with --seed, or compare the arms "
         "without pairs by --unpaired"
     )
-
-
-def _seeds(column: list[Any], name: str, places: _Places) -> np.ndarray:
-    found = np.zeros(len(column), dtype=np.int64)
-    for row, value in enumerate(column):
-        try:
-            number = float(value) if isinstance(value, str) and "." in value else value  # the text 3.0 is seed 3
-            whole = int(number)
-            if isinstance(number, bool | np.bool_) or (not isinstance(number, str) and whole != number):
-                raise ValueError
-            found[row] = whole
-        except (TypeError, ValueError, OverflowError):
-            shown = "an empty field" if value is None else repr(str(value)[:40])
-            raise InputError(f"column {name}: {shown} is not a seed ({places[row]})") from None
-    return found
-
-
-def _values(columns: Sequence[Series], metric: str, asked: Asked, places: _Places) -> np.ndarray:
-    """As numbers; nan: the run failed."""
-    numbers, row = [], 0
-    for column in columns:
-        if column.dtype.kind == "f":  # nothing else can stand in it
-            numbers.append(column.to_numpy(dtype=np.float64, na_value=np.nan))
-        else:
-            numbers.append(np.array([_number(v, metric, places, row + i) for i, v in enumerate(column.tolist())]))
-        if column.dtype == object and not asked.failed:
-            never = np.array([value is None for value in column.tolist()]) & np.isnan(numbers[-1])
-            if never.any() and not never.all() and _from_logs(places, row):
-                raise InputError(
-                    f"{places[row + int(never.argmax())]} never logged {metric}: leave the run out, or count such runs "
-                    "as failed with --failed"
-                )
-        row += len(column)
-    found = np.concatenate(numbers)
-    infinite = np.isinf(found)
-    if infinite.any() and not asked.failed:
-        raise InputError(
-            f"column {metric}: {found[infinite][0]} is infinite ({places[int(infinite.argmax())]}), and would make the "
-            "mean infinite: count such runs as failed with --failed"
-        )
-    return np.where(infinite, np.nan, found)
-
-
-def _from_logs(places: _Places, row: int) -> bool:
-    index = int(np.searchsorted(places.starts, row, side="right")) - 1
-    return places.sources[index].key != "column"
-
-
-def _number(value: object, metric: str, places: _Places, row: int) -> float:
-    if value is None or value is np.nan or type(value).__name__ in ("NAType", "NaTType"):
-        return float("nan")
-    number: float | None = None
-    if isinstance(value, str):
-        try:
-            number = float(value)
-        except ValueError:
-            number = None
-    elif isinstance(value, Decimal | np.integer | np.floating):
-        number = float(value)
-    else:
-        number = number_of(value)
-    if number is None:
-        point = " with a decimal point" if isinstance(value, str) and value[:1].isdigit() and "," in value else ""
-        raise InputError(f"column {metric}: {str(value)[:40]!r} is not a number{point} ({places[row]})")
-    return number
 
 
 def _closest(name: str, names: Sequence[str]) -> str:

@@ -31,7 +31,11 @@ def read(folders: Sequence[Path]) -> Iterator[Run]:
         file = folder / METRICS
         try:
             with file.open(encoding="utf-8", newline="") as lines:
-                for number, row in enumerate(csv.DictReader(lines, strict=True), 1):
+                rows = csv.DictReader(lines, strict=True)
+                names = list(rows.fieldnames or [])
+                if len({*names}) < len(names):  # of which the reader would keep the last
+                    raise ValueError(f"two columns are called {max(names, key=names.count)!r}")
+                for number, row in enumerate(rows, 1):
                     if None in row or None in row.values():
                         raise ValueError(f"row {number} has another number of fields than the header")
                     step = float(row.get("step") or math.nan)

@@ -56,8 +56,12 @@ def read(file: str, at: str, only: str | None = None) -> Runs:
     if wandb_online.is_address(file):
         return LoggedRuns(file, "config key", wandb_online.read(file, curves=at != "last"))
     path = Path(file)
-    if not path.exists():
-        raise InputError(f"{file} does not exist")
+    try:
+        there = bool(file) and path.exists()
+    except OSError as error:  # such as a name of a thousand characters
+        raise InputError(f"{file[:80]} can't be read: {error.strerror}") from None
+    if not there:
+        raise InputError(f"{file or 'FILE is empty, and'} does not exist")
     if path.is_file():
         if tables.is_table(path) and path.name != csv_logger.METRICS:
             return tables.read(path)
@@ -88,16 +92,28 @@ def _folder(file: str, root: Path, found: dict[str, list[Path]]) -> Runs:
 
 
 def _find(root: Path, only: str | None) -> dict[str, list[Path]]:
-    """Kind → the folders that are runs. What lies in a run of W&B or MLflow belongs to that run."""
+    """Kind → the folders that are runs. What lies in a run of W&B or MLflow belongs to that run.
+
+    Links are followed after all else, as people gather runs by them; a folder counts once, whatever leads to it.
+    """
     found: dict[str, list[Path]] = {}
     kinds = {only: FOLDERS[only]} if only else FOLDERS
-    for folder, inner, files in os.walk(root):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        here = [kind for kind, source in kinds.items() if source.is_run(Path(folder), {*inner, *files})]
-        for kind in here:
-            found.setdefault(kind, []).append(Path(folder))
-        if {"wandb", "mlflow"} & set(here):
-            inner.clear()
+    seen, pending = {*root.resolve().parents}, [root]
+    for top in pending:  # which grows by the links that are found
+        for folder, inner, files in os.walk(top):
+            real = Path(folder).resolve()
+            names = [] if real in seen else sorted(name for name in inner if not name.startswith("."))
+            inner[:] = names
+            if real in seen:
+                continue
+            seen.add(real)
+            here = [kind for kind, source in kinds.items() if source.is_run(Path(folder), {*names, *files})]
+            for kind in here:
+                found.setdefault(kind, []).append(Path(folder))
+            if {"wandb", "mlflow"} & set(here):
+                inner.clear()
+            else:
+                pending += [path for name in names if (path := Path(folder, name)).is_symlink()]
     return {kind: found[kind] for kind in FOLDERS if kind in found}
 
 

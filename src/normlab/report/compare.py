@@ -6,7 +6,7 @@ import html
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -81,20 +81,28 @@ def compare(
     chosen = {**_model(build, written), **task_of(data, written), "metric": metric, "margin": margin, **options}
     choices = [f"{name}={_written(value)}" for name, value in chosen.items() if value is not None]
     command = [sys.executable, "-m", "normlab", f"compare={','.join(norms)}", *choices]
-    page = None
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, encoding="utf-8", env=_environment(build)
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            if line.startswith(_PAGE):
-                page = Path(line.removeprefix(_PAGE).rstrip("\n"))
-    if process.returncode:
-        raise InputError(f"the comparison failed with exit status {process.returncode}; its output says why")
+    status, page = _followed(command, _environment(build))
+    if status:
+        raise InputError(f"the comparison failed with exit status {status}; its output says why")
     if page is None:
         raise InputError("there is no result: no training was asked for, or no run has ended well")
     return read(page.parent)
+
+
+def _followed(command: Sequence[str], environment: Mapping[str, str]) -> tuple[int, Path | None]:
+    """Run a command and print what it prints, whatever this process's encoding is; its status and its page."""
+    page = None
+    own = {**environment, "PYTHONIOENCODING": "utf-8:surrogateescape"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="surrogateescape", env=own
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+            print(line.encode(encoding, "backslashreplace").decode(encoding), end="", flush=True)
+            if line.startswith(_PAGE):
+                page = Path(line.removeprefix(_PAGE).rstrip("\n"))
+    return process.returncode, page
 
 
 def read(folder: Path) -> Compared:

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from normlab.stats.paired import Interval
 
@@ -66,7 +66,7 @@ def limits(values: ArrayLike, alpha: float) -> tuple[Array, Array]:
         raise ValueError("a difference is not a number: give runs that diverged a value first, or leave out the pair")
     mean, spread = d.mean(axis=-1), d.std(axis=-1, ddof=1)
     _, skew = standardised(d)
-    half = stats.t.isf(alpha / 2, n - 1) * spread / np.sqrt(n)
+    half = -special.stdtrit(n - 1, alpha / 2) * spread / np.sqrt(n)
     equal = spread <= SAME * np.abs(d).max(axis=-1)
     low, high = mean - half * widening(-skew, n, alpha), mean + half * widening(skew, n, alpha)
     return np.where(equal, -np.inf, low), np.where(equal, np.inf, high)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 RESAMPLES = 9_999
 EXACT_UP_TO = 16  # seeds; up to here all 2^n sign patterns are tried, beyond it a sample of them
@@ -65,7 +65,7 @@ def compare(differences: Sequence[float] | NDArray[np.float64], alpha: float = 0
         mean=mean,
         sd=sd,
         interval=t_interval(d, alpha),
-        p=float(stats.ttest_1samp(d, 0.0).pvalue) if sd > 0 else float(mean == 0),
+        p=_t_test(d) if sd > 0 else float(mean == 0),
         sign_flip_p=sign_flip_test(d),
         bootstrap=bootstrap_interval(d, alpha),
         effect=_hedges(len(d)) * mean / sd if sd > 0 else float("inf") * np.sign(mean) if mean else 0.0,
@@ -75,13 +75,15 @@ def compare(differences: Sequence[float] | NDArray[np.float64], alpha: float = 0
 def t_interval(differences: Sequence[float] | NDArray[np.float64], alpha: float = 0.05) -> Interval:
     """Mean ± t(1 - alpha/2, n - 1) · sd / √n."""
     d = _checked(differences)
-    half = float(stats.t.ppf(1 - alpha / 2, len(d) - 1) * d.std(ddof=1) / np.sqrt(len(d)))
+    half = float(special.stdtrit(len(d) - 1, 1 - alpha / 2) * d.std(ddof=1) / np.sqrt(len(d)))
     mean = float(d.mean())
     return Interval(mean - half, mean + half, 1 - alpha)
 
 
 def sign_flip_test(differences: Sequence[float] | NDArray[np.float64]) -> float:
     """Two-sided p of the mean under all 2^n choices of signs (Fisher 1935); beyond 16 seeds, under a sample of them."""
+    from scipy import stats  # takes a second, which commands that don't need it should not
+
     d = _checked(differences)
     tested = stats.permutation_test(
         (d,),
@@ -103,10 +105,18 @@ def bootstrap_interval(differences: Sequence[float] | NDArray[np.float64], alpha
     d = _checked(differences)
     if np.ptp(d) == 0:
         return Interval(float(d[0]), float(d[0]), 1 - alpha)
+    from scipy import stats
+
     found = stats.bootstrap(
         (d,), np.mean, confidence_level=1 - alpha, n_resamples=RESAMPLES, rng=np.random.default_rng(0)
     ).confidence_interval
     return Interval(float(found.low), float(found.high), 1 - alpha)
+
+
+def _t_test(d: NDArray[np.float64]) -> float:
+    from scipy import stats
+
+    return float(stats.ttest_1samp(d, 0.0).pvalue)
 
 
 def _hedges(n: int) -> float:

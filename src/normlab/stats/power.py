@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 MOST = 10_000
 
@@ -18,7 +18,7 @@ def power(n: int, difference: float, sd: float, alpha: float = 0.05, wide: float
     `equivalence_power`, because scipy's noncentral t gives nan if the difference is many sd.
     """
     reach, error = wide * _half_widths(n, sd, alpha), sd / np.sqrt(n)
-    beyond = stats.norm.sf((reach - difference) / error) + stats.norm.cdf((-reach - difference) / error)
+    beyond = special.ndtr((difference - reach) / error) + special.ndtr((-reach - difference) / error)
     return float(np.mean(beyond))
 
 
@@ -29,14 +29,14 @@ def equivalence_power(n: int, margin: float, sd: float, alpha: float = 0.05, wid
     chance is the mean of P(|mean| < margin - h) over s (Schuirmann 1987), by quadrature over the quantiles of χ².
     """
     room = np.maximum(margin - wide * _half_widths(n, sd, alpha), 0)
-    return float(np.mean(2 * stats.norm.cdf(room * np.sqrt(n) / sd) - 1))
+    return float(np.mean(2 * special.ndtr(room * np.sqrt(n) / sd) - 1))
 
 
 def _half_widths(n: int, sd: float, alpha: float) -> NDArray[np.float64]:
     """The interval's half width at equally likely values of the observed spread."""
     quantiles = (np.arange(4000) + 0.5) / 4000
-    s = sd * np.sqrt(stats.chi2.ppf(quantiles, n - 1) / (n - 1))
-    return np.asarray(stats.t.ppf(1 - alpha / 2, n - 1) * s / np.sqrt(n))
+    s = sd * np.sqrt(2 * special.gammaincinv((n - 1) / 2, quantiles) / (n - 1))
+    return np.asarray(special.stdtrit(n - 1, 1 - alpha / 2) * s / np.sqrt(n))
 
 
 def seeds_needed(difference: float, sd: float, alpha: float = 0.05, wanted: float = 0.8) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from normlab.stats.paired import Interval
 from normlab.stats.shares import shares_differ
@@ -44,8 +44,9 @@ def rate_interval(count: int, n: int, alpha: float = 0.05) -> Interval:
     """
     if n < 1 or not 0 <= count <= n:
         raise ValueError(f"{count} of {n} runs is not a rate: the count must be from 0 to the number of runs")
-    found = stats.binomtest(count, n).proportion_ci(1 - alpha, method="exact")
-    return Interval(float(found.low), float(found.high), 1 - alpha)
+    low = special.betaincinv(count, n - count + 1, alpha / 2) if count else 0.0
+    high = special.betaincinv(count + 1, n - count, 1 - alpha / 2) if count < n else 1.0
+    return Interval(float(low), float(high), 1 - alpha)
 
 
 def paired_rates(first: Sequence[bool], second: Sequence[bool], alpha: float = 0.05) -> RateDifference:
@@ -70,9 +71,17 @@ def paired_rates(first: Sequence[bool], second: Sequence[bool], alpha: float = 0
         n=(n, n),
         difference=(only_first - only_second) / n,
         interval=Interval(b.low - c.high, b.high - c.low, 1 - alpha),
-        p=float(stats.binomtest(only_first, discordant).pvalue) if discordant else 1.0,
+        p=_mcnemar(only_first, discordant),
         paired=True,
     )
+
+
+def _mcnemar(count: int, discordant: int) -> float:
+    if not discordant:
+        return 1.0
+    from scipy import stats  # takes a second, which commands that don't need it should not
+
+    return float(stats.binomtest(count, discordant).pvalue)
 
 
 def unpaired_rates(first: tuple[int, int], second: tuple[int, int], alpha: float = 0.05) -> RateDifference:

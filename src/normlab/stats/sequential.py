@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from normlab.stats import guarded
 from normlab.stats.guarded import Array
@@ -117,7 +117,7 @@ def spread_bound(differences: Sequence[float], level: float = SPREAD_LEVEL) -> f
     n = len(differences)
     if n < 2:
         raise ValueError(f"the spread of {n} seeds is unknown")
-    return float(np.std(differences, ddof=1) * np.sqrt((n - 1) / stats.chi2.ppf(1 - level, n - 1)))
+    return float(np.std(differences, ddof=1) * np.sqrt((n - 1) / (2 * special.gammaincinv((n - 1) / 2, 1 - level))))
 
 
 def seeds_needed(

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from normlab.stats import guarded
 from normlab.stats.guarded import Array
@@ -128,7 +128,7 @@ def _reach(rest: Array, alpha: float) -> tuple[Array, Array]:
     square, third, fourth = squares.sum(axis=-1), (squares * rest).sum(axis=-1), (squares * squares).sum(axis=-1)
     enough = square**2 >= DIFFERING * fourth
     slope = third / np.where(square > 0, square, 1.0) ** 1.5  # the skewness by √n
-    t = stats.t.isf(alpha / 2, n - 1)
+    t = -special.stdtrit(n - 1, alpha / 2)
     below, above = (np.maximum(t, sign * _corrected(sign * t, slope)) * error for sign in (1.0, -1.0))
     return np.where(enough, below, np.inf), np.where(enough, above, np.inf)
 

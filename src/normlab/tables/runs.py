@@ -186,6 +186,10 @@ def select(frame: DataFrame, where: str) -> DataFrame:
     for name in re.findall("`([^`]+)`", where):
         if name not in frame.columns:
             raise InputError(f"--where {where}: {_unknown(name, frame.columns)}")
+    if found := re.fullmatch(r"\s*([\w./]+)\s*=\s*([^=\s'\"]+)\s*", where):  # an option, as train.py takes it
+        name, value = found[1] if found[1].isidentifier() else f"`{found[1]}`", found[2]
+        shown = value if _is_number(value) else f'"{value}"'
+        raise InputError(f"--where {where} is not a condition: write '{name} == {shown}'")
     try:
         chosen = frame.eval(where)
         if getattr(chosen, "dtype", None) not in ("bool", "boolean"):
@@ -198,6 +202,14 @@ def select(frame: DataFrame, where: str) -> DataFrame:
         raise InputError(f"--where {where}: {_unknown(name, frame.columns)} ({_EXAMPLE})") from None
     except Exception as error:  # Python's parser and pandas' operators raise errors of any type
         raise InputError(f"--where {where} can't be read: {str(error).splitlines()[0]}; {_EXAMPLE}") from None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text.lower() in ("true", "false")
+    return True
 
 
 def choose(frame: DataFrame, patterns: Sequence[str]) -> DataFrame:

@@ -9,9 +9,10 @@ from normlab.views.columns import Column
 
 FEW = 20  # different values that may be classes, whatever they look like
 _GAPS = ("nan", "na", "n/a", "<na>", "null", "none", "?", "-")  # as labels, in lower case
+_UNSEEN = dict.fromkeys([0xAD, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF])  # as copied from a page
 _NOTATION = re.compile(r"\s*[-+]?[$€£¥]?\s*[0-9][0-9.,'\s]*[%$€£¥]?\s*")  # 1,700 and 12,5 and 3.5 % and $20
 _ROW = re.compile(
-    r"\s*(.*[\s_.-])?(id|idx|index|row|rows|rowid|rownames?|no|nr|num|number|case|obs|observation|sample|record|key"
+    r"\s*(.*[\s_.-])?(u?id|idx|index|row|rows|rowid|rownames?|no|nr|num|number|case|obs|observation|sample|record|key"
     r"|level_\d+|#)\.?\s*",
     re.IGNORECASE,
 )
@@ -38,7 +39,7 @@ def check_number_like(found: Column) -> None:
 
 
 def check_classes(found: Column, classes: tuple[str, ...]) -> None:
-    """Refuse labels that hardly ever occur twice, and labels that differ only in spaces.
+    """Refuse labels that hardly ever occur twice, and labels that look the same.
 
     Raises:
         InputError: they do.
@@ -51,9 +52,16 @@ def check_classes(found: Column, classes: tuple[str, ...]) -> None:
         )
     seen: dict[str, str] = {}
     for name in classes:
-        other = seen.setdefault(" ".join(name.split()), name)
+        other = seen.setdefault(" ".join(name.translate(_UNSEEN).split()), name)
         if other != name:
-            found.refuse(list(found.values).index(name), f"labels {other!r} and {name!r} differ only in spaces")
+            found.refuse(
+                list(found.values).index(name),
+                f"labels {_shown(other)} and {_shown(name)} differ only in spaces or characters that show nothing",
+            )
+
+
+def _shown(name: str) -> str:
+    return repr(name) if name.translate(_UNSEEN) == name else ascii(name)
 
 
 def doubtful(classes: tuple[str, ...]) -> list[str]:
@@ -62,6 +70,11 @@ def doubtful(classes: tuple[str, ...]) -> list[str]:
     for name in classes:
         folded.setdefault(name.casefold(), []).append(name)
     said = [f"classes that differ only in case: {', '.join(same)}" for same in folded.values() if len(same) > 1]
+    same: dict[float, list[str]] = {}
+    for name in classes:
+        if (value := numbers.number(name)) is not None and value == value:
+            same.setdefault(value, []).append(name)
+    said += [f"classes that are the same number: {', '.join(names)}" for names in same.values() if len(names) > 1]
     gaps = [repr(name) for name in classes if name.lower() in _GAPS]
     return said + ([f"read as a class of its own, and perhaps a missing label: {', '.join(gaps)}"] if gaps else [])
 
@@ -79,10 +92,13 @@ def check_features(columns: list[Column]) -> list[str]:
     for found in columns:
         read = [numbers.number(value) for value in found.values[: found.parts[0][1]]]
         start = read[0]
-        if len(read) <= FEW or start not in (0, 1) or any(value != start + row for row, value in enumerate(read)):
+        if len(read) <= FEW or start is None or any(value != start + row for row, value in enumerate(read)):
+            continue
+        named = _ROW.fullmatch(found.name) or found.name.endswith(("Id", "ID"))
+        if not named and start not in (0, 1):  # years, for example
             continue
         counts = f"numbers the rows, {start:g}, {start + 1:g}, {start + 2:g}, …"
-        if _ROW.fullmatch(found.name) or found.name.endswith(("Id", "ID")):
+        if named:
             found.refuse(
                 0,
                 f"this column {counts}, and is no feature: leave it out with task.omit=[{found.name}], or name the "

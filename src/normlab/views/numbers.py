@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -95,11 +96,30 @@ def _comma(value: Any) -> str:
 
 
 def moments(values: Numbers) -> tuple[Numbers, Numbers]:
-    """Mean and standard deviation of each column [F] over all rows but gaps; 1 instead of a deviation of 0."""
+    """Mean and standard deviation of each column [F] over all rows but gaps; 1 instead of the deviation of a constant.
+
+    A number that is too large or too small to be squared has no deviation in double precision: `check_spread` names it.
+    """
     gaps = bool(np.isnan(values).any())
-    mean, std = (np.nanmean(values, 0), np.nanstd(values, 0)) if gaps else (values.mean(0), values.std(0))
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        mean, std = (np.nanmean(values, 0), np.nanstd(values, 0)) if gaps else (values.mean(0), values.std(0))
     constant = np.nanmin(values, 0) == np.nanmax(values, 0)  # whose deviation may be a rounding error
-    return mean, np.where(constant | (std == 0), 1.0, std)
+    return mean, np.where(constant, 1.0, std)
+
+
+def check_spread(names: Sequence[str], values: Numbers, std: Numbers) -> None:
+    """Check that every column can be standardised.
+
+    Raises:
+        InputError: a deviation is infinite or 0, by which all its numbers would become 0 or infinite.
+    """
+    for name, column, deviation in zip(names, values.T, std, strict=True):
+        if not (0 < deviation < math.inf):
+            low, high = np.nanmin(column), np.nanmax(column)
+            raise InputError(
+                f"{name} goes from {low:g} to {high:g} in training, whose standard deviation can't be computed: scale "
+                "its values"
+            )
 
 
 def filled(values: NDArray[Any], mean: NDArray[Any], done: Counter[str]) -> NDArray[Any]:

@@ -128,14 +128,16 @@ def moments(series: list[Series]) -> tuple[Series, Series]:
     """Mean and standard deviation of each feature [F] over all time steps but gaps; 1 instead of a deviation of 0.
 
     Raises:
-        InputError: a feature has no number at all.
+        InputError: a feature has no number at all, or can't be standardised.
     """
     steps = np.concatenate(series).astype(np.float64)
     if (empty := np.isnan(steps).all(0)).any():
         raise InputError(f"feature {int(empty.argmax()) + 1} of the training series has no number at all")
     mean, std = numbers.moments(steps)
     narrow = std.astype(np.float32)
-    return mean.astype(np.float32), np.where(narrow == 0, np.float32(1), narrow)
+    names = [f"feature {place} of the series" for place in range(1, len(std) + 1)]
+    numbers.check_spread(names, steps, narrow.astype(np.float64))
+    return mean.astype(np.float32), narrow
 
 
 def filled(series: list[Series], mean: Series, done: Counter[str]) -> list[Series]:
