@@ -31,6 +31,13 @@ def test_the_picture_marks_the_values_that_share_statistics():
     assert sorted(drawn) == sorted(names())
 
 
+def test_the_page_is_small_and_has_no_formula_in_its_axes():
+    """Matplotlib's own labels of a logarithmic axis are TeX, which is shown as it is written."""
+    page = ROOT / "docs/reference/index.html"
+    assert page.stat().st_size < 2_000_000
+    assert "mathdefault" not in page.read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_the_page_of_the_reference_is_in_step(tmp_path):
     made = publish.page(tmp_path / "docs/reference").read_text(encoding="utf-8")

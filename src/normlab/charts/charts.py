@@ -55,7 +55,7 @@ def rates(finding: Finding, result: StudyResult, committed: Sequence[Mapping[str
     tried = sorted({float(row["point"]) for row in tuned})
     if not cells or len(tried) < 2:  # a single rate is not tuning
         return None
-    panels = panels_of(cells)
+    panels = panels_of(finding, cells)
     chart, axes = small_multiples(f"{finding.name}-rates", "How it was tuned", panels)
     metric, lost, ended, seeds = finding.tune.by, 0, 0, set()
     for ax, group in zip(axes, panels.values(), strict=True):
@@ -74,13 +74,13 @@ def rates(finding: Finding, result: StudyResult, committed: Sequence[Mapping[str
                     score = value_in(row, metric)
                     if score is not None:
                         shown = f"{compact(score, metric)}{_ended(row)}; run {row['id']}"
-                        text = f"{cell}, rate {point:g}, seed {row['seed']}: {shown}"
+                        text = f"{label(finding, cell)}, rate {point:g}, seed {row['seed']}: {shown}"
                         dot(ax, point, score, style, gid=chart.mark(text))
             ax.plot(list(means), list(means.values()), ls=style["dash"], color=style["color"], lw=1.6)
             key(ax, label(finding, Cell(cell.arm)), style)
             taken = {float(row["point"]) for row in rows_in(result.rows, cell) if value_in(row, "point") is not None}
             for chosen in taken & set(means):
-                text = f"{cell}: rate {chosen:g} was chosen, mean {compact(means[chosen], metric)}"
+                text = f"{label(finding, cell)}: rate {chosen:g} was chosen, mean {compact(means[chosen], metric)}"
                 ax.plot([chosen], [means[chosen]], "o", mfc="none", mec=INK, ms=11, mew=1.4, gid=chart.mark(text))
         ax.set_xscale("log")
         every = 1 if len(axes) == 1 or len(tried) < 5 else 2
@@ -95,7 +95,7 @@ def rates(finding: Finding, result: StudyResult, committed: Sequence[Mapping[str
         + (f" {lost} tuning runs diverged and are not drawn; a rate with a diverged run has no mean." if lost else "")
         + (f" {ended} were ended early: their dots are what they had reached." if ended else "")
     )
-    chart.alt = f"{with_unit(metric, finding)} against learning rate, for {', '.join(map(str, cells))}."
+    chart.alt = f"{with_unit(metric, finding)} against learning rate, for {_listed(finding, cells)}."
     return chart
 
 
@@ -127,7 +127,7 @@ def curves(finding: Finding, result: StudyResult) -> Chart | None:
     cells = [cell for cell in finding.cells if _has(result.curves, cell, metric)]
     if not metric or not cells:
         return None
-    panels = panels_of(cells)
+    panels = panels_of(finding, cells)
     chart, axes = small_multiples(f"{finding.name}-curves", "How it trained", panels)
     seeds: set[int] = set()
     for ax, group in zip(axes, panels.values(), strict=True):
@@ -147,9 +147,9 @@ def curves(finding: Finding, result: StudyResult) -> Chart | None:
             for step, value in zip(steps, mean, strict=True):
                 n = len(by_step[step])
                 span = f", from {compact(min(by_step[step]), metric)} to {compact(max(by_step[step]), metric)}"
-                text = f"{cell}, step {step:,}: mean {compact(value, metric)}{span}, n = {n}"
-                dot(ax, step, value, style, ms=3.5, clip_on=False, gid=chart.mark(text))
-            _seed_lines(ax, chart, _Drawn(result, cell, style), metric)
+                text = f"{label(finding, cell)}, step {step:,}: mean {compact(value, metric)}{span}, n = {n}"
+                dot(ax, step, value, style, ms=3.5, gid=chart.mark(text))
+            _seed_lines(ax, chart, _Drawn(result, cell, label(finding, cell), style), metric)
         ax.set_xlabel("training step")
     _scored(axes, metric, finding)
     legend(chart, axes)
@@ -157,7 +157,7 @@ def curves(finding: Finding, result: StudyResult) -> Chart | None:
         f"Line: mean of n = {len(seeds)} seeds. Thin lines: one seed each. Band: from the lowest to the highest. "
         "The mean at a step is over the seeds logged there."
     )
-    chart.alt = f"{with_unit(metric, finding)} over training steps, for {', '.join(map(str, cells))}."
+    chart.alt = f"{with_unit(metric, finding)} over training steps, for {_listed(finding, cells)}."
     return chart
 
 
@@ -175,14 +175,14 @@ def inside(finding: Finding, result: StudyResult) -> Chart | None:
     seeds = min(max(MOST_DOTS // (len(found) * len(cells)), 3), MOST_SEEDS)
     for ax, name in zip(axes, found, strict=False):
         for place, cell in enumerate(reversed(cells)):
-            _seen(ax, chart, _Drawn(result, cell, style_of(finding, cell)), name, place, seeds)
+            _seen(ax, chart, _Drawn(result, cell, label(finding, cell), style_of(finding, cell)), name, place, seeds)
         ax.set_title(metric_words(name), fontsize=9)
         _few_ticks(ax, [v for row in result.rows if (v := value_in(row, name)) is not None])
         ax.set_ylim(-0.7, len(cells) - 0.3)
         ax.grid(axis="y", visible=False)
     for ax in axes[len(found) :]:
         ax.remove()
-    axes[0].set_yticks(range(len(cells)), [str(cell) for cell in reversed(cells)])
+    axes[0].set_yticks(range(len(cells)), [wrapped(label(finding, cell), 24) for cell in reversed(cells)])
     chance = " Hollow diamond: the value expected by chance alone." if set(found) & set(_BY_CHANCE) else ""
     lacking = any(
         all(value_in(row, name) is None for row in rows_in(result.rows, cell)) for cell in cells for name in found
@@ -193,7 +193,7 @@ def inside(finding: Finding, result: StudyResult) -> Chart | None:
         "Exploratory: it shows what accompanies the result, not necessarily its cause."
     )
     seen = ", ".join(metric_words(name) for name in found)
-    chart.alt = f"Probes inside the networks: {seen}, for {', '.join(map(str, cells))}."
+    chart.alt = f"Probes inside the networks: {seen}, for {_listed(finding, cells)}."
     return chart
 
 
@@ -202,21 +202,22 @@ class _Drawn(NamedTuple):
 
     result: StudyResult
     cell: Cell
+    name: str
     style: Mapping[str, Any]
 
 
 def _seen(ax: Axes, chart: Chart, drawn: _Drawn, name: str, place: float, seeds: int) -> None:
     """A probe's values in a cell's runs, on one line: of so many seeds, and the median of all."""
-    result, cell, style = drawn
+    result, cell, _, style = drawn
     rows = rows_in(result.rows, cell)
     values = [(row, v) for row in rows if (v := value_in(row, name)) is not None]
     for row, value in values[:seeds]:
-        text = f"{metric_words(name)}, {cell}, seed {row['seed']}: {compact(value)}; run {row['id']}"
-        dot(ax, value, place, style, ms=4.5, alpha=0.8, clip_on=False, gid=chart.mark(text))
+        text = f"{metric_words(name)}, {drawn.name}, seed {row['seed']}: {compact(value)}; run {row['id']}"
+        dot(ax, value, place, style, ms=4.5, alpha=0.8, gid=chart.mark(text))
     by_chance = [v for row in rows if (v := value_in(row, _BY_CHANCE.get(name, ""))) is not None]
     if by_chance:
         middle = float(np.median(by_chance))
-        text = f"{metric_words(name)}, {cell}: {compact(middle)} expected by chance alone, n = {len(by_chance)}"
+        text = f"{metric_words(name)}, {drawn.name}: {compact(middle)} expected by chance alone, n = {len(by_chance)}"
         ax.plot([middle], [place], "D", mfc="none", mec=INK, ms=5, mew=1.2, gid=chart.mark(text))
     if values:
         middle = float(np.median([value for _, value in values]))
@@ -227,11 +228,12 @@ def _seen(ax: Axes, chart: Chart, drawn: _Drawn, name: str, place: float, seeds:
 
 def _few_ticks(ax: Axes, values: Sequence[float]) -> None:
     """Are the labels few and short enough not to overlap in half the page's width?"""
-    from matplotlib.ticker import LogLocator
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     if min(values) > 0 and max(values) / min(values) > 30:
         ax.set_xscale("log")
         ax.xaxis.set_major_locator(LogLocator(numticks=5))
+        ax.xaxis.set_minor_formatter(NullFormatter())  # its own writes formulas, which are shown as they are written
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "\N{MINUS SIGN}"))
     elif min(values) == max(values):
         ax.set_xticks([values[0]], [f"{values[0]:g}"])
@@ -250,13 +252,13 @@ def _curve_metric(finding: Finding, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _seed_lines(ax: Axes, chart: Chart, drawn: _Drawn, metric: str) -> None:
-    result, cell, style = drawn
+    result, cell, _, style = drawn
     for seed in sorted({row["seed"] for row in rows_in(result.curves, cell)})[:MOST_SEEDS]:
         own = sorted((r for r in rows_in(result.curves, cell) if r["seed"] == seed), key=lambda r: r["step"])
         points = [(int(row["step"]), v) for row in own if (v := value_in(row, metric)) is not None]
         if points:
             step, value = points[-1]
-            text = f"{cell}, seed {seed}: {compact(value, metric)} at step {step:,}; run {own[0].get('id', '')}"
+            text = f"{drawn.name}, seed {seed}: {compact(value, metric)} at step {step:,}; run {own[0].get('id', '')}"
             look = {"ls": style["dash"], "color": style["color"], "lw": 0.7, "alpha": 0.45}
             ax.plot(*zip(*points, strict=True), **look, gid=chart.mark(text))
 
@@ -268,3 +270,7 @@ def _has(rows: Sequence[Mapping[str, Any]], cell: Cell, metric: str) -> bool:
 def _counted(result: StudyResult, cells: Sequence[Cell]) -> str:
     counts = {len(rows_in(result.rows, cell)) for cell in cells}
     return f"n = {min(counts)}" if len(counts) == 1 else f"n = {min(counts)} to {max(counts)}"
+
+
+def _listed(finding: Finding, cells: Sequence[Cell]) -> str:
+    return ", ".join(label(finding, cell) for cell in cells)

@@ -10,6 +10,7 @@ from normlab.charts.colours import colour_of
 from normlab.charts.figure import Chart, figure
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
+from normlab.findings.labels import condition_words
 from normlab.results.sources import cell_of
 from normlab.results.words import norm_of
 
@@ -33,11 +34,11 @@ def value_in(row: Mapping[str, Any], metric: str) -> float | None:
     return float(value)
 
 
-def panels_of(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """One panel per condition."""
+def panels_of(finding: Finding, cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """One panel per condition, by its name."""
     found: dict[str, list[Cell]] = {}
     for cell in cells:
-        found.setdefault(cell.condition, []).append(cell)
+        found.setdefault(condition_words(finding, cell.condition), []).append(cell)
     return found
 
 

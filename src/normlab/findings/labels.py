@@ -31,15 +31,20 @@ def norm_words(name: str) -> str:
 def label(finding: Finding, cell: Cell) -> str:
     """An arm, and its condition if it has one: the finding's `label`, or else derived from its options."""
     arm = finding.label.get(cell.arm) or _arm(finding, cell.arm)
-    where = finding.label.get(cell.condition) or cell.condition.replace("_", " ")
+    where = condition_words(finding, cell.condition)
     return f"{arm} ({where})" if where else arm
+
+
+def condition_words(finding: Finding, condition: str) -> str:
+    """A condition by its `label`, or else its own name; empty for none."""
+    return finding.label.get(condition) or condition.replace("_", " ")
 
 
 def contrast_label(finding: Finding, name: str) -> str:
     """A contrast as people name it: `against batch norm (post-norm)` for `against batch norm @ post`."""
     contrast, _, condition = name.partition(" @ ")
     contrast = contrast.replace("_", " ")
-    return f"{contrast} ({finding.label.get(condition) or condition.replace('_', ' ')})" if condition else contrast
+    return f"{contrast} ({condition_words(finding, condition)})" if condition else contrast
 
 
 def _arm(finding: Finding, arm: str) -> str:

@@ -139,12 +139,13 @@ def build(
     for folder in (output, *((figures, tables) if papers else ())):
         folder.mkdir(parents=True, exist_ok=True)
     committed = _tuning(reference, report.problems)
+    classes: dict[str, str] = {}
     with drawing():
         for number, section in enumerate(report.sections):
             tell(f"drawing {section.finding.name}", number, len(report.sections))
             if section.results:
                 section.charts = charts_of(section.finding, section.results, committed)
-                section.pictures = [chart.finish(figures if papers else None) for chart in section.charts]
+                section.pictures = [chart.finish(figures if papers else None, classes) for chart in section.charts]
     if papers:
         tell("drawing figures for a single column", 0, 1)
         with drawing():
@@ -158,7 +159,7 @@ def build(
                 old.unlink()
     page = output / "index.html"
     tell("writing the page", 0, 1)
-    write_page(page, _context(report, page))
+    write_page(page, {**_context(report, page), "classes": classes})
     return page, report.problems
 
 

@@ -37,8 +37,10 @@ def write_judged(path: Path, arms: Arms, estimate: Estimate, margin: float, line
     """
     with drawing():
         chart = _chart(arms, estimate, margin)
-        svg = chart.finish(None)
-    write_page(path, {"lines": lines, "chart": chart, "svg": svg, "state": estimate.state}, "judged.html")
+        classes: dict[str, str] = {}
+        svg = chart.finish(None, classes)
+    context = {"lines": lines, "chart": chart, "svg": svg, "classes": classes, "state": estimate.state}
+    write_page(path, context, "judged.html")
 
 
 def _chart(arms: Arms, estimate: Estimate, margin: float) -> Chart:

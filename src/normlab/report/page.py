@@ -40,7 +40,7 @@ def write_page(path: Path, context: Mapping[str, Any], template: str = "page.htm
         _environment()
         .get_template(template)
         .render(
-            **context,
+            **{"classes": {}, **context},
             style=(TEMPLATES / "style.css").read_text(encoding="utf-8"),
             script=(TEMPLATES / "page.js").read_text(encoding="utf-8"),
             light=variables(dark=False),
