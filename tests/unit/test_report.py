@@ -299,11 +299,13 @@ def test_a_chart_keeps_its_text_its_numbers_and_its_colours():
         chart = Chart("x", "title", "alt & text", "caption", fig)
         ax.plot([1.2345678], [0], "o", color="#0067a5", gid=chart.mark("seed 3: 0.123456 < 1"))
         ax.set_xlabel("1.23456 of a thing")
-        svg = chart.finish(None)
+        classes: dict[str, str] = {}
+        svg = chart.finish(None, classes)
     assert "<title>seed 3: 0.123456 &lt; 1</title>" in svg
     assert "1.23456 of a thing" in svg
-    assert "var(--norm-layer)" in svg
-    assert "#0067a5" not in svg
+    assert any("var(--norm-layer)" in style for style in classes)
+    assert "#0067a5" not in "".join([svg, *classes])
+    assert set(re.findall(r'class="(s\d+)"', svg)) <= set(classes.values())
     assert not re.search(r'(?:x|y)="-?\d+\.\d\d', svg)
 
 

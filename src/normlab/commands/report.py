@@ -84,7 +84,7 @@ def page(studies: Sequence[Path] | None, output: Path, papers: bool) -> None:
     if papers:
         print(f"figures and tables for papers: {output / 'figures'}, {output / 'tables'}")
     elif (output / "figures").exists():
-        print(f"{output / 'figures'} and {output / 'tables'} are of an earlier report: --papers writes them anew")
+        print(f"{output / 'figures'} and {output / 'tables'} are of an earlier report; --papers updates them")
     else:
         print("figures and tables for papers: the same command with --papers")
 

@@ -123,7 +123,7 @@ class Finding(Strict):
             if name not in {*self.arms, *self.conditions}:
                 raise InputError(f"label.{name} is neither an arm nor a condition")
         if len(set(self.label.values())) < len(self.label):
-            raise InputError("two labels are the same, so that a chart could not tell them apart")
+            raise InputError("two labels are the same, so that charts could not distinguish them")
         names = [None] if self.rule == "exact" else list(self.formulas)
         for name, sentence in self.says.items():
             if name not in (names if self.rule != "exact" else ["bounds"]) or sentence.count("{value}") != 1:

@@ -134,12 +134,12 @@ def _before(job: Job) -> Outcome:
 
 
 def look_up(jobs: Sequence[Job]) -> dict[int, Found]:
-    """The state of each job's run; with accept_code=true, what other code has computed counts as well."""
+    """The state of each job's run; with accept_code=true, results from before a change of the code count."""
     return {job.number: _admitted(job, look(job.folder, job.code)) for job in jobs}
 
 
 def _admitted(job: Job, found: Found) -> Found:
-    """With accept_code=true, a result of other code as finished, and what a study has paused as paused."""
+    """With accept_code=true, a result from before a change of the code counts as finished, a paused run as paused."""
     if not job.config.accept_code:
         return found
     if found.state == "stale":
@@ -150,7 +150,7 @@ def _admitted(job: Job, found: Found) -> Found:
 
 
 def admit(jobs: Sequence[Job]) -> None:
-    """Record what was computed by other code and is accepted, with accept_code=true."""
+    """Record which runs from before a change of the code are accepted, with accept_code=true."""
     for job in jobs:
         found = look(job.folder, job.code)
         if _admitted(job, found) is not found:
