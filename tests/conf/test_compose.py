@@ -13,6 +13,7 @@ from normlab.command_line.guard import help_text
 from normlab.config.components import kind_of
 from normlab.config.schema import InputError
 from normlab.config.signature import read
+from slowly import some
 
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = ("norm", "model", "task", "optim", "trainer", "logger")
@@ -44,7 +45,7 @@ def fitting_model(task: str) -> str:
     return "mlp"
 
 
-@pytest.mark.parametrize("choice", [f"{g}={c}" for g in GROUPS if g != "task" for c in choices(g)])
+@pytest.mark.parametrize("choice", some(f"{g}={c}" for g in GROUPS if g != "task" for c in choices(g)))
 def test_every_choice_passes_the_checks(choice):
     config = checked(composed(choice, *OWN.get(choice, [])))
     assert config.optim.lr > 0

@@ -22,6 +22,7 @@ from normlab.folder.jsonfile import write_json
 from normlab.folder.study_table import write_rows
 from normlab.report.build import gather
 from normlab.results.words import FEW
+from slowly import some
 
 
 @pytest.fixture
@@ -110,7 +111,7 @@ def test_the_batch_is_looked_up_where_it_was_tested(batch, chosen):
     assert conditions(["model=cnn", f"batch={batch}"])[1] == chosen
 
 
-@pytest.mark.parametrize("written", [["output={}"], ["--output", "{}"], ["--output={}"]])
+@pytest.mark.parametrize("written", some([["output={}"], ["--output", "{}"], ["--output={}"]]))
 def test_the_folder_is_written_as_train_py_takes_it_too(written, tmp_path, capsys):
     advise.main(["model=lstm", "batch=4", *(each.format(tmp_path / "none") for each in written)])
     assert "lstm · statistics over few examples" in capsys.readouterr().out

@@ -221,6 +221,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 def test_a_norm_that_cannot_stand_in_the_users_network_is_named_before_training(tmp_path: Path):
     (tmp_path / "nets.py").write_text(
         "from torch import nn\n\n\ndef net(n: int, length: int):\n"

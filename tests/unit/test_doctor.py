@@ -18,6 +18,7 @@ def checks(found) -> dict[str, Check]:
     return {check.topic: check for check in found}
 
 
+@pytest.mark.slow
 def test_all_is_well_here(tmp_path):
     found = checks(examine(tmp_path / "outputs", tmp_path / "cache"))
     assert [check for check in found.values() if check.verdict == "fail"] == []

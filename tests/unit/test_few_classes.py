@@ -53,6 +53,7 @@ def test_where_all_divides_batches_are_exact() -> None:
     assert [len(batch) for batch in batches] == [32] * 20
 
 
+@pytest.mark.slow
 @given(
     counts=st.lists(st.integers(0, 60), min_size=1, max_size=8),
     share=st.integers(1, 8),

@@ -207,6 +207,7 @@ def test_a_float_target_is_a_regression(tmp_path):
     assert (found.sizes.outputs, found.classes) == (1, None)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.sampled_from([1, 3]), st.integers(0, 2**32 - 1), st.booleans(), st.booleans())
 def test_images_lose_nothing(tmp_path_factory, channels, seed, as_floats, masked):

@@ -43,6 +43,7 @@ from normlab.sweep.compose import _remembered
 from normlab.sweep.estimate import past_costs
 from normlab.sweep.job import job
 from normlab.tables.runs import read_runs
+from slowly import some
 
 SIZES = Sizes("images", (1, 8, 8), outputs=2, examples=50)
 CHOICES = ("model=cnn", "norm=layer", "model.width=4", "model.stages=1", "task=image_files", "task.path=.")
@@ -219,7 +220,7 @@ def listing(folder: Path) -> list[tuple[str, int]]:
     return sorted((str(path), path.lstat().st_size) for path in folder.rglob("*") if "__pycache__" not in path.parts)
 
 
-@pytest.mark.parametrize("name", CHECKPOINTS)
+@pytest.mark.parametrize("name", some(CHECKPOINTS))
 def test_a_hostile_checkpoint_is_refused(name, tmp_path):
     change, message = CHECKPOINTS[name]
     values = copy.deepcopy(made())

@@ -237,6 +237,7 @@ def test_a_study_keeps_the_scores_of_its_reporting_runs(general, capsys):
     assert (general.done, second) == ([], verdict)
 
 
+@pytest.mark.slow
 def test_a_damaged_file_decides_nothing_and_is_mended_by_the_study(general):
     (verdict,) = general()
     folder = StudyFolder(general.output / "studies" / "planted-quick")

@@ -265,6 +265,7 @@ def test_only_sites_that_gain_by_it_have_a_kernel() -> None:
     assert isinstance(LayerNorm(8, "BC").gain, nn.Parameter)
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_formula_is_used_and_one_line_says_why(tmp_path) -> None:
     code = "from normlab.norms.rms import RMSNorm; print(*(RMSNorm(8, 'BC').kernel for _ in range(2)))"
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "CXX": "no-such-compiler"}

@@ -36,6 +36,7 @@ def mine(world, tmp_path, monkeypatch):
     return mine
 
 
+@pytest.mark.slow
 def test_runs_are_counted_as_they_end(world):
     world()
     folder = world.output / "studies" / "planted-quick"
@@ -47,6 +48,7 @@ def test_runs_are_counted_as_they_end(world):
     assert read_progress(folder)["planted"][1] == Stage("report", 16, done=14, failed=1)
 
 
+@pytest.mark.slow
 def test_a_moved_study_is_where_it_was(world, tmp_path):
     """Its progress and the findings that its runs serve hang on no path."""
     world()
@@ -57,6 +59,7 @@ def test_a_moved_study_is_where_it_was(world, tmp_path):
     assert read_serving(moved) == before != {}
 
 
+@pytest.mark.slow
 def test_runs_of_other_code_are_not_done(world):
     world()
     folder = world.output / "studies" / "planted-quick"
@@ -67,6 +70,7 @@ def test_runs_of_other_code_are_not_done(world):
     assert read_progress(folder)["planted"][1] == Stage("report", 16)
 
 
+@pytest.mark.slow
 def test_a_finding_that_has_not_begun_has_its_number_of_runs(world, mine):
     seen = {}
 

@@ -136,6 +136,7 @@ def test_figures_and_tables_are_saved_for_papers(made, tmp_path, fixed):
         assert word in verdicts, word
 
 
+@pytest.mark.slow
 def test_a_figure_for_a_single_column_has_its_width_and_type(made, tmp_path, fixed):
     made(save(tmp_path / "outputs/studies/planted-quick", fixed, 0.05), papers=True)
     for name in ("claims", "planted"):
@@ -328,6 +329,7 @@ def test_verdicts_are_taken_as_they_are(conf, tmp_path, fixed):
     assert section.verdict.state == "contradicted"
 
 
+@pytest.mark.slow
 def test_a_running_study_shows_how_far_each_finding_is(made, tmp_path, conf, fixed):
     write(conf, finding(name="later", primary=False, claim=None, title="What comes later"), "later")
     later = read_finding(conf / "finding" / "later.yaml")

@@ -122,6 +122,7 @@ def test_again_costs_nothing_and_says_the_same(world):
     assert first == second
 
 
+@pytest.mark.slow
 def test_an_edge_widens_the_grid_of_every_arm(world):
     def rising(config, effect):
         best = 0.3 if config.norm_name == "layer" else 0.01
@@ -179,6 +180,7 @@ def test_a_failed_run_leaves_its_finding_undecided_and_the_others_go_on(world, c
     assert [v["state"] for v in verdicts] == ["undecided", "estimate"]
 
 
+@pytest.mark.slow
 def test_a_run_without_the_metric_leaves_its_finding_undecided(world):
     world.behaviour = lambda c, e: {
         "validation/accuracy": 1 - abs(math.log10(c.optim.lr / 0.01)),
@@ -189,6 +191,7 @@ def test_a_run_without_the_metric_leaves_its_finding_undecided(world):
     assert "has no test/accuracy" in verdict.facts["problem"]
 
 
+@pytest.mark.slow
 def test_a_cell_whose_tuning_fails_leaves_its_finding_undecided(world):
     def failing(config, effect):
         if config.norm_name == "batch":

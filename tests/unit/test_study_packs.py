@@ -262,6 +262,7 @@ def test_what_is_admitted_is_imported_and_said(planted, whole, cache, kind):
     assert planted.done == []
 
 
+@pytest.mark.slow
 def test_code_that_is_not_admitted_when_it_is_imported_again(planted, whole, cache, monkeypatch):
     """A result of other code that was here before counts once its code is admitted."""
     imported(planted, cache, altered(whole, REFUSED["code"][0]), "code")
@@ -292,6 +293,7 @@ def test_a_scale_of_other_choices_is_refused_at_once(planted, whole, cache):
         imported(planted, cache, whole)
 
 
+@pytest.mark.slow
 def test_a_study_that_would_do_other_runs_here_is_refused_before_any(planted, whole, cache):
     imported(planted, cache, whole)
     with pytest.raises(InputError, match=r"imported from planted-quick.zip, where .*: model.width was \d+ and is 9"):

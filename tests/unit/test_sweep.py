@@ -88,6 +88,7 @@ def test_choices_that_lead_to_one_run_are_done_once(world, capsys):
     assert "1 run: 1 new (1 combinations are the same as another run)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_failure_is_named_and_the_rest_goes_on(world, capsys):
     world.behaviour = failing("batch-1")
     assert world(*grid()) == 1
@@ -164,6 +165,7 @@ def test_a_launcher_that_breaks_leaves_a_named_failure(world, capsys):
     assert "it was not started (MemoryError: a worker was killed)" in out
 
 
+@pytest.mark.slow
 def test_a_config_edited_meanwhile_is_refused(world, capsys):
     """What a job composes to is no longer what was planned."""
     load = world.launcher.load

@@ -172,6 +172,7 @@ def test_single_examples_of_images_have_statistics(session):
 # ---- inference
 
 
+@pytest.mark.slow
 def test_batch_norm_is_folded_and_layer_norm_is_not(session):
     summary, rows = inference_time.find(session("measure=inference_time", "norm=batch", *SMALL_CNN))
     assert (summary["folded"], summary["folded_against"]) == (True, True)
