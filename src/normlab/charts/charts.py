@@ -175,7 +175,9 @@ def inside(finding: Finding, result: StudyResult) -> Chart | None:
     seeds = min(max(MOST_DOTS // (len(found) * len(cells)), 3), MOST_SEEDS)
     for ax, name in zip(axes, found, strict=False):
         for place, cell in enumerate(reversed(cells)):
-            _seen(ax, chart, _Drawn(result, cell, label(finding, cell), style_of(finding, cell)), name, place, seeds)
+            _seen(
+                ax, chart, _Drawn(result, cell, label(finding, cell), style_of(finding, cell)), name, place, most=seeds
+            )
         ax.set_title(metric_words(name), fontsize=9)
         _few_ticks(ax, [v for row in result.rows if (v := value_in(row, name)) is not None])
         ax.set_ylim(-0.7, len(cells) - 0.3)
@@ -206,12 +208,12 @@ class _Drawn(NamedTuple):
     style: Mapping[str, Any]
 
 
-def _seen(ax: Axes, chart: Chart, drawn: _Drawn, name: str, place: float, seeds: int) -> None:
-    """A probe's values in a cell's runs, on one line: of so many seeds, and the median of all."""
+def _seen(ax: Axes, chart: Chart, drawn: _Drawn, name: str, place: float, *, most: int) -> None:
+    """A probe's values in a cell's runs, on one line: of at most so many seeds, and the median of all."""
     result, cell, _, style = drawn
     rows = rows_in(result.rows, cell)
     values = [(row, v) for row in rows if (v := value_in(row, name)) is not None]
-    for row, value in values[:seeds]:
+    for row, value in values[:most]:
         text = f"{metric_words(name)}, {drawn.name}, seed {row['seed']}: {compact(value)}; run {row['id']}"
         dot(ax, value, place, style, ms=4.5, alpha=0.8, gid=chart.mark(text))
     by_chance = [v for row in rows if (v := value_in(row, _BY_CHANCE.get(name, ""))) is not None]
