@@ -113,6 +113,7 @@ def test_a_checkpoint_without_record_is_refused(learnt):
     assert "was made by an earlier version and lacks the classes" in answer.err
 
 
+@pytest.mark.slow
 def test_images_are_standardised_as_at_training_and_of_its_size(train, tmp_path):
     def picture(path: Path, value: int, side: int = 8) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

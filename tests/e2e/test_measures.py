@@ -52,6 +52,7 @@ def test_lengths(model, train, tmp_path):
         assert summary["drift"] == summary["drift@32"] > 0
 
 
+@pytest.mark.slow
 def test_the_trained_length_scores_what_training_validates(train, tmp_path):
     choices = ("model=lstm", "model.width=8", "norm=batch", "task.eval_batch_size=2000", "measure.tokens=null")
     quick = ("measure.lengths=[64]", "trainer.steps=2", "trainer.validations=1")

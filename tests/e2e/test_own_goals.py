@@ -90,6 +90,7 @@ def scenes(folder: Path, count: int, seed: int) -> None:
             Image.fromarray(pixels).save(folder / kind / f"{i}.png")
 
 
+@pytest.mark.slow
 def test_masks_from_training_to_new_images(train, tmp_path):
     (tmp_path / "net.py").write_text(NET)
     scenes(tmp_path / "in" / "train", 40, seed=0)

@@ -99,6 +99,7 @@ def test_sample_coupling_of_images(train, tmp_path):
     assert "train/future" not in summary
 
 
+@pytest.mark.slow
 def test_step_time_from_the_command_to_the_record(train, tmp_path):
     options = ("measure=step_time", "measure.blocks=3", "norm=batch", "norm@measure.against=rms", *SMALL)
     answer = train(*options)

@@ -21,6 +21,7 @@ def rows(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_scores_stand_beside_their_cost(train, tmp_path):
     """Each validation has its step, examples and training seconds; the areas are those of its curve."""
     answer = train("model=cnn", "model.width=8", "task.classes_per_batch=2", "trainer.validations=2", *SHORT)
@@ -51,6 +52,7 @@ def test_a_single_validation_has_no_area(train, tmp_path):
     assert summary["area/accuracy"] is summary["area/loss"] is None
 
 
+@pytest.mark.slow
 def test_both_checkpoints_are_tested(train, tmp_path):
     """The learning rate rises until the last weights are the worse ones."""
     answer = train(

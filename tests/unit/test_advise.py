@@ -232,6 +232,7 @@ def test_a_finding_without_tuning_gives_a_data_point(asked):
         (("model=cnn", "trouble=evaluation"), "NormMonitor"),
     ],
 )
+@pytest.mark.slow
 def test_questions_as_people_ask_them_get_an_answer_or_how_to_find_one(question, words):
     output = io.StringIO()
     model, chosen, remarks = conditions(question)

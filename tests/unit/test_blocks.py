@@ -54,6 +54,7 @@ def test_a_block_is_all_steps_of_one():
     assert machine.done[len(start) : 9] == (other if start == own else own)
 
 
+@pytest.mark.slow
 def test_the_order_follows_from_the_seed():
     one, same, other = Machine(), Machine(), Machine()
     for machine, seed in ((one, 0), (same, 0), (other, 1)):

@@ -157,6 +157,7 @@ def test_threads_parse_headers_one_at_a_time(tmp_path: Path, monkeypatch: pytest
     assert prints == {expected}
 
 
+@pytest.mark.slow
 def test_a_warm_cache_needs_no_reader(tmp_path: Path) -> None:
     """And building or reading it needs no torch: the fingerprint is known before torch is imported."""
     own = [

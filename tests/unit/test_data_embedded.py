@@ -81,6 +81,7 @@ def test_union(cache: Path) -> None:
     assert data.sizes.outputs == len(data.vocabulary) < 128
 
 
+@pytest.mark.slow
 def test_author(cache: Path) -> None:
     data = load(configured("author"), cache)
     assert data.sizes.shape == (256,)

@@ -261,6 +261,7 @@ def test_a_dry_run_counts_the_steps_up_to_the_pauses(early, capsys, monkeypatch)
     assert sorted(job.pause or 1.0 for job in given[0][1]) == [0.25] * 6 + [1.0] * (12 + 16)
 
 
+@pytest.mark.slow
 def test_the_rule_is_in_the_plan_and_can_not_change_once_tuning_has_begun(early):
     early(AT_A_QUARTER, "scale.tuning_seeds=[1]")
     plan = read_json(StudyFolder.at(early.output, "planted-quick").plan_file)

@@ -42,6 +42,7 @@ def test_the_better_half_of_each_arms_points_gets_more_seeds(world):
     assert len(world.done) == 2 * (5 + 2 * 2) + 2 * 8
 
 
+@pytest.mark.slow
 def test_the_steps_of_each_arms_tuning_are_printed_and_recorded(world, capsys):
     world.behaviour = lambda c, e: test_study.accuracy(c, e) | {"steps": 1250}
     world("scale.tuning_seeds=[1,3]")
@@ -112,6 +113,7 @@ def test_a_widened_grid_is_halved_anew_and_repeats_no_run(world):
     assert len(world.done) == len(tune) + 2 * 8
 
 
+@pytest.mark.slow
 def test_a_finding_that_decides_nothing_has_the_first_round(world):
     write(world.conf, finding(primary=False))
     (verdict,) = world("scale.tuning_seeds=[1,3]")
@@ -131,6 +133,7 @@ def test_a_dry_run_says_what_every_arm_may_cost(world, capsys, monkeypatch):
     assert all(0 < chance < 1 for chance in chances[:8])
 
 
+@pytest.mark.slow
 def test_a_tuning_run_without_a_result_leaves_the_finding_undecided_and_no_look_is_taken(world):
     def failing(config, effect):
         if config.seed == 1001:

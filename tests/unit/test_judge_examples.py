@@ -226,6 +226,7 @@ def general(world):
     return world
 
 
+@pytest.mark.slow
 def test_a_study_keeps_the_scores_of_its_reporting_runs(general, capsys):
     (verdict,) = general()
     assert (verdict.state, verdict.deciding.scope) == ("supported", Scope.EXAMPLES)

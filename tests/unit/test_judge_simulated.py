@@ -147,6 +147,7 @@ def test_a_claim_of_several_contrasts_needs_all_of_them(simulate):
     assert all(v.decides == "arm0" for v in rare)
 
 
+@pytest.mark.slow
 def test_a_family_of_six_claims_rarely_errs_at_all(simulate):
     """Six effects just at their margins: any support is an error, and so is any contradiction."""
     found = simulate([0.5], 8, count=500 * PRIMARIES, shape="lognormal", **RULES["difference"])

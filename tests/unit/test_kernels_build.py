@@ -59,6 +59,7 @@ def test_without_a_compiler_fused_is_an_input_error(tmp_path):
     assert "InputError: model.kernel=fused can't be used here: no C++ compiler" in err
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_is_no_crash(tmp_path):
     (tmp_path / "file").write_text("")
     out, err = run("auto", tmp_path / "file")
@@ -66,6 +67,7 @@ def test_a_cache_that_cannot_be_written_is_no_crash(tmp_path):
     assert "plain cell" in err
 
 
+@pytest.mark.slow
 def test_kernel_plain_asks_for_no_compiler(tmp_path):
     out, err = run("plain", tmp_path, CXX="no-such-compiler")
     assert out.split() == ["plain", "plain"]
@@ -160,6 +162,7 @@ def test_a_library_that_others_could_have_put_there_is_built_again(tmp_path):
     assert library(tmp_path / "own", 0o755) == "True 0o755"
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_a_link_is_not_used(tmp_path):
     (tmp_path / "normlab").mkdir()
     (tmp_path / "theirs").mkdir()

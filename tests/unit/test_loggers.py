@@ -54,6 +54,7 @@ def test_online_on_request_needs_a_key(nowhere):
         is_online(config("online"))
 
 
+@pytest.mark.slow
 def test_an_offline_run_holds_what_a_dashboard_groups_by(train, tmp_path):
     answer = train("model=lstm", "norm=batch", "seed=3", "logger=wandb", "logger.wandb.tags=[trial]", *SHORT)
     assert answer.status == 0, answer.err

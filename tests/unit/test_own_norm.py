@@ -125,6 +125,7 @@ def test_a_finding_of_ones_own_is_found(own):
     assert (study.name, findings[0].arms["batch"]) == ("mine", ["norm=my_norm"])
 
 
+@pytest.mark.slow
 def test_a_run_of_another_formula_is_stale(own, train):
     choices = ("--config-dir", str(own / "conf"), "norm=my_norm", "model=lstm", "model.width=8", "trainer.steps=2")
     small = ("trainer.batches=2", "logger=none", "trainer.progress=false")

@@ -90,6 +90,7 @@ def test_a_dry_study_takes_nothing_down(world):
     assert not (world.output / "studies").exists()
 
 
+@pytest.mark.slow
 def test_a_users_study_and_finding_are_found_judged_again_and_reported(world, mine, tmp_path):
     verdicts = world("scale.findings=all", study="both")
     assert [v.finding for v in verdicts] == ["known", "hunch"]

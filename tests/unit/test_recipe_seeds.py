@@ -33,6 +33,7 @@ SCALE = Scale.model_validate(
 )
 
 
+@pytest.mark.slow
 def test_a_study_reports_on_other_seeds_and_records_what_each_was_used_for(world):
     write(world.conf, finding(recipe_seeds=[0, 1, 5]))
     world("scale.tuning_seeds=[1,3]")

@@ -120,6 +120,7 @@ def test_the_page_can_be_read_without_seeing_it(made, tmp_path, fixed):
     assert all("n = " in caption for caption in captions)
 
 
+@pytest.mark.slow
 def test_figures_and_tables_are_saved_for_papers(made, tmp_path, fixed):
     made(save(tmp_path / "outputs/studies/planted-quick", fixed, 0.05), papers=True)
     names = {

@@ -108,6 +108,7 @@ def test_the_bound_on_the_spread():
     assert np.mean(factor * d.std(1, ddof=1) >= 1) == pytest.approx(0.95, abs=4 * math.sqrt(0.05 * 0.95 / STUDIES))
 
 
+@pytest.mark.slow
 def test_seeds_needed_are_rarely_too_few():
     """From eight seeds: the point estimate says fewer than the truth half of the time, the bound rarely."""
     true = of_a_fixed_spread(1.0, 1.0, FAMILY)

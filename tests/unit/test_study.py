@@ -206,6 +206,7 @@ def test_a_cell_whose_tuning_fails_leaves_its_finding_undecided(world):
     assert verdict["facts"] == {"problem": "10 tuning runs have no result; the same command repeats them"}
 
 
+@pytest.mark.slow
 def test_findings_share_runs(world):
     write(world.conf, finding(name="other", primary=False, claim=None), "other")
     write(world.conf, finding(name="third", primary=False, claim=None), "third")
@@ -232,6 +233,7 @@ def test_a_run_tells_from_the_start_all_the_findings_that_it_serves(world):
         assert read_json(world.output / "runs" / name / "config.json")["serves"] == tags
 
 
+@pytest.mark.slow
 def test_what_a_run_serves_is_no_part_of_it(world):
     write(world.conf, finding(name="other", primary=False, claim=None), "other")
     world()
@@ -357,6 +359,7 @@ def test_a_finding_that_comes_to_less_keeps_its_earlier_records(world, how, caps
     assert "the records keep the earlier results" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_damaged_table_is_set_aside(world):
     world()
     folder = world.output / "studies" / "planted-quick"

@@ -69,6 +69,7 @@ def test_looks_here_that_go_on_from_those_of_the_pack_stay(planted, cache, tmp_p
     assert files(planted.output) == before
 
 
+@pytest.mark.slow
 def test_a_study_that_comes_back_brings_what_was_added_elsewhere(planted, cache, tmp_path):
     """Also in place of a run that was unfinished when it left."""
     stop_after(planted, 5)
@@ -149,6 +150,7 @@ def test_a_disk_that_is_full_leaves_what_was_there(planted, whole, cache, monkey
     assert len(imported(planted, cache, whole).new) == 16
 
 
+@pytest.mark.slow
 def test_two_imports_at_once_both_end_well(planted, whole, cache):
     errors = []
 

@@ -36,6 +36,7 @@ def _without_sync(part: SharedBatch):
     return solve(part, sync=None)
 
 
+@pytest.mark.slow
 def test_synchronised_processes_equal_one_and_others_do_not():
     found = differences(problem())
     for name in ("gradient", "output", "statistics"):

@@ -112,6 +112,7 @@ def test_a_filter_that_would_be_dropped_is_an_error(bad):
         panels.spec_of_workspace(view)
 
 
+@pytest.mark.slow
 def test_offline_it_writes_both_and_talks_to_nobody(dashboard, server, tmp_path):
     finding = study(tmp_path / "study")
     done = dashboard("--study", str(tmp_path / "study"), "--offline", str(tmp_path / "d.json"))
