@@ -31,10 +31,10 @@ train: $(STAMP)  ## train the default CNN, LSTM and Transformer on embedded real
 	$(BIN)/python train.py model=lstm
 	$(BIN)/python train.py model=transformer
 
-test: $(STAMP)  ## the quick tests (under five minutes on two cores, no network)
+test: $(STAMP)  ## the quick tests (five to ten minutes on two cores, no network)
 	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
-test-all: test  ## all tests, slow ones included: a local SLURM cluster, random faults, launchers (about fifteen minutes)
+test-all: test  ## all tests, slow ones included: a local SLURM cluster, random faults, launchers (about half an hour)
 	$(BIN)/python -m pytest -m slow -v -n auto --maxprocesses 4 --dist loadfile --durations=15
 
 faults: $(STAMP)  ## four hundred random faults: check that nothing is lost, wrong or repeated (about half an hour)
