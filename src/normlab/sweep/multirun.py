@@ -151,7 +151,7 @@ def _admitted(job: Job, found: Found) -> Found:
 
 def admit(jobs: Sequence[Job]) -> None:
     """Record which runs from before a change of the code are accepted, with accept_code=true."""
-    for job in jobs:
+    for job in (each for each in jobs if each.config.accept_code):  # others are looked at by `look_up` alone
         found = look(job.folder, job.code)
         if _admitted(job, found) is not found:
             accept(job.folder, found.status, job.code)
