@@ -47,9 +47,10 @@ def test_a_run_of_the_reference_gives_its_result_again(table, name, tmp_path):
     assert run.returncode == 0, run.stderr[-2000:]
     (summary,) = (read_json(path) for path in tmp_path.glob("runs/*/summary.json"))
     recorded = float(row[finding.metric])
-    if finding.rule == "ratio" and finding.seeds == "training":  # a few digits grow to any size where training is rough
-        same = [float(each[finding.metric]) for each in rows if each["cell"] == row["cell"]]
-        assert min(same) / 2 <= summary[finding.metric] <= max(same) * 2
-        return
     tolerance = 0.01 * abs(recorded) if finding.rule in ("ratio", "exact") else finding.margin / 2
-    assert summary[finding.metric] == pytest.approx(recorded, abs=tolerance)
+    close = summary[finding.metric] == pytest.approx(recorded, abs=tolerance)
+    if not close and finding.rule == "ratio" and finding.seeds == "training":
+        # where training is rough, last digits grow to any size: it must be a value that other seeds had there
+        same = [float(each[finding.metric]) for each in rows if each["cell"] == row["cell"]]
+        close = max(same) > 2 * min(same) and min(same) <= summary[finding.metric] <= max(same)
+    assert close, (summary[finding.metric], recorded)
