@@ -10,7 +10,8 @@ from disk. While a study runs, it shows the results so far.
                which takes two to three times as long.
 --sensitivity  prints, instead of the page, whether verdicts would change
                with another margin or with fewer seeds.
-Without --study, the folder is outputs/studies/textbook-quick or, if that doesn't exist, results/reference/quick.
+               Without --study, they are those of outputs/studies/textbook-quick
+               or, if that doesn't exist, of results/reference/quick.
 
     normlab report --sensitivity --output sensitivity.md
 """
