@@ -2,16 +2,16 @@
 
 python scripts/packs/merge_studies.py results/reference/full outputs/studies/*-full
 
-A study without a verdict is left out, and named. Commands in the manifest lose the folder that they wrote to.
+A study without a verdict is left out, and named. Commands in the manifest lose folders of the machine.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 
 from normlab.config.errors import InputError
+from normlab.folder.made_where import without_places
 from normlab.folder.study_folder import StudyFolder
 
 
@@ -26,7 +26,7 @@ def merge(target: StudyFolder, sources: list[StudyFolder]) -> list[str]:
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"two of the studies have {name}: leave one out")
-    made = [_without_folder(source.read_manifest()) for source in sources]
+    made = [without_places(source.read_manifest()) for source in sources]
     newest = max(made, key=lambda manifest: manifest["time"])
     target.write_runs([row for source in sources for row in source.read_runs()])
     target.write_curves([row for source in sources for row in source.read_curves().rows])
@@ -41,10 +41,6 @@ def merge(target: StudyFolder, sources: list[StudyFolder]) -> list[str]:
         }
     )
     return names
-
-
-def _without_folder(manifest: dict) -> dict:
-    return {**manifest, "command": re.sub(r" output=\S+", "", manifest["command"])}
 
 
 if __name__ == "__main__":

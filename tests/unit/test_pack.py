@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -138,3 +139,13 @@ def test_the_committed_reference_is_a_pack():
         assert pack.studies == ["full", "quick", "reduced", "reduced_2"]
         for name in pack.members:
             pack.read(name)
+
+
+@pytest.mark.parametrize(
+    "path", [REFERENCE, *sorted((REFERENCE.parent / "packs").iterdir())], ids=lambda path: path.name
+)
+def test_a_committed_pack_names_no_folder_of_the_machine_it_was_made_on(path):
+    with open_pack(path) as pack:
+        contents = {name: pack.read(name).decode() for name in pack.members}
+    absolute = re.compile(r"(?:output=|\"folder\": \"|\"output\": \"|\"cache\": \")[/~][^\"\s]*")
+    assert {name: found[0] for name, text in contents.items() if (found := absolute.search(text))} == {}

@@ -20,6 +20,7 @@ from normlab.folder.pack import open_pack, write_pack
 from normlab.folder.study_folder import StudyFolder
 from normlab.moving import unpacking
 from normlab.moving.packing import pack_studies
+from normlab.runs.provenance import machine
 
 world = test_study.world  # the fixture
 TWO = ("scale.seeds.training=12", "scale.looks.training=[8,12]")
@@ -103,6 +104,31 @@ def test_two_exports_are_the_same_bytes_and_a_folder_holds_the_same_text(planted
     assert {p.name for p in tmp_path.iterdir() if p.name.startswith(".")} == set()
 
 
+def test_a_pack_says_neither_where_nor_on_which_machine_it_was_made(planted, cache, tmp_path, monkeypatch):
+    home = tmp_path / "home" / "a person"
+    home.mkdir(parents=True)
+    monkeypatch.chdir(home)
+    monkeypatch.setattr("sys.argv", ["train.py", "finding=planted", f"output={home / 'results'}", str(home / "conf")])
+    monkeypatch.setattr("platform.node", lambda: "the-persons-laptop")
+    monkeypatch.setattr("normlab.runs.provenance.git_state", lambda: None)  # its diff may be of this very file
+    machine.cache_clear()
+    planted()
+    machine.cache_clear()
+    (run, *_) = (planted.output / "runs").iterdir()
+    assert str(home) in (run / "provenance.json").read_text()
+    assert "laptop" in (run / "provenance.json").read_text()
+    path = packed(planted, tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        said = {name: archive.read(name).decode() for name in archive.namelist()}
+    private = (str(tmp_path), str(planted.output), "a person", "laptop")
+    assert [(name, word) for name, text in said.items() for word in private if word in text] == []
+    assert "output=results conf" in said[f"runs/{run.name}/provenance.json"]
+    done = imported(planted, cache, path, output=tmp_path / "elsewhere")
+    assert len(done.new) == 16, "what is left out is not taken for damage"
+    pack_studies([tmp_path / "elsewhere" / "studies" / "planted-quick"], tmp_path / "again.zip")
+    assert (tmp_path / "again.zip").read_bytes() == path.read_bytes()
+
+
 @pytest.mark.parametrize("unpacked", [False, True])
 def test_a_second_import_changes_nothing_and_says_so(planted, cache, tmp_path, monkeypatch, capsys, unpacked):
     planted()
@@ -119,7 +145,10 @@ def test_a_second_import_changes_nothing_and_says_so(planted, cache, tmp_path, m
     moved = {name for name in original if name.startswith(("runs", "studies", "looks"))} - {
         name for name in original if name.endswith((".lock", "/owner"))
     }
-    assert {name: before[name] for name in moved} == {name: original[name] for name in moved}
+    private = ("config.json", "provenance.json", "status.json", "manifest.json")  # where it was made is left out
+    assert {n: before[n] for n in moved if not n.endswith(private)} == {
+        n: original[n] for n in moved if not n.endswith(private)
+    }
 
 
 def test_an_export_of_what_is_there_already_says_so(planted, tmp_path, monkeypatch, capsys):

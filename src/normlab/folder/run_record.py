@@ -12,10 +12,12 @@ from typing import Any
 
 from normlab.folder.files import read_regular
 from normlab.folder.jsonfile import parse_json
+from normlab.folder.made_where import last_part, without_places
 from normlab.folder.typed import Config, Status, typed
 
 _CONFIG, _STATUS, _SUMMARY, _PROVENANCE = "config.json", "status.json", "summary.json", "provenance.json"
 _ROWS, _SCORES = "metrics.jsonl", "example_scores.json"
+_FOLDERS = ("output", "cache")
 RECORDED = (_CONFIG, _STATUS, _SUMMARY, _PROVENANCE, _ROWS, _SCORES)  # see `run_folder`
 
 
@@ -113,7 +115,19 @@ class RunRecord:
     def accepting(self, code: str) -> RunRecord:
         """The same, counting as a result of the code with this hash too."""
         status = {**self.status, "accepted": [*self.status.get("accepted", []), code]}
-        return replace(self, files={**self.files, _STATUS: f"{json.dumps(status, indent=1)}\n".encode()})
+        return replace(self, files={**self.files, _STATUS: _text(status)})
+
+    def without_places(self) -> RunRecord:
+        """The same without the machine's name and the folders that it was run in, see `made_where`."""
+        files = dict(self.files)
+        if self.config:
+            folders: dict[str, Any] = {key: last_part(self.config[key]) for key in _FOLDERS if key in self.config}
+            files[_CONFIG] = _text({**self._parsed(_CONFIG), **folders})
+        if self.provenance:
+            files[_PROVENANCE] = _text(without_places(self.provenance))
+        if "config" in self.status:
+            files[_STATUS] = _text({**self._parsed(_STATUS), "config": hashlib.sha256(files[_CONFIG]).hexdigest()})
+        return replace(self, files=files)
 
     def _digest(self, name: str) -> str:
         return hashlib.sha256(self.files.get(name, b"")).hexdigest()
@@ -123,3 +137,7 @@ class RunRecord:
             return parse_json(self.files.get(name, b""))
         except ValueError:
             return {}
+
+
+def _text(values: dict[str, Any]) -> bytes:
+    return f"{json.dumps(values, indent=1)}\n".encode()

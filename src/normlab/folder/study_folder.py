@@ -26,7 +26,8 @@ from normlab.folder.study_table import read_rows, write_rows
 from normlab.folder.typed import Looks, Shown, typed
 
 # what a pack keeps of a study
-KEPT = ("manifest.json", "verdicts.json", "plan.json", "runs.csv", "curves.csv", "example_scores.jsonl")
+MADE = "manifest.json"
+KEPT = (MADE, "verdicts.json", "plan.json", "runs.csv", "curves.csv", "example_scores.jsonl")
 
 
 class Curves(NamedTuple):
@@ -195,7 +196,7 @@ class StudyFolder:
     @property
     def manifest_file(self) -> Path:
         """How the tables were made, as JSON."""
-        return self.folder / "manifest.json"
+        return self.folder / MADE
 
     def read_manifest(self) -> dict[str, Any]:
         """How the tables were made."""
