@@ -20,6 +20,7 @@ FROM_THE_CONFIG = {
     "unknown option of a norm": (["norm=batch", "norm.momentun=0.1"], ["norm.momentun", "'norm.momentum'"]),
     "added option of a norm": (["+norm.epz=0.1"], ["there is no option norm.epz", "norm.eps"]),
     "not key=value": (["norm"], ["key=value"]),
+    "an eps that float32 has no normal number for": (["norm.eps=1e-60"], ["norm.eps=1e-60", "equal to 1.2e-38"]),
     "number expected": (["norm.eps=abc"], ["norm.eps=abc", "number"]),
     "whole number expected": (["model=lstm", "model.layers=1.5"], ["model.layers=1.5", "integer"]),
     "one of a few": (["norm=batch", "norm.pool=max"], ["norm.pool=max", "tokens", "positions"]),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +29,13 @@ _NAMES: dict[str, Any] = {
     "Field": pydantic.Field,
 }
 _FINITE = pydantic.ConfigDict(allow_inf_nan=False)
+
+
+def _said(problem: Any) -> str:
+    """pydantic's message, with a bound such as 1.2e-38 as Python writes it instead of with all of its zeros."""
+    message: str = problem["msg"]
+    bounds = [value for value in problem.get("ctx", {}).values() if isinstance(value, float) and 0 < abs(value) < 1e-4]
+    return re.sub(r"-?0\.0000\d*", str(bounds[0]), message) if bounds else message
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ def type_error(hint: Any, value: object) -> str | None:
     except TypeError:
         return f"a value of a config is expected, not a {type(value).__name__}"
     except pydantic.ValidationError as error:
-        return "; ".join(dict.fromkeys(problem["msg"] for problem in error.errors()))
+        return "; ".join(dict.fromkeys(_said(problem) for problem in error.errors()))
     return None
 
 

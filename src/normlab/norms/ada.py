@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from normlab.norms.base import Norm
+from normlab.norms.base import Epsilon, Norm
 from normlab.norms.moments import at_least_float32, standardise
 
 
@@ -33,7 +33,7 @@ class AdaNorm(Norm):
         *site: Any,
         scale: Annotated[float, Field(gt=0)] = 1.0,
         k: float = 0.1,
-        eps: Annotated[float, Field(gt=0)] = 1e-5,
+        eps: Epsilon = 1e-5,
         **named: Any,
     ) -> None:
         super().__init__(*site, **named)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from normlab.config.schema import InputError
 
 Layout = Literal["BC", "BCL", "BCHW", "BCDHW", "BTC"]
+Epsilon = Annotated[float, Field(ge=1.2e-38)]  # float32, in which statistics are computed, has no smaller normal number
 
 
 def axes_of(letters: str, layout: str) -> tuple[int, ...]:

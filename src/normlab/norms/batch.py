@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from normlab.config.schema import InputError
-from normlab.norms.base import Norm, axes_of, pooled_at
+from normlab.norms.base import Epsilon, Norm, axes_of, pooled_at
 from normlab.norms.eager import eager
 from normlab.norms.moments import Moments, at_least_float32, merge, moments
 from normlab.norms.processes import distributed, merge_processes
@@ -58,7 +58,7 @@ class BatchNorm(Norm):
     def __init__(
         self,
         *site: Any,
-        eps: Annotated[float, Field(gt=0)] = 1e-5,
+        eps: Epsilon = 1e-5,
         momentum: Annotated[float, Field(gt=0, le=1)] | None = 0.1,
         evaluation: Literal["running", "precise", "batch"] = "running",
         nbs: Annotated[int, Field(gt=0)] | None = None,

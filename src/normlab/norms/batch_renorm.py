@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from normlab.config.schema import InputError
+from normlab.norms.base import Epsilon
 from normlab.norms.counted import CountedBatchNorm
 
 
@@ -49,7 +50,7 @@ class BatchRenorm(CountedBatchNorm):
     def __init__(
         self,
         *site: Any,
-        eps: Annotated[float, Field(gt=0)] = 1e-5,
+        eps: Epsilon = 1e-5,
         momentum: Annotated[float, Field(gt=0, le=1)] = 0.01,
         r_max: Annotated[float, Field(ge=1)] = 3.0,
         d_max: Annotated[float, Field(ge=0)] = 5.0,

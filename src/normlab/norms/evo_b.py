@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from normlab.norms.base import Epsilon
 from normlab.norms.moments import moments
 from normlab.norms.pooled import PooledNorm
 
@@ -37,7 +38,7 @@ class EvoNormB(PooledNorm):
     def __init__(
         self,
         *site: Any,
-        eps: Annotated[float, Field(gt=0)] = 1e-5,
+        eps: Epsilon = 1e-5,
         momentum: Annotated[float, Field(gt=0, le=1)] | None = 0.1,
         evaluation: Literal["running", "precise", "batch"] = "running",
         nbs: Annotated[int, Field(gt=0)] | None = None,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from normlab.norms.base import Norm
+from normlab.norms.base import Epsilon, Norm
 from normlab.norms.moments import at_least_float32, average
 
 
@@ -34,7 +33,7 @@ class FilterResponseNorm(Norm):
     def __init__(
         self,
         *site: Any,
-        eps: Annotated[float, Field(gt=0)] = 1e-6,
+        eps: Epsilon = 1e-6,
         threshold: bool = True,
         **named: Any,
     ) -> None:

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from normlab.norms.base import Epsilon
 from normlab.norms.counted import CountedBatchNorm
 
 
@@ -39,7 +40,7 @@ class FrozenBatchNorm(CountedBatchNorm):
         self,
         *site: Any,
         after: Annotated[int, Field(ge=0)] = 500,
-        eps: Annotated[float, Field(gt=0)] = 1e-5,
+        eps: Epsilon = 1e-5,
         momentum: Annotated[float, Field(gt=0, le=1)] = 0.1,
         pool: Literal["tokens", "positions"] = "tokens",
         sync: bool = False,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from normlab.norms.base import Norm
+from normlab.norms.base import Epsilon, Norm
 from normlab.norms.moments import at_least_float32
 
 
@@ -35,7 +34,7 @@ class GlobalResponseNorm(Norm):
     def __init__(
         self,
         *site: Any,
-        eps: Annotated[float, Field(gt=0)] = 1e-6,
+        eps: Epsilon = 1e-6,
         **named: Any,
     ) -> None:
         super().__init__(*site, **named)

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from normlab.config.schema import InputError
-from normlab.norms.base import Norm
+from normlab.norms.base import Epsilon, Norm
 from normlab.norms.moments import standardise, standardise_blocks
 
 
@@ -33,7 +33,7 @@ class GroupNorm(Norm):
         self,
         *site: Any,
         groups: Annotated[int, Field(gt=0)] = 8,
-        eps: Annotated[float, Field(gt=0)] = 1e-5,
+        eps: Epsilon = 1e-5,
         **named: Any,
     ) -> None:
         super().__init__(*site, **named)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from normlab.norms.base import Norm
+from normlab.norms.base import Epsilon, Norm
 from normlab.norms.moments import standardise_blocks
 
 
@@ -25,7 +24,7 @@ class LayerChannelNorm(Norm):
     def __init__(
         self,
         *site: Any,
-        eps: Annotated[float, Field(gt=0)] = 1e-5,
+        eps: Epsilon = 1e-5,
         **named: Any,
     ) -> None:
         super().__init__(*site, **named)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
+from normlab.norms.base import Epsilon
 from normlab.norms.batch import BatchNorm
 
 
@@ -40,7 +41,7 @@ class RegularizedBatchNorm(BatchNorm):
     def __init__(
         self,
         *site: Any,
-        eps: Annotated[float, Field(gt=0)] = 1e-5,
+        eps: Epsilon = 1e-5,
         momentum: Annotated[float, Field(gt=0, le=1)] = 0.05,
         mean_weight: Annotated[float, Field(ge=0)] = 0.1,
         var_weight: Annotated[float, Field(ge=0)] = 0.01,

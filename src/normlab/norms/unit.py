@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from normlab.norms.base import Norm
+from normlab.norms.base import Epsilon, Norm
 from normlab.norms.moments import at_least_float32
 
 
@@ -32,7 +32,7 @@ class UnitNorm(Norm):
         self,
         *site: Any,
         k: Annotated[float, Field(ge=-4, le=4)] = 1.0,
-        eps: Annotated[float, Field(gt=0)] = 1e-5,
+        eps: Epsilon = 1e-5,
         **named: Any,
     ) -> None:
         super().__init__(*site, **named)
