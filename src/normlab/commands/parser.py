@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
 import shutil
 from collections.abc import Callable
@@ -54,12 +55,16 @@ class Parser(argparse.ArgumentParser):
         return option
 
     def error(self, message: str) -> NoReturn:
-        """Refuse.
+        """Refuse, and name the argument that was probably meant.
 
         Raises:
             InputError: always.
         """
-        raise InputError(f"{message}; `{self.prog} --help` lists the arguments")
+        unknown = message.removeprefix("unrecognized arguments: ").partition(" ")[0].partition("=")[0]
+        known = [option for option in self._option_string_actions if option.startswith("--")]
+        near = difflib.get_close_matches(unknown, known, n=1) if unknown.startswith("-") else []
+        hint = f". Did you mean {near[0]}?" if near else ""
+        raise InputError(f"{message}{hint or ';'} `{self.prog} --help` lists the arguments")
 
     def add_runs(self) -> None:
         """Add `--runs`, the output folder whose runs the command reads."""
