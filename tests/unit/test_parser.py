@@ -12,7 +12,7 @@ from normlab.config.schema import InputError
         (["report", "--paper"], "--papers"),
         (["table", "--outputt=x"], "--output"),
         (["study", "export", "x", "--unpackd"], "--unpacked"),
-        (["judge", "runs.csv", "--margn", "1"], "--margin"),
+        (["judge", "runs.csv", "--margin=1", "--metrc=loss"], "--metric"),
     ],
 )
 def test_a_misspelt_option_is_named(arguments, meant):
