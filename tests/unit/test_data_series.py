@@ -122,6 +122,18 @@ def test_what_is_no_series_is_refused_with_its_place(tmp_path: Path, value: Any,
     refused(tmp_path, [[[1, 2]], value], "validation.jsonl, row 2, column 'series'", reason)
 
 
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 1.7e9), (1e-50, 0.0), (1.0, -3e8)])
+def test_what_float32_rounds_away_is_refused(tmp_path: Path, scale: float, offset: float) -> None:
+    rows = [[[offset + scale * step, step] for step in range(start, start + 5)] for start in range(2)]
+    refused(tmp_path, rows, "feature 1 of the series goes from", "subtract its least value", train=rows)
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(5.0, 101325.0), (0.0, 1.7e9 + 1), (0.0, 0.1), (1e-30, 0.0)])
+def test_what_float32_can_tell_apart_is_taken(tmp_path: Path, scale: float, offset: float) -> None:
+    rows = [[[offset + scale * step, step] for step in range(start, start + 5)] for start in range(2)]
+    loaded(tmp_path, rows, rows)
+
+
 def test_csv_has_no_series(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("series,label\n1 2,x\n3 4,y\n")
     with pytest.raises(InputError, match=r"in.csv, row 2, column 'series': a list of numbers expected"):

@@ -124,6 +124,7 @@ def _series(builder: Builder, inputs: Inputs, fitted: Fitted) -> tuple[Sizes, Fi
         with builder.of(split):
             decoded[split] = sequences.limited(task, found[0], decoder.decode(found), "time steps")
     if builder.known is None:
+        decoder.check_rounding()
         mean, std = series.moments(decoded["train"])
         fitted = replace(fitted, columns=decoder.channels).with_arrays(mean=mean, std=std)
     fill = fitted.arrays["mean"]  # which becomes 0 when it is standardised

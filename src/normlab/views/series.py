@@ -34,6 +34,27 @@ class Decoder:
         self.gaps = gaps
         self.features = features
         self.channels = channels
+        # least and greatest number and greatest rounding error: of each row [3, F], of the channels of the row being read
+        self._rounding: list[NDArray[np.float64]] = []
+        self._of_row: list[NDArray[np.float64]] = []
+
+    def check_rounding(self) -> None:
+        """Check that float32 can tell the numbers of each feature apart, in the rows that were decoded.
+
+        Raises:
+            InputError: rounding moves a number by more than a hundredth of the feature's range, as with seconds since
+                1970, or makes all of them equal.
+        """
+        rows = np.stack(self._rounding)
+        low, high, error = np.fmin.reduce(rows[:, 0]), np.fmax.reduce(rows[:, 1]), np.fmax.reduce(rows[:, 2])
+        lost = (low < high) & (error > 0.01 * (high - low))
+        if lost.any():
+            feature = int(lost.argmax())
+            raise InputError(
+                f"feature {feature + 1} of the series goes from {low[feature]} to {high[feature]}, and float32, in "
+                f"which series are kept, moves its numbers by up to {error[feature]:.2g}: subtract its least value, or "
+                "scale it"
+            )
 
     def decode(self, columns: Sequence[Column]) -> list[Series]:
         """Each row as float32 [T, F]; T may differ.
@@ -46,6 +67,7 @@ class Decoder:
         """
         found: list[Series] = []
         for i in range(len(columns[0])):
+            self._of_row = []
             series = self._row(columns, i)
             self.features = self.features or series.shape[1]
             if series.shape[1] != self.features:
@@ -53,6 +75,7 @@ class Decoder:
                     i, f"{series.shape[1]} features per time step; the first training example has {self.features}"
                 )
             found.append(series)
+            self._rounding.append(np.concatenate(self._of_row, 1))
         return found
 
     def _row(self, columns: Sequence[Column], index: int) -> Series:
@@ -109,6 +132,9 @@ class Decoder:
             where = f"step {step + 1}" + (f", feature {feature + 1}" if series.shape[1] > 1 else "")
             hint = numbers.HINT if np.isnan(series[step, feature]) else ""
             column.refuse(index, f"{where}: a number is infinite, not a number, or too large for float32{hint}")
+        exact = values.astype(np.float64)
+        bounds = np.fmin.reduce(exact), np.fmax.reduce(exact)
+        self._of_row.append(np.stack([*bounds, np.fmax.reduce(np.abs(exact - series))]))
         return series
 
 
