@@ -34,12 +34,12 @@ class Decoder:
         self.gaps = gaps
         self.features = features
         self.channels = channels
-        # least and greatest number and greatest rounding error: of each row [3, F], of the channels of the row being read
+        # least and greatest number, greatest rounding error, [3, F]: of each row, and of each channel of the current row
         self._rounding: list[NDArray[np.float64]] = []
         self._of_row: list[NDArray[np.float64]] = []
 
     def check_rounding(self) -> None:
-        """Check that float32 can tell the numbers of each feature apart, in the rows that were decoded.
+        """Check that float32 is precise enough for each feature of the rows that were decoded.
 
         Raises:
             InputError: rounding moves a number by more than a hundredth of the feature's range, as with seconds since
