@@ -34,7 +34,7 @@ class Decoder:
         self.gaps = gaps
         self.features = features
         self.channels = channels
-        # least and greatest number, greatest rounding error, [3, F]: of each row, and of each channel of the current row
+        # [3, F], least and greatest number and greatest rounding error: of each row, and of the current row by channel
         self._rounding: list[NDArray[np.float64]] = []
         self._of_row: list[NDArray[np.float64]] = []
 
