@@ -1,5 +1,6 @@
 """The multirun's engine, with a fake launcher and runs: what is launched, and what is reported."""
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from normlab.config.schema import InputError
 from normlab.folder.jsonfile import read_json, write_json
 from normlab.sweep import compose as composing
 from normlab.sweep import job as jobs_module
+from normlab.sweep import multirun
 from normlab.sweep.compose import Composer
 from normlab.sweep.multirun import sweep
 
@@ -105,6 +107,21 @@ def test_a_failure_is_named_and_the_rest_goes_on(world, capsys):
     world.behaviour = failing()
     assert world(*grid()) == 0
     assert world.done == ["batch-1"]
+
+
+def test_a_disk_that_fills_up_at_the_end_ends_nothing(world, monkeypatch, capfd):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(multirun, "write_table", full)
+    monkeypatch.setattr(multirun, "write_cells", full)
+    assert world(*grid()) == 0
+    out, err = capfd.readouterr()
+    assert "table.csv was not written: No space left on device. The runs are saved" in err
+    assert "cells.csv was not written" in err
+    assert "results: " not in out
+    assert world(*grid()) == 0
+    assert world.done == []
 
 
 def test_on_error_stop(world, capsys):

@@ -171,8 +171,7 @@ def print_cells(console: Console, cells: Sequence[Cell], differences: Sequence[P
 
 def write_cells(path: Path, cells: Sequence[Cell], differences: Sequence[Paired | None]) -> None:
     """The same table as CSV, with all digits."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         header = ["cell", "metric", "mean", "sd", "n", "best", "diverged"]
         rows.writerow([*header, "first", "pairs", "difference", "low", "high", "why_no_interval"])
@@ -181,7 +180,6 @@ def write_cells(path: Path, cells: Sequence[Cell], differences: Sequence[Paired 
             apart = [pair.first, pair.n, pair.mean, pair.low, pair.high, pair.why] if pair else [""] * 6
             values = [cell.name, cell.metric, *numbers, len(cell.diverged), *apart]
             rows.writerow(["" if value is None else value for value in values])
-    part.replace(path)  # a program that reads it never sees a part of the table
 
 
 def _spread(cell: Cell, *, named: bool) -> str:

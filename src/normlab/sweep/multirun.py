@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -70,8 +70,7 @@ def sweep(combinations: Sequence[Sequence[str]], composer: Composer, launch: Lau
     cells = cells_of(jobs, outcomes)
     differences = paired(cells)
     print_cells(console, cells, differences)
-    if todo:
-        write_cells(invocation / "cells.csv", cells, differences)
+    if todo and _is_written(invocation / "cells.csv", lambda path: write_cells(path, cells, differences)):
         written = f"results: {invocation / 'table.csv'}, and in the same folder cells.csv, with a row per cell"
         console.print(written, soft_wrap=True, highlight=False, markup=False)
     if not all(outcome.is_result for outcome in outcomes.values()):
@@ -123,8 +122,22 @@ def carry_out(
             print_table(console, jobs, outcomes)
             print(f"Finished runs are kept. The same command runs the rest: {command()}", file=sys.stderr)
             raise
-    write_table(jobs, outcomes, invocation)
+    _is_written(invocation / "table.csv", lambda path: write_table(jobs, outcomes, path))
     return outcomes
+
+
+def _is_written(path: Path, write: Callable[[Path], None]) -> bool:
+    """Write a table. The runs have been saved, so that a full disk now is said, and ends nothing."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        write(part)
+        part.replace(path)  # a program that reads it never sees a part of the table
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        say(f"{path} was not written: {error.strerror}. The runs are saved, and `normlab table` shows them")
+        return False
+    return True
 
 
 def _before(job: Job) -> Outcome:

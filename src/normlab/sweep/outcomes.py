@@ -42,9 +42,9 @@ def print_table(console: Console, jobs: Sequence[Job], outcomes: dict[int, Outco
     console.print(", ".join(counts), highlight=False)
 
 
-def write_table(jobs: Sequence[Job], outcomes: dict[int, Outcome], invocation: Path) -> None:
+def write_table(jobs: Sequence[Job], outcomes: dict[int, Outcome], path: Path) -> None:
     """Write the complete table as CSV."""
-    with (invocation / "table.csv").open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["run", "state", "overrides", "metric", "value", "seconds", "cause", "log"])
         for job in jobs:
