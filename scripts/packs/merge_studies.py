@@ -11,8 +11,8 @@ import argparse
 from pathlib import Path
 
 from normlab.config.errors import InputError
-from normlab.folder.made_where import without_places
 from normlab.folder.study_folder import StudyFolder
+from normlab.moving.made_where import without_places
 
 
 def merge(target: StudyFolder, sources: list[StudyFolder]) -> list[str]:

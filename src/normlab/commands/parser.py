@@ -61,10 +61,9 @@ class Parser(argparse.ArgumentParser):
             InputError: always.
         """
         unknown = message.removeprefix("unrecognized arguments: ").partition(" ")[0].partition("=")[0]
-        known = [option for option in self._option_string_actions if option.startswith("--")]
-        near = difflib.get_close_matches(unknown, known, n=1) if unknown.startswith("-") else []
-        hint = f". Did you mean {near[0]}?" if near else ""
-        raise InputError(f"{message}{hint or ';'} `{self.prog} --help` lists the arguments")
+        near = difflib.get_close_matches(unknown, self._option_string_actions, n=1) if unknown.startswith("--") else []
+        hint = f". Did you mean {near[0]}?" if near else ";"
+        raise InputError(f"{message}{hint} `{self.prog} --help` lists the arguments")
 
     def add_runs(self) -> None:
         """Add `--runs`, the output folder whose runs the command reads."""

@@ -7,11 +7,10 @@ from disk. While a study runs, it shows the results so far.
     normlab report --study outputs/studies/textbook-full --output /tmp/report
 
 --papers       writes figures (SVG, PDF) and tables (LaTeX, CSV) too,
-               which takes two to three times as long.
+               in two to three times the time.
 --sensitivity  prints, instead of the page, whether verdicts would change
-               with another margin or with fewer seeds.
-               Without --study, they are those of outputs/studies/textbook-quick
-               or, if that doesn't exist, of results/reference/quick.
+               with another margin or fewer seeds: those of --study, else of
+               outputs/studies/textbook-quick, else of results/reference/quick.
 
     normlab report --sensitivity --output sensitivity.md
 """

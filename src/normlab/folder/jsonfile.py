@@ -21,8 +21,7 @@ def write_json(path: Path, values: dict[str, Any], *, durable: bool = True) -> N
     part = path.with_name(f".{path.name}.{process_name()}.part")
     try:
         with part.open("w", encoding="utf-8") as file:
-            json.dump(values, file, indent=1)
-            file.write("\n")
+            file.write(as_json(values).decode())
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
@@ -30,6 +29,11 @@ def write_json(path: Path, values: dict[str, Any], *, durable: bool = True) -> N
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def as_json(values: dict[str, Any]) -> bytes:
+    """The content of a JSON file with these values."""
+    return f"{json.dumps(values, indent=1)}\n".encode()
 
 
 def read_json(path: Path) -> dict[str, Any]:

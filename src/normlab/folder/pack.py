@@ -12,7 +12,6 @@ Two packs of the same content are the same bytes. An archive carries a checksum 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -24,11 +23,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from normlab.config.schema import InputError
 from normlab.folder.files import read_regular
-from normlab.folder.jsonfile import parse_json
+from normlab.folder.jsonfile import as_json, parse_json
 from normlab.folder.run_record import RECORDED
 from normlab.folder.seal import digest_of, seal, state_of_file
 from normlab.folder.study_folder import KEPT
@@ -199,11 +198,7 @@ def _with_manifest(members: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, 
 def manifest_of(members: dict[str, str]) -> bytes:
     """The content of the manifest; it holds a checksum of itself."""
     values = {"pack": FORMAT, "members": dict(sorted(members.items()))}
-    return _text({**values, "sha256": hashlib.sha256(_text(values)).hexdigest()})
-
-
-def _text(values: dict[str, Any]) -> bytes:
-    return f"{json.dumps(values, indent=1)}\n".encode()
+    return as_json({**values, "sha256": hashlib.sha256(as_json(values)).hexdigest()})
 
 
 def _is_same(made: Path, there: Path) -> bool:

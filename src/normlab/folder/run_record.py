@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from normlab.folder.files import read_regular
-from normlab.folder.jsonfile import parse_json
-from normlab.folder.made_where import last_part, without_places
+from normlab.folder.jsonfile import as_json, parse_json
 from normlab.folder.typed import Config, Status, typed
 
-_CONFIG, _STATUS, _SUMMARY, _PROVENANCE = "config.json", "status.json", "summary.json", "provenance.json"
+CONFIG, STATUS, _SUMMARY, PROVENANCE = "config.json", "status.json", "summary.json", "provenance.json"
 _ROWS, _SCORES = "metrics.jsonl", "example_scores.json"
-_FOLDERS = ("output", "cache")
-RECORDED = (_CONFIG, _STATUS, _SUMMARY, _PROVENANCE, _ROWS, _SCORES)  # see `run_folder`
+RECORDED = (CONFIG, STATUS, _SUMMARY, PROVENANCE, _ROWS, _SCORES)  # see `run_folder`
 
 
 @dataclass(frozen=True)
@@ -46,12 +43,12 @@ class RunRecord:
     @cached_property
     def status(self) -> dict[str, Any]:
         """Empty if it is missing or damaged, as with all of these."""
-        return typed(self._parsed(_STATUS), Status)
+        return typed(self._parsed(STATUS), Status)
 
     @cached_property
     def config(self) -> dict[str, Any]:
         """The whole config."""
-        return typed(self._parsed(_CONFIG), Config)
+        return typed(self._parsed(CONFIG), Config)
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -61,7 +58,7 @@ class RunRecord:
     @cached_property
     def provenance(self) -> dict[str, Any]:
         """What it was made with."""
-        return self._parsed(_PROVENANCE)
+        return self._parsed(PROVENANCE)
 
     @property
     def data(self) -> str:
@@ -95,7 +92,7 @@ class RunRecord:
     @property
     def problem(self) -> str:
         """What of the record of a finished or paused run is missing or was changed later, in words; or empty."""
-        digests = {_SUMMARY: self.status.get("summary"), _CONFIG: self.status.get("config")}
+        digests = {_SUMMARY: self.status.get("summary"), CONFIG: self.status.get("config")}
         if self.is_paused:
             del digests[_SUMMARY]
         digests |= {_ROWS: self.status.get("rows"), _SCORES: self.status.get("example_scores")}
@@ -103,7 +100,7 @@ class RunRecord:
             # runs of earlier versions recorded no checksum but the summary's
             if (digest or name == _SUMMARY) and self._digest(name) != digest:
                 return f"its {name} is not what the run wrote"
-        for name, values in ((_CONFIG, self.config), (_SUMMARY, self.summary), (_PROVENANCE, self.data)):
+        for name, values in ((CONFIG, self.config), (_SUMMARY, self.summary), (PROVENANCE, self.data)):
             if not values and not (self.is_paused and name == _SUMMARY):
                 return f"its {name} is missing or damaged"
         return ""
@@ -115,19 +112,7 @@ class RunRecord:
     def accepting(self, code: str) -> RunRecord:
         """The same, counting as a result of the code with this hash too."""
         status = {**self.status, "accepted": [*self.status.get("accepted", []), code]}
-        return replace(self, files={**self.files, _STATUS: _text(status)})
-
-    def without_places(self) -> RunRecord:
-        """The same without the machine's name and the folders that it was run in, see `made_where`."""
-        files = dict(self.files)
-        if self.config:
-            folders: dict[str, Any] = {key: last_part(self.config[key]) for key in _FOLDERS if key in self.config}
-            files[_CONFIG] = _text({**self._parsed(_CONFIG), **folders})
-        if self.provenance:
-            files[_PROVENANCE] = _text(without_places(self.provenance))
-        if "config" in self.status:
-            files[_STATUS] = _text({**self._parsed(_STATUS), "config": hashlib.sha256(files[_CONFIG]).hexdigest()})
-        return replace(self, files=files)
+        return replace(self, files={**self.files, STATUS: as_json(status)})
 
     def _digest(self, name: str) -> str:
         return hashlib.sha256(self.files.get(name, b"")).hexdigest()
@@ -137,7 +122,3 @@ class RunRecord:
             return parse_json(self.files.get(name, b""))
         except ValueError:
             return {}
-
-
-def _text(values: dict[str, Any]) -> bytes:
-    return f"{json.dumps(values, indent=1)}\n".encode()

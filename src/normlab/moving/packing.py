@@ -6,19 +6,17 @@ have finished or paused are taken: what is packed is what a study that was kille
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from normlab.config.schema import InputError
 from normlab.folder.files import read_regular
-from normlab.folder.jsonfile import parse_json
 from normlab.folder.looks import looks_folder
-from normlab.folder.made_where import without_places
 from normlab.folder.pack import looks_member, run_member, write_pack
 from normlab.folder.run_record import RunRecord
-from normlab.folder.study_folder import KEPT, MADE, StudyFolder
+from normlab.folder.study_folder import KEPT, StudyFolder
+from normlab.moving.made_where import run_without_places, study_without_places
 from normlab.moving.packed import StudyRecord, looks_of
 from normlab.runs.store import folder_of
 
@@ -87,7 +85,7 @@ def _members(studies: Sequence[StudyFolder], packed: Packed, tables: bool) -> It
         records.append(record)
         looks |= seen
         packed.studies.append(record.name)
-        yield from ((f"{record.name}/{name}", content) for name, content in _without_places(record.files).items())
+        yield from ((f"{record.name}/{name}", content) for name, content in study_without_places(record.files).items())
     for stem in sorted(looks):
         packed.looks += len(looks[stem].splitlines())
         yield looks_member(stem), looks[stem]
@@ -104,14 +102,7 @@ def _members(studies: Sequence[StudyFolder], packed: Packed, tables: bool) -> It
             record.check_run(run)
         packed.paused += run.is_paused
         packed.runs += run.is_finished
-        yield from ((run_member(run.id, file), content) for file, content in run.without_places().files.items())
-
-
-def _without_places(files: dict[str, bytes]) -> dict[str, bytes]:
-    """A study's files, without the folders that its manifest names."""
-    if MADE not in files:
-        return files
-    return {**files, MADE: f"{json.dumps(without_places(parse_json(files[MADE])), indent=1)}\n".encode()}
+        yield from ((run_member(run.id, file), content) for file, content in run_without_places(run.files).items())
 
 
 def _read(study: StudyFolder) -> tuple[StudyRecord, dict[str, bytes]]:
