@@ -35,7 +35,7 @@ test: $(STAMP)  ## the quick tests (five to ten minutes on two cores, no network
 	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
 test-all: test  ## all tests, slow ones included: a local SLURM cluster, random faults, launchers (about half an hour)
-	$(BIN)/python -m pytest -m slow -v -n auto --maxprocesses 4 --dist loadfile --durations=15
+	$(BIN)/python -m pytest -m slow -v -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=15
 
 faults: $(STAMP)  ## four hundred random faults: check that nothing is lost, wrong or repeated (about half an hour)
 	$(BIN)/python tests/faults/campaign.py --trials 400 --seed 0

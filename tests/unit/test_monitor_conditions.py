@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -121,6 +122,7 @@ def _process(rank: int, file: str, synchronised: bool, batch: int) -> None:
         model(torch.randn(batch, 6)).square().mean().backward()
         optimizer.step()
     Path(f"{file}.{rank}").write_text(" ".join(monitor.report().causes), encoding="utf-8")
+    time.sleep(0.5)  # torch deadlocks if the network is freed in the moment in which its last all-reduce ends
     dist.destroy_process_group()
 
 
