@@ -89,5 +89,6 @@ def print_study(console: Console, judged: Sequence[tuple[Finding, Verdict]], sca
 def print_unrun(console: Console, findings: Sequence[Finding], scale: str) -> None:
     """Print in one line which findings don't run at this scale."""
     if findings:
-        names = ", ".join(finding.name for finding in findings)
-        console.print(f"[dim]not run at {scale}: {len(findings)} findings ({escape(names)})[/]", highlight=False)
+        line = f"not run at {scale}: {', '.join(finding.name for finding in findings)}"
+        short = line if len(line) <= 80 else f"not run at {scale}: {len(findings)} findings, which other scales run"
+        console.print(f"[dim]{escape(short)}[/]", highlight=False)
