@@ -18,7 +18,7 @@ from normlab.session.task import build_task
 CONF = Path(__file__).parents[2] / "conf"
 NORMS = sorted(OURS)
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if path.stem != "module")
-QUICK = ("batch", "group", "layer_channel")  # one pools examples, one positions, one channels
+QUICK = ("batch", "group")  # one pools examples, one positions
 TASKS = ("fashion_mnist", "fashion_rows", "word_stress", "union", "author")  # one of each kind
 MORE = ("union_subwords", "mnist1d", "wrist_motion", "emoji")
 SMALL = {

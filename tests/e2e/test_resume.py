@@ -32,7 +32,11 @@ SOME = (1, 2, 3, 4, 5, 6, 10, 11, 13, 14, 15)
 
 @pytest.mark.parametrize(
     ("kind", "save", "steps"),
-    [pytest.param("lstm", 1, SOME, marks=pytest.mark.slow), ("cnn", 2, (5, 8, 15)), ("stopping", 1, (5, 7))],
+    [
+        pytest.param("lstm", 1, SOME, marks=pytest.mark.slow),
+        pytest.param("cnn", 2, (5, 8, 15), marks=pytest.mark.slow),
+        ("stopping", 1, (5, 7)),
+    ],
 )
 def test_killed_at_many_steps_and_resumed(kind, save, steps, zygote, cache, tmp_path, uninterrupted):
     """One run, killed at one step after the other."""
