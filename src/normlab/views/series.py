@@ -19,6 +19,7 @@ from normlab.views import numbers
 from normlab.views.columns import Column, column
 
 Series = NDArray[np.float32]
+Exact = NDArray[np.float64]  # a series before it is rounded
 
 
 class Decoder:
@@ -34,9 +35,7 @@ class Decoder:
         self.gaps = gaps
         self.features = features
         self.channels = channels
-        # [3, F], least and greatest number and greatest rounding error: of each row, and of the current row by channel
-        self._rounding: list[NDArray[np.float64]] = []
-        self._of_row: list[NDArray[np.float64]] = []
+        self._rounding: list[Exact] = []  # of each row [3, F]: least and greatest number, greatest rounding error
 
     def check_rounding(self) -> None:
         """Check that float32 is precise enough for each feature of the rows that were decoded.
@@ -67,18 +66,19 @@ class Decoder:
         """
         found: list[Series] = []
         for i in range(len(columns[0])):
-            self._of_row = []
-            series = self._row(columns, i)
-            self.features = self.features or series.shape[1]
-            if series.shape[1] != self.features:
+            exact = self._row(columns, i)
+            self.features = self.features or exact.shape[1]
+            if exact.shape[1] != self.features:
                 columns[0].refuse(
-                    i, f"{series.shape[1]} features per time step; the first training example has {self.features}"
+                    i, f"{exact.shape[1]} features per time step; the first training example has {self.features}"
                 )
+            series = exact.astype(np.float32)
+            error = np.fmax.reduce(np.abs(exact - series))
+            self._rounding.append(np.stack([np.fmin.reduce(exact), np.fmax.reduce(exact), error]))
             found.append(series)
-            self._rounding.append(np.concatenate(self._of_row, 1))
         return found
 
-    def _row(self, columns: Sequence[Column], index: int) -> Series:
+    def _row(self, columns: Sequence[Column], index: int) -> Exact:
         first = columns[0].values[index]
         if len(columns) == 1 and isinstance(first, str) and kind(Path(columns[0].place(index)[0])) == "csv":
             return self._recording(columns[0], index)
@@ -93,7 +93,7 @@ class Decoder:
                 named.refuse(index, steps)
         return np.concatenate(channels, 1)
 
-    def _one(self, column: Column, index: int) -> Series:
+    def _one(self, column: Column, index: int) -> Exact:
         value = column.values[index]
         if not isinstance(value, list | np.ndarray):
             column.refuse(index, f"a list of numbers expected, found {type(value).__name__} {value!r:.50}")
@@ -107,7 +107,7 @@ class Decoder:
             column.refuse(index, f"a time series must be numbers without gaps, found {value!r:.50}")
         return self._checked(column, index, array.reshape(len(array), -1))
 
-    def _recording(self, found: Column, index: int) -> Series:
+    def _recording(self, found: Column, index: int) -> Exact:
         """The recording in the file that the value names, relative to its table."""
         path = recording(found, index)
         if not path.is_file() or kind(path) != "csv":
@@ -123,7 +123,7 @@ class Decoder:
         values = np.stack([numbers.decode(each, gaps=self.gaps, hint=numbers.HINT) for each in read], 1)
         return self._checked(found, index, values)
 
-    def _checked(self, column: Column, index: int, values: NDArray[Any]) -> Series:
+    def _checked(self, column: Column, index: int, values: NDArray[Any]) -> Exact:
         with np.errstate(over="ignore"):
             series = values.astype(np.float32)
         wrong = np.isinf(series) if self.gaps else ~np.isfinite(series)
@@ -132,10 +132,7 @@ class Decoder:
             where = f"step {step + 1}" + (f", feature {feature + 1}" if series.shape[1] > 1 else "")
             hint = numbers.HINT if np.isnan(series[step, feature]) else ""
             column.refuse(index, f"{where}: a number is infinite, not a number, or too large for float32{hint}")
-        exact = values.astype(np.float64)
-        bounds = np.fmin.reduce(exact), np.fmax.reduce(exact)
-        self._of_row.append(np.stack([*bounds, np.fmax.reduce(np.abs(exact - series))]))
-        return series
+        return values.astype(np.float64)
 
 
 def recording(found: Column, index: int) -> Path:
