@@ -19,8 +19,8 @@ _END = b"PK\5\6"  # begins the archive's last record, of 22 bytes and the commen
 _CHUNK = 1 << 20
 
 # whole     matches its checksum
-# # damaged   doesn't match its checksum
-# # unsealed  has no checksum: made by another program or an earlier version, or not an archive
+# damaged   doesn't match its checksum
+# unsealed  has no checksum: made by another program or an earlier version, or not an archive
 State = Literal["whole", "damaged", "unsealed"]
 
 

@@ -48,7 +48,7 @@ def factory(node: dict[str, Any], contract: type[Model | Norm] = Norm) -> partia
         InputError: it is not a subclass of the contract; nothing has been called.
     """
     # the same as hydra.utils.instantiate of a partial, without Hydra; `defaults` is in files that were read without
-    # # composing them, and is not an option
+    # composing them, and is not an option
     module, _, name = node["_target_"].rpartition(".")
     found = getattr(importlib.import_module(module), name)
     if not (isinstance(found, type) and issubclass(found, contract)):

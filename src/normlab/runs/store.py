@@ -27,13 +27,13 @@ from normlab.folder.run_folder import RunFolder
 from normlab.runs.owner import at_work, is_certain, read_owner, take, this_process
 
 # missing   there is no such run
-# # finished  a result of the current code, or of accepted code
-# # stale     a result of code that has changed since
-# # paused    stopped where a study had it stop, with current or accepted code; it can resume
-# # partial   started with the current code and failed, stopped or killed; it can resume from its last save
-# # foreign   started with code that has changed since, or with another torch
-# # running   a living process works on it
-# # damaged   its files contradict each other
+# finished  a result of the current code, or of accepted code
+# stale     a result of code that has changed since
+# paused    stopped where a study had it stop, with current or accepted code; it can resume
+# partial   started with the current code and failed, stopped or killed; it can resume from its last save
+# foreign   started with code that has changed since, or with another torch
+# running   a living process works on it
+# damaged   its files contradict each other
 State = Literal["missing", "finished", "stale", "paused", "partial", "foreign", "running", "damaged"]
 
 
