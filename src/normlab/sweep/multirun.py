@@ -70,7 +70,7 @@ def sweep(combinations: Sequence[Sequence[str]], composer: Composer, launch: Lau
     cells = cells_of(jobs, outcomes)
     differences = paired(cells)
     print_cells(console, cells, differences)
-    if todo and _is_written(invocation / "cells.csv", lambda path: write_cells(path, cells, differences)):
+    if todo and _write(invocation / "cells.csv", lambda path: write_cells(path, cells, differences)):
         written = f"results: {invocation / 'table.csv'}, and in the same folder cells.csv, with a row per cell"
         console.print(written, soft_wrap=True, highlight=False, markup=False)
     if not all(outcome.is_result for outcome in outcomes.values()):
@@ -122,12 +122,12 @@ def carry_out(
             print_table(console, jobs, outcomes)
             print(f"Finished runs are kept. The same command runs the rest: {command()}", file=sys.stderr)
             raise
-    _is_written(invocation / "table.csv", lambda path: write_table(jobs, outcomes, path))
+    _write(invocation / "table.csv", lambda path: write_table(jobs, outcomes, path))
     return outcomes
 
 
-def _is_written(path: Path, write: Callable[[Path], None]) -> bool:
-    """Write a table. The runs have been saved, so that a full disk now is said, and ends nothing."""
+def _write(path: Path, write: Callable[[Path], None]) -> bool:
+    """Write a table; False if the disk takes no more. The runs have been saved, so this is said and ends nothing."""
     part = path.with_name(f".{path.name}.part")
     try:
         write(part)
