@@ -1,12 +1,13 @@
 """Advice on a data set from the model's other data sets."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
-from normlab.advice.regret import held_out
-from normlab.config.shipped import CONF
-from normlab.findings.read import read_finding
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts/publish"))
 
-FINDING = read_finding(CONF / "finding/norm_by_data.yaml")
+from regret import FINDING, held_out, page
 
 
 def rows(**means):
@@ -45,3 +46,11 @@ def test_a_run_that_diverged_counts_as_chance():
     found[0] |= {"diverged": True}
     (case, _) = held_out(FINDING, found)
     assert case.scores["batch"] == pytest.approx((0.1 + 0.91) / 2)
+
+
+def test_the_page_has_the_regret_of_each_choice_in_points():
+    text = page(held_out(FINDING, rows(mlp_clothes=(0.8, 0.7), mlp_signals=(0.5, 0.9))))
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    assert cells[0] == ["model", "data left out", "batch", "layer", "advised", "regret", "always batch", "always layer"]
+    assert cells[2] == ["mlp", "fashion_mnist", "80.00", "70.00", "layer", "10.00", "0.00", "10.00"]
+    assert cells[-1] == ["mean", "", "", "", "", "25.00", "20.00", "5.00"]
