@@ -34,6 +34,7 @@ train: $(STAMP)  ## train the default CNN, LSTM and Transformer on embedded real
 test: $(STAMP)  ## the quick tests (five to ten minutes on two cores, no network)
 	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
 
+# in their own order: by their number of tests, files with one long test would come last
 test-all: test  ## all tests, slow ones included: a local SLURM cluster, random faults, launchers (about half an hour)
 	$(BIN)/python -m pytest -m slow -v -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations=15
 
