@@ -302,7 +302,8 @@ def test_a_chart_keeps_its_text_its_numbers_and_its_colours():
         ax.plot([1.2345678], [0], "o", color="#0067a5", gid=chart.mark("seed 3: 0.123456 < 1"))
         ax.set_xlabel("1.23456 of a thing")
         classes: dict[str, str] = {}
-        svg = chart.finish(None, classes)
+        chart.render(None)
+        svg = chart.picture(classes)
     assert "<title>seed 3: 0.123456 &lt; 1</title>" in svg
     assert "1.23456 of a thing" in svg
     assert any("var(--norm-layer)" in style for style in classes)

@@ -60,7 +60,9 @@ class Chart:
     title    above it
     alt      the content, in words
     caption  below it, with its n
+    figure   as long as the chart isn't rendered
     marks    id → description of a mark: run, seed, value
+    svg      as matplotlib writes it; empty until the chart is rendered
     """
 
     name: str
@@ -69,6 +71,7 @@ class Chart:
     caption: str
     figure: Figure
     marks: dict[str, str] = field(default_factory=dict)
+    svg: bytes = b""
 
     def mark(self, text: str) -> str:
         """The id of a new mark."""
@@ -76,35 +79,33 @@ class Chart:
         self.marks[gid] = text
         return gid
 
-    def finish(self, folder: Path | None, classes: dict[str, str] | None = None) -> str:
-        """Its SVG for the page: themed, small, with its marks described; and SVG and PDF in `folder`, for papers.
+    def render(self, folder: Path | None) -> None:
+        """Make the SVG; and SVG and PDF in `folder`, for papers. After this, the chart can be sent to another process.
 
         Args:
             folder: None writes no files.
-            classes: of the page, style → class, to which the chart's own are added: marks by the hundred share a style.
         """
-        self._unclip()
-        engine = self.figure.get_layout_engine()
+        figure = self.figure
+        del self.figure  # drawn once, and dozens of them are large; `clear` takes as long as a tenth of the drawing
+        _unclip(figure)
+        engine = figure.get_layout_engine()
         if engine is not None:
-            engine.execute(self.figure)
-            self.figure.set_layout_engine("none")  # done once, because it is slow
-        svg = _saved(self.figure, "svg")
+            engine.execute(figure)
+            figure.set_layout_engine("none")  # done once, because it is slow
+        self.svg = _saved(figure, "svg")
         if folder is not None:
             as_svg, as_pdf = (folder / f"{self.name}.{kind}" for kind in ("svg", "pdf"))
-            if not (as_svg.exists() and as_pdf.exists() and as_svg.read_bytes() == svg):  # a PDF is slow
-                as_pdf.write_bytes(_saved(self.figure, "pdf"))
-                as_svg.write_bytes(svg)
-        del self.figure  # drawn once, and dozens of them are large; `clear` takes as long as a tenth of the drawing
-        return _Page(self, {} if classes is None else classes).written(svg)
+            if not (as_svg.exists() and as_pdf.exists() and as_svg.read_bytes() == self.svg):  # a PDF is slow
+                as_pdf.write_bytes(_saved(figure, "pdf"))
+                as_svg.write_bytes(self.svg)
 
-    def _unclip(self) -> None:
-        """Take the clip path, a sixth of its bytes, from every mark that lies within its axes."""
-        for ax in self.figure.axes:
-            (left, right), (low, high) = sorted(ax.get_xlim()), sorted(ax.get_ylim())
-            for line in ax.lines:
-                points = np.asarray(line.get_xydata(), dtype=float)
-                if len(points) == 1 and left <= points[0, 0] <= right and low <= points[0, 1] <= high:
-                    line.set_clip_on(False)
+    def picture(self, classes: dict[str, str]) -> str:
+        """A rendered chart's SVG for the page: themed, small, with its marks described.
+
+        Args:
+            classes: of the page, style → class, to which the chart's own are added: marks by the hundred share a style.
+        """
+        return _Page(self, classes).written()
 
 
 @contextmanager
@@ -130,6 +131,16 @@ def wrapped(text: str, width: int = 28) -> str:
     return "\n".join(textwrap.wrap(text, width, max_lines=4, placeholder=" …"))
 
 
+def _unclip(figure: Figure) -> None:
+    """Take the clip path, a sixth of its bytes, from every mark that lies within its axes."""
+    for ax in figure.axes:
+        (left, right), (low, high) = sorted(ax.get_xlim()), sorted(ax.get_ylim())
+        for line in ax.lines:
+            points = np.asarray(line.get_xydata(), dtype=float)
+            if len(points) == 1 and left <= points[0, 0] <= right and low <= points[0, 1] <= high:
+                line.set_clip_on(False)
+
+
 def _saved(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"CreationDate": None}
@@ -146,9 +157,9 @@ class _Page:
         self.ids: dict[str, str] = {}
         self.classes = classes
 
-    def written(self, svg: bytes) -> str:
-        root = ElementTree.fromstring(svg)
-        text = svg.decode()
+    def written(self) -> str:
+        root = ElementTree.fromstring(self.chart.svg)
+        text = self.chart.svg.decode()
         own = set(re.findall(r'\bid="([^"]+)"', text))  # not everything after a # is an id: colours aren't
         for number, name in enumerate(sorted(own & set(re.findall(r"#([\w.-]+)", text)))):
             self.ids[name] = f"{self.prefix}-{number}"

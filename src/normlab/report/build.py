@@ -12,8 +12,8 @@ from typing import Any
 
 from normlab.advice.matrix import Answer, Matrix, matrix_of
 from normlab.advice.questions import FEW, KEYS, MANY
-from normlab.charts.charts import charts_of
 from normlab.charts.column import columns_of
+from normlab.charts.drawn import draw_all
 from normlab.charts.figure import Chart, drawing
 from normlab.charts.forest import forest
 from normlab.config.schema import InputError
@@ -140,18 +140,17 @@ def build(
         folder.mkdir(parents=True, exist_ok=True)
     committed = _tuning(reference, report.problems)
     classes: dict[str, str] = {}
-    with drawing():
-        for number, section in enumerate(report.sections):
-            tell(f"drawing {section.finding.name}", number, len(report.sections))
-            if section.results:
-                section.charts = charts_of(section.finding, section.results, committed)
-                section.pictures = [chart.finish(figures if papers else None, classes) for chart in section.charts]
+    shown = [section for section in report.sections if section.results]
+    drawable = [(section.finding, section.results) for section in shown]
+    drawn = draw_all(drawable, committed, figures if papers else None, tell)
+    for section, charts in zip(shown, drawn, strict=True):
+        section.charts, section.pictures = charts, [chart.picture(classes) for chart in charts]
     if papers:
         tell("drawing figures for a single column", 0, 1)
         with drawing():
             printed = columns_of([(s.finding, s.verdict) for s in report.sections])
             for each in printed:
-                each.finish(figures)
+                each.render(figures)
         write_tables(tables, [(s.finding, s.verdict) for s in report.sections if s.verdict is not None])
         made = {chart.name for chart in printed} | {c.name for section in report.sections for c in section.charts}
         for old in figures.iterdir():  # files of an earlier report that this one doesn't have

@@ -38,7 +38,8 @@ def write_judged(path: Path, arms: Arms, estimate: Estimate, margin: float, line
     with drawing():
         chart = _chart(arms, estimate, margin)
         classes: dict[str, str] = {}
-        svg = chart.finish(None, classes)
+        chart.render(None)
+        svg = chart.picture(classes)
     context = {"lines": lines, "chart": chart, "svg": svg, "classes": classes, "state": estimate.state}
     write_page(path, context, "judged.html")
 
