@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import normlab
 from normlab.config.errors import InputError
+from normlab.diagnoses.diagnose import diagnose
+from normlab.diagnoses.observed import Look, Observed, Place, Site, SiteLook
 from normlab.monitor.callback import NormMonitor
-from normlab.monitor.diagnose import diagnose
 from normlab.monitor.numbers import padded_share
-from normlab.monitor.observed import Look, Observed, Site, SiteLook
 from normlab.monitor.schedule import Schedule
 from slowly import some
 
@@ -201,6 +201,17 @@ def test_statistics_are_stale_where_the_shift_is_the_same_in_all_looks():
         ]  # fmt: skip
         seen = Observed({"n": Site("n", "BatchNorm1d", "batch", momentum=0.1, tracked=True)}, found, steps=40)
         assert [one.cause for one in diagnose(seen)] == causes
+
+
+@pytest.mark.parametrize(("first", "late", "severities"), [(10, 1, ["WARNING"]), (10, 10, ["SEVERE"]), (2, 1, [])])
+def test_activations_that_grow_at_the_first_step_only_are_named_too(first: int, late: int, severities: list[str]):
+    def look(step: int, growth: int) -> Look:
+        return Look(step, (), tuple(Place(str(layer), float(growth**layer), 1.0) for layer in range(6)))
+
+    seen = Observed({}, [look(1, first), *(look(step, late) for step in range(20, 40))], steps=40)
+    assert [(one.cause, one.severity.name) for one in diagnose(seen)] == [
+        ("exploding_activation", severity) for severity in severities
+    ]
 
 
 def test_padding_is_counted_where_positions_repeat_in_several_examples():

@@ -15,9 +15,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
+from normlab.diagnoses.observed import Observed
 from normlab.monitor import look, recorder
 from normlab.monitor.callback import NormMonitor
-from normlab.monitor.observed import Observed
 from normlab.monitor.report import Report
 
 

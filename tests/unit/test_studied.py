@@ -3,9 +3,9 @@
 import pytest
 
 from normlab.config.shipped import REFERENCE
+from normlab.diagnoses.diagnosis import Diagnosis, Severity
+from normlab.diagnoses.studied import CAUSES, studied
 from normlab.folder.study_folder import StudyFolder
-from normlab.monitor.diagnosis import Diagnosis, Severity
-from normlab.monitor.studied import CAUSES, studied
 
 
 @pytest.mark.parametrize("cause", CAUSES)

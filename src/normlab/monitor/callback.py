@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from normlab.config.errors import InputError
-from normlab.monitor.diagnose import diagnose
-from normlab.monitor.diagnosis import Severity
+from normlab.diagnoses.diagnose import diagnose
+from normlab.diagnoses.diagnosis import Severity
 from normlab.monitor.recorder import Loop, Recorder
 from normlab.monitor.report import Report, logged
 from normlab.monitor.schedule import Schedule

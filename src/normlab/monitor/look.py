@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from normlab.diagnoses.observed import Look, Place, Site
 from normlab.monitor.numbers import Measured, after, before, gradient, inputs_of, read, site_look, size_of
-from normlab.monitor.observed import Look, Place, Site
 from normlab.monitor.places import Norm, layers_of, tracked_batches
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from normlab.monitor.observed import SiteLook
+from normlab.diagnoses.observed import SiteLook
 from normlab.monitor.places import UNKNOWN, Norm, values_per_statistic
 from normlab.probes.discrepancy import chance_mean
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from normlab.monitor.diagnosis import Diagnosis
+from normlab.diagnoses.diagnosis import Diagnosis
 
 if TYPE_CHECKING:
     from normlab.monitor.report import Report

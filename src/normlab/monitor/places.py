@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
-from normlab.monitor.observed import Site
+from normlab.diagnoses.observed import Site
 from normlab.norms import base
 from normlab.norms.batch import BatchNorm
 from normlab.sites.kinds import Kind, kind_as, torch_kind

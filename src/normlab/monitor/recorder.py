@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from normlab.diagnoses.observed import Observed
 from normlab.monitor.look import Looking
-from normlab.monitor.observed import Observed
 from normlab.monitor.places import LAYERS, norms_of, site_of
 from normlab.monitor.schedule import Schedule
 from normlab.sites.forward import unwrapped

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from normlab.monitor.diagnosis import Diagnosis, Severity
-from normlab.monitor.observed import Look, Observed
+from normlab.diagnoses.diagnosis import Diagnosis, Severity
+from normlab.diagnoses.observed import Look, Observed
 from normlab.monitor.page import fragment, page
 from normlab.sites.table import columns
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from normlab.monitor.diagnosis import Case, Diagnosis, Severity, diagnosed
-from normlab.monitor.observed import Observed
+from normlab.diagnoses.diagnosis import Case, Diagnosis, Severity, diagnosed
+from normlab.diagnoses.observed import Observed
 
 MOST = 0.8  # of the looks: a validation pass that computes gradients may be among them
 

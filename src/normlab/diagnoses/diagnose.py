@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from normlab.monitor import batches, modes, settings, signals
-from normlab.monitor.diagnosis import Diagnosis
-from normlab.monitor.observed import Observed
+from normlab.diagnoses import batches, modes, settings, signals
+from normlab.diagnoses.diagnosis import Diagnosis
+from normlab.diagnoses.observed import Observed
 
 # in the order in which one of them makes those behind it likely
 _FIRST = (*modes.ALL, *settings.ALL, *batches.ALL, *signals.ALL)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from normlab.monitor.studied import studied
+from normlab.diagnoses.studied import studied
 
 
 class Severity(IntEnum):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from statistics import fmean, median
 
-from normlab.monitor.diagnosis import Case, Diagnosis, Severity, diagnosed
-from normlab.monitor.observed import Observed, SiteLook
+from normlab.diagnoses.diagnosis import Case, Diagnosis, Severity, diagnosed
+from normlab.diagnoses.observed import Observed, SiteLook
 
 FEW = 4  # examples: the deviation of a batch mean is half of a value's (Wu and He 2018, arXiv:1803.08494, fig. 1)
 PAIR = 2  # examples: each value decides the statistics that it is normalised with

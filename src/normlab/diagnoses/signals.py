@@ -5,18 +5,23 @@ from __future__ import annotations
 import math
 from statistics import fmean
 
-from normlab.monitor.diagnosis import Case, Diagnosis, Severity, diagnosed
-from normlab.monitor.observed import Observed, typical
+from normlab.diagnoses.diagnosis import Case, Diagnosis, Severity, diagnosed
+from normlab.diagnoses.observed import Look, Observed, typical
 
 PLACES = 6  # layers and norms: in fewer, nothing multiplies
 FADED = 1e-3  # of the gradient between the last and the first third of the places
 GROWN = 1e3  # activation between the smallest of the first and the largest of the last third
 DEAD = 0.5  # of a norm's channels
+INITIAL = "nn.init.kaiming_normal_(net.get_submodule('{site}').weight)  # and those before it; or a norm in each block"
 
 
-def _chain(seen: Observed) -> list[tuple[str, float, float]]:
-    """Path, activation and gradient in the order of the forward pass, typical for the late looks."""
-    looks = [look for look in seen.looks if look.places and look.step >= seen.steps / 2][-8:]
+def _late(seen: Observed) -> list[Look]:
+    """The last looks at layers, in the second half of the training so far."""
+    return [look for look in seen.looks if look.places and look.step >= seen.steps / 2][-8:]
+
+
+def _chain(looks: list[Look]) -> list[tuple[str, float, float]]:
+    """Path, activation and gradient in the order of the forward pass, typical for these looks."""
     found: dict[str, tuple[list[float], list[float]]] = {}
     for look in looks:
         for place in look.places:
@@ -35,7 +40,7 @@ def _thirds(values: list[float]) -> tuple[float, float]:
 
 def vanishing(seen: Observed) -> list[Diagnosis]:
     """Gradients that shrink from the output to the input, or grow."""
-    chain = [(path, g) for path, _, g in _chain(seen) if g > 0 and math.isfinite(g)]
+    chain = [(path, g) for path, _, g in _chain(_late(seen)) if g > 0 and math.isfinite(g)]
     if len(chain) < PLACES:
         return []
     first, last = _thirds([g for _, g in chain])
@@ -53,22 +58,31 @@ def vanishing(seen: Observed) -> list[Diagnosis]:
 
 def growing(seen: Observed) -> list[Diagnosis]:
     """Activations that grow from layer to layer, or are not finite."""
-    chain = [(path, a) for path, a, _ in _chain(seen)]
-    broken = [path for path, a in chain if not math.isfinite(a)]
+    chain = _chain(_late(seen))
+    broken = [path for path, a, _ in chain if not math.isfinite(a)]
     overflown = any(look.finite == (True, False) for site in seen.sites for look in seen.of(site))
     remedy = "optimizer = AdamW(params, lr=lr / 10)  # with warm-up; and a norm in each block"
     if broken and not overflown:
         case = Case(broken[0], len(broken), {"layers": len(broken), "of": len(chain)}, Severity.SEVERE)
         return diagnosed("not_finite", [case], "activations are not finite from here on", remedy)
-    values = [a for _, a in chain if a > 0 and math.isfinite(a)]
-    if len(values) < PLACES:
-        return []
-    first, last = _thirds(values)
-    if last > GROWN * first:
-        evidence = {"activation at the first layers": first, "at the last": last}
-        return diagnosed("exploding_activation", [Case(chain[-1][0], last / first, evidence, Severity.SEVERE)],
-                         "activations grow from layer to layer", remedy)  # fmt: skip
+    if grown := _grown(chain, Severity.SEVERE):
+        return diagnosed("exploding_activation", [grown], "activations grow from layer to layer", remedy)
+    # large initial weights, whose first steps may have shrunk everything, and with it what the network can learn
+    if grown := _grown(_chain([look for look in seen.looks if look.places][:1]), Severity.WARNING):
+        says = "activations grew from layer to layer at the first step"
+        return diagnosed("exploding_activation", [grown], says, INITIAL)
     return []
+
+
+def _grown(chain: list[tuple[str, float, float]], severity: Severity) -> Case | None:
+    """The growth of activations along a chain, if it is large."""
+    values = [a for _, a, _ in chain if a > 0 and math.isfinite(a)]
+    if len(values) < PLACES:
+        return None
+    first, last = _thirds(values)
+    if last <= GROWN * first:
+        return None
+    return Case(chain[-1][0], last / first, {"activation at the first layers": first, "at the last": last}, severity)
 
 
 def dead_units(seen: Observed) -> list[Diagnosis]:

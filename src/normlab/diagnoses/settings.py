@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from normlab.monitor.diagnosis import Case, Diagnosis, Severity, diagnosed
-from normlab.monitor.observed import Observed, typical
+from normlab.diagnoses.diagnosis import Case, Diagnosis, Severity, diagnosed
+from normlab.diagnoses.observed import Observed, typical
 
 EPS = 1.0  # eps / variance: the output's deviation is 1 / √2 of what the gain says
 COLLAPSED = 1e-3  # mean |gain|: nothing but the bias comes out
