@@ -33,14 +33,8 @@ td, th { padding: 0.2rem 0.6rem; text-align: right; }
 def linked(body: str) -> str:
     """Links of a notebook, as the site has them: to pages of docs/, and to files of the repository."""
     body = re.sub(r'href="\.\./docs/([\w./-]+)\.md', r'href="../\1.html', body)
-    body = re.sub(r'href="(\w+)\.ipynb', lambda found: f'href="{_lesson(found[1])}', body)
+    body = re.sub(r'href="(\w+)\.ipynb', r'href="\1.html', body)
     return re.sub(r'href="\.\./(?!\w+[\w./-]*\.html)', 'href="../../', body)
-
-
-def _lesson(name: str) -> str:
-    """The page of another notebook if it is there or will be, otherwise the notebook."""
-    made = (PAGES / f"{name}.html").exists() or any(name in argument for argument in sys.argv)
-    return f"{name}.html" if made else f"../../notebooks/{name}.ipynb"
 
 
 def published(path: Path) -> Path:
@@ -57,7 +51,7 @@ def published(path: Path) -> Path:
         cell["outputs"] = [each for each in cell.get("outputs", []) if each.get("name") != "stderr"]
     body, _ = made.from_notebook_node(book)
     body = linked(body)
-    body = re.sub(r"(?<=[ >])/[^\s<]*?(?=/(outputs|notebooks|src)/)", ".", body)  # no folder of this machine
+    body = re.sub(r"(?<=[ >=])/[^\s<]*?(?=/(outputs|notebooks|src)/)", ".", body)  # no folder of this machine
     title = path.stem[3:].replace("_", " ").capitalize()
     page = PAGES / f"{path.stem}.html"
     page.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import html
 import json
 import re
 import shlex
@@ -32,6 +33,17 @@ def prose(path: Path) -> str:
 
 def test_there_are_five():
     assert [path.stem[:3] for path in NOTEBOOKS] == ["01_", "02_", "03_", "04_", "05_"]
+
+
+@BY_NAME
+def test_its_published_page_has_its_code_and_names_no_folder_of_the_machine(path):
+    """After a change: make notebooks."""
+    page = (ROOT / "docs" / "notebooks" / f"{path.stem}.html").read_text(encoding="utf-8")
+    shown = html.unescape(re.sub(r"<[^>]+>", "", page))
+    for cell in read(path)["cells"]:
+        if cell["cell_type"] == "code":
+            assert "".join(cell["source"]).strip() in shown, cell["id"]
+    assert not re.search(r"(?<![\w.~])/(?:home|root|tmp|work|Users)/", shown)
 
 
 @BY_NAME
