@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -25,6 +28,15 @@ def show(figure: Figure, alt: str) -> None:
     """Show a figure; `alt` says what is to be seen, for readers who can't see it."""
     display(figure, metadata={"image/png": {"alt": alt}})
     plt.close(figure)
+
+
+def train_py(options: Sequence[str], environment: Mapping[str, str] = os.environ) -> int:
+    """Run `python train.py OPTIONS` and print what it says; returns its exit status."""
+    plain = {**environment, "FORCE_COLOR": "", "TERM": "dumb"}  # Jupyter's kernel asks for colours
+    command = [sys.executable, "train.py", *options]
+    done = subprocess.run(command, env=plain, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    print(done.stdout)
+    return done.returncode
 
 
 def config(*choices: str) -> RunConfig:

@@ -1,4 +1,4 @@
-"""Reading a finding: imports of notebook 03."""
+"""Reading a finding: what notebook 03 imports."""
 
 from __future__ import annotations
 
@@ -49,4 +49,16 @@ __all__ = [
     "seeds_needed",
     "show",
     "stats",
+    "study_with",
 ]
+
+
+def study_with(finding: str) -> Path:
+    """The folder of a study that holds the finding: the reference, else your newest."""
+    own = sorted((OUTPUT / "studies").glob("*/runs.csv"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in (Path("results/reference/quick/runs.csv"), *own):
+        if file.exists() and finding in set(pd.read_csv(file, usecols=["finding"])["finding"]):
+            return file.parent
+    raise SystemExit(
+        f"No study holds {finding} yet. Run: python train.py finding={finding} scale=quick scale.tuning=own"
+    )
