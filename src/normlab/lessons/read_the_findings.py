@@ -17,6 +17,7 @@ from normlab.findings.finding import LEAST
 from normlab.findings.judge import PRIMARIES
 from normlab.findings.tuning import TuningScores
 from normlab.folder.jsonfile import read_json
+from normlab.folder.study_folder import StudyFolder, studies_below
 from normlab.folder.study_table import read_rows
 from normlab.lessons.common import OUTPUT, show
 from normlab.results.rejudge import read_evidence
@@ -55,10 +56,11 @@ __all__ = [
 
 def study_with(finding: str) -> Path:
     """The folder of a study that holds the finding: the reference, else your newest."""
-    own = sorted((OUTPUT / "studies").glob("*/runs.csv"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in (Path("results/reference/quick/runs.csv"), *own):
-        if file.exists() and finding in set(pd.read_csv(file, usecols=["finding"])["finding"]):
-            return file.parent
+    own = [study for study in studies_below(OUTPUT) if study.runs_file.exists()]
+    own.sort(key=lambda study: study.runs_file.stat().st_mtime, reverse=True)
+    for study in (StudyFolder(Path("results/reference/quick")), *own):
+        if any(row["finding"] == finding for row in study.read_runs()):
+            return study.folder
     raise SystemExit(
         f"No study holds {finding} yet. Run: python train.py finding={finding} scale=quick scale.tuning=own"
     )
