@@ -160,7 +160,7 @@ def test_a_room_can_be_read_in_one_sitting(room: str):
 
 # file → why it is longer than 300 lines
 LONG = {
-    "norms/batch.py": "one norm with its running statistics, chunks, pooling and merging over processes",
+    "norms/running.py": "one norm with its running statistics, chunks, pooling and merging over processes",
     "tables/runs.py": "one table: its rows, its columns and what is chosen of it",
 }
 
@@ -261,7 +261,7 @@ def test_no_call_has_more_than_five_positional_arguments(room: str):
 def test_a_run_whose_model_and_norm_have_no_kernel_reaches_none():
     """Their code decides nothing there, so a change of it must not make the run's results stale."""
     names = [f"models.{name}" for name in ("cnn", "mlp", "transformer", "base", "build", "fold", "checkpoint")]
-    names += [f"norms.{name}" for name in ("batch", "group", "instance", "none")]
+    names += [f"norms.{name}" for name in ("running", "precise", "group", "instance", "none")]
     code = f"import sys, {', '.join(f'normlab.{name}' for name in names)}\n"
     code += "print([name for name in sys.modules if name.startswith('normlab.kernels')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

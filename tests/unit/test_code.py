@@ -11,7 +11,7 @@ from slowly import some
 RUNS = {
     f"{measure} {model}": (measure, f"normlab.norms.{norm}", f"normlab.models.{model}.{name}")
     for measure, model, norm, name in (
-        ("training", "cnn", "batch.BatchNorm", "CNN"),
+        ("training", "cnn", "group.GroupNorm", "CNN"),
         ("training", "lstm", "layer.LayerNorm", "LSTM"),
         ("training", "transformer", "layer.LayerNorm", "Transformer"),
         ("step_time", "cnn", "batch.BatchNorm", "CNN"),
@@ -20,6 +20,7 @@ RUNS = {
 }
 TRAININGS = {name for name in RUNS if name.startswith("training")}
 LSTMS = {name for name in RUNS if name.endswith("lstm")}
+WITH_KERNELS = set(RUNS) - {"training cnn"}  # those with layer or batch norm
 
 
 @pytest.fixture
@@ -46,8 +47,8 @@ def hashes() -> dict[str, str]:
             ("models/lstm.py", LSTMS),
             ("models/transformer.py", {"training transformer"}),
             ("kernels/recurrence.py", LSTMS),
-            ("kernels/rows.py", LSTMS | {"training transformer"}),
-            ("kernels/cpu/*", LSTMS | {"training transformer"}),
+            ("kernels/rows.py", WITH_KERNELS),
+            ("kernels/cpu/*", WITH_KERNELS),
             ("data/loader.py", set(RUNS)),
             ("tasks/classification.py", TRAININGS),
             ("probes/inside.py", TRAININGS),

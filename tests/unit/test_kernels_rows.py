@@ -190,11 +190,8 @@ def test_tanh_and_erf_are_right_within_a_few_units_of_the_last_place(function: s
         [torch.linspace(-7, 7, 100_001, dtype=torch.float64), torch.logspace(-30, 30, 1001, dtype=torch.float64)]
     )
     x = x.to(dtype)[:, None]
-    one, outside = torch.ones(1, dtype=dtype), rows.Outside(None, None, channels_first=False)
-    call = {
-        "tanh": partial(rows.tanh, alpha=one, outside=outside),
-        "erf": partial(rows.erf, alpha=one, shift=None, outside=outside),
-    }
+    bare = {"alpha": torch.ones(1, dtype=dtype), "gain": None, "bias": None, "channels_first": False}
+    call = {"tanh": partial(rows.tanh, **bare), "erf": partial(rows.erf, **bare, shift=None)}
     y = call[function](x)
     exact = getattr(torch, function)(x.double())
     assert float(((y - exact) / exact).abs().nan_to_num().max()) < 4 * torch.finfo(dtype).eps
@@ -216,7 +213,7 @@ def test_erf_with_a_shift(channels_first: bool) -> None:
     values = [value.requires_grad_() for value in (x, *inside, *outside)]
 
     def ours(x: Tensor, alpha: Tensor, shift: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
-        return rows.erf(x, alpha, shift, rows.Outside(gain, bias, channels_first))
+        return rows.erf(x, alpha, shift, gain, bias, channels_first=channels_first)
 
     x, alpha, shift, gain, bias = values
     if channels_first:

@@ -89,7 +89,6 @@ def _module(layout: Layout, norm: Norm) -> Forward:
     return nn.BatchNorm2d(size) if layout == "BCHW" else nn.BatchNorm1d(size)
 
 
-_COPIES = "finds and copies the real rows; evaluation sets padding to 0"
 _PARTS = "has four sets of statistics a row"
 ARMS = (
     Arm("rms", 1.0, LAYOUTS, partial(_norm, RMSNorm), layer_norm),
@@ -103,8 +102,8 @@ ARMS = (
         layer_norm,
         why="four sets of statistics",
     ),
-    Arm("batch masked", 1.5, ("BTC",), partial(_norm, BatchNorm), _unmasked, padding=0.3, why=_COPIES),
-    Arm("batch padded", 1.0, ("BTC",), partial(_norm, BatchNorm), _unmasked, padding=0.6, why=_COPIES),
+    Arm("batch masked", 1.5, ("BTC",), partial(_norm, BatchNorm), _unmasked, padding=0.3),
+    Arm("batch padded", 1.0, ("BTC",), partial(_norm, BatchNorm), _unmasked, padding=0.6),
     Arm("layer", 1.03, LAYOUTS, partial(_norm, LayerNorm), _module),
     Arm("group", 1.03, ("BCHW",), partial(_norm, GroupNorm), _module),
     Arm("instance", 1.03, ("BCHW",), partial(_norm, InstanceNorm), _module),

@@ -38,7 +38,7 @@ class DynamicErf(Norm):
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
         """Elementwise."""
         del mask, step
-        if self.kernel == "compiled" and x.dtype == self.alpha.dtype and eager(x):
-            outside = rows.Outside(self.gain, self.bias, self.channels_first)
-            return rows.erf(x, self.alpha, self.shift, outside)
-        return self.scale_and_shift(torch.erf(self.alpha * x + self.shift))
+        alpha, shift = self.alpha, self.shift
+        if self.kernel == "compiled" and x.dtype == alpha.dtype and eager(x):
+            return rows.erf(x, alpha, shift, self.gain, self.bias, channels_first=self.channels_first)
+        return self.scale_and_shift(torch.erf(alpha * x + shift))

@@ -33,6 +33,7 @@ class DynamicTanh(Norm):
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
         """Elementwise."""
         del mask, step
-        if self.kernel == "compiled" and x.dtype == self.alpha.dtype and eager(x):
-            return rows.tanh(x, self.alpha, rows.Outside(self.gain, self.bias, self.channels_first))
-        return self.scale_and_shift(torch.tanh(self.alpha * x))
+        alpha = self.alpha
+        if self.kernel == "compiled" and x.dtype == alpha.dtype and eager(x):
+            return rows.tanh(x, alpha, self.gain, self.bias, channels_first=self.channels_first)
+        return self.scale_and_shift(torch.tanh(alpha * x))

@@ -41,13 +41,14 @@ class LayerNorm(Norm):
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
         """Each example alone; only images have padding within their statistics."""
         del step
+        gain, bias = self.gain, self.bias  # once, as a module takes a while to find them
         if not self.channels_first and self.parts == 1:
-            return functional.layer_norm(x, (self.num_features,), self.gain, self.bias, self.eps)
-        if self.kernel == "compiled" and x.dtype == self.gain.dtype and eager(x):
-            return rows.standardise(x, self.gain, self.bias, self.parts, self.eps)
+            return functional.layer_norm(x, (self.num_features,), gain, bias, self.eps)
+        if self.kernel == "compiled" and x.dtype == gain.dtype and eager(x):
+            return rows.standardise(x, gain, bias, self.parts, self.eps)
         if not self.channels_first:
             return self.scale_and_shift(standardise_blocks(x, self.parts, self.eps))
         if mask is None:
-            return torch.group_norm(x, self.parts, self.gain, self.bias, self.eps)
+            return torch.group_norm(x, self.parts, gain, bias, self.eps)
         blocks, real = self.split(x, mask, self.parts)
         return self.scale_and_shift(standardise(blocks, self.block_axes, self.eps, real).flatten(1, 2))

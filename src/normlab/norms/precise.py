@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from normlab.norms.batch import BatchNorm
+from normlab.norms.running import RunningNorm
 
 
 def needs_refreshing(model: nn.Module) -> bool:
@@ -35,5 +35,5 @@ def refresh_statistics(model: nn.Module) -> Iterator[None]:
             norm.collected = None
 
 
-def _norms(model: nn.Module) -> list[BatchNorm]:
-    return [m for m in model.modules() if isinstance(m, BatchNorm) and m.evaluation == "precise"]
+def _norms(model: nn.Module) -> list[RunningNorm]:
+    return [m for m in model.modules() if isinstance(m, RunningNorm) and m.evaluation == "precise"]

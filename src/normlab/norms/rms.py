@@ -42,14 +42,15 @@ class RMSNorm(Norm):
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
         """Each example alone."""
         del step
+        gain, bias = self.gain, self.bias  # once, as a module takes a while to find them
         images = self.channels_first  # whose padding lies within their statistics
-        same = x.dtype == self.gain.dtype
+        same = x.dtype == gain.dtype
         if self.kernel == "compiled" and same and not (images and mask is not None) and eager(x):
             rescale = rows.rescale_images if images else rows.rescale
-            return rescale(x, self.gain, self.bias, self.parts, self.eps)
-        if same and not images and self.parts == 1 and self.bias is None:
+            return rescale(x, gain, bias, self.parts, self.eps)
+        if same and not images and self.parts == 1 and bias is None:
             # one kernel on GPUs; on CPUs neither faster nor slower than the formula below
-            return functional.rms_norm(x, (self.num_features,), self.gain, self.eps)
+            return functional.rms_norm(x, (self.num_features,), gain, self.eps)
         blocks, real = self.split(at_least_float32(x), mask, self.parts)
         mean_square = average(blocks.square(), self.block_axes, real)
         return self.scale_and_shift((blocks * torch.rsqrt(mean_square + self.eps)).reshape(x.shape))

@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from normlab.norms.batch import BatchNorm
 from normlab.norms.moments import moments
+from normlab.norms.running import RunningNorm
 
 
-def discrepancies(norm: BatchNorm, x: Tensor, mask: Tensor | None = None, step: int | None = None) -> Tensor:
+def discrepancies(norm: RunningNorm, x: Tensor, mask: Tensor | None = None, step: int | None = None) -> Tensor:
     """The discrepancy of every set of statistics of x, and its expectation by chance alone: [4, sets].
 
     With μ_B and σ_B of a set (a channel; with `nbs`, of a chunk; with statistics per step, at a time step) and the

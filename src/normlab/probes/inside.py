@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from normlab.data.batch import Batch
 from normlab.models.base import Model
 from normlab.norms.base import Norm
-from normlab.norms.batch import BatchNorm
+from normlab.norms.running import RunningNorm
 from normlab.probes.discrepancy import discrepancies
 from normlab.probes.signals import cosine, dead_share, rms, stable_rank
 from normlab.probes.undisturbed import undisturbed
@@ -173,7 +173,7 @@ def _at_site(norm: Norm, visits: list[Visit], gradients: list[Tensor], initial: 
     }
     if norm.gain is not None and initial is not None:
         found["gain_drift"] = float(rms(norm.gain - initial.to(norm.gain)))
-    if isinstance(norm, BatchNorm):
+    if isinstance(norm, RunningNorm):
         sets = torch.cat([discrepancies(norm, visit.x, visit.mask, visit.step) for visit in visits], 1)
         names = ("tid_mean", "tid_var", "tid_mean_iid", "tid_var_iid")
         found |= dict(zip(names, sets.mean(1).tolist(), strict=True))

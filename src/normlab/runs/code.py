@@ -10,7 +10,7 @@ file. Comments, docstrings and layout don't count. Only those of these modules c
 - for a norm, model or network outside normlab, its module's file, and what that imports from the same folder or
   package; of an installed package only from the same folder.
 
-Compiled sources count if a counted module of their room is imported: a CNN with batch norm imports no kernels.
+Compiled sources count if a counted module of their room is imported: a CNN with group norm imports no kernels.
 """
 
 from __future__ import annotations
