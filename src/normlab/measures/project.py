@@ -8,7 +8,9 @@ from normlab.config.schema import RunConfig
 from normlab.folder.place import Place
 from normlab.networks.replaced import facts_of_swap
 from normlab.project.fit import ProjectFit
+from normlab.project.gradients import said_of
 from normlab.project.options import project_of
+from normlab.project.processes import gathered, rank, together
 from normlab.project.trial import trial
 from normlab.session.session import Session
 
@@ -21,12 +23,22 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
         project's own names, with its step and training seconds as `best_…`. `last/…` and `area/…` are the metric of
         the last validation and its mean over steps. `batches` are hashes of the first training batches, and
         `repeatable` says whether they were the same when drawn twice with the seed. `norms_replaced` counts the norms.
+        `averaged_over` is the number of processes, if they logged different values of the metric; theirs is the mean.
     """
+    with together(config.trainer.processes):
+        return _measured(config, place)
+
+
+def _measured(config: RunConfig, place: Place) -> dict[str, Any]:
     session, options = Session(config, place), project_of(config)
-    fit = ProjectFit(session, options, trial(config, options))
+    tried = trial(config, options)
+    if tried.unused and config.trainer.processes > 1 and options.trainer.strategy is None and rank() == 0:
+        print(said_of(tried.unused), flush=True)
+    fit = ProjectFit(session, options, tried)
     fit.run()
+    repeatable = all(gathered(fit.order.repeatable))
     metric, best = fit.curve.metric, fit.curve.best() or {}
-    if not fit.order.repeatable and config.trainer.progress:
+    if not repeatable and config.trainer.progress and rank() == 0:
         print(
             "the project's data differ from draw to draw with the same seed, so the runs of a seed don't share their "
             "batches, and a resumed run isn't the same as an uninterrupted one",
@@ -44,10 +56,12 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in fit.project.module.parameters()),
         "train_seconds": fit.clock.seconds,
         "fit_seconds": fit.seconds,
-        "batches": "-".join(fit.tried.first),
-        "repeatable": fit.order.repeatable,
+        "batches": "-".join(tried.batches),
+        "repeatable": repeatable,
         **facts_of_swap(fit.report),
     }
+    if fit.curve.differs:
+        summary["averaged_over"] = config.trainer.processes
     if fit.resumption.changes:
         summary["resumed"] = "; ".join(fit.resumption.changes)
     return session.finish(summary)

@@ -13,7 +13,17 @@ from normlab.mirror.progress import Bar, Heartbeat
 from normlab.models.build import factory
 from normlab.models.checkpoint import read_checkpoint
 from normlab.networks.replaced import Named, replaced
-from normlab.project.callbacks import Clock, Described, LoggedCurve, Patience, Pending, ProjectLogger, Scheduled
+from normlab.project.callbacks import (
+    Agreement,
+    Clock,
+    Described,
+    LoggedCurve,
+    Patience,
+    Pending,
+    ProjectLogger,
+    Scheduled,
+)
+from normlab.project.gradients import SEARCHING
 from normlab.project.options import ProjectConfig
 from normlab.project.order import Order
 from normlab.project.project import Project, build
@@ -57,8 +67,13 @@ class ProjectFit:
         self.resumption = Resumption(place, record, config.trainer, self.curve, config.pause)
         self.callbacks = [self.clock, self.curve, *self._keepers(), self.order, *self._drivers()]
         loggers = [ProjectLogger(place.folder, record, session.loggers.mirrors), *session.loggers.mirrors]
+        strategy = SEARCHING if tried.unused else "ddp"
         self.trainer = build_trainer(
-            config, place.folder, loggers, [*self.callbacks, *self.project.callbacks], trainer_options(config, options)
+            config,
+            place.folder,
+            loggers,
+            [*self.callbacks, *self.project.callbacks],
+            trainer_options(config, options, strategy),
         )
 
     def run(self) -> None:
@@ -111,8 +126,9 @@ class ProjectFit:
         """Are the first batches those of the run's beginning? Not asked if they differ with each draw."""
         path = self.session.place.resume_checkpoint
         assert path is not None
-        state = read_checkpoint(path)["callbacks"][self.order.state_key]
-        if state["repeatable"] and state["first"] != self.tried.first[: len(state["first"])]:
+        before = read_checkpoint(path)["first_batches"]
+        hashes = before["hashes"][self.trainer.global_rank]
+        if before["repeatable"] and hashes != self.tried.first[: len(hashes)]:
             raise InputError(
                 f"{path} can't be resumed: the first batches of the project's data are not those that the run began "
                 "with; rerun=true starts from the beginning"
@@ -129,13 +145,12 @@ class ProjectFit:
         place, patience = self.session.place, self.session.config.trainer.patience
         found: list[pl.Callback] = [Described(self.session.config), KeepBest(place, self.curve)]
         if patience is not None:
-            metric, mode = self.curve.metric, self.curve.direction
-            found.append(Patience(metric, mode=mode, patience=patience, check_finite=False))
+            found.append(Patience(self.curve, patience))
         return found
 
     def _drivers(self) -> list[pl.Callback]:
         config, metric = self.session.config, self.curve.metric
         often: list[Any] = [Validations(config.trainer.validations)] if config.trainer.validations > 1 else []
-        often.append(Scheduled(config))
+        often += [Scheduled(config), Agreement()]
         drivers = [*often, Noise(config.seed), Heartbeat(self.session.place), Pending(), self.resumption]
         return [*drivers, Bar(Console(), {metric: metric})] if config.trainer.progress else drivers

@@ -168,7 +168,7 @@ def _done(config: RunConfig, called_off: Path | None) -> Done:
 
 def _check_tasks(config: RunConfig) -> None:
     """Check that the processes started by srun do one run together, instead of each doing the whole run."""
-    tasks, processes = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)), config.trainer.devices * config.trainer.nodes
+    tasks, processes = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)), config.trainer.processes
     if tasks not in (1, processes):
         raise InputError(
             f"srun has started {tasks} tasks for a run of {processes} processes: set trainer.devices to match"
