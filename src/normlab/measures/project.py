@@ -60,7 +60,7 @@ def _measured(config: RunConfig, place: Place) -> dict[str, Any]:
         "repeatable": repeatable,
         **facts_of_swap(fit.report),
     }
-    if fit.curve.differs:
+    if fit.agreement.differs:
         summary["averaged_over"] = config.trainer.processes
     if fit.resumption.changes:
         summary["resumed"] = "; ".join(fit.resumption.changes)

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 import time
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.loggers.logger import DummyExperiment
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from normlab.config.errors import InputError
 from normlab.config.placement import check_schedules
 from normlab.config.schema import RunConfig
-from normlab.project.processes import gathered, several
+from normlab.project.processes import gathered
 from normlab.session.record import RunRecord
 from normlab.session.validation_curve import Curve
 
@@ -30,16 +27,12 @@ class LoggedCurve(Curve):
 
     Weights that are no longer finite end the run, which is an outcome (`diverged`), not an error.
 
-    Of several processes, each may log a value of its own share; a row has their mean, in all processes alike, as if the
-    project logged with `sync_dist=True`. So all choose the same best validation, and stop together.
-
-    Attributes:
-        differs: the processes have logged different values of the metric.
+    What only some of several processes log counts in all of them, so that all choose the same best validation.
     """
 
     def __init__(self, metric: str, direction: str, clock: Clock) -> None:
         super().__init__(metric, direction, metric)
-        self.clock, self.diverged, self.differs = clock, False, False
+        self.clock, self.diverged = clock, False
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Keep the row, if the metric is in it."""
@@ -49,36 +42,11 @@ class LoggedCurve(Curve):
         if not all(finite for finite, _ in everyone):
             self.diverged = trainer.should_stop = True
             return
-        logged = [values for _, values in everyone]
-        self._compare([values[self.metric] for values in logged if self.metric in values], trainer)
-        values = {name: mean([one[name] for one in logged if name in one]) for one in logged for name in one}
+        values: dict[str, float] = {}
+        for _, logged in reversed(everyone):
+            values |= logged
         if self.metric in values and self.last_step != trainer.global_step:
             self.rows.append({**values, "step": trainer.global_step, "seconds": self.clock.seconds})
-
-    def state_dict(self) -> dict[str, Any]:
-        """All rows so far, and whether the processes differed."""
-        return {**super().state_dict(), "differs": self.differs}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore them."""
-        super().load_state_dict(state)
-        self.differs = bool(state["differs"])
-
-    def _compare(self, values: list[float], trainer: pl.Trainer) -> None:
-        if self.differs or not values or math.isclose(min(values), max(values), rel_tol=1e-6):
-            return
-        self.differs = True
-        if trainer.is_global_zero:
-            print(
-                f"each process logs {self.metric} of its own share ({min(values):.4g} to {max(values):.4g}): what "
-                "counts is the mean over the processes, as with self.log(..., sync_dist=True)",
-                flush=True,
-            )
-
-
-def mean(values: list[float]) -> float:
-    """Of what several processes have logged; exactly the value if all have the same."""
-    return values[0] if min(values) == max(values) else statistics.fmean(values)
 
 
 class Clock(pl.Callback):
@@ -129,52 +97,6 @@ class Patience(pl.Callback):
         last = next((place for place, row in enumerate(rows) if row is best), -1)
         if trainer.state.fn == TrainerFn.FITTING and len(rows) - 1 - last >= self.patience:
             trainer.should_stop = True
-
-
-class Agreement(pl.Callback):
-    """Keeps the processes of a run in step, where Lightning leaves it to the project.
-
-    A network that is freed in the moment in which its last all-reduce ends would block the process for ever: torch's
-    DDP waits, with Python's lock, for a thread that needs this lock. So it is kept.
-    """
-
-    def __init__(self) -> None:
-        self.kept: Any = None
-
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Before the first batch.
-
-        Raises:
-            InputError: the processes would wait for each other in vain.
-        """
-        if not several():
-            return
-        self.kept = trainer.strategy.model
-        for what, counts in (
-            ("training", gathered(trainer.num_training_batches)),
-            ("validation", gathered(trainer.num_val_batches)),
-        ):
-            if any(count != counts[0] for count in counts):
-                raise InputError(
-                    f"the project's own samplers give the processes different numbers of {what} batches ("
-                    f"{', '.join(map(_number, counts))}), so one would wait for another in vain: a sampler that "
-                    "extends Lightning's or torch's DistributedSampler gives each the same number"
-                )
-        loop = trainer.fit_loop.epoch_loop
-        monitored = loop._get_monitor_value
-
-        def of_all(key: str) -> Any:
-            """What ReduceLROnPlateau follows; different values would lead to different learning rates."""
-            values = gathered(None if (own := monitored(key)) is None else float(own))
-            known = [value for value in values if value is not None]
-            return torch.tensor(mean(known)) if known else None
-
-        loop._get_monitor_value = of_all  # type: ignore[method-assign]
-
-
-def _number(count: Any) -> str:
-    """Of batches, of one loader or several."""
-    return "+".join(map(str, count)) if isinstance(count, list) else str(count)
 
 
 class Described(pl.Callback):

@@ -13,8 +13,8 @@ from normlab.mirror.progress import Bar, Heartbeat
 from normlab.models.build import factory
 from normlab.models.checkpoint import read_checkpoint
 from normlab.networks.replaced import Named, replaced
+from normlab.project.agreement import Agreement
 from normlab.project.callbacks import (
-    Agreement,
     Clock,
     Described,
     LoggedCurve,
@@ -50,6 +50,7 @@ class ProjectFit:
     Attributes:
         project: untrained, with its own norms until `run`.
         curve: all validations.
+        agreement: of its processes.
         report: of the replaced norms; None if the project keeps its own.
         seconds: duration of `run`.
     """
@@ -61,11 +62,12 @@ class ProjectFit:
         self.report: SwapReport | None = None
         self.seconds = 0.0
         self.order, self.clock = Order(config.seed, tried.first), Clock()
+        self.agreement = Agreement(options.metric)
         assert options.metric is not None
         self.curve = LoggedCurve(options.metric, options.direction, self.clock)
         record = session.loggers.record
         self.resumption = Resumption(place, record, config.trainer, self.curve, config.pause)
-        self.callbacks = [self.clock, self.curve, *self._keepers(), self.order, *self._drivers()]
+        self.callbacks = [self.agreement, self.clock, self.curve, *self._keepers(), self.order, *self._drivers()]
         loggers = [ProjectLogger(place.folder, record, session.loggers.mirrors), *session.loggers.mirrors]
         strategy = SEARCHING if tried.unused else "ddp"
         self.trainer = build_trainer(
@@ -151,6 +153,6 @@ class ProjectFit:
     def _drivers(self) -> list[pl.Callback]:
         config, metric = self.session.config, self.curve.metric
         often: list[Any] = [Validations(config.trainer.validations)] if config.trainer.validations > 1 else []
-        often += [Scheduled(config), Agreement()]
+        often.append(Scheduled(config))
         drivers = [*often, Noise(config.seed), Heartbeat(self.session.place), Pending(), self.resumption]
         return [*drivers, Bar(Console(), {metric: metric})] if config.trainer.progress else drivers

@@ -22,7 +22,8 @@ from normlab.config.errors import InputError
 from normlab.config.schema import RunConfig
 from normlab.config.seeds import derive
 from normlab.networks.target import said
-from normlab.project.callbacks import Agreement, ProjectLogger
+from normlab.project.agreement import Agreement
+from normlab.project.callbacks import ProjectLogger
 from normlab.project.calls import Calls, Recorder
 from normlab.project.gradients import SEARCHING, Unused
 from normlab.project.options import ProjectConfig
@@ -171,10 +172,10 @@ def failing(options: ProjectConfig) -> Iterator[None]:
         if isinstance(error, MemoryError) or "out of memory" in str(error):
             raise
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(frame.filename)]
-        if "Expected to have finished reduction in the prior iteration" in str(error):
+        if "parameters that were not used in producing" in str(error):  # Lightning's words for torch's
             raise InputError(
-                f"project={options.target}: a parameter got no gradient in a step, which DDP waits for: "
-                f"project.trainer.strategy={SEARCHING} allows that"
+                f"project={options.target}: a parameter got no gradient in a step, and DDP waits for each: "
+                f"project.trainer.strategy={SEARCHING} allows it"
             ) from error
         where = f" in {frames[-1].name} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
         raise InputError(

@@ -32,6 +32,7 @@ from normlab.runs.show import show
 from normlab.runs.store import Run, accept, claim, folder_of, look, tidy
 from normlab.stopping.request import Paused, Stopped, listening, stop_request
 
+FINGERPRINT = "NORMLAB_FINGERPRINT"  # variable of the environment
 OTHERS_WAIT = 300.0  # seconds that the other processes of a run wait for the first to claim it
 
 
@@ -137,7 +138,7 @@ def _done(config: RunConfig, called_off: Path | None) -> Done:
     _check_tasks(config)
     with waiting("preparing the data", shown=config.trainer.progress and rank() == 0):
         prepared = data_of(config)
-    data = prepared.fingerprint
+    data = prepared.fingerprint if config.trainer.processes == 1 else _same_everywhere(prepared.fingerprint)
     name, code, output = run_id(config, data), code_hash(config), Path(config.output)
     folder = folder_of(output, name)
     if rank() > 0:
@@ -164,6 +165,17 @@ def _done(config: RunConfig, called_off: Path | None) -> Done:
         return Done(
             {}, folder, True, f"paused {pause}; without pause=... the same command resumes it", f"paused {pause}"
         )
+
+
+def _same_everywhere(fingerprint: str) -> str:
+    """The data's fingerprint that the first process has seen, in the processes that it starts later.
+
+    By then a Lightning project may have written to a folder of its data, and they would take part in another run.
+    """
+    if rank() > 0:
+        return os.environ.get(FINGERPRINT, fingerprint)
+    os.environ[FINGERPRINT] = fingerprint
+    return fingerprint
 
 
 def _check_tasks(config: RunConfig) -> None:
