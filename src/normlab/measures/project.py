@@ -8,9 +8,8 @@ from normlab.config.schema import RunConfig
 from normlab.folder.place import Place
 from normlab.networks.replaced import facts_of_swap
 from normlab.project.fit import ProjectFit
-from normlab.project.gradients import said_of
 from normlab.project.options import project_of
-from normlab.project.processes import gathered, rank, together
+from normlab.project.processes import together
 from normlab.project.trial import trial
 from normlab.session.session import Session
 
@@ -32,18 +31,9 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
 def _measured(config: RunConfig, place: Place) -> dict[str, Any]:
     session, options = Session(config, place), project_of(config)
     tried = trial(config, options)
-    if tried.unused and config.trainer.processes > 1 and options.trainer.strategy is None and rank() == 0:
-        print(said_of(tried.unused), flush=True)
     fit = ProjectFit(session, options, tried)
     fit.run()
-    repeatable = all(gathered(fit.order.repeatable))
     metric, best = fit.curve.metric, fit.curve.best() or {}
-    if not repeatable and config.trainer.progress and rank() == 0:
-        print(
-            "the project's data differ from draw to draw with the same seed, so the runs of a seed don't share their "
-            "batches, and a resumed run isn't the same as an uninterrupted one",
-            flush=True,
-        )
     summary = {
         **{name: value for name, value in best.items() if name not in ("step", "seconds", "epoch")},
         "diverged": fit.curve.diverged,
@@ -57,7 +47,7 @@ def _measured(config: RunConfig, place: Place) -> dict[str, Any]:
         "train_seconds": fit.clock.seconds,
         "fit_seconds": fit.seconds,
         "batches": "-".join(tried.batches),
-        "repeatable": repeatable,
+        "repeatable": fit.repeatable,
         **facts_of_swap(fit.report),
     }
     if fit.agreement.differs:

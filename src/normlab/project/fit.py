@@ -23,9 +23,10 @@ from normlab.project.callbacks import (
     ProjectLogger,
     Scheduled,
 )
-from normlab.project.gradients import SEARCHING
+from normlab.project.gradients import SEARCHING, said_of
 from normlab.project.options import ProjectConfig
 from normlab.project.order import Order
+from normlab.project.processes import gathered, rank
 from normlab.project.project import Project, build
 from normlab.project.trial import Trial, failing, fit, trainer_options
 from normlab.session.checkpointing import KeepBest
@@ -52,6 +53,7 @@ class ProjectFit:
         curve: all validations.
         agreement: of its processes.
         report: of the replaced norms; None if the project keeps its own.
+        repeatable: were the first batches the same when drawn twice?
         seconds: duration of `run`.
     """
 
@@ -60,7 +62,7 @@ class ProjectFit:
         self.session, self.options, self.tried = session, options, tried
         self.project: Project = build(config, options)
         self.report: SwapReport | None = None
-        self.seconds = 0.0
+        self.seconds, self.repeatable = 0.0, True
         self.order, self.clock = Order(config.seed, tried.first), Clock()
         self.agreement = Agreement(options.metric)
         assert options.metric is not None
@@ -70,6 +72,8 @@ class ProjectFit:
         self.callbacks = [self.agreement, self.clock, self.curve, *self._keepers(), self.order, *self._drivers()]
         loggers = [ProjectLogger(place.folder, record, session.loggers.mirrors), *session.loggers.mirrors]
         strategy = SEARCHING if tried.unused else "ddp"
+        if tried.unused and options.trainer.strategy is None and rank() == 0:
+            print(said_of(tried.unused), flush=True)
         self.trainer = build_trainer(
             config,
             place.folder,
@@ -104,6 +108,13 @@ class ProjectFit:
             if self.curve.last_step != self.trainer.global_step:
                 self._validate_at_end()
             self.trainer.save_checkpoint(place.last)
+        self.repeatable = all(gathered(self.order.repeatable))
+        if not self.repeatable and self.session.config.trainer.progress and rank() == 0:
+            print(
+                "the project's data differ from draw to draw with the same seed, so the runs of a seed don't share "
+                "their batches, and a resumed run isn't the same as an uninterrupted one",
+                flush=True,
+            )
         self.seconds = time.perf_counter() - started
 
     def _replace_when_built(self) -> None:

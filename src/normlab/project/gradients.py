@@ -25,7 +25,9 @@ class Unused(pl.Callback):
         self._handles: list[Any] = []
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Listen to all that DDP waits for."""
+        """Listen to all that DDP waits for; one process alone misses nothing."""
+        if not isinstance(trainer.strategy.model, DistributedDataParallel):
+            return
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:
                 self._all.add(name)

@@ -177,7 +177,8 @@ class Ordered:
             self.loader._iterator = None
         batches = self._of_one_of_several(epoch) if self.order.share else iter(self.loader)
         for index in count():
-            seed_all(derive(seed, "batch", epoch, passes, index, *self.order.share))
+            of = ("batch", epoch, passes, index)
+            seed_all(derive(seed, *of, *self.order.share))
             try:
                 batch = next(batches)
             except StopIteration:
@@ -200,7 +201,8 @@ class Ordered:
             self.loader.generator = torch.Generator().manual_seed(workers)
         batches: Any = iter(self.loader)
         self.loader.generator = generator
-        batches._sampler_iter = _Alike(batches._sampler_iter, derive(seed, "sampler", epoch, passes))
+        if hasattr(batches, "_sampler_iter"):  # a class of the project's own may iterate in its own way
+            batches._sampler_iter = _Alike(batches._sampler_iter, derive(seed, "sampler", epoch, passes))
         return iter(batches)
 
 

@@ -168,10 +168,7 @@ def _done(config: RunConfig, called_off: Path | None) -> Done:
 
 
 def _same_everywhere(fingerprint: str) -> str:
-    """The data's fingerprint that the first process has seen, in the processes that it starts later.
-
-    By then a Lightning project may have written to a folder of its data, and they would take part in another run.
-    """
+    """The first process's, in those that it starts; by then a Lightning project may have written to its data."""
     if rank() > 0:
         return os.environ.get(FINGERPRINT, fingerprint)
     os.environ[FINGERPRINT] = fingerprint
