@@ -219,7 +219,7 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing_behind(choices, message,
     ]  # the last one counts
     try:
         with guard():
-            arguments = for_hydra(given)
+            arguments = hydras(*given)
     except SystemExit as end:
         status, err = end.code, capsys.readouterr().err
     else:

@@ -95,7 +95,7 @@ class Agreement(pl.Callback):
                 self._compare(known, trainer)
 
     def _compare(self, known: list[float], trainer: pl.Trainer) -> None:
-        if self.differs or math.isclose(min(known), max(known), rel_tol=1e-6):
+        if self.differs or math.isclose(min(known), max(known), rel_tol=1e-6) or all(map(math.isnan, known)):
             return
         self.differs = True
         if trainer.is_global_zero:
