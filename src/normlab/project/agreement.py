@@ -56,7 +56,7 @@ class Agreement(pl.Callback):
         loop._get_monitor_value = get_monitor_value  # type: ignore[method-assign]
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Check that no process would wait for another in vain.
+        """Check that no process would wait for another for ever.
 
         Raises:
             InputError: one would.
@@ -67,7 +67,7 @@ class Agreement(pl.Callback):
             if any(count != counts[0] for count in counts):
                 raise InputError(
                     f"the project's own samplers give the processes different numbers of {what} batches ("
-                    f"{', '.join(map(_number, counts))}), so one would wait for another in vain: without a sampler of "
+                    f"{', '.join(map(_number, counts))}), so one would wait for ever for another: without a sampler of "
                     "the project's own, Lightning divides the data evenly"
                 )
 

@@ -1,4 +1,4 @@
-"""Which parameters some backward pass leaves without a gradient: DDP fails because of them, unless it is told."""
+"""Which parameters some backward pass leaves without a gradient: DDP fails without a search for them."""
 
 from __future__ import annotations
 

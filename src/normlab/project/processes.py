@@ -127,7 +127,7 @@ def _of_another(first: dict[str, Any], error: Exception) -> Exception | None:
 
 
 class _Watch(threading.Thread):
-    """Ends this process if another one has failed and this one waits for it in vain."""
+    """Ends this process if another one has failed and this one still waits for it."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True, name="watch-other-processes")
