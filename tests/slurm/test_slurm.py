@@ -100,6 +100,18 @@ def test_killed_cancelled_and_requeued_jobs_give_the_same_bits(sweep, cluster, z
         assert differences(result(run_of(struck, seed)), result(run_of(whole, seed))) == []
 
 
+def test_a_lightning_project_in_two_tasks(sweep, cache, tmp_path):
+    own = f"project={Path(__file__).parents[1] / 'lightning_variants.py'}:WithLoaders"
+    common = ("metric=val/acc", "trainer.epochs=2", "trainer.threads=1", "logger=none")
+    command = sweep(own, *common, "norm=layer,own", "trainer.devices=2", f"cache={cache}", f"output={tmp_path}")
+    ended = command.wait(240)
+    assert ended.status == 0, ended.out + ended.err
+    assert "2 finished" in ended.out
+    found = [read_json(folder / "summary.json") for folder in runs(tmp_path)]
+    assert [summary["steps"] for summary in found] == [6, 6]  # 48 examples in batches of 8 of each process
+    assert found[0]["batches"] == found[1]["batches"]
+
+
 def test_runs_of_two_processes_equal_plain_ones_also_when_preempted(sweep, cluster, cache, tmp_path, two_processes):
     command = sweep(*options("lstm", cache, tmp_path, *LONG), "trainer.devices=2", "seed=0,1")
     requeued = job_of(command, tmp_path, 0)

@@ -197,7 +197,8 @@ BAD = {
     variant("NoNorms"): "has no norm that another could replace",
     (*variant("OneByOne"), "norm=instance"): "net.1 (BatchNorm2d at BCHW, 3 channels)",
     variant("Needs"): "needs project.arguments.width=...; its arguments: width=..., config=..., lr",
-    (*variant("WithLoaders"), "trainer=ddp"): "measure=project runs in one process",
+    (*variant("WithLoaders"), "project.trainer.strategy=ddp"): "is for several processes: add trainer=ddp",
+    ("-m", *variant("WithLoaders"), "trainer=ddp", "seed=0,1"): "runs with several processes don't work with launcher",
     variant("NoValidation"): "has no val_dataloader",
     variant("NothingLogged"): "it logs nothing",
     variant("Broken"): "fails in validation_step (lightning_variants.py, line",
@@ -218,7 +219,7 @@ def test_bad_input_is_one_clear_line_and_leaves_nothing_behind(choices, message,
     ]  # the last one counts
     try:
         with guard():
-            arguments = for_hydra(given)
+            arguments = hydras(*given)
     except SystemExit as end:
         status, err = end.code, capsys.readouterr().err
     else:

@@ -152,7 +152,7 @@ def _check_command(config: RunConfig, overrides: Sequence[str], launcher: str | 
             )
     elif config.ckpt is not None or config.trust:
         raise InputError(f"{'trust' if config.ckpt is None else 'ckpt'}=... works only with measure=evaluate")
-    if launcher not in (None, "slurm") and config.trainer.devices * config.trainer.nodes > 1:
+    if launcher not in (None, "slurm") and config.trainer.processes > 1:
         raise InputError(
             f"runs with several processes don't work with launcher={launcher}, "
             "where each would start the whole multirun "
@@ -201,7 +201,7 @@ def _check_kind(config: RunConfig, model: Signature) -> None:
 
 def _check_batch(config: RunConfig, model: Signature) -> None:
     task, trainer = config.task, config.trainer
-    world = trainer.devices * trainer.nodes
+    world = trainer.processes
     if task.batch_size % world:
         raise InputError(
             f"task.batch_size={task.batch_size} is the batch size over all processes and can't be divided "
@@ -224,7 +224,7 @@ def _check_trainer(config: RunConfig) -> None:
 def _check_measure(config: RunConfig) -> None:
     """Does the config fit what the measure declares?"""
     measure, trainer = config.measure, config.trainer
-    if measure.processes == "one" and trainer.devices * trainer.nodes > 1:
+    if measure.processes == "one" and trainer.processes > 1:
         raise InputError(f"measure={measure.name} runs in one process: use trainer=cpu or trainer=gpu")
     if config.test and not measure.reads_test:
         raise InputError(f"measure={measure.name} never reads the test split: leave out test=true")

@@ -69,6 +69,11 @@ class TrainerConfig(Strict):
     save_minutes: Minutes = 2.0  # minutes between two resume points
     monitor: bool = True  # look at the norms, and say at the end what is wrong with them
 
+    @property
+    def processes(self) -> int:
+        """On all nodes."""
+        return self.devices * self.nodes
+
 
 # options of the trainer that don't decide a result: what it shows, when it saves
 SHOWN_OR_SAVED = {"log_every", "progress", "save_steps", "save_minutes", "monitor"}

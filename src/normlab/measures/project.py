@@ -9,6 +9,7 @@ from normlab.folder.place import Place
 from normlab.networks.replaced import facts_of_swap
 from normlab.project.fit import ProjectFit
 from normlab.project.options import project_of
+from normlab.project.processes import together
 from normlab.project.trial import trial
 from normlab.session.session import Session
 
@@ -21,17 +22,18 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
         project's own names, with its step and training seconds as `best_…`. `last/…` and `area/…` are the metric of
         the last validation and its mean over steps. `batches` are hashes of the first training batches, and
         `repeatable` says whether they were the same when drawn twice with the seed. `norms_replaced` counts the norms.
+        `averaged_over` is the number of processes, if they logged different values of the metric; theirs is the mean.
     """
+    with together(config.trainer.processes):
+        return _measured(config, place)
+
+
+def _measured(config: RunConfig, place: Place) -> dict[str, Any]:
     session, options = Session(config, place), project_of(config)
-    fit = ProjectFit(session, options, trial(config, options))
+    tried = trial(config, options)
+    fit = ProjectFit(session, options, tried)
     fit.run()
     metric, best = fit.curve.metric, fit.curve.best() or {}
-    if not fit.order.repeatable and config.trainer.progress:
-        print(
-            "the project's data differ from draw to draw with the same seed, so the runs of a seed don't share their "
-            "batches, and a resumed run isn't the same as an uninterrupted one",
-            flush=True,
-        )
     summary = {
         **{name: value for name, value in best.items() if name not in ("step", "seconds", "epoch")},
         "diverged": fit.curve.diverged,
@@ -44,10 +46,12 @@ def measure(config: RunConfig, place: Place) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in fit.project.module.parameters()),
         "train_seconds": fit.clock.seconds,
         "fit_seconds": fit.seconds,
-        "batches": "-".join(fit.tried.first),
-        "repeatable": fit.order.repeatable,
+        "batches": "-".join(tried.batches),
+        "repeatable": fit.repeatable,
         **facts_of_swap(fit.report),
     }
+    if fit.agreement.differs:
+        summary["averaged_over"] = config.trainer.processes
     if fit.resumption.changes:
         summary["resumed"] = "; ".join(fit.resumption.changes)
     return session.finish(summary)

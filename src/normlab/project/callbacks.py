@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.loggers.logger import DummyExperiment
 from pytorch_lightning.trainer.states import TrainerFn
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from normlab.config.placement import check_schedules
 from normlab.config.schema import RunConfig
+from normlab.project.processes import gathered
 from normlab.session.record import RunRecord
 from normlab.session.validation_curve import Curve
 
@@ -26,6 +26,8 @@ class LoggedCurve(Curve):
     """All that a project has logged by the end of each validation, under its own names.
 
     Weights that are no longer finite end the run, which is an outcome (`diverged`), not an error.
+
+    What only some of several processes log counts in all of them, so that all choose the same best validation.
     """
 
     def __init__(self, metric: str, direction: str, clock: Clock) -> None:
@@ -34,10 +36,15 @@ class LoggedCurve(Curve):
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Keep the row, if the metric is in it."""
-        if not all(bool(p.isfinite().all()) for p in module.parameters()):
+        finite = all(bool(p.isfinite().all()) for p in module.parameters())
+        own = {name: float(value) for name, value in trainer.callback_metrics.items() if value.numel() == 1}
+        everyone = gathered((finite, own))
+        if not all(finite for finite, _ in everyone):
             self.diverged = trainer.should_stop = True
             return
-        values = {name: float(value) for name, value in trainer.callback_metrics.items() if value.numel() == 1}
+        values: dict[str, float] = {}
+        for _, logged in reversed(everyone):
+            values |= logged
         if self.metric in values and self.last_step != trainer.global_step:
             self.rows.append({**values, "step": trainer.global_step, "seconds": self.clock.seconds})
 
@@ -78,8 +85,18 @@ class Clock(pl.Callback):
         self.seconds = float(state["seconds"])
 
 
-class Patience(EarlyStopping):
-    """Of `trainer.patience`; Lightning replaces callbacks of a class that the project's own ones have too."""
+class Patience(pl.Callback):
+    """Ends a run after that many validations without a better one, in all processes alike."""
+
+    def __init__(self, curve: Curve, patience: int) -> None:
+        self.curve, self.patience = curve, patience
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Count those since the best one."""
+        rows, best = self.curve.rows, self.curve.best()
+        last = next((place for place, row in enumerate(rows) if row is best), -1)
+        if trainer.state.fn == TrainerFn.FITTING and len(rows) - 1 - last >= self.patience:
+            trainer.should_stop = True
 
 
 class Described(pl.Callback):

@@ -50,7 +50,7 @@ class Recorder(pl.Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         """Listen."""
-        self._listen(module, batch)
+        self._listen(trainer, module, batch)
 
     def on_train_batch_end(self, *_: Any) -> None:
         """One step is enough."""
@@ -58,16 +58,18 @@ class Recorder(pl.Callback):
 
     def on_validation_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, *_: Any) -> None:
         """Listen, if training told nothing."""
-        self._listen(module, batch)
+        self._listen(trainer, module, batch)
 
     def on_validation_batch_end(self, *_: Any) -> None:
         """One step is enough."""
         self._stop()
 
-    def _listen(self, module: pl.LightningModule, batch: Any) -> None:
+    def _listen(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any) -> None:
         if self.calls.made:
             return
-        self.calls.batch, self._depth = batch_of(batch), 0
+        # in DDP a step itself is called as if it were the module's forward
+        self._depth = 0 if trainer.strategy.model is module else -1
+        self.calls.batch = batch_of(batch)
         for path, child in module.named_modules():
             if isinstance(child, torch.jit.ScriptModule):
                 continue  # has no hooks with arguments

@@ -13,9 +13,20 @@ from normlab.mirror.progress import Bar, Heartbeat
 from normlab.models.build import factory
 from normlab.models.checkpoint import read_checkpoint
 from normlab.networks.replaced import Named, replaced
-from normlab.project.callbacks import Clock, Described, LoggedCurve, Patience, Pending, ProjectLogger, Scheduled
+from normlab.project.agreement import Agreement
+from normlab.project.callbacks import (
+    Clock,
+    Described,
+    LoggedCurve,
+    Patience,
+    Pending,
+    ProjectLogger,
+    Scheduled,
+)
+from normlab.project.gradients import SEARCHING, said_of
 from normlab.project.options import ProjectConfig
 from normlab.project.order import Order
+from normlab.project.processes import gathered, rank
 from normlab.project.project import Project, build
 from normlab.project.trial import Trial, failing, fit, trainer_options
 from normlab.session.checkpointing import KeepBest
@@ -40,7 +51,9 @@ class ProjectFit:
     Attributes:
         project: untrained, with its own norms until `run`.
         curve: all validations.
+        agreement: of its processes.
         report: of the replaced norms; None if the project keeps its own.
+        repeatable: were the first batches the same when drawn twice?
         seconds: duration of `run`.
     """
 
@@ -49,16 +62,24 @@ class ProjectFit:
         self.session, self.options, self.tried = session, options, tried
         self.project: Project = build(config, options)
         self.report: SwapReport | None = None
-        self.seconds = 0.0
+        self.seconds, self.repeatable = 0.0, True
         self.order, self.clock = Order(config.seed, tried.first), Clock()
+        self.agreement = Agreement(options.metric)
         assert options.metric is not None
         self.curve = LoggedCurve(options.metric, options.direction, self.clock)
         record = session.loggers.record
         self.resumption = Resumption(place, record, config.trainer, self.curve, config.pause)
-        self.callbacks = [self.clock, self.curve, *self._keepers(), self.order, *self._drivers()]
+        self.callbacks = [self.agreement, self.clock, self.curve, *self._keepers(), self.order, *self._drivers()]
         loggers = [ProjectLogger(place.folder, record, session.loggers.mirrors), *session.loggers.mirrors]
+        strategy = SEARCHING if tried.unused else "ddp"
+        if tried.unused and options.trainer.strategy is None and rank() == 0:
+            print(said_of(tried.unused), flush=True)
         self.trainer = build_trainer(
-            config, place.folder, loggers, [*self.callbacks, *self.project.callbacks], trainer_options(config, options)
+            config,
+            place.folder,
+            loggers,
+            [*self.callbacks, *self.project.callbacks],
+            trainer_options(config, options, strategy),
         )
 
     def run(self) -> None:
@@ -87,6 +108,13 @@ class ProjectFit:
             if self.curve.last_step != self.trainer.global_step:
                 self._validate_at_end()
             self.trainer.save_checkpoint(place.last)
+        self.repeatable = all(gathered(self.order.repeatable))
+        if not self.repeatable and self.session.config.trainer.progress and rank() == 0:
+            print(
+                "the project's data differ from draw to draw with the same seed, so the runs of a seed don't share "
+                "their batches, and a resumed run isn't the same as an uninterrupted one",
+                flush=True,
+            )
         self.seconds = time.perf_counter() - started
 
     def _replace_when_built(self) -> None:
@@ -111,8 +139,9 @@ class ProjectFit:
         """Are the first batches those of the run's beginning? Not asked if they differ with each draw."""
         path = self.session.place.resume_checkpoint
         assert path is not None
-        state = read_checkpoint(path)["callbacks"][self.order.state_key]
-        if state["repeatable"] and state["first"] != self.tried.first[: len(state["first"])]:
+        before = read_checkpoint(path)["first_batches"]
+        hashes = before["hashes"][self.trainer.global_rank]
+        if before["repeatable"] and hashes != self.tried.first[: len(hashes)]:
             raise InputError(
                 f"{path} can't be resumed: the first batches of the project's data are not those that the run began "
                 "with; rerun=true starts from the beginning"
@@ -129,8 +158,7 @@ class ProjectFit:
         place, patience = self.session.place, self.session.config.trainer.patience
         found: list[pl.Callback] = [Described(self.session.config), KeepBest(place, self.curve)]
         if patience is not None:
-            metric, mode = self.curve.metric, self.curve.direction
-            found.append(Patience(metric, mode=mode, patience=patience, check_finite=False))
+            found.append(Patience(self.curve, patience))
         return found
 
     def _drivers(self) -> list[pl.Callback]:

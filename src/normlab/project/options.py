@@ -32,6 +32,7 @@ class ProjectTrainer(Strict):
     limit_val_batches: _Count | _Share | None
     benchmark: bool | None
     inference_mode: bool | None
+    strategy: Literal["ddp", "ddp_find_unused_parameters_true"] | None
 
 
 class ProjectConfig(Strict):
@@ -77,6 +78,11 @@ def check_project(config: RunConfig, project: ProjectConfig) -> None:
     """
     if config.trainer.compile:
         raise InputError("trainer.compile=true: a project compiles its network itself; leave this option out")
+    if project.trainer.strategy is not None and config.trainer.processes == 1:
+        raise InputError(
+            f"project.trainer.strategy={project.trainer.strategy} is for several processes: add trainer=ddp, or leave "
+            "this option out"
+        )
     given = arguments(config, project, check_call("project", project.target, "project.arguments", project.arguments))
     check_call("project", project.target, "project.arguments", given)
     if project.data is not None:

@@ -1,6 +1,7 @@
 """The order of a project's training data, and all that its loaders draw, as a function of (seed, epoch, batch).
 
-So batches are the same for every norm, and for a run that resumes; no state of a random generator needs saving.
+So batches are the same for every norm, and for a run that resumes; no state of a random generator needs saving. Of
+several processes each has its own share of the order, as Lightning gives it, and draws its own augmentation.
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ import dataclasses
 import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.data import _set_sampler_epoch
+from pytorch_lightning.trainer.states import RunningStage
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from torch import Tensor
+from torch.utils.data import DataLoader, DistributedSampler
 
 from normlab.config.seeds import derive
+from normlab.project.processes import gathered
 
 FIRST = 2  # batches of the first epoch that are hashed
 
@@ -35,12 +41,13 @@ class Order(pl.Callback):
 
     Args:
         seed: of the run.
-        expected: hashes of the first batches, as drawn before.
+        expected: hashes of this process's first batches, as drawn before.
 
     Attributes:
         resumed: epoch and batch at which a resumed run continues.
         epoch, batch: the present ones.
-        first: hashes of the first batches.
+        first: hashes of this process's first batches.
+        share: what tells this process's random numbers from those of others; empty if it is alone.
     """
 
     def __init__(self, seed: int, expected: Sequence[str] = ()) -> None:
@@ -51,13 +58,15 @@ class Order(pl.Callback):
         self._steps = 0  # by which Lightning numbers what is logged
         self._steps_before: int | None = None  # those of a resumed run
         self.first: list[str] = []
+        self.share: tuple[str | int, ...] = ()
 
-    def apply(self, source: pl.LightningModule | pl.LightningDataModule) -> None:
+    def apply(self, source: pl.LightningModule | pl.LightningDataModule, trainer: pl.Trainer) -> None:
         """From now on, the loaders that `source.train_dataloader` gives are ordered."""
         original = source.train_dataloader
 
         def train_dataloader() -> Any:
-            return self._each(original())
+            self.share = ("process", trainer.global_rank) if trainer.world_size > 1 else ()
+            return self._each(original(), trainer)
 
         source.train_dataloader = train_dataloader  # type: ignore[method-assign]
 
@@ -84,14 +93,17 @@ class Order(pl.Callback):
         self.epoch = trainer.current_epoch + 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch and batch, and the hashes of the first batches."""
-        return {
-            "epoch": self.epoch,
-            "batch": self.batch,
-            "first": self.first,
-            "repeatable": self.repeatable,
-            "steps": self._steps,
-        }
+        """Epoch and batch."""
+        return {"epoch": self.epoch, "batch": self.batch, "steps": self._steps}
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Save the hashes of the first batches of every process."""
+        repeatable = all(gathered(self.repeatable))
+        checkpoint["first_batches"] = {"hashes": gathered(self.first), "repeatable": repeatable}
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep this process's."""
+        self.first = list(checkpoint["first_batches"]["hashes"][trainer.global_rank])
 
     @property
     def repeatable(self) -> bool:
@@ -101,7 +113,7 @@ class Order(pl.Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue there."""
         self.epoch, self.batch = int(state["epoch"]), int(state["batch"])
-        self.resumed, self.first = (self.epoch, self.batch), list(state["first"])
+        self.resumed = self.epoch, self.batch
         self._steps = self._steps_before = int(state["steps"])
 
     def done(self, epoch: int) -> int:
@@ -117,15 +129,24 @@ class Order(pl.Callback):
             _hash(digest, batch)
             self.first.append(digest.hexdigest()[:8])
 
-    def _each(self, loaders: Any) -> Any:
+    def _each(self, loaders: Any, trainer: pl.Trainer | None = None) -> Any:
         if isinstance(loaders, CombinedLoader):
-            loaders.flattened = [self._each(loader) for loader in loaders.flattened]
+            loaders.flattened = [self._each(loader, trainer) for loader in loaders.flattened]
             return loaders
         if isinstance(loaders, Mapping):
-            return {name: self._each(loader) for name, loader in loaders.items()}
+            return {name: self._each(loader, trainer) for name, loader in loaders.items()}
         if isinstance(loaders, list | tuple):
-            return [self._each(loader) for loader in loaders]
-        return Ordered(loaders, self)
+            return [self._each(loader, trainer) for loader in loaders]
+        return Ordered(loaders if trainer is None else self._shared(loaders, trainer), self)
+
+    def _shared(self, loader: Any, trainer: pl.Trainer) -> Any:
+        """The loader of this process's share, as Lightning makes it, in an order that the run's seed decides."""
+        shared: Any = trainer._data_connector._prepare_dataloader(loader, shuffle=True, mode=RunningStage.TRAINING)
+        if shared is not loader:
+            for sampler in (shared.sampler, getattr(shared.batch_sampler, "sampler", None)):
+                if isinstance(sampler, DistributedSampler):
+                    sampler.seed = derive(self.seed, "order")
+        return shared
 
 
 class Ordered:
@@ -149,22 +170,68 @@ class Ordered:
         if epoch != self._epoch:
             self._epoch, self._passes, self._skip = epoch, 0, self.order.done(epoch)
         self._passes += 1
-        seed_all(derive(seed, "order", epoch, self._passes))
+        passes = self._passes
+        seed_all(derive(seed, "order", epoch, passes))
+        _set_sampler_epoch(self.loader, epoch)  # Lightning does so too late when it resumes
         if getattr(self.loader, "_iterator", None) is not None:  # persistent workers keep their own state
             self.loader._iterator = None
-        batches = iter(self.loader)
+        batches = self._of_one_of_several(epoch) if self.order.share else iter(self.loader)
         for index in count():
-            seed_all(derive(seed, "batch", epoch, self._passes, index))
+            of = ("batch", epoch, passes, index)
+            seed_all(derive(seed, *of, *self.order.share))
             try:
                 batch = next(batches)
             except StopIteration:
                 return
-            if self._passes == 1:
+            if passes == 1:
                 self.order.see(epoch, index, batch)
             if self._skip:
                 self._skip -= 1
                 continue
             yield batch
+
+    def _of_one_of_several(self, epoch: int) -> Iterator[Any]:
+        """Batches of one of several processes: its workers draw their own numbers, samplers the same in all."""
+        seed, passes = self.order.seed, self._passes
+        if not isinstance(self.loader, DataLoader):
+            return iter(self.loader)
+        generator = self.loader.generator
+        if generator is None:  # a project's own stays
+            workers = derive(seed, "workers", epoch, passes, *self.order.share)
+            self.loader.generator = torch.Generator().manual_seed(workers)
+        batches: Any = iter(self.loader)
+        self.loader.generator = generator
+        if hasattr(batches, "_sampler_iter"):  # a class of the project's own may iterate in its own way
+            batches._sampler_iter = _Alike(batches._sampler_iter, derive(seed, "sampler", epoch, passes))
+        return iter(batches)
+
+
+class _Alike:
+    """What a sampler draws, the same in each process though other random numbers differ: else shares would overlap."""
+
+    def __init__(self, indices: Iterator[Any], seed: int) -> None:
+        self.indices, self.seed, self.drawn = indices, seed, 0
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        self.drawn += 1
+        with _kept_random():
+            seed_all(derive(self.seed, self.drawn))
+            return next(self.indices)
+
+
+@contextmanager
+def _kept_random() -> Iterator[None]:
+    """Puts the random states of Python, NumPy and torch back."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
 
 
 def _hash(digest: Any, value: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +66,7 @@ def build(config: RunConfig, options: ProjectConfig) -> Project:
 
 
 def batches(config: RunConfig) -> int:
-    """Batches of an epoch of the run's project.
+    """Batches of an epoch of the run's project, in each process.
 
     Raises:
         InputError: see `build`; or its loader has no length, and the config doesn't say how many to take.
@@ -79,7 +80,7 @@ def batches(config: RunConfig) -> int:
         raise InputError(
             "the project's training data have no length: trainer.batches or trainer.steps says how many to take"
         )
-    return 10**9 if length is None else length
+    return 10**9 if length is None else math.ceil(length / config.trainer.processes)
 
 
 def _known(options: ProjectConfig) -> Parameters:

@@ -29,6 +29,9 @@ def check_norms(configs: Mapping[str, RunConfig]) -> None:
     """
     quiet()
     config = next(iter(configs.values()))
+    # the runs' processes would each start this command again
+    alone = config.trainer.model_copy(update={"devices": 1, "nodes": 1})
+    config = config.model_copy(update={"trainer": alone})
     options = project_of(config)
 
     def check(module: pl.LightningModule, calls: Calls) -> None:

@@ -32,6 +32,7 @@ from normlab.runs.show import show
 from normlab.runs.store import Run, accept, claim, folder_of, look, tidy
 from normlab.stopping.request import Paused, Stopped, listening, stop_request
 
+FINGERPRINT = "NORMLAB_FINGERPRINT"  # variable of the environment
 OTHERS_WAIT = 300.0  # seconds that the other processes of a run wait for the first to claim it
 
 
@@ -137,7 +138,7 @@ def _done(config: RunConfig, called_off: Path | None) -> Done:
     _check_tasks(config)
     with waiting("preparing the data", shown=config.trainer.progress and rank() == 0):
         prepared = data_of(config)
-    data = prepared.fingerprint
+    data = prepared.fingerprint if config.trainer.processes == 1 else _same_everywhere(prepared.fingerprint)
     name, code, output = run_id(config, data), code_hash(config), Path(config.output)
     folder = folder_of(output, name)
     if rank() > 0:
@@ -166,9 +167,17 @@ def _done(config: RunConfig, called_off: Path | None) -> Done:
         )
 
 
+def _same_everywhere(fingerprint: str) -> str:
+    """The first process's, in those that it starts; by then a Lightning project may have written to its data."""
+    if rank() > 0:
+        return os.environ.get(FINGERPRINT, fingerprint)
+    os.environ[FINGERPRINT] = fingerprint
+    return fingerprint
+
+
 def _check_tasks(config: RunConfig) -> None:
     """Check that the processes started by srun do one run together, instead of each doing the whole run."""
-    tasks, processes = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)), config.trainer.devices * config.trainer.nodes
+    tasks, processes = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)), config.trainer.processes
     if tasks not in (1, processes):
         raise InputError(
             f"srun has started {tasks} tasks for a run of {processes} processes: set trainer.devices to match"

@@ -52,7 +52,7 @@ class Fit:
         self.session, self.task = session, task
         self.log, self.curve = TrainingLog(options.log_every), ValidationCurve(task.metric, task.direction)
         self.seconds = 0.0
-        world_size = options.devices * options.nodes
+        world_size = options.processes
         batches = session.batches("train", session.device, seed=session.seed("order"), world_size=world_size)
         if options.steps is None or options.epochs * self._epoch(len(batches)) < options.steps:
             check_schedules(session.config, options.epochs * self._epoch(len(batches)))

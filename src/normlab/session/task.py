@@ -45,5 +45,5 @@ def build_task(config: RunConfig, model: Model, data: Data) -> Task:
 
 def _examples_a_batch(config: RunConfig, data: Data) -> int:
     """The number of training examples per batch of one process, whose statistics it can pool."""
-    world = 1 if config.norm.get("sync") else config.trainer.devices * config.trainer.nodes
+    world = 1 if config.norm.get("sync") else config.trainer.processes
     return max(1, min(config.task.batch_size, len(data.split("train"))) // world)

@@ -27,12 +27,13 @@ def build_trainer(
     """Lightning's trainer without its own sharding and reporting, because our loaders and callbacks do both.
 
     Args:
-        own: the options of a Lightning project, which may replace how many batches there are, and when it validates.
+        own: the options of a Lightning project, which may replace how many batches there are, when it validates, and
+            how several processes share the work.
     """
     options = config.trainer
     if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    several = options.devices * options.nodes > 1
+    several = options.processes > 1
     plugins: list[Any] = [AtomicCheckpointIO()]
     if SLURMEnvironment.detect():
         alone = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) == 1  # for a command that starts its own processes
@@ -42,6 +43,8 @@ def build_trainer(
         "limit_train_batches": options.batches,
         "limit_val_batches": options.batches,
         "val_check_interval": 1.0,  # see `Validations`
+        "strategy": "ddp" if several else "auto",
+        "use_distributed_sampler": False,
         **(own or {}),
     }
     trainer = pl.Trainer(
@@ -49,7 +52,6 @@ def build_trainer(
         accelerator="cuda" if options.accelerator == "gpu" else "cpu",
         devices=options.devices,
         num_nodes=options.nodes,
-        strategy="ddp" if several else "auto",
         precision=options.precision,
         max_epochs=options.epochs,
         max_steps=options.steps or -1,
@@ -63,7 +65,6 @@ def build_trainer(
         enable_model_summary=False,
         enable_checkpointing=any(isinstance(c, pl.callbacks.Checkpoint) for c in callbacks),
         num_sanity_val_steps=0,
-        use_distributed_sampler=False,
         **replaceable,
     )
     # at SIGTERM, Lightning's own handlers would end a test with status 0, and communicate inside a handler

@@ -56,7 +56,7 @@ class Training(Measure):
 
     def check(self, config: RunConfig, model: Signature) -> None:
         """A network is looked into by one process, whose batch is the whole batch."""
-        if self.inside and config.trainer.devices * config.trainer.nodes > 1:
+        if self.inside and config.trainer.processes > 1:
             raise InputError("measure.inside=true works in one process only: use trainer=cpu or trainer=gpu")
 
 
@@ -111,7 +111,7 @@ class Lengths(Measure):
 class Project(Measure):
     """Train a Lightning project as it is, with its norms replaced."""
 
-    processes = "one"
+    processes = "any"
     reads_test = False
     trains = True
     scores = False
