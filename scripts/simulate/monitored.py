@@ -130,7 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--set", choices=("set", "tested"), default="tested")
-    parser.add_argument("--minutes", type=float, default=60.0, help="then stop; the same command goes on from there")
+    parser.add_argument("--minutes", type=float, default=60.0, help="then stop; the same command resumes from there")
     parser.add_argument("--only", default="", help="part of a name")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "monitor")

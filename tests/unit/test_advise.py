@@ -2,7 +2,7 @@
 
 import io
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from made_up_studies import reported
@@ -10,7 +10,7 @@ from rich.console import Console
 from study_folders import ADVICE, save
 
 from finding_files import finding, write
-from normlab.advice.matrix import matrix_of
+from normlab.advice.matrix import Answer, matrix_of
 from normlab.advice.questions import conditions
 from normlab.commands import advise, console
 from normlab.config.schema import InputError
@@ -55,6 +55,27 @@ def test_a_preference_is_what_the_interval_says_of_the_margin(asked, effect, wor
     assert words in said
     assert "planted, your study planted-quick" in said
     assert "runs layer-0, layer-1, layer-2 and 13 more in " in said
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "outcome", "words", "others"),
+    [
+        (("plus", "minus"), "depends", "layer norm or batch norm: it depends on the data", 0),
+        (("equal", "plus"), "depends", "layer norm or batch norm: it depends on the data", 0),
+        (("plus", "open"), "plus", "layer norm rather than batch norm, but not on all data", 0),
+        (("plus", "plus"), "plus", "layer norm rather than batch norm", 1),
+    ],
+)
+def test_a_study_on_several_data_sets_says_where_they_disagree(tmp_path, outcomes, outcome, words, others):
+    fixed = read_finding(write(tmp_path / "conf", finding(advice=ADVICE)))
+    folder = save(tmp_path / "outputs/studies/planted-quick", fixed, 0.05)
+    cell = (ADVICE[0]["when"], ADVICE[0]["model"])
+    (one,) = gather([folder], tmp_path / "conf", tmp_path / "none").matrix[cell].best
+    found = [replace(one, outcome=each, data=data) for each, data in zip(outcomes, ("images", "words"), strict=True)]
+    answer = Answer(found).sorted()
+    assert [(each.outcome, each.words) for each in answer.best] == [(outcome, words)]
+    assert len(answer.others) == others
+    assert all((f"{data}: " in answer.best[0].short) == (not others) for data in ("images", "words"))
 
 
 def test_a_finding_whose_successor_has_a_verdict_decides_no_claim(tmp_path):

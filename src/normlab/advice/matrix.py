@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from normlab.findings.advice import Advice, Model, When
 from normlab.findings.estimates import margin_of
 from normlab.findings.finding import Finding
 from normlab.findings.judge import SPOILT
-from normlab.findings.labels import norm_words
+from normlab.findings.labels import condition_words, norm_words
 from normlab.findings.states import state_of
 from normlab.findings.verdict import NOT_JUDGED, Estimate, Reason, Verdict
 from normlab.findings.wording import estimate_words, reason_words
 from normlab.results.sources import SCALES, StudyResult
 from normlab.results.words import FEW, first_upper, measured, metric_words, run_phrase
 
-_DECIDED = ("plus", "minus", "equal")
+_DECIDED = ("plus", "minus", "equal", "depends")
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,12 @@ class Preference:
     """What one contrast means for one cell of the matrix.
 
     outcome  plus: prefer the norm `plus`; minus: prefer the other; equal: they differ by less than the margin;
-             open: enough runs, not decided; point: too few seeds or no tuned rate; failed: both sides are at chance
+             depends: one of these on some data and another on others; open: enough runs, not decided;
+             point: too few seeds or no tuned rate; failed: both sides are at chance
+    data     the contrast's condition, such as `an LSTM on words`; empty: it has none
     words    `layer norm rather than batch norm`
     value    the number with its interval, or the bounds
-    short    for the page: the number and its study
+    number   for the page: the number with its interval
     runs     ids of the runs behind it
     decides  its finding decides a claim: it is primary, and none that succeeds it has a verdict here
     """
@@ -36,11 +38,17 @@ class Preference:
     finding: Finding
     result: StudyResult
     outcome: str
+    data: str
     words: str
     value: str
-    short: str
+    number: str
     runs: list[str]
     decides: bool
+
+    @property
+    def short(self) -> str:
+        """For the page: the number and its study."""
+        return f"{self.number}; {'yours' if self.result.source.own else 'reference'}, {run_phrase(self.result)}"
 
     @property
     def cited(self) -> str:
@@ -82,11 +90,45 @@ class Answer:
     def sorted(self) -> Answer:
         """Only the best of each pair speaks, so no two of them contradict each other."""
         ranked = sorted([*self.best, *self.others], key=lambda e: e._rank, reverse=True)
-        first: dict[frozenset[str], Preference] = {}
+        pairs: dict[frozenset[str], list[Preference]] = {}
         for each in ranked:
-            first.setdefault(frozenset((each.advice.plus, each.advice.minus)), each)
-        best = list(first.values())
-        return Answer(best, [each for each in ranked if not any(each is one for one in best)], self.untried)
+            pairs.setdefault(frozenset((each.advice.plus, each.advice.minus)), []).append(each)
+        best, spoken = [], list[Preference]()
+        for group in pairs.values():
+            on_all = _same_study(group)
+            best.append(_together(on_all))
+            spoken += on_all
+        return Answer(best, [each for each in ranked if not any(each is one for one in spoken)], self.untried)
+
+
+def _same_study(ranked: Sequence[Preference]) -> list[Preference]:
+    """The best, and what the same study found on other data if that is different."""
+    first = ranked[0]
+    on_all = [
+        each
+        for each in ranked
+        if each.data and each.finding is first.finding and each.result is first.result
+        if each.decided or each.outcome == "open"
+    ]
+    return on_all if len({each.outcome for each in on_all}) > 1 else [first]
+
+
+def _together(on_all: Sequence[Preference]) -> Preference:
+    """One preference of several that a study found on different data, which names them all."""
+    first, *others = on_all
+    if not others:
+        return first
+    decided = {each.outcome for each in on_all if each.decided}
+    words = _words(first.advice, "depends") if len(decided) > 1 else f"{first.words}, but not on all data"
+    numbers = "; ".join(f"{each.data}: {_brief(each)}, {each.number}" for each in on_all)
+    return replace(
+        first,
+        outcome="depends" if len(decided) > 1 else first.outcome,
+        words=words,
+        value=numbers,
+        number=numbers,
+        runs=[run for each in on_all for run in each.runs],
+    )
 
 
 Matrix = dict[tuple[When, Model], Answer]
@@ -121,7 +163,7 @@ def _preference(advice: Advice, finding: Finding, result: StudyResult, decides: 
         return None
     if advice.contrast is None:
         outcome, value = _of_bounds(verdict)
-        short = reason_words(verdict)
+        number = reason_words(verdict)
         runs = [str(row["id"]) for row in result.rows]
     else:
         estimate = next((e for e in verdict.estimates if e.name == advice.contrast), None)
@@ -130,18 +172,18 @@ def _preference(advice: Advice, finding: Finding, result: StudyResult, decides: 
         cells = set(finding.formulas[advice.contrast].weights)
         outcome = _outcome(finding, verdict, estimate)
         value = f"{measured(finding, estimate)} {estimate_words(estimate)}"
-        short = f"{metric_words(estimate.metric)} {estimate_words(estimate)}"
+        number = f"{metric_words(estimate.metric)} {estimate_words(estimate)}"
         arms = {(cell.arm, cell.condition) for cell in cells}
         runs = [str(row["id"]) for row in result.rows if (row["arm"], row["condition"]) in arms]
-    short += f"; {'yours' if result.source.own else 'reference'}, {run_phrase(result)}"
     return Preference(
         advice=advice,
         finding=finding,
         result=result,
         outcome=outcome,
+        data=condition_words(finding, (advice.contrast or "").partition(" @ ")[2]),
         words=_words(advice, outcome),
         value=value,
-        short=short,
+        number=number,
         runs=runs,
         decides=decides,
     )
@@ -194,10 +236,17 @@ def _words(advice: Advice, outcome: str) -> str:
         "plus": f"{plus} rather than {minus}",
         "minus": f"{minus} rather than {plus}",
         "equal": f"{plus} or {minus}: no difference that matters",
+        "depends": f"{plus} or {minus}: it depends on the data",
         "open": f"{plus} or {minus}: not decided",
         "point": f"{plus} compared with {minus}: a data point, no conclusion",
         "failed": f"{plus} and {minus}: both failed",
     }[outcome]
+
+
+def _brief(each: Preference) -> str:
+    advice = each.advice
+    better = {"plus": norm_words(advice.plus), "minus": norm_words(advice.minus), "equal": "no difference that matters"}
+    return better.get(each.outcome, "not decided")
 
 
 def sentence(answer: Answer) -> str:

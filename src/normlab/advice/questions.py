@@ -13,6 +13,7 @@ FEW = 16  # examples per set of statistics; from MANY on they are many; between 
 MANY = 64
 KEYS: dict[str, dict[str, When | None]] = {
     "lengths": {"fixed": None, "variable": "variable_lengths", "unseen": "unseen_lengths"},
+    "features": {"many": None, "one": "one_feature"},
     "order": {"shuffled": None, "sorted": "sorted_batches"},
     "task": {
         "classification": None,

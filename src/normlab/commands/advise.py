@@ -5,6 +5,7 @@
 model=cnn|lstm|transformer|vit|mlp, and any of
 batch=4                          examples per set of batch norm's statistics
 lengths=fixed|variable|unseen    of sequences; unseen: longer than in training
+features=many|one                of a series, per time step
 order=shuffled|sorted            sorted: batches of one class
 task=classification|language_model|segmentation|pretraining
 data=large|small

@@ -55,7 +55,7 @@
     const byBatch = (size) => size === 1 ? ["single_example"] : size <= few ? ["few_examples"] : size >= many ? ["many_examples"] : ["few_examples", "many_examples"];
     const pick = () => {
       const asked = Object.fromEntries(new FormData(form)), size = Number(asked.batch);
-      const whens = [keys.task[asked.task], keys.data[asked.data], keys.lengths[asked.lengths], keys.depth[asked.depth], ...(size >= 1 ? byBatch(size) : [])];
+      const whens = [keys.task[asked.task], keys.data[asked.data], keys.lengths[asked.lengths], keys.features[asked.features], keys.depth[asked.depth], ...(size >= 1 ? byBatch(size) : [])];
       if (asked.phase === "inference_time") whens.splice(0, whens.length, "inference_time");
       if (asked.phase === "trouble") whens.splice(0, whens.length, keys.trouble.evaluation);
       const found = whens.filter(Boolean).map((when) => document.querySelector(`#answers .answer[data-model="${asked.model}"][data-when="${when}"]`));
