@@ -11,7 +11,7 @@ import numpy as np
 from normlab.charts.colours import INKS
 from normlab.charts.contrasts import deciding
 from normlab.charts.figure import Chart, figure, wrapped
-from normlab.charts.marks import dot, key, legend, panels_of, rows_in, small_multiples, style_of, value_in
+from normlab.charts.marks import dot, key, legend, panels_of, rows_in, runs_named, small_multiples, style_of, value_in
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.labels import label
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 INK, MUTED = INKS["ink"][0], INKS["muted"][0]
 MOST_SEEDS = 8  # at most so many seed lines per condition and cell
-MOST_DOTS = 144  # of the probes of one finding, or the page gets large; each has a description
+MOST_POINTS = 80  # of the curves of one finding that have a dot and a description, or the page gets large
+MOST_DOTS = 144  # of the probes of one finding
+MOST_LINES = 48  # of single seeds in the curves of one finding
 _BY_CHANCE = {"inside/tid_mean": "inside/tid_mean_iid", "inside/tid_var": "inside/tid_var_iid"}
 
 
@@ -73,7 +75,7 @@ def rates(finding: Finding, result: StudyResult, committed: Sequence[Mapping[str
                 for row in rows:
                     score = value_in(row, metric)
                     if score is not None:
-                        shown = f"{compact(score, metric)}{_ended(row)}; run {row['id']}"
+                        shown = f"{compact(score, metric)}{_ended(row)}{runs_named(result, [row['id']])}"
                         text = f"{label(finding, cell)}, rate {point:g}, seed {row['seed']}: {shown}"
                         dot(ax, point, score, style, gid=chart.mark(text))
             ax.plot(list(means), list(means.values()), ls=style["dash"], color=style["color"], lw=1.6)
@@ -130,6 +132,7 @@ def curves(finding: Finding, result: StudyResult) -> Chart | None:
     panels = panels_of(finding, cells)
     chart, axes = small_multiples(f"{finding.name}-curves", "How it trained", panels)
     seeds: set[int] = set()
+    lines = min(max(MOST_LINES // len(cells), 2), MOST_SEEDS)
     for ax, group in zip(axes, panels.values(), strict=True):
         for cell in group:
             style = style_of(finding, cell)
@@ -144,21 +147,28 @@ def curves(finding: Finding, result: StudyResult) -> Chart | None:
             ax.fill_between(steps, low, high, color=style["color"], alpha=0.14, lw=0)
             ax.plot(steps, mean, ls=style["dash"], color=style["color"], lw=1.6)
             key(ax, label(finding, Cell(cell.arm)), style)
-            for step, value in zip(steps, mean, strict=True):
+            for at in _spread(len(steps), MOST_POINTS // len(cells)):
+                step, value = steps[at], mean[at]
                 n = len(by_step[step])
                 span = f", from {compact(min(by_step[step]), metric)} to {compact(max(by_step[step]), metric)}"
                 text = f"{label(finding, cell)}, step {step:,}: mean {compact(value, metric)}{span}, n = {n}"
                 dot(ax, step, value, style, ms=3.5, gid=chart.mark(text))
-            _seed_lines(ax, chart, _Drawn(result, cell, label(finding, cell), style), metric)
+            _seed_lines(ax, chart, _Drawn(result, cell, label(finding, cell), style), metric, most=lines)
         ax.set_xlabel("training step")
     _scored(axes, metric, finding)
     legend(chart, axes)
     chart.caption = (
-        f"Line: mean of n = {len(seeds)} seeds. Thin lines: one seed each. Band: from the lowest to the highest. "
-        "The mean at a step is over the seeds logged there."
+        f"Line: mean of n = {len(seeds)} seeds. Thin lines: one seed each, at most {lines} per cell. "
+        "Band: from the lowest to the highest. "
+        "The mean at a step is over the seeds logged there. Dots: steps whose numbers are shown."
     )
     chart.alt = f"{with_unit(metric, finding)} over training steps, for {_listed(finding, cells)}."
     return chart
+
+
+def _spread(n: int, most: int) -> list[int]:
+    """At most `most`, and at least two, of n positions, as far apart as possible, with the first and the last."""
+    return sorted({round(at) for at in np.linspace(0, n - 1, min(n, max(2, most)))})
 
 
 def inside(finding: Finding, result: StudyResult) -> Chart | None:
@@ -212,18 +222,18 @@ def _seen(ax: Axes, chart: Chart, drawn: _Drawn, name: str, place: float, *, mos
     """A probe's values in a cell's runs, on one line: of at most so many seeds, and the median of all."""
     result, cell, _, style = drawn
     rows = rows_in(result.rows, cell)
-    values = [(row, v) for row in rows if (v := value_in(row, name)) is not None]
-    for row, value in values[:most]:
-        text = f"{metric_words(name)}, {drawn.name}, seed {row['seed']}: {compact(value)}; run {row['id']}"
-        dot(ax, value, place, style, ms=4.5, alpha=0.8, gid=chart.mark(text))
+    values = [v for row in rows if (v := value_in(row, name)) is not None]
+    ax.plot(values[:most], [place] * len(values[:most]), style["marker"], color=style["color"], ms=4.5, alpha=0.8)
     by_chance = [v for row in rows if (v := value_in(row, _BY_CHANCE.get(name, ""))) is not None]
     if by_chance:
         middle = float(np.median(by_chance))
         text = f"{metric_words(name)}, {drawn.name}: {compact(middle)} expected by chance alone, n = {len(by_chance)}"
         ax.plot([middle], [place], "D", mfc="none", mec=INK, ms=5, mew=1.2, gid=chart.mark(text))
     if values:
-        middle = float(np.median([value for _, value in values]))
-        ax.plot([middle] * 2, [place - 0.3, place + 0.3], color=style["color"], lw=2)
+        middle = float(np.median(values))
+        span = f"from {compact(min(values))} to {compact(max(values))}, n = {len(values)}"
+        text = f"{metric_words(name)}, {drawn.name}: median {compact(middle)}, {span}"
+        ax.plot([middle] * 2, [place - 0.3, place + 0.3], color=style["color"], lw=2, gid=chart.mark(text))
     else:
         ax.text(0.02, place, "\N{EN DASH}", transform=ax.get_yaxis_transform(), color=MUTED, va="center")
 
@@ -253,14 +263,15 @@ def _curve_metric(finding: Finding, rows: Sequence[Mapping[str, Any]]) -> str:
     return ""
 
 
-def _seed_lines(ax: Axes, chart: Chart, drawn: _Drawn, metric: str) -> None:
+def _seed_lines(ax: Axes, chart: Chart, drawn: _Drawn, metric: str, *, most: int) -> None:
     result, cell, _, style = drawn
-    for seed in sorted({row["seed"] for row in rows_in(result.curves, cell)})[:MOST_SEEDS]:
+    for seed in sorted({row["seed"] for row in rows_in(result.curves, cell)})[:most]:
         own = sorted((r for r in rows_in(result.curves, cell) if r["seed"] == seed), key=lambda r: r["step"])
         points = [(int(row["step"]), v) for row in own if (v := value_in(row, metric)) is not None]
         if points:
             step, value = points[-1]
-            text = f"{drawn.name}, seed {seed}: {compact(value, metric)} at step {step:,}; run {own[0].get('id', '')}"
+            run = runs_named(result, [str(own[0].get("id", ""))])
+            text = f"{drawn.name}, seed {seed}: {compact(value, metric)} at step {step:,}{run}"
             look = {"ls": style["dash"], "color": style["color"], "lw": 0.7, "alpha": 0.45}
             ax.plot(*zip(*points, strict=True), **look, gid=chart.mark(text))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from normlab.charts.colours import INKS, OTHER, colour_of
 from normlab.charts.figure import Chart, figure, wrapped
+from normlab.charts.marks import runs_named
 from normlab.findings.estimates import margin_of
 from normlab.findings.finding import Finding
 from normlab.findings.formula import parse
@@ -95,12 +96,10 @@ def _contrast(ax: Axes, chart: Chart, y: float, shown: _Shown) -> None:
     seeds = estimate.seeds
     for index, (seed, value) in enumerate(zip(seeds, estimate.values, strict=True)):
         jitter = 0.17 + 0.05 * (index % 3)
-        runs = ", ".join(
-            str(row.get("id", "not recorded"))
-            for row in result.rows
-            if row["seed"] == seed and cell_of(row) in parse(estimate.formula).weights
-        )
-        text = f"{contrast_label(finding, estimate.name)}, seed {seed}: {value_words(estimate, value)}; runs {runs}"
+        cells = parse(estimate.formula).weights
+        ids = [str(row.get("id", "")) for row in result.rows if row["seed"] == seed and cell_of(row) in cells]
+        run = runs_named(result, ids)
+        text = f"{contrast_label(finding, estimate.name)}, seed {seed}: {value_words(estimate, value)}{run}"
         ax.plot([value], [y + jitter], "o", color=colour, ms=4.5, alpha=0.75, mew=0, gid=chart.mark(text))
     named = contrast_label(finding, estimate.name)
     text = f"{named}: {formula_words(finding, estimate)} = {estimate_words(estimate)}, n = {len(seeds)}"

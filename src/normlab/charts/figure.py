@@ -137,7 +137,8 @@ def _unclip(figure: Figure) -> None:
         (left, right), (low, high) = sorted(ax.get_xlim()), sorted(ax.get_ylim())
         for line in ax.lines:
             points = np.asarray(line.get_xydata(), dtype=float)
-            if len(points) == 1 and left <= points[0, 0] <= right and low <= points[0, 1] <= high:
+            placed = line.get_transform() == ax.transData and len(points) > 0
+            if placed and (points >= (left, low)).all() and (points <= (right, high)).all():
                 line.set_clip_on(False)
 
 
@@ -178,6 +179,10 @@ class _Page:
         attributes = "".join(f' {k}="{escape(v)}"' for k, v in self._attributes(node))
         if tag == "g":
             told = self.chart.marks.get(node.get("id", ""))
+            alone = re.fullmatch(r"<(\w+)([^<>]*)/>", inner)
+            if told is not None and alone is not None:  # hundreds of marks: no group around a single element
+                name, own = alone[1], alone[2].replace(' class="', ' class="mark ')
+                return f'<{name} role="img"{own}><title>{escape(told, quote=False)}</title></{name}>'
             if told is not None:
                 return f'<g class="mark" role="img"{attributes}><title>{escape(told, quote=False)}</title>{inner}</g>'
             if not attributes:
@@ -196,5 +201,7 @@ class _Page:
             if key == "style":
                 short = themed(re.sub(r"font-family:[^;]*;? ?", "", short)).replace(": ", ":").replace("; ", ";")
                 key, short = "class", self.classes.setdefault(short, f"s{len(self.classes)}")
+            if key == "d":  # pairs that follow one another on a line need no letter
+                short = re.sub(r"(?<=\d) L (?=[\d-])", " ", short)
             if key != "transform" or not short.startswith("rotate(-0 "):
                 yield key, short

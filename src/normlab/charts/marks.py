@@ -11,7 +11,7 @@ from normlab.charts.figure import Chart, figure
 from normlab.findings.finding import Finding
 from normlab.findings.formula import Cell
 from normlab.findings.labels import condition_words
-from normlab.results.sources import cell_of
+from normlab.results.sources import StudyResult, cell_of
 from normlab.results.words import norm_of
 
 if TYPE_CHECKING:
@@ -70,6 +70,11 @@ def style_of(finding: Finding, cell: Cell) -> dict[str, Any]:
 def dot(ax: Axes, x: float, y: float, style: Mapping[str, Any], ms: float = 4, **options: Any) -> None:
     """One mark in a cell's style."""
     ax.plot([x], [y], style["marker"], color=style["color"], ms=ms, **options)
+
+
+def runs_named(result: StudyResult, ids: Sequence[str]) -> str:
+    """`; run a` for the description of a mark. Not of the reference's, whose table has them, as no folder is there."""
+    return f"; {'run' if len(ids) == 1 else 'runs'} {', '.join(ids)}" if result.source.own else ""
 
 
 def key(ax: Axes, arm: str, style: Mapping[str, Any]) -> None:
