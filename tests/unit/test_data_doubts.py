@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from data_files import image_splits, images, parquet, task
+from data_files import image_splits, images, language, parquet, task
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -158,3 +159,12 @@ def test_numbers_without_a_deviation_are_refused(tmp_path: Path, scale: float) -
 def test_names_of_columns_with_spaces_are_shown_with_them(tmp_path: Path) -> None:
     path = csv(tmp_path / "in.csv", "x , y", [f"{x},{'ab'[x > 0]}" for x in X])
     refused(table(path), tmp_path, "it has: 'x ', ' y'")
+
+
+@pytest.mark.parametrize("again", ["text,label", "\ufefftext,label"])
+def test_the_header_of_a_joined_file_is_no_row(tmp_path: Path, again: str) -> None:
+    rows = [f"w{i},{'ab'[i % 2]}" for i in range(ROWS)]
+    path = csv(tmp_path / "in.csv", "text,label", [*rows, again, *rows])
+    refused(task(path), tmp_path, "in.csv, row 61: the header again, as in files that were joined")
+    lone = csv(tmp_path / "words.csv", "text", ["a text", "text", "of words"] * 9)  # in which it may be a word
+    prepare(language(lone), tmp_path / "cache")
