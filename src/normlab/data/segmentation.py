@@ -31,9 +31,9 @@ def segmentation(builder: Builder, read: source.Read, origin: str) -> Material:
             parts = read[split]()
             found, answer = columns.column(parts, str(task.input)), columns.column(parts, str(task.target))
             if task.groups is not None:
-                groups[split] = columns.column(parts, task.groups)
+                groups[split] = columns.groups(parts, task.groups)
             images[split], answers[split] = found, answer
-    check_groups(groups, images)
+    check_groups(groups, images, builder)
     if "validation" not in images and "train" in images:
         kept, held = held_out(len(images["train"]), task.validation, groups.get("train"), builder)
         for each in (images, answers):
