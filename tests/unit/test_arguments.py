@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from normlab.checks.config import checked
+from normlab.checks.config import _check_folder, checked
 from normlab.command_line import arguments
 from normlab.command_line.arguments import for_hydra, how_to_quote, quoted
 from normlab.config.errors import InputError
@@ -260,3 +260,12 @@ def test_a_terminal_without_utf8_ends_nothing(named, tmp_path):
     assert b"norm" in done.stdout
     assert b"UnicodeEncodeError" not in done.stderr
     assert b"a defect" in done.stderr
+
+
+@pytest.mark.parametrize("inner", ["", "below"])
+def test_a_folder_behind_a_broken_link_is_named_with_the_link(tmp_path, inner):
+    (tmp_path / "outputs").symlink_to(tmp_path / "scratch")
+    with pytest.raises(InputError, match=r"outputs is a link to .*/scratch, which does not exist: make that folder"):
+        _check_folder("output", str(tmp_path / "outputs" / inner))
+    (tmp_path / "scratch").mkdir()
+    _check_folder("output", str(tmp_path / "outputs" / inner))
