@@ -127,10 +127,8 @@ def _series(builder: Builder, inputs: Inputs, fitted: Fitted) -> tuple[Sizes, Fi
         decoder.check_rounding()
         mean, std = series.moments(decoded["train"])
         if decoder.channels:
-            count, names = (
-                len(decoder.channels),
-                ", ".join(decoder.channels[:10]) + ", …" * (len(decoder.channels) > 10),
-            )
+            count, more = len(decoder.channels), ", …" * (len(decoder.channels) > 10)
+            names = ", ".join(decoder.channels[:10]) + more
             builder.said.append(f"{count} channel{'s' * (count > 1)} of each recording: {names}")
         fitted = replace(fitted, columns=decoder.channels).with_arrays(mean=mean, std=std)
     fill = fitted.arrays["mean"]  # which becomes 0 when it is standardised
