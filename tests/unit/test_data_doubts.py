@@ -239,3 +239,20 @@ def test_classes_without_an_example_are_said(tmp_path: Path) -> None:
     csv(folder / "train.csv", "text,label", rows)
     csv(folder / "test.csv", "text,label", ["one,a", "two,a"])
     assert "data: the test split has no example of 1 of the 2 classes: b" in notes(task(folder), tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_column_that_names_splits_is_said_not_to_be_heeded(tmp_path: Path, suffix: str) -> None:
+    columns = {"text": [f"w{i}" for i in range(ROWS)], "label": ["a", "b"] * 30}
+    path = tmp_path / f"in.{suffix}"
+    for names, said in ((["train", "Val", "test"], True), (["train"] * 3, False), (["a", "b", "test"], False)):
+        full = columns | {"split": [names[i % 3] for i in range(ROWS)]}
+        rows = [dict(zip(full, row, strict=True)) for row in zip(*full.values(), strict=True)]
+        if suffix == "parquet":
+            parquet(path, **full)
+        elif suffix == "csv":
+            csv(path, ",".join(full), [",".join(row.values()) for row in rows])
+        else:
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        line = "the column 'split' names splits (train 20, validation 20, test 20), and is not heeded"
+        assert (line in notes(task(path), tmp_path)) == said
