@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from normlab.checks.config import checked
+from normlab.checks.config import _check_folder, checked
 from normlab.command_line import arguments
 from normlab.command_line.arguments import for_hydra, how_to_quote, quoted
 from normlab.config.errors import InputError
@@ -112,6 +112,11 @@ def test_flags_stand_anywhere(parts):
         (["'seed=1'"], "write seed=1, without spaces"),
         (["seed", "=", "1"], "write key=value, without spaces"),
         (["-m", "seed=0,1", "plan=x.json"], "leave it out"),
+        (["norm=[layer,batch]"], "would be merged into one; give one, norm=NAME, and -m norm=layer,batch makes a run"),
+        (["-m", "seed=0,1", "optim=[adamw,sgd]"], "merged into one; give one, optim=NAME, and -m optim=adamw,sgd"),
+        (["+trainer=[cpu]"], "merged into one"),
+        (["experiment=[depth,cnn_norms]"], "merged into one; give one, experiment=NAME"),
+        (["norm=layer", "--resolve"], "write --cfg job --resolve"),
     ],
 )
 def test_what_is_written_as_for_other_programs_is_answered_in_one_line(arguments, message):
@@ -120,9 +125,14 @@ def test_what_is_written_as_for_other_programs_is_answered_in_one_line(arguments
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("flag", ["-h", "--version", "--multi", "--resolve", "--info", "-sc", "--hydra-help"])
+@pytest.mark.parametrize("flag", ["-h", "--version", "--multi", "--info", "-sc", "--hydra-help"])
 def test_flags_of_hydra_reach_it(flag):
     assert for_hydra([flag, "seed=1"]) == ["seed=1", flag]
+
+
+def test_several_loggers_and_a_resolved_config_are_asked_for_as_hydra_has_it():
+    assert for_hydra(["logger=[wandb,csv]"]) == ["logger=[wandb,csv]"]
+    assert for_hydra(["--cfg", "job", "--resolve"]) == ["--cfg", "job", "--resolve"]
 
 
 @settings(max_examples=200)
@@ -250,3 +260,12 @@ def test_a_terminal_without_utf8_ends_nothing(named, tmp_path):
     assert b"norm" in done.stdout
     assert b"UnicodeEncodeError" not in done.stderr
     assert b"a defect" in done.stderr
+
+
+@pytest.mark.parametrize("inner", ["", "below"])
+def test_a_folder_behind_a_broken_link_is_named_with_the_link(tmp_path, inner):
+    (tmp_path / "outputs").symlink_to(tmp_path / "scratch")
+    with pytest.raises(InputError, match=r"outputs is a link to .*/scratch, which does not exist: make that folder"):
+        _check_folder("output", str(tmp_path / "outputs" / inner))
+    (tmp_path / "scratch").mkdir()
+    _check_folder("output", str(tmp_path / "outputs" / inner))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from data_files import image_splits, images, parquet, task
+from data_files import image_splits, images, language, parquet, task
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -158,3 +159,100 @@ def test_numbers_without_a_deviation_are_refused(tmp_path: Path, scale: float) -
 def test_names_of_columns_with_spaces_are_shown_with_them(tmp_path: Path) -> None:
     path = csv(tmp_path / "in.csv", "x , y", [f"{x},{'ab'[x > 0]}" for x in X])
     refused(table(path), tmp_path, "it has: 'x ', ' y'")
+
+
+@pytest.mark.parametrize("again", ["text,label", "\ufefftext,label"])
+def test_the_header_of_a_joined_file_is_no_row(tmp_path: Path, again: str) -> None:
+    rows = [f"w{i},{'ab'[i % 2]}" for i in range(ROWS)]
+    path = csv(tmp_path / "in.csv", "text,label", [*rows, again, *rows])
+    refused(task(path), tmp_path, "in.csv, row 61: the header again, as in files that were joined")
+    lone = csv(tmp_path / "words.csv", "text", ["a text", "text", "of words"] * 9)  # in which it may be a word
+    prepare(language(lone), tmp_path / "cache")
+
+
+def grouped(folder: Path, *names: object) -> TaskConfig:
+    rows = [f"w{i},{'ab'[i % 2]},{names[i % len(names)]}" for i in range(ROWS)]
+    return task(csv(folder / "in.csv", "text,label,who", rows), groups="who")
+
+
+@pytest.mark.parametrize("other", ["P1 ", "P1\u200b"])
+def test_groups_that_look_the_same_are_refused(tmp_path: Path, other: str) -> None:
+    refused(grouped(tmp_path, "P1", "P2", other), tmp_path, "row 3, column 'who': groups 'P1' and", "differ only in")
+
+
+def test_groups_that_differ_in_case_or_notation_are_said(tmp_path: Path) -> None:
+    said = notes(grouped(tmp_path, "Ann", "Bob", "ann", "01", "1", "n/a"), tmp_path)
+    assert "data: groups that differ only in case: Ann, ann\n" in said
+    assert "data: groups that are the same number: 01, 1\n" in said
+    assert "data: read as a group of its own, and perhaps a missing name: 'n/a'\n" in said
+    many = notes(grouped(tmp_path, *(f"{letter}{i}" for i in range(7) for letter in "pP")), tmp_path)
+    assert many.count("groups that differ only in case") == 5
+    assert "2 more groups of that kind" in many
+
+
+def test_two_forms_of_a_group_are_one(tmp_path: Path) -> None:
+    with_cedilla = grouped(tmp_path, "Fran\u00e7ois", "Fra" + "nc\u0327ois", "Ann")
+    assert "groups by 'who': 1 in training, 1 held out" in notes(with_cedilla, tmp_path)
+
+
+def test_groups_are_the_same_in_csv_and_parquet(tmp_path: Path) -> None:
+    columns = {"text": [f"w{i}" for i in range(ROWS)], "label": ["a", "b"] * 30}
+    for who in ([i % 4 for i in range(ROWS)], [float(i % 4) for i in range(ROWS)]):
+        parquet(tmp_path / "in" / "train.parquet", **columns, who=who)
+        csv(tmp_path / "in" / "train.csv", "text,label,who", ["w,a,1", "v,b,2"])
+        (tmp_path / "in" / "train.csv").replace(tmp_path / "in" / "train-more.csv")
+        assert "groups by 'who': 3 in training, 1 held out" in notes(task(tmp_path / "in", groups="who"), tmp_path)
+        (tmp_path / "in" / "train-more.csv").replace(tmp_path / "in" / "test.csv")
+        refused(task(tmp_path / "in", groups="who"), tmp_path, "test.csv, row 1", "group '1' is in the train split too")
+        (tmp_path / "in" / "test.csv").unlink()
+    parquet(tmp_path / "in" / "train.parquet", **columns, who=[math.nan if i == 4 else 1.0 for i in range(ROWS)])
+    refused(task(tmp_path / "in", groups="who"), tmp_path, "row 5, column 'who'", "missing (or NaN)")
+
+
+def picture_folders(folder: Path, *names: str) -> TaskConfig:
+    from PIL import Image
+
+    for seed, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        for i in range(3):
+            pixels = np.random.default_rng(10 * seed + i).integers(0, 256, (4, 4), np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return images(folder)
+
+
+def test_folders_of_classes_that_look_the_same_are_refused_and_case_is_said(tmp_path: Path) -> None:
+    assert "classes that differ only in case: Cat, cat" in notes(
+        picture_folders(tmp_path / "a", "Cat", "cat", "dog"), tmp_path
+    )
+    for place, other in (("b", "cat "), ("c", "cat\u200b")):
+        refused(picture_folders(tmp_path / place, "cat", other), tmp_path, "'cat' and", "differ only in spaces or char")
+
+
+def test_classes_without_an_example_are_said(tmp_path: Path) -> None:
+    rows = [f"text {i},{'ab'[i % 2]}" for i in range(ROWS)]
+    path = csv(tmp_path / "in.csv", "text,label", [*rows, "rare,c"])
+    assert "data: the validation split has no example of 1 of the 3 classes: c" in notes(task(path), tmp_path)
+    path = csv(tmp_path / "few.csv", "text,label", [f"text {i},{'abcdefghij'[i % 10]}" for i in range(12)])
+    said = notes(task(path, validation=0.5), tmp_path)
+    assert "data: the train split has no example of 5 of the 10 classes, as all are held out: c, e, f, h, j" in said
+    folder = tmp_path / "in"
+    csv(folder / "train.csv", "text,label", rows)
+    csv(folder / "test.csv", "text,label", ["one,a", "two,a"])
+    assert "data: the test split has no example of 1 of the 2 classes: b" in notes(task(folder), tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_column_that_names_splits_is_said_not_to_be_heeded(tmp_path: Path, suffix: str) -> None:
+    columns = {"text": [f"w{i}" for i in range(ROWS)], "label": ["a", "b"] * 30}
+    path = tmp_path / f"in.{suffix}"
+    for names, said in ((["train", "Val", "test"], True), (["train"] * 3, False), (["a", "b", "test"], False)):
+        full = columns | {"split": [names[i % 3] for i in range(ROWS)]}
+        rows = [dict(zip(full, row, strict=True)) for row in zip(*full.values(), strict=True)]
+        if suffix == "parquet":
+            parquet(path, **full)
+        elif suffix == "csv":
+            csv(path, ",".join(full), [",".join(row.values()) for row in rows])
+        else:
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        line = "the column 'split' names splits (train 20, validation 20, test 20), and is not heeded"
+        assert (line in notes(task(path), tmp_path)) == said

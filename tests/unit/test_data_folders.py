@@ -161,6 +161,7 @@ def test_a_run_says_what_it_read_and_what_not(tmp_path: Path) -> None:
     for _ in range(2):  # built, and from the cache
         assert prepare(images(root), tmp_path / "cache").notes == (
             "data: read 11 files; examples: train 10, validation 1 (held out of train); 2 classes: cat, dog",
+            "data: the validation split has no example of 1 of the 2 classes: dog",
             "data: 1 of 1 validation examples have the same input as a training example",
             "data: 1 image with more than 8 bits: scaled to 8",
             "data: ignored 1 file: README.md",

@@ -268,3 +268,43 @@ def test_images_of_different_sizes_become_their_median(tmp_path: Path) -> None:
     resized = [np.asarray(Image.fromarray(each).resize((7, 5), Image.Resampling.BILINEAR)) for each in pixels]
     known = {each.transpose(2, 0, 1).tobytes() for each in resized}
     assert {each.numpy().tobytes() for each in train.inputs} <= known
+
+
+def test_masks_whose_palettes_disagree_are_refused(tmp_path: Path) -> None:
+    colours = [0, 0, 0, 200, 0, 0, 0, 0, 9]
+    folder = pairs(tmp_path / "in", palette=colours)
+    rows = np.array([[0], [1], [2]] * 2, np.uint8).repeat(8, 1)
+    save(folder / "masks" / "09.png", rows, palette=[*colours, 7, 7, 7])  # of an index that no mask has
+    prepare(segmented(folder), tmp_path / "cache")
+    save(folder / "masks" / "09.png", rows, palette=[0, 0, 0, 0, 0, 9, 200, 0, 0])
+    refused(segmented(folder), tmp_path, "masks/09.png", "index 1 the colour #000009, and a mask before it #c80000")
+    saved = Image.fromarray(rows, mode="P")
+    for i in range(9):
+        saved.putpalette(colours)
+        saved.save(folder / "masks" / f"{i:02}.gif")
+        (folder / "masks" / f"{i:02}.png").unlink()
+    few = Image.fromarray(np.where(rows == 1, np.uint8(2), rows), mode="P")
+    few.putpalette(colours)
+    few.save(folder / "masks" / "09.gif")  # with the two colours that it has, renumbered
+    (folder / "masks" / "09.png").unlink()
+    refused(segmented(folder), tmp_path, "masks/09.gif", "save all masks with one palette, or as colours")
+
+
+def test_a_mask_is_turned_by_its_own_orientation(tmp_path: Path) -> None:
+    folder = pairs(tmp_path / "in")
+    upright = targets(segmented(folder), tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    for path in folder.glob("*/*.png"):
+        Image.open(path).rotate(180).save(path, exif=exif)
+    assert np.array_equal(targets(segmented(folder), tmp_path), upright)
+    said = prepare(segmented(folder), tmp_path / "cache").notes
+    assert "data: a mask is rotated only by an EXIF orientation of its own: it must fit its rotated image" in said
+
+
+def test_a_mask_of_several_pages_is_refused(tmp_path: Path) -> None:
+    folder = pairs(tmp_path / "in")
+    (folder / "masks" / "03.png").unlink()
+    page = Image.fromarray(np.zeros((6, 8), np.uint8))
+    page.save(folder / "masks" / "03.tif", save_all=True, append_images=[page])
+    refused(segmented(folder), tmp_path, "masks/03.tif: it has 2 frames or pages, and a mask is one image")

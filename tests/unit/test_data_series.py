@@ -241,6 +241,18 @@ def test_a_table_may_name_a_file_for_each_recording(tmp_path: Path) -> None:
         prepare(config, tmp_path / "cache")
 
 
+@pytest.mark.parametrize("index", ["", "Unnamed: 0"])
+def test_an_index_of_a_recording_is_no_channel(tmp_path: Path, index: str) -> None:
+    folder = recordings(tmp_path / "in")
+    plain = prepare(series(folder), tmp_path / "cache")
+    assert "data: 2 channels of each recording: ax, ay" in plain.notes
+    for path in (folder / "rec").iterdir():
+        header, *rows = path.read_text().splitlines()
+        lines = [f"{index},{header}", *(f"{i},{row}" for i, row in enumerate(rows))]
+        path.write_text("".join(f"{line}\n" for line in lines))
+    assert prepare(series(folder), tmp_path / "cache").fingerprint == plain.fingerprint
+
+
 def test_gaps_in_series_are_refused_or_filled(tmp_path: Path) -> None:
     rows = [[[1.0, 2.0], [3.0, None], [5.0, 4.0]], [[2.0, 3.0]], [[4.0, 6.0], [1.0, 1.0]]]
     path = tmp_path / "data"

@@ -13,10 +13,11 @@ from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
-from data_files import language, parquet, task
+from data_files import images, language, parquet, task
 
 from normlab.config.schema import InputError
 from normlab.data.load import load
+from normlab.data.store import prepare
 from normlab.files.tables import Part, read_table
 
 ASKED = {"text": "input", "label": "target"}
@@ -190,7 +191,7 @@ def test_encodings_are_utf8_or_what_the_mark_says(tmp_path: Path, encoding: str,
         ("in.jsonl", b'{"text": "\x80"}', "byte 10 (0x80)"),
         ("in.csv", "text,label\na,x\n".encode("utf-16-le"), "NUL characters"),
         ("in.csv", b"text,label\na\0b,x\n", "NUL characters"),
-        ("in.csv.gz", gzip.compress(b"text,label\na,x\n" * 999, mtime=0)[:-9], "the compressed file is damaged"),
+        ("in.csv.gz", gzip.compress(b"text,label\n" + b"a,x\n" * 1998, mtime=0)[:-9], "the compressed file is damaged"),
         ("in.csv.gz", b"text,label\na,x\n", "the compressed file is damaged"),
     ],
 )
@@ -276,3 +277,20 @@ def test_a_test_split_without_labels_waits_until_it_is_asked_for(tmp_path: Path)
         assert list(data.splits) == ["train", "validation"]
         with pytest.raises(InputError, match=f"the test split can't be used: .*test.csv.*{reason}"):
             data.split("test")
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.jsonl", "in.parquet", "in.npz"])
+def test_a_file_that_git_lfs_has_not_fetched_is_named(tmp_path: Path, name: str) -> None:
+    refused(tmp_path / name, POINTER, "a pointer of Git LFS", "`git lfs pull`")
+    read(tmp_path / "about.csv", "text,label\nversion https://git-lfs.github.com/spec/v1,a\nb,b\n")
+
+
+def test_an_image_that_git_lfs_has_not_fetched_is_named(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        (tmp_path / "in" / name / "1.png").write_bytes(POINTER)
+    with pytest.raises(InputError, match=r"1\.png is a pointer of Git LFS"):
+        prepare(images(tmp_path / "in"), tmp_path / "cache")

@@ -398,3 +398,49 @@ def test_runs_that_have_not_finished_are_said(judged):
     other = pd.DataFrame({"arm": ["third"], "seed": [0], "score": [0.5], "State": ["running"]})
     table = pd.concat([runs().assign(State="finished"), other])
     assert "not finished" not in judged(table, "--arms", "new", "old")[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("val_loss", [], "higher values of val_loss count as better: if lower ones are, as its name suggests, add"),
+        ("testRMSE", [], "higher values of testRMSE count as better"),
+        ("val_loss", ["--lower"], None),
+        ("val/acc", ["--lower"], "lower values of val/acc count as better, as --lower says"),
+        ("val/acc", [], None),
+        ("neg_mean_squared_error", [], None),
+        ("losses_won", [], None),
+    ],
+)
+def test_a_direction_that_the_metrics_name_denies_is_said(judged, tmp_path, name, options, said):
+    table = runs().rename(columns={"score": name})
+    for more in ([], ["--session", str(tmp_path / "session.json")]):
+        _, out, _ = judged(table, *options, *more)
+        if said is None:
+            assert "count as better" not in out
+        else:
+            assert said in " ".join(out.split())
+    if said:
+        assert said in json.loads(judged(table, *options, "--json")[1])["read"][-1]
+
+
+def test_percentages_among_shares_are_said(judged):
+    table = runs(effect=0.02, sd=0.01)
+    table["score"] = 0.8 + table["score"] / 100
+    assert "percentages" not in judged(table)[1]
+    table.loc[table["arm"] == "old", "score"] *= 100
+    assert "12 values of score are at most 1 and 12 are 7" in judged(table)[1]
+    table["score"] *= 0.01  # shares and hundredths of shares may be what they seem
+    assert "percentages" not in judged(table)[1]
+
+
+@pytest.mark.parametrize("other", ["Old", "OLD", "o\u200bld"])
+def test_arms_with_almost_the_same_name_are_said(judged, other):
+    table = runs()
+    assert "not compared" not in judged(table, "--arms", "new", "old")[1]
+    table.loc[table["seed"].ge(8) & table["arm"].eq("old"), "arm"] = other
+    _, out, _ = judged(table, "--arms", "new", "old")
+    assert "not compared: the runs of" in " ".join(out.split())
+    assert "by their names other arms than 'old'" in " ".join(out.split())
+    two = runs().replace({"arm": {"new": other}})
+    assert "have almost the same name" in " ".join(judged(two)[1].split())

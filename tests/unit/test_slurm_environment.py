@@ -62,6 +62,17 @@ def test_more_tasks_than_processes_are_refused(task, cache, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "left", [{"RANK": "1", "WORLD_SIZE": "4"}, {"RANK": "0", "WORLD_SIZE": "4"}, {"LOCAL_RANK": "2"}, {"RANK": "one"}]
+)
+def test_a_rank_that_something_else_left_over_is_refused_and_not_waited_with(left, cache, tmp_path, monkeypatch):
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=f"`unset {' '.join(left)}`"):
+        do(config_of("model=lstm", f"cache={cache}", f"output={tmp_path}"))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_job_of_an_array_is_not_taken_for_the_array(task, monkeypatch):
     task(1)
     assert this_job() == "7"

@@ -260,9 +260,15 @@ def _check_folder(key: str, folder: str) -> None:
         raise InputError(f"{key} is empty: give the name of a folder")
     try:
         place = Path(folder).absolute()
+        broken = next((path for path in (place, *place.parents) if path.is_symlink() and not path.exists()), None)
         existing = next(path for path in (place, *place.parents) if path.exists())
     except (OSError, ValueError) as error:
         raise InputError(f"{key}={_cut(folder)}: {getattr(error, 'strerror', error)}") from None
+    if broken is not None:
+        raise InputError(
+            f"{key}={_cut(folder)}: {broken} is a link to {broken.readlink()}, which does not exist: make that "
+            "folder, or remove the link"
+        )
     if not existing.is_dir():
         raise InputError(f"{key}={folder}: {existing} is a file, not a folder")
     if existing.resolve().parts[1:2] in (("proc",), ("sys",), ("dev",)) and not existing.is_relative_to("/dev/shm"):

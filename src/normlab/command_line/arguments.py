@@ -37,6 +37,8 @@ _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 _CFG = ("job", "hydra", "all")
 # groups from which a run needs exactly one choice
 _GROUPS = ("norm", "model", "task", "optim", "trainer", "logger", "measure", "launcher", "scale")
+_SWEPT = ("norm", "model", "task", "optim", "trainer", "measure")
+_SINGLE = {*_GROUPS, "study", "finding", "experiment"} - {"logger"}  # Hydra would merge a list of these
 _STRAY = " \t'\""  # around a key: left over from quoting, or from spaces around the =
 _DIGITS = 300  # digits of a number; no float64 has more
 
@@ -48,6 +50,8 @@ def for_hydra(arguments: Sequence[str]) -> list[str]:
         InputError: an argument that Hydra would silently misread, or crash on.
     """
     choices, flags = _apart(arguments)
+    if "--resolve" in flags and not any(flag.partition("=")[0] in ("--cfg", "-c") for flag in flags):
+        raise InputError("--resolve resolves what is printed: write --cfg job --resolve")
     for choice in choices:
         _check_choice(choice)
         if choice.startswith("plan=") and _MULTIRUN & {*flags}:
@@ -161,6 +165,9 @@ def _check_choice(choice: str) -> None:
         raise InputError(
             f"{choice}: a run needs one, {name}=NAME{' (logger=none turns logging off)' if name == 'logger' else ''}"
         )
+    if (group := key.lstrip("+")) in _SINGLE and value.startswith("["):
+        each = f", and -m {group}={value.strip('[]')} makes a run with each" if group in _SWEPT else ""
+        raise InputError(f"{choice}: choices in brackets would be merged into one; give one, {group}=NAME{each}")
     if key == "hydra/sweeper" and value != "normlab":
         raise InputError(f"{choice}: only hydra/sweeper=normlab skips finished runs; leave this option out")
 

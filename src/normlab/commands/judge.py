@@ -46,6 +46,7 @@ from normlab.findings.wording import estimate_words, failure_words, level_words
 from normlab.folder.files import read_regular
 from normlab.folder.jsonfile import parse_json, write_json
 from normlab.logs.columns import Asked, Found, find
+from normlab.logs.doubts import doubts
 from normlab.logs.own_runs import Arms, verdict_on
 from normlab.logs.run import AT
 from normlab.logs.sources import FOLDERS, read
@@ -88,7 +89,8 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError(f"{twice} is given twice: give each FILE once")
     found = find([read(file, asked.value, asked.source) for file in asked.files], named)
     arms = _arms(found, unpaired=asked.unpaired)
-    sys.exit(_in_session(asked, arms) if asked.session else _alone(asked, arms, found.said))
+    doubtful = [printable(line) for line in doubts(found, lower=asked.lower)]
+    sys.exit(_in_session(asked, arms, doubtful) if asked.session else _alone(asked, arms, [*found.said, *doubtful]))
 
 
 def _parser() -> Parser:
@@ -138,14 +140,8 @@ def _alone(asked: argparse.Namespace, arms: Arms, said: Sequence[str]) -> int:
         _write_page(asked, arms, made, [*lines, *said])
     if asked.json:
         runs = [len(arm) for arm in arms.runs]
-        values = {
-            "verdict": WORDS[made.state],
-            "margin": asked.margin,
-            "paired": arms.paired,
-            "runs": runs,
-            "read": said,
-        }
-        print(json.dumps(finite({**values, **asdict(made)}), indent=1))
+        words = {"verdict": WORDS[made.state], "margin": asked.margin, "paired": arms.paired}
+        print(json.dumps(finite({**words, "runs": runs, "read": said, **asdict(made)}), indent=1))
     elif asked.latex:
         from normlab.report.latex import escaped, table  # brings the studies' code along
 
@@ -208,7 +204,7 @@ def _n(arms: Arms, made: Estimate) -> str:
     return f"{len(first)} and {len(second)} runs"
 
 
-def _in_session(asked: argparse.Namespace, arms: Arms) -> int:
+def _in_session(asked: argparse.Namespace, arms: Arms, said: Sequence[str]) -> int:
     """Decide on one edit, and spend of the session's error if it is decided.
 
     Raises:
@@ -219,11 +215,14 @@ def _in_session(asked: argparse.Namespace, arms: Arms) -> int:
         raise InputError("--session compares runs in pairs of one seed, and the arms share no seeds")
     try:
         with FileLock(asked.session.with_name(f".{asked.session.name}.lock"), timeout=60):  # each decision counts once
-            return _decide(asked, arms)
+            status = _decide(asked, arms)
     except Timeout:
         raise InputError(f"--session {asked.session}: another command has held it for a minute") from None
     except OSError as error:
         raise InputError(f"--session {asked.session} can't be written: {error.strerror}") from None
+    for line in () if asked.json else said:
+        print(line)
+    return status
 
 
 def _decide(asked: argparse.Namespace, arms: Arms) -> int:

@@ -12,7 +12,7 @@ from normlab.data.language import language
 from normlab.data.material import Builder, Material
 from normlab.data.overlap import repeated
 from normlab.data.segmentation import segmentation
-from normlab.files.folders import Layout
+from normlab.files.folders import Layout, told_apart
 from normlab.views.sequences import Arrays
 
 _BUILDERS = {"language_modelling": language, "segmentation": segmentation}
@@ -33,7 +33,8 @@ def build(task: TaskConfig, found: Layout | None, known: Fitted | None = None) -
     read, origin = source.read(task, found, names)
     material = _BUILDERS.get(task.goal, labelled)(Builder(task, known, names), read, origin)
     if task.source == "path":
-        material = replace(material, said=[*material.said, *repeated(material)])
+        apart = told_apart(found) if found is not None and known is None else []
+        material = replace(material, said=[*material.said, *repeated(material), *apart])
     return material if known is None else replace(material, arrays=_without_training(material.arrays))
 
 

@@ -126,6 +126,10 @@ def _series(builder: Builder, inputs: Inputs, fitted: Fitted) -> tuple[Sizes, Fi
     if builder.known is None:
         decoder.check_rounding()
         mean, std = series.moments(decoded["train"])
+        if decoder.channels:
+            count, more = len(decoder.channels), ", …" * (len(decoder.channels) > 10)
+            names = ", ".join(decoder.channels[:10]) + more
+            builder.said.append(f"{count} channel{'s' * (count > 1)} of each recording: {names}")
         fitted = replace(fitted, columns=decoder.channels).with_arrays(mean=mean, std=std)
     fill = fitted.arrays["mean"]  # which becomes 0 when it is standardised
     if task.missing == "mean":

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from normlab.config.schema import InputError
 from normlab.data.material import Builder
-from normlab.views.columns import Column
+from normlab.views import doubts
+from normlab.views.columns import Column, group_name
 
 SPLIT_SEED = 0  # one validation split for all runs
 
@@ -60,15 +61,20 @@ def _groups(groups: Column, share: float, builder: Builder) -> tuple[Index, Inde
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
-def check_groups(groups: Mapping[str, Column], used: Container[str]) -> None:
-    """Check that no group is in two splits.
+def check_groups(groups: Mapping[str, Column], used: Container[str], builder: Builder) -> None:
+    """Check that no group is in two splits, nor under two names that look the same.
 
     Raises:
         InputError: one is.
     """
-    seen: dict[object, str] = {}
+    seen: dict[str, tuple[str, str]] = {}  # as it looks → its name and split
     for split, found in groups.items():
         if split in used:
             for i, value in enumerate(found.values):
-                if seen.setdefault(value, split) != split:
-                    found.refuse(i, f"group {value!r} is in the {seen[value]} split too: its rows must be in one split")
+                name = group_name(value)
+                first, where = seen.setdefault(doubts.seen_as(name), (name, split))
+                if first != name:
+                    found.refuse(i, doubts.alike(first, name, "groups"))
+                if where != split:
+                    found.refuse(i, f"group {value!r} is in the {where} split too: its rows must be in one split")
+    builder.said += doubts.doubtful([name for name, _ in seen.values()], ("groups", "group", "name"))

@@ -40,8 +40,8 @@ def labelled(builder: Builder, read: source.Read, origin: str) -> Material:
             answers[split] = _answers(task, fitted, parts)
             inputs[split] = found
             if task.groups is not None:
-                groups[split] = columns.column(parts, task.groups)
-    check_groups(groups, inputs)
+                groups[split] = columns.groups(parts, task.groups)
+    check_groups(groups, inputs, builder)
     if "validation" not in inputs and "train" in inputs:
         kept, held = held_out(len(answers["train"]), task.validation, groups.get("train"), builder)
         whole, answer = inputs["train"], answers["train"]
@@ -50,6 +50,9 @@ def labelled(builder: Builder, read: source.Read, origin: str) -> Material:
         builder.held_out = True
     if known is not None:
         inputs.pop("train", None)
+    if task.source == "path" and fitted.classes is not None:
+        used = {split: answers[split] for split in inputs if split not in builder.absent}
+        builder.said += doubts.without_examples(fitted.classes, used, held_out=builder.held_out)
     if fitted.classes is None:
         fitted = _standardised(builder, fitted, answers)
     ordered = {split: inputs[split] for split in SPLITS if split in inputs}
@@ -77,8 +80,10 @@ def _fit_target(builder: Builder, parts: list[Part]) -> Fitted:
     if task.content == "table" and not targets.numbered(labels):
         labels = targets.texts_of(labels)
     classes, numbered = columns.classes_of(labels, parts[0].names, typed=_typed(task, parts))
-    if task.source == "path" and task.content != "images" and parts[0].names is None:
-        doubts.check_classes(labels, classes)
+    if task.source == "path" and parts[0].names is None:
+        if task.content != "images":  # of which a class may have few
+            doubts.check_classes(labels, classes)
+        doubts.check_alike(labels, classes)
         builder.said += doubts.doubtful(classes)
     return Fitted(classes=classes, numbered=numbered)
 

@@ -13,6 +13,7 @@ from normlab.data.fitted import Fitted
 from normlab.data.held_out import check_groups, held_out
 from normlab.data.material import Builder, Material
 from normlab.files.folders import SPLITS
+from normlab.files.pictures import TURNED
 from normlab.views import columns, masks
 from normlab.views.columns import Column
 from normlab.views.images import Size
@@ -31,9 +32,9 @@ def segmentation(builder: Builder, read: source.Read, origin: str) -> Material:
             parts = read[split]()
             found, answer = columns.column(parts, str(task.input)), columns.column(parts, str(task.target))
             if task.groups is not None:
-                groups[split] = columns.column(parts, task.groups)
+                groups[split] = columns.groups(parts, task.groups)
             images[split], answers[split] = found, answer
-    check_groups(groups, images)
+    check_groups(groups, images, builder)
     if "validation" not in images and "train" in images:
         kept, held = held_out(len(images["train"]), task.validation, groups.get("train"), builder)
         for each in (images, answers):
@@ -43,10 +44,11 @@ def segmentation(builder: Builder, read: source.Read, origin: str) -> Material:
         images.pop("train", None)
     ordered = {split: images[split] for split in SPLITS if split in images}
     fitted, pixels, sizes = read_images(builder, ordered, known or Fitted())
+    palette: dict[int, str] = {}
     arrays: Arrays = {f"{split}.inputs": found for split, found in pixels.items()}
     for split in pixels:
         with builder.of(split):
-            decoded = masks.decode(answers[split])
+            decoded = masks.decode(answers[split], palette)
             _check_sizes(answers[split], decoded, sizes[split])
             if fitted.classes is None:
                 fitted = replace(fitted, classes=masks.classes_of(decoded, task.ignore, answers[split]))
@@ -56,6 +58,8 @@ def segmentation(builder: Builder, read: source.Read, origin: str) -> Material:
             assert fitted.shape is not None
             size = fitted.shape[1:]
             arrays[f"{split}.targets"] = np.stack([masks.resized(each, (size[0], size[1])) for each in numbers])
+    if builder.done[TURNED]:
+        builder.said.append("a mask is rotated only by an EXIF orientation of its own: it must fit its rotated image")
     if known is None:
         fitted = fit_pixels(task, fitted, pixels["train"])
     assert fitted.shape is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -14,7 +13,7 @@ from normlab.data.fitted import Fitted
 from normlab.data.hub import read_hub
 from normlab.files.folders import SPLITS, Layout, find
 from normlab.files.pairs import find_pairs, holds_pairs
-from normlab.files.part import Asked, Part, check_columns
+from normlab.files.part import Asked, Part, check_columns, is_index
 from normlab.files.tables import columns_of, kind, read_table
 
 PACKS = Path(__file__).parent / "packs"
@@ -100,15 +99,10 @@ def features(task: TaskConfig, found: Layout | None, known: Fitted | None) -> li
     check_columns(path, {str(task.target): "target"} | ({task.groups: "groups"} if task.groups else {}), has)
     if missing := next((name for name in task.omit if name not in has), None):
         raise InputError(f"task.omit: {path} has no column {missing!r}; it has: {', '.join(has)[:500]}")
-    left = [name for name in has if name not in used and not _is_index(name)]
+    left = [name for name in has if name not in used and not is_index(name)]
     if not left:
         raise InputError(f"{path} has no column besides task.target={task.target} that could be a feature")
     return left
-
-
-def _is_index(name: str) -> bool:
-    """Is it the number of the row, as pandas writes it, and so no feature?"""
-    return not name.strip() or re.fullmatch(r"__index_level_\d+__|Unnamed: \d+(\.\d+)?", name) is not None
 
 
 def read(task: TaskConfig, found: Layout | None, names: Sequence[str]) -> tuple[Read, str]:

@@ -36,7 +36,7 @@ from normlab.views.numbers import FILLED
 # NumPy parses headers as Python code. Python 3.11 may break that off with a SystemError if several threads do so at
 # once and a callback of the garbage collector runs in between.
 _PARSER = threading.Lock()
-VERSION = 3  # version of what `build` makes from the same rows; a new number rebuilds every cache
+VERSION = 4  # version of what `build` makes from the same rows; a new number rebuilds every cache
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import BinaryIO, TextIO, cast
 from normlab.config.schema import InputError
 
 LONGEST_LINE = 2**28  # characters; a file with a longer line is not a table
+_SHORT, _POINTER = 1024, b"version https://git-lfs.github.com/spec/"
 _MARKS = (  # UTF-32 before UTF-16, whose mark is a prefix of UTF-32's
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -27,7 +28,8 @@ def check_file(path: Path) -> None:
     """Check that this is a regular file that fits into memory.
 
     Raises:
-        InputError: it is a pipe, a device or a socket, it can't be read, or it is larger than the free memory.
+        InputError: it is a pipe, a device or a socket, it can't be read, it is larger than the free memory, or Git LFS
+            has not fetched it.
     """
     import psutil
 
@@ -35,10 +37,12 @@ def check_file(path: Path) -> None:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
             raise InputError(f"{path} is a pipe, device, socket or folder, not a regular file")
-        with path.open("rb"):
-            pass
+        with path.open("rb") as file:
+            start = file.read(len(_POINTER)) if found.st_size < _SHORT else b""
     except OSError as error:
         raise InputError(f"{path} can't be read: {error.strerror}") from error
+    if start == _POINTER:
+        raise InputError(f"{path} is a pointer of Git LFS, in place of the file itself: fetch it with `git lfs pull`")
     free = psutil.virtual_memory().available
     if found.st_size > free:
         raise InputError(f"{path} has {found.st_size / 1e9:.1f} GB, but this machine has only {free / 1e9:.1f} GB free")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +23,7 @@ _SPLIT_NAMES = {
     **{"validation": "validation", "valid": "validation", "val": "validation", "dev": "validation"},
     **{"test": "test", "testing": "test"},
 }
+_SPLIT_COLUMNS = ("split", "splits", "subset", "set", "partition", "fold", "usage", "data_split", "mode", "phase")
 _OF_SYSTEMS = ("__macosx", "thumbs.db", "desktop.ini")
 _ABOUT = ("readme", "license", "licence", "notice", "citation", "changelog")
 
@@ -160,6 +163,25 @@ def _rest(folders: list[Path], layout: Layout) -> list[Path]:
 def folder_split(name: str) -> str | None:
     """The split that a folder is named after."""
     return _SPLIT_NAMES.get(name.lower())
+
+
+def told_apart(layout: Layout) -> list[str]:
+    """A sentence about a column of a lone table that names splits, which are taken from files only."""
+    paths = layout.splits.get("train", [])
+    if len(layout.splits) > 1 or len(paths) != 1 or layout.named or tables.kind(paths[0]) in ("text", None):
+        return []
+    for name in tables.columns_of(paths[0]):
+        if name.strip().lower() in _SPLIT_COLUMNS:
+            with suppress(InputError):  # of a column that is there twice, and that nobody asked for
+                values = tables.read_table(paths[0], {name: "input"}).values[name]
+                found = Counter(folder_split(str(value).strip()) for value in values)
+                if len(found) > 1 and None not in found:
+                    counts = ", ".join(f"{split} {count}" for split, count in found.items())
+                    return [
+                        f"the column {name!r} names splits ({counts}), and is not heeded: rows of all are trained on. "
+                        "Splits are files, train.csv and test.csv in one folder"
+                    ]
+    return []
 
 
 def _table_split(path: Path) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,11 @@ class Part:
 
     def __len__(self) -> int:
         return len(next(iter(self.values.values())))
+
+
+def is_index(name: str) -> bool:
+    """Is it the number of the row, as pandas writes it, and so no feature?"""
+    return not name.strip() or re.fullmatch(r"__index_level_\d+__|Unnamed: \d+(\.\d+)?", name) is not None
 
 
 def column_missing(path: Path | str, name: str, asked: Asked, found: Sequence[str]) -> InputError:

@@ -178,6 +178,10 @@ def _records(path: Path, header: list[str], separator: str, lines: Iterator[str]
                     f"{path}, row {number}: {len(row)} fields, but the header has {len(header)}; a field that holds a "
                     f"{'tab' if separator == chr(9) else separator} must be in double quotes"
                 )
+            if named > 1 and [row[0].removeprefix("\ufeff"), *row[1 : len(header)]] == header:
+                raise InputError(
+                    f"{path}, row {number}: the header again, as in files that were joined: remove this row"
+                )
             yield row
     except csv.Error as error:
         reason = "a double quote is never closed" if "end of data" in str(error) else error

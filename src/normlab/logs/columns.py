@@ -48,12 +48,14 @@ class Found:
     arms   the first is claimed to be better
     runs   of each arm, seed → value; nan: it failed. Without seeds: numbered over both arms, so that none is shared
     said   how arm, seed and metric were found, in lines for the user
+    others the arms that are not compared
     """
 
     metric: str
     arms: tuple[str, str]
     runs: tuple[dict[int, float], dict[int, float]]
     said: list[str]
+    others: tuple[str, ...] = ()
 
 
 def find(sources: Sequence[Runs], asked: Asked) -> Found:
@@ -93,7 +95,8 @@ def find(sources: Sequence[Runs], asked: Asked) -> Found:
         said.append(
             f"the last values were logged at different steps, {ends[0]:g} to {ends[-1]:g}: are all runs finished?"
         )
-    return Found(metric, arms, (found[0], found[1]), said)
+    others = tuple(name for name in dict.fromkeys(names.tolist()) if name not in arms)
+    return Found(metric, arms, (found[0], found[1]), said, others)
 
 
 def _metric(sources: Sequence[Runs], asked: Asked) -> tuple[str, str]:

@@ -33,6 +33,7 @@ from normlab.runs.store import Run, accept, claim, folder_of, look, tidy
 from normlab.stopping.request import Paused, Stopped, listening, stop_request
 
 FINGERPRINT = "NORMLAB_FINGERPRINT"  # variable of the environment
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 OTHERS_WAIT = 300.0  # seconds that the other processes of a run wait for the first to claim it
 
 
@@ -182,6 +183,14 @@ def _check_tasks(config: RunConfig) -> None:
         raise InputError(
             f"srun has started {tasks} tasks for a run of {processes} processes: set trainer.devices to match"
         )
+    found = {name: os.environ[name] for name in (*_RANKS, "WORLD_SIZE") if os.environ.get(name)}
+    wrong = not all(map(str.isdecimal, found.values())) or rank() >= processes
+    if wrong or (found.keys() & {*_RANKS} and int(found.get("WORLD_SIZE", processes)) not in (1, processes)):
+        named = " ".join(f"{name}={value}" for name, value in found.items())
+        raise InputError(
+            f"by {named} in the environment, this is one of several processes, and the run has {processes}: "
+            f"`unset {' '.join(found)}` if they are left over from something else, or set trainer.devices to match"
+        )
 
 
 def _recorded(owned: Run, config: RunConfig, data: str) -> dict[str, Any]:
@@ -294,5 +303,4 @@ def _take_part(config: RunConfig, folder: Path, name: str) -> Done:
 
 def rank() -> int:
     """This process's rank in the run, as set by Lightning, torchrun or SLURM."""
-    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-    return int(next((os.environ[name] for name in names if os.environ.get(name)), "0"))
+    return int(next((os.environ[name] for name in _RANKS if os.environ.get(name)), "0"))

@@ -81,6 +81,26 @@ def texts(found: Column) -> Column:
     return replace(found, values=[normal(value) for value in found.values])
 
 
+def groups(parts: list[Part], name: str) -> Column:
+    """The column of groups, names in normal form; as text if some files have text and others numbers.
+
+    Raises:
+        InputError: a value is missing.
+    """
+    found = column(parts, name)
+    gap = next((i for i, value in enumerate(found.values) if value != value), None)
+    if gap is not None:
+        found.refuse(gap, "the value is missing (or NaN), so that its group is not known")
+    values = [normal(value) if isinstance(value, str) else value for value in found.values]
+    mixed = len({isinstance(value, str) for value in values}) > 1
+    return replace(found, values=[group_name(value) for value in values] if mixed else values)
+
+
+def group_name(value: Any) -> str:
+    """A group as text: the same for 1, 1.0 and the text 1."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
 def labels(parts: list[Part], name: str, known: tuple[str, ...] | None = None) -> Column:
     """The column of labels, names in normal form.
 

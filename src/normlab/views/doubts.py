@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
 
 from normlab.views import numbers
 from normlab.views.columns import Column
 
+MOST = 5  # sentences of one kind
 FEW = 20  # different values that may be classes, whatever they look like
 _GAPS = ("nan", "na", "n/a", "<na>", "null", "none", "?", "-")  # as labels, in lower case
 _UNSEEN = dict.fromkeys([0xAD, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF])  # as copied from a page
@@ -39,7 +44,7 @@ def check_number_like(found: Column) -> None:
 
 
 def check_classes(found: Column, classes: tuple[str, ...]) -> None:
-    """Refuse labels that hardly ever occur twice, and labels that look the same.
+    """Refuse labels that hardly ever occur twice.
 
     Raises:
         InputError: they do.
@@ -50,33 +55,72 @@ def check_classes(found: Column, classes: tuple[str, ...]) -> None:
             f"the {len(found)} rows have {len(classes)} different labels, such as {found.values[0]!r:.50}, and classes "
             "have several rows each: choose another task.target, or task.goal=regression to predict numbers",
         )
+
+
+def check_alike(found: Column, names: Iterable[str], kind: str = "labels") -> None:
+    """Refuse names that look the same.
+
+    Args:
+        found: where they are.
+        names: its different values.
+        kind: what they name, for the message.
+
+    Raises:
+        InputError: two do.
+    """
     seen: dict[str, str] = {}
-    for name in classes:
-        other = seen.setdefault(" ".join(name.translate(_UNSEEN).split()), name)
+    for name in names:
+        other = seen.setdefault(seen_as(name), name)
         if other != name:
-            found.refuse(
-                list(found.values).index(name),
-                f"labels {_shown(other)} and {_shown(name)} differ only in spaces or characters that show nothing",
-            )
+            found.refuse(list(found.values).index(name), alike(other, name, kind))
+
+
+def seen_as(name: str) -> str:
+    """A name without what nobody sees: equal for names that look the same."""
+    return " ".join(name.translate(_UNSEEN).split())
+
+
+def alike(name: str, other: str, kind: str) -> str:
+    """A sentence about two names that look the same."""
+    return f"{kind} {_shown(name)} and {_shown(other)} differ only in spaces or characters that show nothing"
 
 
 def _shown(name: str) -> str:
     return repr(name) if name.translate(_UNSEEN) == name else ascii(name)
 
 
-def doubtful(classes: tuple[str, ...]) -> list[str]:
-    """Sentences about classes that may be slips of those who wrote the labels."""
+def doubtful(names: Sequence[str], kind: tuple[str, str, str] = ("classes", "class", "label")) -> list[str]:
+    """Sentences about classes that may be slips of those who wrote the labels.
+
+    Args:
+        names: of the classes, or of what else.
+        kind: what they name, several and one; and what a cell holds.
+    """
+    several, one, cell = kind
     folded: dict[str, list[str]] = {}
-    for name in classes:
+    for name in names:
         folded.setdefault(name.casefold(), []).append(name)
-    said = [f"classes that differ only in case: {', '.join(same)}" for same in folded.values() if len(same) > 1]
+    said = [f"{several} that differ only in case: {', '.join(same)}" for same in folded.values() if len(same) > 1]
     same: dict[float, list[str]] = {}
-    for name in classes:
+    for name in names:
         if (value := numbers.number(name)) is not None and value == value:
             same.setdefault(value, []).append(name)
-    said += [f"classes that are the same number: {', '.join(names)}" for names in same.values() if len(names) > 1]
-    gaps = [repr(name) for name in classes if name.lower() in _GAPS]
-    return said + ([f"read as a class of its own, and perhaps a missing label: {', '.join(gaps)}"] if gaps else [])
+    said += [f"{several} that are the same number: {', '.join(alike)}" for alike in same.values() if len(alike) > 1]
+    said = [*said[:MOST], f"{len(said) - MOST} more {several} of that kind"] if len(said) > MOST else said
+    gaps = [repr(name) for name in names if name.lower() in _GAPS]
+    return said + ([f"read as a {one} of its own, and perhaps a missing {cell}: {', '.join(gaps)}"] if gaps else [])
+
+
+def without_examples(classes: tuple[str, ...], answers: Mapping[str, NDArray[Any]], *, held_out: bool) -> list[str]:
+    """A sentence for each split that lacks classes."""
+    said = []
+    for split, found in answers.items():
+        seen = set(found.tolist())
+        if lacks := [name for number, name in enumerate(classes) if number not in seen]:
+            named = ", ".join(lacks[:5]) + ", …" * (len(lacks) > 5)
+            why = ", as all are held out" if split == "train" and held_out else ""
+            said.append(f"the {split} split has no example of {len(lacks)} of the {len(classes)} classes{why}: {named}")
+    return said
 
 
 def check_features(columns: list[Column]) -> list[str]:

@@ -31,16 +31,32 @@ class Mask:
     palette: dict[int, str]
 
 
-def decode(masks: Column) -> list[Mask]:
-    """The masks as they are in their files.
+def decode(masks: Column, palette: dict[int, str] | None = None) -> list[Mask]:
+    """The masks as they are in their files, upright.
+
+    Args:
+        masks: their files.
+        palette: the colours that masks read before gave to indices; those of these masks are added.
 
     Raises:
-        InputError: one is not an image, or its format does not keep values exactly.
+        InputError: one is not a single image, its format does not keep values exactly, or two palettes give an index
+            different colours, as programs do that write only the colours which an image has.
     """
     read = [_decode_one(masks, i) for i in range(len(masks))]
     mixed = next((i for i, mask in enumerate(read) if mask.colours != read[0].colours), None)
     if mixed is not None:
         refuse(masks, mixed, f"it has {_kind(read[mixed])}, and the first has {_kind(read[0])}")
+    known = {} if palette is None else palette
+    for i, mask in enumerate(read):
+        for index in np.unique(mask.values).tolist() if mask.palette else ():
+            colour = mask.palette.get(index)
+            if colour is not None and known.setdefault(index, colour) != colour:
+                refuse(
+                    masks,
+                    i,
+                    f"its palette gives index {index} the colour {colour}, and a mask before it {known[index]}, so it "
+                    "is unclear which is which class: save all masks with one palette, or as colours (RGB)",
+                )
     return read
 
 
@@ -131,7 +147,7 @@ def resized(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
 
 
 def _decode_one(masks: Column, index: int) -> Mask:
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     value: Any = masks.values[index]
     source = value
@@ -147,8 +163,10 @@ def _decode_one(masks: Column, index: int) -> Mask:
         with Image.open(io.BytesIO(source), formats=FORMATS) as image:
             if image.format in _LOSSY:
                 refuse(masks, index, f"{image.format} does not keep the classes exactly: save masks as PNG")
+            if (frames := getattr(image, "n_frames", 1)) > 1:
+                refuse(masks, index, f"it has {frames} frames or pages, and a mask is one image")
             image.load()
-            return _values(masks, index, image)
+            return _values(masks, index, ImageOps.exif_transpose(image))
     except InputError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normlab.config.schema import InputError
+from normlab.files.part import is_index
 from normlab.files.tables import columns_of, kind, read_table
 from normlab.views import numbers
 from normlab.views.columns import Column, column
@@ -115,8 +116,8 @@ class Decoder:
                 index,
                 f"a list of numbers expected, or the name of a CSV file of the recording; there is no file {path}",
             )
-        self.channels = self.channels or tuple(columns_of(path))
-        if any(numbers.number(name) is not None for name in self.channels):
+        self.channels = self.channels or tuple(name for name in columns_of(path) if not is_index(name))
+        if not self.channels or any(numbers.number(name) is not None for name in self.channels):
             found.refuse(index, f"{path} has no header: its first row must name the channels")
         part = read_table(path, dict.fromkeys(self.channels, "input"))
         read = [column([part], name, gaps=True) for name in self.channels]
