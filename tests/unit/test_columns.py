@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from normlab.command_line.columns import Column, fitted, show, width_of, wrapped
+from normlab.command_line.guard import guard
 
 
 def lines(made, width):
@@ -77,3 +78,9 @@ def test_paragraphs_are_filled_and_keep_their_words(paragraphs, width):
 @pytest.mark.parametrize("kept", ["    normlab norms layer", "batch=4      examples"])
 def test_examples_and_lists_stay_as_they_are(kept):
     assert kept in wrapped(f"Words.\n\n{kept}\n\nMore.", 10)
+
+
+def test_a_width_of_0_is_one_that_is_not_known(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "0")  # as some editors' shells set it: nothing was printed
+    with guard():
+        assert Console(file=io.StringIO()).width == 80

@@ -28,6 +28,8 @@ def guard() -> Iterator[None]:
     would report an error of the run as a failed job.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its exceptions instead of printing them
+    if os.environ.get("COLUMNS") == "0":  # set where the terminal's width isn't known; rich would print nothing
+        del os.environ["COLUMNS"]
     try:
         yield
     except KeyboardInterrupt:
