@@ -89,9 +89,12 @@ class Report:
     def __str__(self) -> str:
         heads, rows = self.table()
         table = [columns(heads, rows)] if rows else []
-        found = self.lines(Severity.NOTE) or ["nothing found"]
+        found = self.lines(Severity.NOTE) or ["nothing found" if self.seen.looks else _UNSEEN]
         gap = ["", str(self.gap)] if self.gap is not None else []
         return "\n".join([self.head(), *table, "", *found, *gap])
+
+
+_UNSEEN = "nothing found, but no training step was looked at"
 
 
 def _short(value: float) -> str:
