@@ -59,7 +59,7 @@ def test_nothing_is_found_without_a_look() -> None:
     monitor = normlab.NormMonitor(say=lambda _: None).watch(network)
     with torch.no_grad():
         network.eval()(torch.randn(4, 8))
-    assert str(monitor.report()).endswith("nothing found, but no training step was looked at")
+    assert str(monitor.report()).endswith("nothing found, but no norm was called in a training step that was looked at")
 
 
 def test_several_optimisers_are_taken_and_what_is_none_is_refused() -> None:

@@ -77,7 +77,8 @@ class Recorder:
 
     def _follow(self) -> None:
         """Norms may have been replaced since: those that are no part of the network any more say nothing about it."""
-        if all(_at(self.net, norm.path) is norm.module for norm in self.norms):
+        there = dict(self.net.named_modules())
+        if all(there.get(norm.path) is norm.module for norm in self.norms):
             return
         self.say(f"the network's norms were replaced before step {self.seen.steps}: what was seen earlier is dropped")
         self.norms = norms_of(self.net)
@@ -132,13 +133,6 @@ class Recorder:
             child for child in self.net.children()
             if id(child) not in norms and any(isinstance(m, LAYERS) or id(m) in norms for m in child.modules())
         ]  # fmt: skip
-
-
-def _at(net: nn.Module, path: str) -> nn.Module | None:
-    try:
-        return net.get_submodule(path)
-    except AttributeError:  # there is none any more
-        return None
 
 
 def _compiled(module: nn.Module) -> bool:
