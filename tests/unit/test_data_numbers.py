@@ -201,9 +201,7 @@ def test_classes_all_of_whose_rows_are_held_out_are_said(tmp_path: Path) -> None
     said = "data: classes without a training example, because all of theirs are held out: "
     assert len([note for note in notes if note.startswith(said)]) == 1
     other = csv(tmp_path / "two.csv", "t,z,y,who", *[row for row in rows if row[-1] in "01"])
-    with pytest.raises(
-        InputError, match=r"left for training have the label '[01]'.*other task.groups"
-    ):
+    with pytest.raises(InputError, match=r"left for training have the label '[01]'.*other task.groups"):
         load(table(other, groups="who"), tmp_path / "cache")
 
 

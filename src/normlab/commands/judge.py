@@ -61,7 +61,7 @@ _SENTENCES = {
 _WHY = {
     Reason.AT_MARGIN: "the interval includes the margin",
     Reason.FEW_PAIRS: "an interval needs eight {runs} that didn't fail",
-    Reason.NO_SPREAD: "all values are equal, which proves nothing",
+    Reason.NO_SPREAD: "the difference is the same in all seeds, which proves nothing",
     Reason.BOTH_FAILED: "most runs of both arms failed",
     Reason.FAILURES: "the arm with the better scores failed more often",
 }
@@ -145,11 +145,12 @@ def _alone(asked: argparse.Namespace, arms: Arms, said: Sequence[str]) -> int:
             "runs": runs,
             "read": said,
         }
-        print(json.dumps(finite({**values, **asdict(made)}), indent=1))
+        unknown = {} if _scored(arms, made) else {"mean": None, "sd": None}
+        print(json.dumps(finite({**values, **asdict(made), **unknown}), indent=1))
     elif asked.latex:
         from normlab.report.latex import escaped, table  # brings the studies' code along
 
-        row = [*map(escaped, arms.names), escaped(_numbers(made)), _n(arms, made), WORDS[made.state]]
+        row = [*map(escaped, arms.names), escaped(_numbers(arms, made)), _n(arms, made), WORDS[made.state]]
         level = escaped(level_words(1 - asked.alpha))
         header = ["Better", "than", f"Difference [{level} interval]", "$n$", "Verdict"]
         how = "paired by seed" if arms.paired else "unpaired"
@@ -174,10 +175,14 @@ def _write_page(asked: argparse.Namespace, arms: Arms, made: Estimate, lines: Se
 def _lines(asked: argparse.Namespace, arms: Arms, made: Estimate) -> list[str]:
     first, second = arms.names
     why = _WHY.get(made.kind, made.kind.replace("_", " ")).format(runs="pairs" if arms.paired else "runs of each arm")
+    level = (
+        f", {level_words(1 - asked.alpha)} interval"
+        if made.interval is not None and math.isfinite(made.interval.low)
+        else ""
+    )
     lines = [
         _SENTENCES[made.state].format(first, second, asked.margin) + (f" ({why})" if why else ""),
-        f"{arms.metric}: {_numbers(made)}, {level_words(1 - asked.alpha)} interval, n = {_n(arms, made)}"
-        + (" pairs" if arms.paired else ""),
+        f"{arms.metric}: {_numbers(arms, made)}{level}, n = {_n(arms, made)}" + (" pairs" if arms.paired else ""),
     ]
     if arms.paired:
         alone = [f"left out: {arms.alone} seeds of one arm only"] if arms.alone else []
@@ -196,8 +201,15 @@ def _rates(arms: Arms) -> list[str]:
     return [f"{parts} failed, and the scores are those of the others; rates differ by {low:+.0%} to {high:+.0%} (95 %)"]
 
 
-def _numbers(made: Estimate) -> str:
+def _scored(arms: Arms, made: Estimate) -> bool:
+    """Whether there are scores to compare: a run of each arm, or one pair, that didn't fail."""
+    return bool(made.seeds) if arms.paired else all(arms.finished())
+
+
+def _numbers(arms: Arms, made: Estimate) -> str:
     """In the metric's own unit: whether an accuracy is a share of 1 or of 100 is not known here."""
+    if not _scored(arms, made):
+        return "nothing to compare"
     return estimate_words(replace(made, metric=""), 4)
 
 
