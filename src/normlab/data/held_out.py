@@ -60,7 +60,7 @@ def _groups(groups: Column, share: float, builder: Builder) -> tuple[Index, Inde
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
-def left_out(classes: Sequence[str], kept: Index) -> list[str]:
+def left_out(classes: Sequence[str], kept: Index | NDArray[np.float64]) -> list[str]:
     """What is to be said of classes all of whose rows are held out.
 
     Raises:
@@ -68,13 +68,10 @@ def left_out(classes: Sequence[str], kept: Index) -> list[str]:
     """
     there = set(kept.tolist())
     if len(there) == 1:
-        raise InputError(
-            f"all rows that are left for training have the label {classes[there.pop()]!r}, because those of the other "
-            "classes are held out for validation: give a validation split, or choose other task.groups"
-        )
-    missing = [name for i, name in enumerate(classes) if i not in there]
-    shown = ", ".join(missing[:5]) + ", …" * (len(missing) > 5)
-    return [f"classes without a training example, because all of theirs are held out: {shown}"] if missing else []
+        what = f"all rows that are left for training have the label {classes[there.pop()]!r}, the others are held out"
+        raise InputError(f"{what}: give a validation split, or choose other task.groups")
+    missing = ", ".join(name for i, name in enumerate(classes) if i not in there)
+    return [f"classes without a training example, because all of theirs are held out: {missing:.200}"] * bool(missing)
 
 
 def check_groups(groups: Mapping[str, Column], used: Container[str]) -> None:
