@@ -10,8 +10,10 @@ from rich.console import Console
 from study_folders import ADVICE, save
 
 from finding_files import finding, write
+from normlab.advice import questions
 from normlab.advice.matrix import Answer, matrix_of
 from normlab.advice.questions import conditions
+from normlab.advice.tell import tell
 from normlab.commands import advise, console
 from normlab.config.schema import InputError
 from normlab.config.shipped import CONF
@@ -261,3 +263,24 @@ def test_questions_as_people_ask_them_get_an_answer_or_how_to_find_one(question,
     said = output.getvalue()
     assert words in said
     assert said.count("to find out: ") == said.count("literature, not measured here: ")
+
+
+@pytest.mark.parametrize(("choices", "command"), [
+    ("model=mlp batch=4", "normlab compare=layer,batch model=mlp task.batch_size=4"),
+    ("model=gru want=few_steps", "normlab compare=layer,batch model=gru trainer.steps=100"),
+    ("model=gru task=language_model", "normlab compare=layer,rms model=gru task=union"),
+    ("model=gru want=inference_time", "normlab measure=inference_time norm=layer norm@measure.against=batch model=gru"),
+])  # fmt: skip
+def test_what_would_tell_is_done_under_the_condition_that_was_asked_for(choices: str, command: str):
+    model, chosen, _ = questions.conditions(choices.split())
+    told = tell(chosen[0], model, Answer())
+    assert told is not None
+    assert told.command == command
+
+
+@pytest.mark.parametrize("choice", ["lengths=variable", "lengths=unseen", "task=language_model"])
+def test_networks_without_sequences_are_not_advised_on_them(choice: str):
+    for model in ("cnn", "vit", "mlp"):
+        with pytest.raises(InputError, match=f"{choice} is about sequences, which model={model} doesn't"):
+            questions.conditions([f"model={model}", choice])
+    assert set(questions.askable("cnn")) < set(questions.askable("lstm"))

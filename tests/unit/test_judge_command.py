@@ -84,6 +84,16 @@ def test_a_run_that_failed_is_counted_and_left_out(judged):
     assert judged(table, "--metric", "score")[0] == 3
 
 
+@pytest.mark.parametrize("options", [(), ("--unpaired",)])
+def test_where_an_arm_has_no_scores_there_is_no_difference(judged, options):
+    table = runs()
+    table.loc[table.arm == "new", "score"] = np.nan
+    status, out, _ = judged(table, *options)
+    assert status == 3
+    assert "score: nothing to compare, n = 0" in out
+    assert json.loads(judged(table, "--json", *options)[1])["mean"] is None
+
+
 def test_too_few_seeds_are_open(judged):
     status, out, _ = judged(runs(n=7))
     assert (status, "(no interval)" in out) == (3, True)

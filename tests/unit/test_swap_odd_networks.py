@@ -175,3 +175,88 @@ def test_damage_takes_any_iterable_of_batches_but_an_empty_one() -> None:
         normlab.damage(pair(), "batch", images(), [], loss)
     with pytest.raises(InputError, match="no option carry"):
         normlab.damage(pair(), "batch", images(), batches, loss, carry=True)
+
+
+class Pooled(nn.Module):
+    """One layer norm of all steps, and of their mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.norm(self.norm(x).mean(1))
+        return y
+
+
+class Mean(nn.Module):
+    """One norm of images, and of their mean, which has more values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(1, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.norm(self.norm(x).mean((2, 3), keepdim=True).repeat(16, 1, 1, 1))
+        return y
+
+
+@pytest.mark.parametrize(("net", "x"), [(Pooled(), torch.randn(4, 5, 8)), (Mean(), images())])
+def test_a_single_value_in_any_call_is_refused(net: nn.Module, x: Tensor) -> None:
+    with pytest.raises(InputError, match="a single value"):
+        normlab.swap_norms(net, "instance", x)
+
+
+class TimeFirst(nn.Module):
+    """torch's Transformer layer with time steps first, behind batches with examples first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layer(x.transpose(0, 1)).transpose(0, 1)
+        return y
+
+
+@pytest.mark.parametrize("example", [lambda x: x, lambda x: (x,), lambda x: {"x": x}])
+def test_as_many_steps_as_examples_are_no_examples(example: Any) -> None:
+    net, x = TimeFirst(), torch.randn(5, 5, 8)
+    assert {site.layout for site in normlab.norm_sites(net, example(x))} == {"TBC"}
+    normlab.swap_norms(net, "instance", example(x))
+    other = torch.cat([torch.randn(1, 5, 8), x[1:]])
+    torch.testing.assert_close(net(other)[1:], net(x)[1:])  # or examples would be normalised with each other
+
+
+@pytest.mark.parametrize("carry", [True, False])
+@pytest.mark.parametrize("norm", ["layer", "dyt", "scale", "grn"])
+def test_a_frozen_norm_is_replaced_by_a_frozen_one(norm: str, carry: bool) -> None:
+    net = pair().requires_grad_(False)
+    normlab.swap_norms(net, norm, images(), carry=carry)
+    assert not any(value.requires_grad for value in net.parameters())
+
+
+@pytest.mark.parametrize(("norm", "carry", "new"), [
+    ("layer", True, None), ("dyt", True, "alpha"), ("layer", False, "gain, bias"),
+])  # fmt: skip
+def test_parameters_that_an_earlier_optimiser_does_not_train_are_named(norm: str, carry: bool, new: str | None) -> None:
+    notes = normlab.swap_norms(pair(), norm, images(), carry=carry).notes
+    said = f"new parameters ({new}): an optimiser built before the swap doesn't train them"
+    assert notes == ((said,) if new else ())
+
+
+@pytest.mark.parametrize("norm", ["batch", "layer"])
+def test_an_empty_batch_is_refused(norm: str) -> None:
+    with pytest.raises(InputError, match="the batch is empty"):
+        normlab.swap_norms(pair(), norm, images(0))
+
+
+def test_what_is_no_network_is_said() -> None:
+    with pytest.raises(InputError, match="the network must be"):
+        normlab.norm_sites(nn.BatchNorm1d, images())  # type: ignore[arg-type]
+
+
+def test_a_path_with_brackets_names_itself() -> None:
+    net = nn.Sequential(nn.Sequential())
+    net[0].add_module("[a]", nn.BatchNorm2d(8))
+    assert len(normlab.swap_norms(net, "layer", images(), only="0.[a]").done) == 1

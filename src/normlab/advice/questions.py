@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 from normlab.config.schema import InputError
-from normlab.findings.advice import Model, When
+from normlab.findings.advice import CONDITIONS, Model, When
 
 MODELS: tuple[Model, ...] = get_args(Model)
 FEW = 16  # examples per set of statistics; from MANY on they are many; between the two, nothing was tested
@@ -33,6 +33,15 @@ KEYS: dict[str, dict[str, When | None]] = {
     },
     "trouble": {"none": None, "evaluation": "evaluation_gap"},
 }
+
+
+SEQUENCES: tuple[When, ...] = ("variable_lengths", "unseen_lengths", "causal")
+WITHOUT_SEQUENCES: tuple[Model, ...] = ("cnn", "vit", "mlp")
+
+
+def askable(model: Model) -> list[When]:
+    """All conditions that a network of this kind can be in."""
+    return [when for when in CONDITIONS if when not in SEQUENCES or model not in WITHOUT_SEQUENCES]
 
 
 def conditions(choices: Sequence[str]) -> tuple[Model, list[When], list[str]]:
@@ -64,6 +73,9 @@ def conditions(choices: Sequence[str]) -> tuple[Model, list[When], list[str]]:
         if asked[key] not in values:
             raise InputError(f"there is no {key}={asked[key]}; there are {', '.join(values)}")
         when = values[asked[key]]
+        if when and when not in askable(model):
+            others = ", ".join(other for other in MODELS if other not in WITHOUT_SEQUENCES)
+            raise InputError(f"{key}={asked[key]} is about sequences, which model={model} doesn't read: {others} do")
         chosen += [when] if when else []
     if "batch" in asked:  # last: the other choices say more about the network
         found, remark = _by_batch(asked["batch"])

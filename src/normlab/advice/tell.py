@@ -52,15 +52,28 @@ def _own_runs(when: When, model: Model) -> tuple[str, str]:
     if when == "segmentation":
         options = f"{_NET} task=segmentation_files task.path=photos/ task.batch_size=2"
         return _compared("own,group,batch", options)
+    if when in _TIMES:
+        options = _NET if model == "vit" else f"model={model}"
+        return f"normlab {_TIMES[when]} {options}", "one run, in which the two norms take turns"
+    here = _HERE.get(when, "")
     if model == "vit" or when == "pretraining":
-        return _compared("own,rms,batch", f"{_NET} task=image_files task.path=photos/")
+        return _compared("own,rms,batch", f"{_NET} task=image_files task.path=photos/{here}")
     if when == "small_data":
         return _compared("layer,batch", f"model={model} {_OWN_DATA[model]}")
     if when in ("variable_lengths", "unseen_lengths") and model in ("lstm", "gru", "transformer"):
         return _compared("layer,batch", f"model={model} task=word_stress task.batch_size=32")
-    return _compared("layer,batch", f"model={model}")
+    if when == "causal":
+        return _compared("layer,rms", f"model={model} task=union")
+    return _compared("layer,batch", f"model={model}{here}")
 
 
+_TIMES: dict[When, str] = {
+    "training_time": "measure=step_time norm=layer norm@measure.against=batch",
+    "single_example": "measure=step_time measure.batch_size=1 norm=layer norm@measure.against=none",
+    "inference_time": "measure=inference_time norm=layer norm@measure.against=batch",
+}
+# what makes a comparison one under the condition
+_HERE: dict[When, str] = {"few_examples": " task.batch_size=4", "few_steps": " trainer.steps=100"}
 _OWN_DATA: dict[Model, str] = {
     **{"cnn": "task=image_files task.path=photos/", "mlp": "task=table_files task.path=rows.csv"},
     **dict.fromkeys(("lstm", "gru", "transformer"), "task=text_files task.path=reviews.csv"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from normlab.config.errors import InputError
 from normlab.config.modules import find_module, is_file, module_of, not_found
@@ -34,14 +34,14 @@ def made(target: str) -> Any:
         raise
     except AttributeError:
         raise InputError(f"{target}: {'the file' if is_file(module) else 'the module'} has no {name}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{target}: {module} can't be imported: {said(error)}") from error
     if isinstance(found, nn.Module | Dataset | DataLoader) or not callable(found):
         return found
     _check_arguments(target, found)
     try:
         return found()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{target} can't be built: {said(error)}") from error
 
 
@@ -137,7 +137,9 @@ def data(target: str | None, module: pl.LightningModule, batch_size: int) -> dic
     if isinstance(found, pl.LightningDataModule):
         return {"datamodule": found}
     if isinstance(found, Dataset):
-        found = DataLoader(found, batch_size=batch_size, shuffle=True, drop_last=True)
+        stream = isinstance(found, IterableDataset)  # which decides its own order
+        shuffle = not stream and len(found) > 0  # type: ignore[arg-type]
+        found = DataLoader(found, batch_size=batch_size, shuffle=shuffle, drop_last=True)
     if not isinstance(found, DataLoader):
         kinds = "a LightningDataModule, a DataLoader or a Dataset"
         raise InputError(f"--data {target} gives a {type(found).__name__}, not {kinds}")

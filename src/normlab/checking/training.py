@@ -64,7 +64,7 @@ def checked(
             _fit(trainer, module, batches)
         except InputError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(f"{target} fails in step {trainer.global_step + 1}: {said(error)}") from error
         for each in warned:
             tell(f"the loss compares outputs and targets of different shapes: {' '.join(str(each.message).split())}")

@@ -63,7 +63,8 @@ def checked(cfg: DictConfig, overrides: Sequence[str] = (), launcher: str | None
     """
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
-        example = "my_package.nets:UNet or nets.py:UNet" if missing[0].endswith(".target") else "..."
+        modules = ("model.target", "project.target")
+        example = "my_package.nets:UNet or nets.py:UNet" if missing[0] in modules else "..."
         raise InputError(f"{missing[0]} has no value: set it with {missing[0]}={example}")
     values = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(values, dict)

@@ -29,7 +29,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from normlab.advice.matrix import Answer, Matrix, Preference
-from normlab.advice.questions import conditions
+from normlab.advice.questions import askable, conditions
 from normlab.advice.tell import tell
 from normlab.commands.parser import Parser
 from normlab.findings.advice import CONDITIONS, Model, When
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
         report = gather(own_studies(asked.output))
     if not any(answer.best for answer in report.matrix.values()):
         remarks = [*remarks, "there are no results yet: normlab study=textbook scale=quick produces some"]
-    show(Console(), report.matrix, model, chosen or list(CONDITIONS), [*remarks, *report.problems])
+    show(Console(), report.matrix, model, chosen or askable(model), [*remarks, *report.problems])
 
 
 def show(console: Console, matrix: Matrix, model: Model, chosen: Iterable[When], remarks: Iterable[str]) -> None:

@@ -29,7 +29,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,14 @@ from normlab.config.schema import InputError
 from normlab.findings.printable import printable
 from normlab.findings.stored import finite
 from normlab.findings.verdict import Estimate, Reason
-from normlab.findings.wording import estimate_words, failure_words, level_words
+from normlab.findings.wording import failure_words, level_words
 from normlab.folder.files import read_regular
 from normlab.folder.jsonfile import parse_json, write_json
 from normlab.logs.columns import Asked, Found, find
 from normlab.logs.doubts import doubts
 from normlab.logs.own_runs import Arms, verdict_on
 from normlab.logs.run import AT
+from normlab.logs.said import numbers_said, rates_said, runs_said, scored
 from normlab.logs.sources import FOLDERS, read
 from normlab.stats.keeping import Decision, Session
 
@@ -62,7 +63,7 @@ _SENTENCES = {
 _WHY = {
     Reason.AT_MARGIN: "the interval includes the margin",
     Reason.FEW_PAIRS: "an interval needs eight {runs} that didn't fail",
-    Reason.NO_SPREAD: "all values are equal, which proves nothing",
+    Reason.NO_SPREAD: "the difference is the same in all seeds, which proves nothing",
     Reason.BOTH_FAILED: "most runs of both arms failed",
     Reason.FAILURES: "the arm with the better scores failed more often",
 }
@@ -140,12 +141,19 @@ def _alone(asked: argparse.Namespace, arms: Arms, said: Sequence[str]) -> int:
         _write_page(asked, arms, made, [*lines, *said])
     if asked.json:
         runs = [len(arm) for arm in arms.runs]
-        words = {"verdict": WORDS[made.state], "margin": asked.margin, "paired": arms.paired}
-        print(json.dumps(finite({**words, "runs": runs, "read": said, **asdict(made)}), indent=1))
+        values = {
+            "verdict": WORDS[made.state],
+            "margin": asked.margin,
+            "paired": arms.paired,
+            "runs": runs,
+            "read": said,
+        }
+        unknown = {} if scored(arms, made) else {"mean": None, "sd": None}
+        print(json.dumps(finite({**values, **asdict(made), **unknown}), indent=1))
     elif asked.latex:
         from normlab.report.latex import escaped, table  # brings the studies' code along
 
-        row = [*map(escaped, arms.names), escaped(_numbers(made)), _n(arms, made), WORDS[made.state]]
+        row = [*map(escaped, arms.names), escaped(numbers_said(arms, made)), runs_said(arms, made), WORDS[made.state]]
         level = escaped(level_words(1 - asked.alpha))
         header = ["Better", "than", f"Difference [{level} interval]", "$n$", "Verdict"]
         how = "paired by seed" if arms.paired else "unpaired"
@@ -170,38 +178,21 @@ def _write_page(asked: argparse.Namespace, arms: Arms, made: Estimate, lines: Se
 def _lines(asked: argparse.Namespace, arms: Arms, made: Estimate) -> list[str]:
     first, second = arms.names
     why = _WHY.get(made.kind, made.kind.replace("_", " ")).format(runs="pairs" if arms.paired else "runs of each arm")
+    level = (
+        f", {level_words(1 - asked.alpha)} interval"
+        if made.interval is not None and math.isfinite(made.interval.low)
+        else ""
+    )
     lines = [
         _SENTENCES[made.state].format(first, second, asked.margin) + (f" ({why})" if why else ""),
-        f"{arms.metric}: {_numbers(made)}, {level_words(1 - asked.alpha)} interval, n = {_n(arms, made)}"
+        f"{arms.metric}: {numbers_said(arms, made)}{level}, n = {runs_said(arms, made)}"
         + (" pairs" if arms.paired else ""),
     ]
     if arms.paired:
         alone = [f"left out: {arms.alone} seeds of one arm only"] if arms.alone else []
         return [*lines, *failure_words(made), *alone]
     why_not = "as asked" if asked.unpaired else "as the arms share no seeds"
-    return [*lines, f"unpaired, {why_not}: the interval is wider than that of pairs", *_rates(arms)]
-
-
-def _rates(arms: Arms) -> list[str]:
-    rates = arms.failures()
-    if not any(rates.counts):
-        return []
-    counts = zip(rates.counts, rates.n, arms.names, strict=True)
-    parts = " and ".join(f"{count} of {n} runs of {name}" for count, n, name in counts)
-    low, high = rates.interval.low, rates.interval.high
-    return [f"{parts} failed, and the scores are those of the others; rates differ by {low:+.0%} to {high:+.0%} (95 %)"]
-
-
-def _numbers(made: Estimate) -> str:
-    """In the metric's own unit: whether an accuracy is a share of 1 or of 100 is not known here."""
-    return estimate_words(replace(made, metric=""), 4)
-
-
-def _n(arms: Arms, made: Estimate) -> str:
-    if arms.paired:
-        return str(len(made.seeds))
-    first, second = arms.finished()
-    return f"{len(first)} and {len(second)} runs"
+    return [*lines, f"unpaired, {why_not}: the interval is wider than that of pairs", *rates_said(arms)]
 
 
 def _in_session(asked: argparse.Namespace, arms: Arms, said: Sequence[str]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,20 @@ def _groups(groups: Column, share: float, builder: Builder) -> tuple[Index, Inde
         f"groups by {groups.name!r}: {len(names) - len(held)} in training, {len(held)} held out for validation"
     )
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def left_out(classes: Sequence[str], kept: Index | NDArray[np.float64]) -> list[str]:
+    """What is to be said of classes all of whose rows are held out.
+
+    Raises:
+        InputError: a single class is left for training.
+    """
+    there = set(kept.tolist())
+    if len(there) == 1:
+        what = f"all rows that are left for training have the label {classes[there.pop()]!r}, the others are held out"
+        raise InputError(f"{what}: give a validation split, or choose other task.groups")
+    missing = ", ".join(name for i, name in enumerate(classes) if i not in there)
+    return [f"classes without a training example, because all of theirs are held out: {missing:.200}"] * bool(missing)
 
 
 def check_groups(groups: Mapping[str, Column], used: Container[str], builder: Builder) -> None:

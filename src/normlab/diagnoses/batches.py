@@ -34,7 +34,7 @@ def few_examples(seen: Observed) -> list[Diagnosis]:
                 continue  # which `unsynchronised` names
             cases.append(Case(site.path, 1 / median(counts), {"examples per batch": median(counts)}, severity))
     says = "batch statistics of so few examples are mostly noise"
-    return diagnosed("few_examples", cases, says, 'net = normlab.swap_norms(net, "group", example, groups=8)')
+    return diagnosed("few_examples", cases, says, 'normlab.swap_norms(net, "group", example, groups=8)')
 
 
 def unsynchronised(seen: Observed) -> list[Diagnosis]:
@@ -158,7 +158,7 @@ def double_update(seen: Observed) -> list[Diagnosis]:
         twice = [look for look in looks if look.repeated or look.updates > 0]
         if looks and len(twice) >= len(looks) / 2:
             late = fmean(look.updates for look in looks)
-            cases.append(Case(site.path, late, {"looks": len(looks), "updates in the backward pass": late}))
+            cases.append(Case(site.path, late, {"looks": len(looks), "updates after the forward pass": late}))
     says = "running statistics are updated twice with the same batch (checkpointing, or a second forward pass)"
     return diagnosed("double_update", cases, says, "norm.momentum = 1 - (1 - norm.momentum) ** 0.5")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, Self
 
@@ -42,10 +42,10 @@ class NormMonitor(pl.Callback):
     def __init__(
         self, every: int = 10, budget: float = 0.02, say: Callable[[str], None] = print, quiet: bool = False
     ) -> None:
-        if every < 1:
-            raise InputError(f"NormMonitor(every={every}): every is a number of steps, at least 1")
-        if not 0 <= budget <= 1:
-            raise InputError(f"NormMonitor(budget={budget}): budget is a share of the training's time, from 0 to 1")
+        if not isinstance(every, int) or every < 1:
+            raise InputError(f"NormMonitor(every={every!r}): every is a number of steps, at least 1")
+        if not isinstance(budget, int | float) or not 0 <= budget <= 1:
+            raise InputError(f"NormMonitor(budget={budget!r}): budget is a share of the training's time, from 0 to 1")
         self.every, self.budget, self._print, self.quiet = every, budget, say, quiet
         self.recorder: Recorder | None = None
         self.loop: Loop | None = None
@@ -55,19 +55,24 @@ class NormMonitor(pl.Callback):
         self._statistics: dict[str, Tensor] = {}
         self._handles: list[Any] = []
 
-    def watch(self, net: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Self:
+    def watch(
+        self, net: nn.Module, optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None
+    ) -> Self:
         """Follow a loop written by hand, from now on.
 
         Args:
             net: is called once per step, `net(inputs)`.
-            optimizer: to see weight decay.
+            optimizer: one or several, to see weight decay.
         """
         if not isinstance(net, nn.Module):
             raise InputError(f"monitor.watch() takes a torch.nn.Module, and this is a {type(net).__name__}")
+        optimisers = list(optimizer) if isinstance(optimizer, Sequence) else [] if optimizer is None else [optimizer]
+        for other in optimisers:
+            if not isinstance(other, torch.optim.Optimizer):
+                raise InputError(f"monitor.watch() takes an optimizer after the network, not a {type(other).__name__}")
         self.close()
         recorder = self.recorder = Recorder(net, Schedule(self.every, self.budget), self._once)
-        if optimizer is not None:
-            recorder.decays([optimizer])
+        recorder.decays(optimisers)
         self.loop = Loop(recorder, net, self._safely, self._alarm)
         return self
 

@@ -31,6 +31,7 @@ class Recorder:
         self.seen = Observed({norm.path: site_of(norm) for norm in self.norms})
         self.look: Looking | None = None
         self.evaluation: Looking | None = None
+        self._optimisers: list[torch.optim.Optimizer] = []
         self._seen_at, self._passes = -1, 0  # evaluated passes since that step
         if distributed.is_available() and distributed.is_initialized():
             self.seen.processes = distributed.get_world_size()
@@ -45,6 +46,7 @@ class Recorder:
         self.seen.steps += 1
         if not self.compiled and self.schedule.due(self.seen.steps):
             began = perf_counter()
+            self._follow()
             whole = self.schedule.whole(self.seen.steps)
             self.look = Looking(self.net, self.norms, self.seen.sites, self.seen.steps, whole)
             self.look.attach(inputs)
@@ -65,12 +67,24 @@ class Recorder:
 
     def decays(self, optimisers: Iterable[torch.optim.Optimizer]) -> None:
         """Which gains an optimiser shrinks."""
+        self._optimisers = list(optimisers)
         decay = {
             id(value): float(group.get("weight_decay") or 0)
-            for optimiser in optimisers for group in optimiser.param_groups for value in group["params"]
+            for optimiser in self._optimisers for group in optimiser.param_groups for value in group["params"]
         }  # fmt: skip
         for norm in self.norms:
             self.seen.sites[norm.path].decay = max((decay.get(id(v), 0.0) for v in norm.affine[:1]), default=0.0)
+
+    def _follow(self) -> None:
+        """Norms may have been replaced since: those that are no part of the network any more say nothing about it."""
+        there = dict(self.net.named_modules())
+        if all(there.get(norm.path) is norm.module for norm in self.norms):
+            return
+        self.say(f"the network's norms were replaced before step {self.seen.steps}: what was seen earlier is dropped")
+        self.norms = norms_of(self.net)
+        sites = {norm.path: site_of(norm) for norm in self.norms}
+        self.seen = Observed(sites, steps=self.seen.steps, processes=self.seen.processes)
+        self.decays(self._optimisers)
 
     def evaluates(self) -> None:
         """Before a forward pass for evaluation: look at some of them, the first two of each evaluation among them."""
@@ -95,6 +109,7 @@ class Recorder:
 
     def modes(self) -> None:
         """During a forward pass for evaluation: which norms are in training mode."""
+        self._follow()
         self.seen.evaluations += 1
         for norm in self.norms:
             if norm.kind.name == "batch" and norm.live():

@@ -64,6 +64,9 @@ class Report:
         gap = asdict(self.gap) if self.gap is not None else None
         return {"steps": self.seen.steps, "looks": len(self.seen.looks), "diagnoses": found, "gap": gap}
 
+    def _saw_norms(self) -> bool:
+        return any(look.sites or not self.seen.sites for look in self.seen.looks)
+
     def head(self) -> str:
         """How much was seen."""
         seen = self.seen
@@ -89,9 +92,12 @@ class Report:
     def __str__(self) -> str:
         heads, rows = self.table()
         table = [columns(heads, rows)] if rows else []
-        found = self.lines(Severity.NOTE) or ["nothing found"]
+        found = self.lines(Severity.NOTE) or ["nothing found" if self._saw_norms() else _UNSEEN]
         gap = ["", str(self.gap)] if self.gap is not None else []
         return "\n".join([self.head(), *table, "", *found, *gap])
+
+
+_UNSEEN = "nothing found, but no norm was called in a training step that was looked at"
 
 
 def _short(value: float) -> str:

@@ -57,7 +57,7 @@ def called(option: str, target: str, values: dict[str, Any], arguments: str) -> 
         return make(**values)
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{option}={target} can't be built: {said(error)}") from error
 
 
@@ -79,8 +79,12 @@ def from_data(value: Any, sizes: Sizes) -> Any:
     return {**known, "outputs": sizes.outputs, "vocabulary": sizes.vocabulary}[value.removeprefix("data:")]
 
 
-def said(error: Exception) -> str:
+def said(error: BaseException) -> str:
     """An error of the user's code: its kind, and the first line."""
+    if isinstance(error, SystemExit):
+        return (
+            f"it ends the process, by sys.exit({error.code!r}): put what is a script's below if __name__ == '__main__'"
+        )
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['without a message'])[0][:300]}"
 
 
@@ -93,7 +97,7 @@ def callable_of(option: str, target: str) -> Any:
         raise
     except AttributeError as error:
         raise InputError(f"{option}={target}: {module} has no {name} ({error})") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         relative = "attempted relative import" in str(error) and is_file(module)
         hint = "; name a file of a package as a module, as in my_package.training:NAME" if relative else ""
         raise InputError(f"{option}={target}: {module} can't be imported: {said(error)}{hint}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
-from normlab.sites.forward import batch_of, copied
+from normlab.sites.forward import batch_of, copied, one_more
 
 
 @dataclass
@@ -29,6 +29,13 @@ class Calls:
     made: list[tuple[str, Any, Any]] = field(default_factory=list)
     batch: int | None = None
     context: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+    def one_more(self) -> Calls | None:
+        """Those of the same batch with its first example a second time."""
+        if self.batch is None:
+            return None
+        made = [(path, one_more(args, self.batch), one_more(named, self.batch)) for path, args, named in self.made]
+        return replace(self, made=made, batch=self.batch + 1)
 
     def __call__(self, net: nn.Module) -> None:
         """Repeat them, on the network's device."""

@@ -224,6 +224,10 @@ def _recorded(owned: Run, config: RunConfig, data: str) -> dict[str, Any]:
             owned.withdraw()
         raise
     except (SystemExit, KeyboardInterrupt) as end:
+        if isinstance(end, SystemExit) and not isinstance(end, Stopped) and request.signum is None:
+            cause = f"code of the run ended the process, by sys.exit({end.code!r})"
+            owned.fail("failed", cause)
+            raise InputError(f"{cause}: a network, a project or its data must not") from None
         _stop(owned, end)
         raise
     except BaseException as error:

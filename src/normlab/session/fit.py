@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,8 +13,9 @@ from pytorch_lightning.callbacks import EarlyStopping
 from rich.console import Console
 
 from normlab.config.placement import check_schedules
+from normlab.folder.norms_seen import write_found
 from normlab.mirror.progress import Bar, Heartbeat
-from normlab.monitor.own_runs import keep_found, watch
+from normlab.monitor.callback import NormMonitor
 from normlab.session.checkpointing import KeepBest, load_best
 from normlab.session.example_scores import keep_example_scores
 from normlab.session.guarded import guarded
@@ -61,7 +64,9 @@ class Fit:
         if options.compile:
             task.run_compiled()
         self.resumption = Resumption(session.place, session.loggers.record, options, self.curve, session.config.pause)
-        self.watch = watch(options)
+        # which can't see into a compiled network
+        watched = options.monitor and not options.compile
+        self.watch = [NormMonitor(say=lambda _: None, quiet=True)] if watched else []
         self.callbacks = [self.log, *probes, self.curve, *self._keepers(), *self.watch, *self._drivers()]
         self.trainer = build_trainer(session.config, session.place.folder, session.loggers.all, self.callbacks)
 
@@ -85,7 +90,7 @@ class Fit:
             self.trainer.fit(self.task, batches, validation, ckpt_path=place.resume_checkpoint, weights_only=True)
         stop_request().hold("finishing the run because its last step is done")
         if self.trainer.is_global_zero:
-            keep_found(self.watch, self.session.place.folder)
+            _keep_found(self.watch, self.session.place.folder)
         if not self.task.diverged:
             if self.curve.last_step != self.trainer.global_step:
                 self._validate_at_end(validation)
@@ -150,3 +155,16 @@ class Fit:
     def _shown(self) -> dict[str, str]:
         metric = self.task.metric
         return {"validation loss": "validation/loss", metric.replace("_", " "): f"validation/{metric}"}
+
+
+def _keep_found(monitors: list[NormMonitor], folder: Path) -> None:
+    """Write what the monitor found into the run's folder. An error of the monitor is said, and ends no run."""
+    for monitor in monitors:
+        try:
+            report = monitor.report()
+            write_found(folder, report.brief(), report.to_dict())
+            failed = monitor.failed
+        except Exception as error:
+            failed = f"{type(error).__name__}: {error}"
+        if failed:
+            print(f"the norms were not watched to the end: {failed}", file=sys.stderr)

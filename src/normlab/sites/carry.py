@@ -58,19 +58,22 @@ def replacement(
     view = _VIEWS.get(site.layout, "same")
     layout: Layout = "BTC" if view != "same" else site.layout
     own = {name: value for name, value in kind.options.items() if name in known - given}
-    lengths = _lengths(seen, site.layout)
+    calls = [_lengths(shape, site.layout) for shape in dict.fromkeys(seen.shapes)]
     with torch.device(seen.device or "cpu"):
         norm = make(
             site.channels,
             layout,
-            positions=lengths["T"] if layout == "BTC" else None,
+            positions=max(lengths["T"] for lengths in calls) if layout == "BTC" else None,
             bias=kind.bias is not None or kind.name in _WITHOUT_BIAS,
             **own,
         )
-    _refuse_single(norm, lengths)
+    for lengths in calls:
+        _refuse_single(norm, lengths)
     dtype = seen.dtype if kind.gain is None else kind.gain.dtype
     norm.to(dtype)
     lost = _fill(norm, kind) if carry else _fresh(norm, kind)
+    if kind.frozen:
+        norm.requires_grad_(False)
     then = [found.module.get_submodule(name) for name in kind.then]
     strided = norm.layout == "BTC" and "T" in norm.pooled
     plain = view == "same" and not (then or seen.keyword or strided) and norm.gain is not None
@@ -121,19 +124,18 @@ def _parts(found: Found) -> tuple[Kind, Seen, Any]:
     return found.kind, found.seen, found.site
 
 
-def _lengths(seen: Seen, layout: str) -> dict[str, int]:
-    """Axes other than C in the smallest call, and for positions the longest."""
-    shape = min(seen.shapes, key=lambda shape: torch.Size(shape).numel())
+def _lengths(shape: tuple[int, ...], layout: str) -> dict[str, int]:
+    """Axes other than C in a call."""
     if layout == "TBC":
-        return {"B": shape[1], "T": max(shape[0] for shape in seen.shapes)}
+        return {"B": shape[1], "T": shape[0]}
     if layout in ("BTC", "B…C"):
-        return {"B": shape[0], "T": max(torch.Size(shape[1:-1]).numel() for shape in seen.shapes)}
+        return {"B": shape[0], "T": torch.Size(shape[1:-1]).numel()}
     return {letter: length for letter, length in zip(layout, shape, strict=True) if letter != "C"}
 
 
 def _refuse_single(norm: Norm, lengths: dict[str, int]) -> None:
     """Statistics over one value make the output independent of the input."""
-    if norm.values_per_statistic(lengths) != 1:
+    if 0 in lengths.values() or norm.values_per_statistic(lengths) != 1:
         return
     seen = ", ".join(f"{letter}={length}" for letter, length in lengths.items())
     if norm.pooled == "B" or (norm.couples_examples and lengths["B"] == 1):

@@ -16,7 +16,7 @@ from normlab.sites.forward import batch_of, in_one_line, unwrapped
 from normlab.sites.kinds import Kind, torch_base, torch_kind
 from normlab.sites.options import check_also
 from normlab.sites.table import NormSite, NormSites
-from normlab.sites.watch import Seen, Watch, watch
+from normlab.sites.watch import Seen, Watch, settle, watch
 
 _SPATIAL = {2: "BC", 3: "BCL", 4: "BCHW", 5: "BCDHW"}
 # norm → axes of its statistics in a layout, where `·` is all its positions
@@ -64,9 +64,14 @@ def norm_sites(net: nn.Module, example: Any, *, also: Mapping[type[nn.Module], s
 def look(net: nn.Module, example: Any, also: Mapping[type[nn.Module], str]) -> list[Found]:
     """The sites that `norm_sites` lists."""
     check_also(also)
-    net = unwrapped(net)
+    if not isinstance(net, nn.Module):
+        raise InputError(f"the network must be an nn.Module, not a {type(net).__name__}")
+    net, batch = unwrapped(net), batch_of(example)
+    if batch == 0:
+        raise InputError("the batch is empty: give one of a size that the network is trained with")
     try:
         seen = watch(net, example)
+        settle(seen, net, example, batch)
     except InputError:
         raise
     except Exception as error:
@@ -80,7 +85,7 @@ def look(net: nn.Module, example: Any, also: Mapping[type[nn.Module], str]) -> l
         if any(_within(path, outer) for outer in inside):
             continue
         ran = seen.lazy.get_submodule(path) if seen.lazy is not None else module
-        one = _site(path, module, ran, _calls(seen, paths[id(module)]), batch_of(example), also=also)
+        one = _site(path, module, ran, _calls(seen, paths[id(module)]), batch, also=also)
         if one is not None:
             found.append(replace(one, site=replace(one.site, shared=tuple(paths[id(module)][1:]))))
             inside += [path] if one.kind is not None else []
@@ -179,7 +184,7 @@ def layout_of(kind: Kind, seen: Seen, batch: int | None) -> tuple[str, str]:
     if sizes == {2}:
         return "BC", ""
     if sizes == {3}:
-        times_first = all(shape[0] != batch and shape[1] == batch for shape in seen.shapes)
+        times_first = seen.axis == 1 or all(shape[0] != batch and shape[1] == batch for shape in seen.shapes)
         return ("TBC" if times_first else "BTC"), ""
     return "B…C", ""
 

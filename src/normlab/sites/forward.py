@@ -55,6 +55,19 @@ def batch_of(example: Any) -> int | None:
     return next((size for size in map(batch_of, items) if size is not None), None)
 
 
+def one_more(example: Any, batch: int) -> Any:
+    """The batch with its first example a second time; None for a function that can't say it as its `one_more`."""
+    if isinstance(example, Tensor):
+        return torch.cat([example, example[:1]]) if example.ndim and example.shape[0] == batch else example
+    if isinstance(example, Mapping):
+        return {key: one_more(item, batch) for key, item in example.items()}
+    if type(example) in (tuple, list):
+        return type(example)(one_more(item, batch) for item in example)
+    if callable(example):
+        return example.one_more() if hasattr(example, "one_more") else None
+    return example
+
+
 def unwrapped(net: nn.Module) -> nn.Module:
     """The network itself, inside `DataParallel`, `DistributedDataParallel` or `torch.compile`."""
     while True:

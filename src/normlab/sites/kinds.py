@@ -43,6 +43,12 @@ class Kind:
     unbatched: int | None = None
     obstacle: str = ""
 
+    @property
+    def frozen(self) -> bool:
+        """Whether it has a gain or a bias, and neither is trained."""
+        own = [value for value in (self.gain, self.bias) if isinstance(value, nn.Parameter)]
+        return bool(own) and not any(value.requires_grad for value in own)
+
 
 _WEIGHTS = {"weight": "gain", "bias": "bias"}
 

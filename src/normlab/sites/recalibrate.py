@@ -89,6 +89,13 @@ def _averaging(norms: Sequence[_BatchNorm]) -> Iterator[None]:
                 buffer.copy_(old)
 
 
+def _scalar(loss: Any) -> Tensor:
+    if not isinstance(loss, Tensor | int | float) or (isinstance(loss, Tensor) and loss.numel() != 1):
+        found = f"a tensor {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+        raise InputError(f"the loss of a batch must be a number, not {found}")
+    return torch.as_tensor(loss, dtype=torch.float64).reshape(())
+
+
 @dataclass(frozen=True)
 class Damage:
     """Mean loss of a trained network over the same batches, in eval mode; prints as a table.
@@ -139,7 +146,7 @@ def damage(
 
     def mean(changed: nn.Module) -> float:
         with torch.no_grad():
-            losses = [torch.as_tensor(loss(changed.eval(), batch), dtype=torch.float64) for batch in batches]
+            losses = [_scalar(loss(changed.eval(), batch)) for batch in batches]
             return float(torch.stack(losses).mean())
 
     found: list[tuple[float, float | None]] = []

@@ -135,6 +135,7 @@ def swap_for_our_training(
     chosen = _chosen(found, list(patterns))
     if make is None:
         chosen = [one for one in chosen if is_fixed_in_eval(one)] or chosen[:1]
+    before = {id(value) for value in net.parameters()}
     made = []
     for one in chosen:
         try:
@@ -148,15 +149,18 @@ def swap_for_our_training(
     name = norm if isinstance(norm, str) else norm.__name__
     paths = {new.found.site.path for new in made}
     left = tuple(one.site for one in found if one.site.path not in paths or one.site.obstacle)
-    return SwapReport(name, tuple(Swapped(new.found.site, new.lost) for new in made), left, tuple(_notes(made)))
+    return SwapReport(name, tuple(Swapped(new.found.site, new.lost) for new in made), left, tuple(_notes(made, before)))
 
 
-def _notes(made: list[Replacement]) -> Iterator[str]:
+def _notes(made: list[Replacement], before: set[int]) -> Iterator[str]:
     norms = [(new, norm) for new in made for norm in new.module.modules() if isinstance(norm, Norm)]
     if any(isinstance(norm, BatchNorm) and not new.statistics for new, norm in norms):
         yield "running statistics are 0 and 1 until training, or recalibrate(net, batches)"
     if any(norm.couples_positions and new.found.site.layout in ("BTC", "TBC") for new, norm in norms):
         yield "in sequences a position's statistics include later ones: not for a network that predicts the next token"
+    fresh = [(name, p) for new in made for name, p in new.module.named_parameters() if id(p) not in before]
+    if names := dict.fromkeys(name.rpartition(".")[2] for name, value in fresh if value.requires_grad):
+        yield f"new parameters ({', '.join(names)}): an optimiser built before the swap doesn't train them"
     yield from _of_the_method([norm for _, norm in norms])
 
 
@@ -183,7 +187,7 @@ def _chosen(found: list[Found], patterns: list[str]) -> list[Found]:
     named = [
         one
         for one in found
-        if any(fnmatchcase(p, pattern) for p in (one.site.path, *one.site.shared) for pattern in patterns)
+        if any(path in patterns or _fits(path, patterns) for path in (one.site.path, *one.site.shared))
     ]
     if not named:
         paths = [one.site.path for one in found]
@@ -195,6 +199,10 @@ def _chosen(found: list[Found], patterns: list[str]) -> list[Found]:
             f"{named[0].site.path or type(named[0].module).__name__} can't be replaced: {named[0].site.obstacle}"
         )
     return able
+
+
+def _fits(path: str, patterns: list[str]) -> bool:
+    return any(fnmatchcase(path, pattern) for pattern in patterns)
 
 
 def _refusal(one: Found, chosen: list[Found], error: InputError) -> str:

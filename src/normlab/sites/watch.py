@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.nn.parameter import UninitializedBuffer, is_lazy
 from torch.overrides import TorchFunctionMode
 
-from normlab.sites.forward import forward, restored
+from normlab.sites.forward import forward, one_more, restored
 
 _FUNCTIONS = {
     getattr(place, name): name
@@ -33,6 +33,7 @@ class Seen:
     shapes   of its input in each call
     plain    whether each call took one floating-point tensor and returned one of its shape
     keyword  whether a call named its argument
+    axis     of the examples, where shapes alone can't tell because time steps are as many
     """
 
     shapes: list[tuple[int, ...]] = field(default_factory=list)
@@ -40,6 +41,7 @@ class Seen:
     keyword: bool = False
     dtype: torch.dtype = torch.float32
     device: torch.device | None = None
+    axis: int | None = None
 
 
 @dataclass
@@ -84,6 +86,21 @@ def watch(net: nn.Module, example: Any) -> Watch:
         found.functions |= more.functions
     found.lazy = runs if lazy else None
     return found
+
+
+def settle(found: Watch, net: nn.Module, example: Any, batch: int | None) -> None:
+    """Where there are as many time steps as examples, a pass with one example more shows which axis is which."""
+    square = [seen for seen in found.calls.values() if any(shape[:2] == (batch, batch) for shape in seen.shapes)]
+    if not square or batch is None or batch < 2 or (longer := one_more(example, batch)) is None:
+        return
+    try:
+        more = watch(net, longer)
+    except Exception:  # a network may take one number of examples only
+        return
+    for path, seen in found.calls.items():
+        shapes = more.calls[path].shapes if path in more.calls else []
+        axes = {axis for shape in shapes for axis in (0, 1) if shape[axis : axis + 1] == (batch + 1,)}
+        seen.axis = axes.pop() if len(axes) == 1 else None
 
 
 def _copied(net: nn.Module) -> nn.Module:
