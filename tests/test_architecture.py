@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tasks": {"config", "norms", "data"},
     "probes": {"norms", "models", "data", "tasks"},
     "diagnoses": {"config", "folder"},
-    "monitor": {"config", "folder", "norms", "sites", "probes", "diagnoses"},
+    "monitor": {"config", "norms", "sites", "probes", "diagnoses"},
     "checking": {"config", "networks", "monitor"},
     "mirror": {"config", "folder", "data"},
     "session": {"config", "stopping", "folder", "models", "data", "tasks", "monitor", "mirror"},

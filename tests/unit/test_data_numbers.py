@@ -198,7 +198,7 @@ def test_classes_all_of_whose_rows_are_held_out_are_said(tmp_path: Path) -> None
     rows = [f"{i},{i % 7},{group % 4},{group}" for i, group in enumerate(sorted([*range(4)] * 15))]
     path = csv(tmp_path / "in.csv", "t,z,y,who", *rows)
     notes = prepare(table(path, groups="who"), tmp_path / "cache").notes
-    said = "data: classes without a training example, because all of theirs are held out: "
+    said = "data: the train split has no example of "
     assert len([note for note in notes if note.startswith(said)]) == 1
     other = csv(tmp_path / "two.csv", "t,z,y,who", *[row for row in rows if row[-1] in "01"])
     with pytest.raises(InputError, match=r"left for training have the label '[01]'.*other task.groups"):

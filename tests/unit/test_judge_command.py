@@ -168,7 +168,7 @@ def test_a_page_holds_every_run(judged, tmp_path):
         page = tmp_path / f"{name}.html"
         judged(table, "--page", str(page))
         text = page.read_text()
-        assert text.count('class="mark"') == 27 + 12 * (name == "pairs")
+        assert text.count('class="mark') == 27 + 12 * (name == "pairs")
         assert "What decides" in text
         assert "http" not in text.replace("http://www.w3.org", "")
     assert judged(runs(), "--page", str(tmp_path / "missing" / "x.html"))[0] == 2

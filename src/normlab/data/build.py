@@ -10,9 +10,9 @@ from normlab.data.fitted import Fitted
 from normlab.data.labelled import labelled
 from normlab.data.language import language
 from normlab.data.material import Builder, Material
-from normlab.data.overlap import repeated
 from normlab.data.segmentation import segmentation
 from normlab.files.folders import Layout, told_apart
+from normlab.views.overlap import repeated
 from normlab.views.sequences import Arrays
 
 _BUILDERS = {"language_modelling": language, "segmentation": segmentation}
@@ -34,7 +34,8 @@ def build(task: TaskConfig, found: Layout | None, known: Fitted | None = None) -
     material = _BUILDERS.get(task.goal, labelled)(Builder(task, known, names), read, origin)
     if task.source == "path":
         apart = told_apart(found) if found is not None and known is None else []
-        material = replace(material, said=[*material.said, *repeated(material), *apart])
+        again = [] if material.sizes.causal else repeated(material.arrays)
+        material = replace(material, said=[*material.said, *again, *apart])
     return material if known is None else replace(material, arrays=_without_training(material.arrays))
 
 

@@ -61,18 +61,18 @@ def _groups(groups: Column, share: float, builder: Builder) -> tuple[Index, Inde
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
-def left_out(classes: Sequence[str], kept: Index | NDArray[np.float64]) -> list[str]:
-    """What is to be said of classes all of whose rows are held out.
+def check_kept(classes: Sequence[str], kept: Index | NDArray[np.float64], *, groups: bool) -> None:
+    """Check that more than one class is left for training.
 
     Raises:
-        InputError: a single class is left for training.
+        InputError: a single one is.
     """
     there = set(kept.tolist())
     if len(there) == 1:
         what = f"all rows that are left for training have the label {classes[there.pop()]!r}, the others are held out"
-        raise InputError(f"{what}: give a validation split, or choose other task.groups")
-    missing = ", ".join(name for i, name in enumerate(classes) if i not in there)
-    return [f"classes without a training example, because all of theirs are held out: {missing:.200}"] * bool(missing)
+        raise InputError(
+            f"{what}: give a validation split, or {'choose other task.groups' if groups else 'more examples'}"
+        )
 
 
 def check_groups(groups: Mapping[str, Column], used: Container[str], builder: Builder) -> None:

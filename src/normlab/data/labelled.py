@@ -12,7 +12,7 @@ from normlab.config.schema import InputError, TaskConfig
 from normlab.data import source
 from normlab.data.convert import converter
 from normlab.data.fitted import Fitted
-from normlab.data.held_out import check_groups, held_out, left_out
+from normlab.data.held_out import check_groups, check_kept, held_out
 from normlab.data.material import Builder, Material
 from normlab.files.folders import SPLITS
 from normlab.files.tables import Part
@@ -49,7 +49,7 @@ def labelled(builder: Builder, read: source.Read, origin: str) -> Material:
         answers |= {"train": answer[kept], "validation": answer[held]}
         builder.held_out = True
         if known is None and fitted.classes is not None:
-            builder.said += left_out(fitted.classes, answer[kept])
+            check_kept(fitted.classes, answer[kept], groups=task.groups is not None)
     if known is not None:
         inputs.pop("train", None)
     if task.source == "path" and fitted.classes is not None:

@@ -28,12 +28,12 @@ from normlab.runs.code import code_hash
 from normlab.runs.identity import run_id
 from normlab.runs.owner import launch, read_owner
 from normlab.runs.provenance import command, peak_memory_mb, provenance
+from normlab.runs.ranks import check_ranks, rank
 from normlab.runs.show import show
 from normlab.runs.store import Run, accept, claim, folder_of, look, tidy
 from normlab.stopping.request import Paused, Stopped, listening, stop_request
 
 FINGERPRINT = "NORMLAB_FINGERPRINT"  # variable of the environment
-_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 OTHERS_WAIT = 300.0  # seconds that the other processes of a run wait for the first to claim it
 
 
@@ -136,7 +136,7 @@ def do(config: RunConfig, called_off: Path | None = None) -> Done:
 
 
 def _done(config: RunConfig, called_off: Path | None) -> Done:
-    _check_tasks(config)
+    check_ranks(config)
     with waiting("preparing the data", shown=config.trainer.progress and rank() == 0):
         prepared = data_of(config)
     data = prepared.fingerprint if config.trainer.processes == 1 else _same_everywhere(prepared.fingerprint)
@@ -174,23 +174,6 @@ def _same_everywhere(fingerprint: str) -> str:
         return os.environ.get(FINGERPRINT, fingerprint)
     os.environ[FINGERPRINT] = fingerprint
     return fingerprint
-
-
-def _check_tasks(config: RunConfig) -> None:
-    """Check that the processes started by srun do one run together, instead of each doing the whole run."""
-    tasks, processes = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)), config.trainer.processes
-    if tasks not in (1, processes):
-        raise InputError(
-            f"srun has started {tasks} tasks for a run of {processes} processes: set trainer.devices to match"
-        )
-    found = {name: os.environ[name] for name in (*_RANKS, "WORLD_SIZE") if os.environ.get(name)}
-    wrong = not all(map(str.isdecimal, found.values())) or rank() >= processes
-    if wrong or (found.keys() & {*_RANKS} and int(found.get("WORLD_SIZE", processes)) not in (1, processes)):
-        named = " ".join(f"{name}={value}" for name, value in found.items())
-        raise InputError(
-            f"by {named} in the environment, this is one of several processes, and the run has {processes}: "
-            f"`unset {' '.join(found)}` if they are left over from something else, or set trainer.devices to match"
-        )
 
 
 def _recorded(owned: Run, config: RunConfig, data: str) -> dict[str, Any]:
@@ -303,8 +286,3 @@ def _take_part(config: RunConfig, folder: Path, name: str) -> Done:
         return Done(_measure(config)(config, place), folder, True)
     except (Stopped, Paused):
         raise SystemExit(0) from None
-
-
-def rank() -> int:
-    """This process's rank in the run, as set by Lightning, torchrun or SLURM."""
-    return int(next((os.environ[name] for name in _RANKS if os.environ.get(name)), "0"))

@@ -9,7 +9,8 @@ from pathlib import Path
 from normlab.config.schema import InputError, RunConfig
 from normlab.folder.jsonfile import read_json
 from normlab.runs.code import code_hash
-from normlab.runs.run import CalledOff, do, heed, rank, recalled
+from normlab.runs.ranks import rank
+from normlab.runs.run import CalledOff, do, heed, recalled
 from normlab.runs.store import BusyError
 from normlab.stopping.output import tolerate_failing_output
 from normlab.stopping.request import listening, stop_request

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from normlab.data.material import Material
 from normlab.views.sequences import Arrays
 
 
-def repeated(material: Material) -> list[str]:
+def repeated(arrays: Arrays) -> list[str]:
     """A sentence for each split about inputs that occur in training, as the model sees them."""
-    if material.sizes.causal or "train.inputs" not in material.arrays:
+    if "train.inputs" not in arrays:
         return []
-    seen = set(_rows(material.arrays, "train"))
+    seen = set(_rows(arrays, "train"))
     said = []
     for split in ("validation", "test"):
-        if f"{split}.inputs" in material.arrays:
-            rows = list(_rows(material.arrays, split))
+        if f"{split}.inputs" in arrays:
+            rows = list(_rows(arrays, split))
             if count := sum(row in seen for row in rows):
                 said.append(f"{count} of {len(rows)} {split} examples have the same input as a training example")
     return said
