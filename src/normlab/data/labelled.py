@@ -48,8 +48,6 @@ def labelled(builder: Builder, read: source.Read, origin: str) -> Material:
         inputs |= {"train": [each.take(kept) for each in whole], "validation": [each.take(held) for each in whole]}
         answers |= {"train": answer[kept], "validation": answer[held]}
         builder.held_out = True
-        if known is None and fitted.classes is not None:
-            check_kept(fitted.classes, answer[kept], groups=task.groups is not None)
     if known is not None:
         inputs.pop("train", None)
     if task.source == "path" and fitted.classes is not None:
@@ -59,6 +57,8 @@ def labelled(builder: Builder, read: source.Read, origin: str) -> Material:
         fitted = _standardised(builder, fitted, answers)
     ordered = {split: inputs[split] for split in SPLITS if split in inputs}
     sizes, fitted, arrays = converter(task.content)(builder, ordered, fitted)
+    if builder.held_out and known is None and fitted.classes is not None:
+        check_kept(fitted.classes, answers["train"], groups=task.groups is not None)
     return builder.finish(sizes, fitted, {f"{split}.targets": t for split, t in answers.items()} | arrays, origin)
 
 
