@@ -179,7 +179,8 @@ def inside(finding: Finding, result: StudyResult) -> Chart | None:
     if not found:
         return None
     columns = 2
-    height = 0.75 + 0.24 * len(cells)
+    lines = [wrapped(label(finding, cell), 24) for cell in reversed(cells)]
+    height = 0.75 + (0.32 if any("\n" in line for line in lines) else 0.24) * len(cells)
     fig, axes = figure(height * math.ceil(len(found) / columns), math.ceil(len(found) / columns), columns, sharey=True)
     chart = Chart(f"{finding.name}-inside", "Why: what happened inside", "", "", fig)
     seeds = min(max(MOST_DOTS // (len(found) * len(cells)), 3), MOST_SEEDS)
@@ -194,7 +195,7 @@ def inside(finding: Finding, result: StudyResult) -> Chart | None:
         ax.grid(axis="y", visible=False)
     for ax in axes[len(found) :]:
         ax.remove()
-    axes[0].set_yticks(range(len(cells)), [wrapped(label(finding, cell), 24) for cell in reversed(cells)])
+    axes[0].set_yticks(range(len(cells)), lines)
     chance = " Hollow diamond: the value expected by chance alone." if set(found) & set(_BY_CHANCE) else ""
     lacking = any(
         all(value_in(row, name) is None for row in rows_in(result.rows, cell)) for cell in cells for name in found

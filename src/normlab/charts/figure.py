@@ -42,6 +42,11 @@ _STYLE: dict[str, Any] = {
     "axes.unicode_minus": True,
     "grid.color": INKS["grid"][0],
     "grid.linewidth": 0.8,
+    # no tick marks: the grid shows where ticks are, and marks are a twentieth of the page
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "xtick.major.pad": 5,
+    "ytick.major.pad": 5,
     "xtick.color": INKS["muted"][0],
     "ytick.color": INKS["muted"][0],
     "xtick.labelcolor": INKS["ink"][0],

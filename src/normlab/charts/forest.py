@@ -141,6 +141,8 @@ def _more(finding: Finding, verdict: Verdict) -> str:
     if verdict.deciding is None:
         return ""
     several = f"; the weakest of {len(verdict.estimates)}" if len(verdict.estimates) > 1 else ""
+    if finding.at_least is not None:
+        several += f", of which {verdict.facts.get('supported', 0)} hold and {finding.at_least} must"
     return f", margin {margin_words(finding, finding.metric)}{several}"
 
 
