@@ -65,6 +65,17 @@ def test_the_state_of_two_conditions(make, mlp, cnn, state, primary):
     assert stand(found, verdict_of(found, {"mlp": mlp, "cnn": cnn}), stated()).state == state
 
 
+def test_a_finding_that_counts_leaves_nothing_open_once_enough_of_its_contrasts_hold(make):
+    counts = make(primary=True, claim=2, at_least=1)
+    verdict = verdict_of(counts, {"mlp": 0.1, "cnn": 0.0095})
+    assert verdict.state == "supported"
+    assert stand(counts, verdict, stated()).state == "supported"
+    every = make(primary=True, claim=2)
+    assert stand(every, verdict_of(every, {"mlp": 0.1, "cnn": 0.0095}), stated()).state == "undecided"
+    against = verdict_of(counts, {"mlp": 0.1, "cnn": -0.1})
+    assert stand(counts, against, stated()).state == "splits"
+
+
 def test_what_opposes_a_statement_is_turned_round(make):
     found = make()
     verdict = verdict_of(found, {"mlp": 0.1, "cnn": 0.1})

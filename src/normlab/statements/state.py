@@ -58,8 +58,9 @@ def standing_of(statement: Statement, findings: Mapping[str, Finding], verdicts:
 
     It is supported if all of its parts that were run are, contradicted if all are, and splits by condition if some are
     supported and others contradicted. Otherwise, as soon as one part is open, it is undecided. Parts with fewer seeds
-    than a verdict needs are open. Intervals of exploratory findings are at 95 % each, without a correction for their
-    number.
+    than a verdict needs are open. An open contrast of a finding whose rule counts (`at_least`) and which is supported
+    without it leaves nothing open: so many were asked for before the data were seen. Intervals of exploratory findings
+    are at 95 % each, without a correction for their number.
 
     Args:
         findings: by name.
@@ -74,7 +75,9 @@ def standing_of(statement: Statement, findings: Mapping[str, Finding], verdicts:
         for cell in lacking_cells(findings[test.finding], verdicts.get(test.finding))
     ]
     found = {network for part in parts if part.state == "supported" for network in part.networks}
-    state = together(part.state for part in parts)
+    named = {test.finding for test in statement.tests if findings[test.finding].at_least is not None}
+    spared = {name for name in named & verdicts.keys() if verdicts[name].state == "supported"}
+    state = together(part.state for part in parts if part.state != "undecided" or part.finding not in spared)
     alone = state == "supported" and statement.about == "networks" and len(found) == 1
     return Standing(statement, parts, state, found.pop() if alone else "", tuple(dict.fromkeys(lacking)))
 
