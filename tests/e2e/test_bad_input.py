@@ -128,6 +128,11 @@ FROM_THE_CONFIG = {
     "a ladder without end": (["measure=learning_rate_ceiling", "measure.rungs=2000"], ["rungs=2000", "float32"]),
     "partners in a text": (["measure=leakage", "model=lstm", "task=union"], ["one class per example"]),
     "an odd number of partners": (["measure=leakage", "task.batch_size=33"], ["task.batch_size=33", "even"]),
+    "chunks larger than a batch": (["norm=batch", "norm.nbs=100000"], ["norm.nbs=100000", "at most 64"]),
+    "chunks larger than a process's share": (
+        ["norm=batch", "norm.nbs=64", "trainer=ddp", "trainer.devices=2"],
+        ["norm.nbs=64", "at most 32"],
+    ),
     "partners that share no statistics": (["measure=leakage", "norm=batch", "norm.nbs=3"], ["norm.nbs=3", "even"]),
     "scales of a recurrence": (["measure=scale_invariance", "model=lstm"], ["model=lstm", "model=mlp or cnn"]),
     "scales before sums": (

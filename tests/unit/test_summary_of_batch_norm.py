@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize(("nbs", "pooled"), [("null", 32), ("8", 8), ("1000", 32)])
+@pytest.mark.parametrize(("nbs", "pooled"), [("null", 32), ("8", 8), ("32", 32)])
 def test_no_more_examples_share_statistics_than_a_batch_has(nbs: str, pooled: int, train, tmp_path: Path) -> None:
     answer = train("model=mlp", "norm=batch", f"norm.nbs={nbs}", "task.batch_size=32", "trainer.steps=1")
     assert answer.status == 0, answer.err

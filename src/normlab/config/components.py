@@ -224,10 +224,16 @@ _PLACES = {
 
 
 def check_single(config: RunConfig, model: Signature, batch: str, share: int) -> None:
-    """Would a norm have to compute statistics of a single example? `batch` names the options responsible."""
+    """Would a norm need a single example's statistics, or those of more than there are? `batch` names the options."""
+    nodes = (config.norm, *norms_at(config.model).values())
+    if large := next((node["nbs"] for node in nodes if (node.get("nbs") or 0) > share), None):
+        raise InputError(
+            f"norm.nbs={large} is more than the {share} examples that a process gets at {batch}: "
+            f"choose at most {share}, or leave it out for statistics of the whole batch"
+        )
     if "BC" not in model.constants["layouts"]:
         return
-    for node in (config.norm, *norms_at(config.model).values()):
+    for node in nodes:
         norm, nbs = read(node["_target_"]), node.get("nbs")
         if norm.constants.get("axes", {}).get("BC") != "B" or node.get("after") == 0:
             continue

@@ -97,8 +97,7 @@ def _few(config: RunConfig, inside: Inside) -> Any:
 def _nbs(config: RunConfig) -> int:
     """Number of examples whose statistics batch norm pools in training: a rank's share, unless it synchronises."""
     world = 1 if config.norm.get("sync") else config.trainer.processes
-    share = config.task.batch_size // world
-    return min(int(config.norm.get("nbs") or share), share)
+    return int(config.norm.get("nbs") or config.task.batch_size // world)
 
 
 def _show(fit: Fit) -> None:
