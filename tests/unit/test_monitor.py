@@ -214,6 +214,25 @@ def test_activations_that_grow_at_the_first_step_only_are_named_too(first: int, 
     ]
 
 
+class ChannelsFirst(nn.LayerNorm):
+    """As in ConvNeXt: it moves the channels to the end by itself."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+@pytest.mark.parametrize(("norm", "causes"), [(ChannelsFirst(8), []), (nn.LayerNorm(8), ["wrong_axis"])])
+def test_a_layer_norm_that_moves_its_axes_itself_is_not_over_the_wrong_ones(norm: nn.Module, causes: list[str]):
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), norm, nn.ReLU(), nn.Flatten(), nn.Linear(512, 2))
+    monitor = NormMonitor().watch(net)
+    for _ in range(4):
+        nn.functional.cross_entropy(net(torch.randn(8, 3, 8, 8)), torch.randint(0, 2, (8,))).backward()
+        with torch.no_grad():
+            for value in net.parameters():
+                value -= 0.01 * value.grad
+    assert [one.cause for one in monitor.report().diagnoses if one.cause == "wrong_axis"] == causes
+
+
 def test_padding_is_counted_where_positions_repeat_in_several_examples():
     x = torch.randn(4, 10, 3, generator=torch.Generator().manual_seed(0))
     assert padded_share(x) == 0

@@ -27,6 +27,10 @@ class Signal:
     gradients: list[Tensor] = field(default_factory=list)
 
 
+# a subclass with its own, such as ConvNeXt's for [B, C, H, W], may move the axes before it normalises
+_LAST_AXES = (nn.LayerNorm.forward, nn.RMSNorm.forward)
+
+
 class Looking:
     """Hooks on a network until the end of a step. No hook changes a value or draws a random number.
 
@@ -141,7 +145,7 @@ class Looking:
             channel, channel % x.ndim
         ) and getattr(layer, "bias", None) is not None:  # fmt: skip
             site.cancels = path
-        if isinstance(norm.module, nn.LayerNorm | nn.RMSNorm):
+        if isinstance(norm.module, nn.LayerNorm | nn.RMSNorm) and type(norm.module).forward in _LAST_AXES:
             axes = len(norm.module.normalized_shape)
             turned = x.ndim > 2 and x.shape == y.transpose(-1, -2).shape and x.shape != y.shape
             if x.shape == y.shape and channel == 1 and x.ndim > 2 and axes < x.ndim - 1 and not _turned(x):
