@@ -180,7 +180,7 @@ def two_containers(trial: Trial) -> None:
     apart = trial.rng.choice((0.0, trial.rng.uniform(0, trial.reference.seconds)))
     for ended in trial.give(times=2, apart=apart, containers=True, **fault):
         if ended.status == 2:
-            _explained(trial, ended, "is working on", "has finished meanwhile")
+            _explained(trial, ended, "is working on", "has finished in the meantime")
 
 
 def full_memory(trial: Trial) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from joblib import Parallel, cpu_count, delayed
+from joblib.externals.loky import get_reusable_executor
 
 from normlab.charts.charts import charts_of
 from normlab.charts.figure import Chart, drawing
@@ -36,9 +37,13 @@ def draw_all(
     calls = (delayed(draw)(finding, results, committed, folder) for finding, results in findings)
     made = []
     drawn = iter(Parallel(n_jobs=processes, return_as="generator")(calls))
-    for number, (finding, _) in enumerate(findings):
-        tell(f"drawing {finding.name}", number, len(findings))
-        made.append(next(drawn))
+    try:
+        for number, (finding, _) in enumerate(findings):
+            tell(f"drawing {finding.name}", number, len(findings))
+            made.append(next(drawn))
+    finally:
+        if processes > 1:  # joblib would keep them for five minutes
+            get_reusable_executor().shutdown(wait=True)
     return made
 
 
