@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -126,3 +126,15 @@ ARCHITECTURES: dict[str, tuple[str, str, Callable[[str], Built]]] = {
     **dict.fromkeys(MONAI, ("medical", "monai", monai)),
     **dict.fromkeys(X_TRANSFORMERS, ("language", "x_transformers", x_transformers)),
 }
+
+
+def tensors(value: Any) -> Iterator[torch.Tensor]:
+    """Those of floating-point numbers in a network's output, in their order."""
+    if isinstance(value, torch.Tensor):
+        yield from [value] if value.is_floating_point() else []
+    elif hasattr(value, "values"):
+        for item in value.values():
+            yield from tensors(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from tensors(item)

@@ -14,7 +14,6 @@ import contextlib
 import io
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +23,9 @@ from torch import Tensor, nn
 import normlab
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-from architectures import ARCHITECTURES
+from architectures import ARCHITECTURES, tensors
 
 STEPS, EVALUATED, BATCH, TOKENS = 120, 4, 16, 50
-
-
-def outputs(value: Any) -> Iterator[Tensor]:
-    """Tensors of a network's output, in their order."""
-    if isinstance(value, Tensor):
-        yield from [value] if value.is_floating_point() else []
-    elif hasattr(value, "values"):
-        yield from (tensor for item in value.values() for tensor in outputs(item))
-    elif isinstance(value, list | tuple):
-        yield from (tensor for item in value for tensor in outputs(item))
 
 
 class Headed(nn.Module):
@@ -52,7 +41,7 @@ class Headed(nn.Module):
 
     def first(self, x: Any) -> Tensor:
         """The network's first output of floating-point numbers."""
-        return next(outputs(self.body(**x) if isinstance(x, dict) else self.body(x)))
+        return next(tensors(self.body(**x) if isinstance(x, dict) else self.body(x)))
 
     def forward(self, x: Any) -> Tensor:
         """Logits [B, 2]."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import normlab
-from architectures import ARCHITECTURES, Built
+from architectures import ARCHITECTURES, Built, tensors
 from normlab.config.schema import InputError
 from normlab.sites.options import names
 from normlab.sites.swap import SwapReport
@@ -39,17 +39,6 @@ def build(name: str) -> Built:
             if value.ndim == 1 and value.is_floating_point() and re.search("norm|ln_|bn|running|LayerNorm", path):
                 value.add_(0.2 * torch.rand_like(value))
     return net, x
-
-
-def tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield from [value] if value.is_floating_point() else []
-    elif hasattr(value, "values"):
-        for item in value.values():
-            yield from tensors(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from tensors(item)
 
 
 def run(net: nn.Module, x: Any, training: bool) -> list[Tensor]:
