@@ -23,7 +23,10 @@ class Tell:
 
 
 def tell(when: When, model: Model, answer: Answer) -> Tell | None:
-    """None if the question is decided."""
+    """None if the question is decided, the same on all data."""
+    if answer.best and answer.best[0].outcome == "depends":  # then only the reader's own data tell
+        norms = ",".join(name.partition(" ")[0] for name in (answer.best[0].advice.plus, answer.best[0].advice.minus))
+        return Tell("", *_compared(norms, f"model={model} {_OWN_DATA[model]}" if model in _OWN_DATA else _NET))
     if answer.best and answer.best[0].decided:
         return None
     finding = answer.best[0].finding if answer.best else next(iter(answer.untried), None)

@@ -81,9 +81,11 @@ def _undecided(console: Console, when: When, model: Model, answer: Answer) -> No
     told = tell(when, model, answer)
     if told is None:
         return
-    measured = (
-        "not decided: what we have is too little or too close" if answer.best else "nothing yet: we have no evidence"
-    )
+    measured = "not decided: what we have is too little or too close"
+    if not answer.best:
+        measured = "nothing yet: we have no evidence"
+    elif answer.best[0].decided:
+        measured = "your own data decide"
     _say(console, measured, 2)
     if told.literature:
         _say(console, f"literature, not measured here: {told.literature}", 2)
