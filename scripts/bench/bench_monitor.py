@@ -1,12 +1,13 @@
 """What NormMonitor costs at its defaults: two equal networks trained in turn, step by step, one of them watched.
 
-Run by python scripts/bench/bench_monitor.py (a minute or two). Prints for three networks the ratio of total times, and
-the median over blocks of 50 steps, of which the later ones have fewer looks.
+Run by python scripts/bench/bench_monitor.py (two minutes). Prints for three networks the ratio of the times of all
+steps, and of blocks of 50 steps, of which the later ones have fewer looks: medians of five trainings.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from time import thread_time
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 import normlab
 
-STEPS, BLOCK = 300, 50
+STEPS, BLOCK, TRAININGS = 300, 50, 5
 
 
 def cnn() -> tuple[nn.Module, Tensor]:
@@ -45,28 +46,36 @@ def step(net: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor)
     return thread_time() - began
 
 
+def train(make: Callable[[], tuple[nn.Module, Tensor]]) -> tuple[Tensor, int]:
+    """Seconds [steps, 2] of the unwatched and the watched network, and the number of looks."""
+    plain, x = make()
+    watched = copy.deepcopy(plain)
+    y = torch.randint(0, 10, (len(x),))
+    nets = [(net, torch.optim.SGD(net.parameters(), lr=0.01)) for net in (plain, watched)]
+    for net, optimizer in nets:  # warm up
+        step(net, optimizer, x, y)
+    # half of the default budget, because the monitor counts the other network's time as part of the training
+    monitor = normlab.NormMonitor(budget=0.01).watch(watched)
+    times = torch.zeros(STEPS, 2)
+    for number in range(STEPS):
+        for which in (0, 1) if number % 2 else (1, 0):  # either may profit from the other's warm caches
+            times[number, which] = step(*nets[which], x, y)
+    return times, len(monitor.report().seen.looks)
+
+
 def main() -> None:
     torch.set_num_threads(1)
     for make in (cnn, mlp, transformer):
-        plain, x = make()
-        watched = copy.deepcopy(plain)
-        y = torch.randint(0, 10, (len(x),))
-        nets = [(net, torch.optim.SGD(net.parameters(), lr=0.01)) for net in (plain, watched)]
-        for net, optimizer in nets:  # warm up
-            step(net, optimizer, x, y)
-        # half of the default budget, because the monitor counts the other network's time as part of the training
-        monitor = normlab.NormMonitor(budget=0.01).watch(watched)
-        times = torch.zeros(STEPS, 2)
-        for number in range(STEPS):
-            for which in (0, 1) if number % 2 else (1, 0):  # either may profit from the other's warm caches
-                times[number, which] = step(*nets[which], x, y)
-        blocks = times.unflatten(0, (-1, BLOCK)).sum(1)
-        ratios = blocks[:, 1] / blocks[:, 0]
-        looks = len(monitor.report().seen.looks)
+        trainings = [train(make) for _ in range(TRAININGS)]
+        times = torch.stack([times for times, _ in trainings])  # [trainings, steps, 2]
+        blocks = times.unflatten(1, (-1, BLOCK)).sum(2)
+        total = times.sum(1)
+        ratios = (total[:, 1] / total[:, 0]).sort().values
+        looks = sorted(looks for _, looks in trainings)[TRAININGS // 2]
         print(
-            f"{make.__name__}: {1e3 * times[:, 0].median():.1f} ms per step, {looks} looks in {STEPS} steps, total x"
-            f"{times[:, 1].sum() / times[:, 0].sum():.3f}, median block x{ratios.median():.3f}, "
-            f"median step x{times[:, 1].median() / times[:, 0].median():.3f}"
+            f"{make.__name__}: {1e3 * times[..., 0].median():.1f} ms per step, {looks} looks in {STEPS} steps, all "
+            f"steps x{ratios.median():.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f}), median block "
+            f"x{(blocks[..., 1] / blocks[..., 0]).median():.3f}"
         )
 
 

@@ -29,7 +29,7 @@ class NormMonitor(pl.Callback):
     changes no mode, buffer or gradient. An error inside it is printed once, and ends the monitoring only.
 
     Args:
-        every: steps between the looks that are taken beside the fixed ones (1, 2, 3, …, each at least 15 % later than
+        every: steps between the looks that are taken beside the fixed ones (1, 2, 3, …, each at least 20 % later than
             the one before), at least.
         budget: share of the training's time that looks may take before only the fixed ones are left.
         say: prints a message.
@@ -120,7 +120,7 @@ class NormMonitor(pl.Callback):
     def _alarm(self) -> None:
         """Print each severe cause once, soon after it is seen: the looks in between are not diagnosed."""
         assert self.recorder is not None
-        if self.quiet or self.recorder.seen.steps < 1.5 * self._diagnosed:
+        if self.quiet or self.recorder.seen.steps < 2 * self._diagnosed:
             return
         self._diagnosed = self.recorder.seen.steps
         began = perf_counter()

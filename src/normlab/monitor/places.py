@@ -30,7 +30,9 @@ class Norm:
     @property
     def statistics(self) -> tuple[Tensor, Tensor] | None:
         """Running mean and variance [C]; None if it has none of this shape."""
-        kind = _kind(self.module) or self.kind  # a module's buffers may have been replaced since
+        kind, buffers = self.kind, self.module._buffers.values()
+        if not all(value is None or any(value is held for held in buffers) for value in (kind.mean, kind.var)):
+            kind = _kind(self.module) or kind  # which have been replaced since
         if kind.mean is None or kind.var is None or kind.mean.numel() != kind.mean.shape[-1]:
             return None
         return kind.mean.detach().reshape(-1), kind.var.detach().reshape(-1)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from time import perf_counter
 
-GROWTH = 1.15  # of the steps at which a look is always taken, so 4 of them are in the second half of any training
+GROWTH = 1.2  # of the steps at which a look is always taken, so 3 of them are in the second half of any training
 DOUBLED = 2  # growth of the steps at which a look is always a whole one
 EVALUATED = 8  # evaluated batches that are always looked at
 
 
 class Schedule:
-    """Looks at steps 1, 2, 3, … each at least 15 % later than the one before, and more where they cost little.
+    """Looks at steps 1, 2, 3, … each at least 20 % later than the one before, and more where they cost little.
 
     Looks are whole, with layers and gradients, as long as all of them together stay below the budget, and otherwise at
     steps 1, 2, 4, …; the others see only what the norms read, for about a third of the time.
