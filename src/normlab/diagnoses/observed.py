@@ -16,8 +16,8 @@ class SiteLook:
     examples   length of its input's first axis
     values     per statistic
     variance   median over its statistics; of RMS norm the mean square
-    absolute   mean over the gains' absolute values; NaN without gains
-    bias       mean over its biases; NaN without
+    absolute   mean over the gains' absolute values; NaN without gains, and in looks that are not whole
+    bias       mean over its biases; likewise
     finite     whether all of its input is, and all of its output
     constant   whether large float16 inputs come out as its bias alone
     padded     share of positions that are constant up to an end of their sequence

@@ -72,7 +72,7 @@ def decayed_gain(seen: Observed) -> list[Diagnosis]:
     """Weight decay that has shrunk the gains."""
     cases = []
     for site in seen.sites.values():
-        gains = [look.absolute for look in seen.of(site.path)]
+        gains = [look.absolute for look in seen.of(site.path) if look.absolute == look.absolute]  # in whole looks
         if site.decay > 0 and gains and gains[-1] < SHRUNK * gains[0]:
             evidence = {"mean |gain|": gains[-1], "at first": gains[0], "weight decay": site.decay}
             cases.append(Case(site.path, gains[0] - gains[-1], evidence))

@@ -29,7 +29,7 @@ class NormMonitor(pl.Callback):
     changes no mode, buffer or gradient. An error inside it is printed once, and ends the monitoring only.
 
     Args:
-        every: steps between the looks that are taken beside the fixed ones (1, 2, 3, …, each at least 20 % later than
+        every: steps between the looks that are taken beside the fixed ones (1, 2, 3, …, each at least 25 % later than
             the one before), at least.
         budget: share of the training's time that looks may take before only the fixed ones are left.
         say: prints a message.
@@ -40,7 +40,7 @@ class NormMonitor(pl.Callback):
     """
 
     def __init__(
-        self, every: int = 10, budget: float = 0.02, say: Callable[[str], None] = print, quiet: bool = False
+        self, every: int = 10, budget: float = 0.015, say: Callable[[str], None] = print, quiet: bool = False
     ) -> None:
         if not isinstance(every, int) or every < 1:
             raise InputError(f"NormMonitor(every={every!r}): every is a number of steps, at least 1")

@@ -18,7 +18,7 @@ from normlab.probes.discrepancy import chance_mean
 
 CHANNELS = 32  # enough for a mean over channels
 POSITIONS = 16  # of an example, whose values resemble each other
-VALUES = 16_384  # of norms whose statistics belong to one example
+VALUES = 4_096  # of norms whose statistics belong to one example
 PADDED = 8  # channels in which positions are compared
 FEATURES = 16  # of the network's input
 _ROOT = 255.9  # of float16's largest number
@@ -62,7 +62,7 @@ def sample(x: Tensor, axis: int) -> Tensor:
     for i in inner:  # from the middle of a step, because a convolution's padding changes the borders
         parts[i] = slice(min(step, x.shape[i]) // 2, None, step)
     parts[axis] = slice(None, None, math.ceil(x.shape[axis] / CHANNELS) or 1)
-    few = x[tuple(parts)].movedim(axis, 0)
+    few = x[tuple(parts)].transpose(0, axis)
     return few.reshape(len(few), -1).contiguous()
 
 
@@ -70,11 +70,11 @@ def before(norm: Norm, x: Tensor, masked: bool, again: bool) -> Measured:
     """What a norm reads, before it updates its running statistics; of a repeated call, only whether it is the same."""
     x, batch = x.detach(), norm.kind.name == "batch"
     seen = Measured(norm, {})
-    few = sample(x, norm.kind.axis).float() if batch else None
     if not again or batch:
         seen.waiting["size"] = size_of(x)
-    if few is not None:
-        seen.waiting["sum"] = few.sum()
+    if batch:
+        few = sample(x, norm.kind.axis).float()
+        seen.waiting["variances"], seen.waiting["means"] = torch.var_mean(few, 1, correction=0)
     if again:
         return seen
     measured = norm.kind.name in _MEASURED and x.ndim > 1
@@ -82,12 +82,9 @@ def before(norm: Norm, x: Tensor, masked: bool, again: bool) -> Measured:
         "path": norm.path, "training": norm.module.training, "dtype": str(x.dtype).removeprefix("torch."),
         "examples": x.shape[0] if x.ndim else 1, "values": values_per_statistic(norm, x) if measured else 0,
     }  # fmt: skip
-    if norm.kind.gain is not None:
-        seen.waiting["absolute"] = norm.kind.gain.detach().float().abs().mean()
-    if norm.kind.bias is not None:
-        seen.waiting["bias"] = norm.kind.bias.detach().float().mean()
-    if measured and few is not None:
-        seen.waiting |= _batch_statistics(norm, x, few, masked)
+    if measured and batch:
+        if not masked:
+            seen.waiting |= _running(norm, x)
         if x.ndim == 3 and not masked:
             seen.waiting["padded"] = padded_share(x if norm.kind.axis == -1 else x.transpose(1, 2))
     elif measured:
@@ -97,17 +94,12 @@ def before(norm: Norm, x: Tensor, masked: bool, again: bool) -> Measured:
     return seen
 
 
-def _batch_statistics(norm: Norm, x: Tensor, few: Tensor, masked: bool) -> dict[str, Tensor]:
-    var, mean = torch.var_mean(few, 1, correction=0)
-    found = {"variances": var}
-    channels = x.shape[norm.kind.axis]
-    running = None if masked else norm.statistics  # which know no padding
-    if running is not None and running[0].numel() == channels:
-        center, spread = (values[:: math.ceil(channels / CHANNELS)] for values in running)
-        eps = float(norm.kind.options.get("eps") or 0)
-        found["shift"] = (mean - center) / (var + eps).sqrt()
-        found["log_ratio"] = ((spread + eps) / (var + eps)).log()
-    return found
+def _running(norm: Norm, x: Tensor) -> dict[str, Tensor]:
+    """The running means, then variances, of the channels in the sample: copies, because the norm is to update them."""
+    found, channels = norm.statistics, x.shape[norm.kind.axis]
+    if found is None or found[0].numel() != channels:
+        return {}
+    return {"running": torch.cat([values[:: math.ceil(channels / CHANNELS)] for values in found])}
 
 
 def _example_statistics(norm: Norm, x: Tensor, values: int) -> Tensor:
@@ -132,9 +124,13 @@ def padded_share(rows: Tensor) -> Tensor:
 
 
 def after(seen: Measured, y: Tensor, size: Tensor) -> None:
-    """What a norm returns, with its `size_of`; its gradient is seen in `gradient`."""
+    """What a norm returns, with its `size_of`, and its parameters; its gradient is seen in `gradient`."""
     y, kind = y.detach(), seen.norm.kind
     seen.waiting["returned"] = size
+    if kind.gain is not None:
+        seen.waiting["absolute"] = kind.gain.detach().float().abs().mean()
+    if kind.bias is not None:
+        seen.waiting["bias"] = kind.bias.detach().float().mean()
     if seen.large is not None and kind.axis == -1:  # divided by an infinite deviation, nothing but the bias comes out
         bias = 0.0 if kind.bias is None else kind.bias.detach().to(y.dtype)
         seen.waiting["constant"] = (seen.large & (y == bias).all(-1)).any()
@@ -155,7 +151,7 @@ def read(tensors: Iterable[Tensor]) -> list[list[float]]:
     found: list[list[float]] = [[] for _ in kept]
     for device in {value.device for value in kept}:
         here = [i for i, value in enumerate(kept) if value.device == device]
-        numbers = torch.cat([kept[i].detach().reshape(-1).float() for i in here]).tolist()
+        numbers = torch.cat([kept[i].detach().reshape(-1) for i in here]).tolist()
         start = 0
         for i in here:
             found[i] = numbers[start : start + kept[i].numel()]
@@ -171,21 +167,34 @@ def site_look(calls: list[tuple[Measured, dict[str, list[float]]]], updates: int
     found: dict[str, Any] = {"variance": one.get("variance", math.nan)}
     if finite and (variances := values.get("variances")):
         found["variance"] = sorted(variances)[(len(variances) - 1) // 2]
-        if "shift" in values:
-            # channels without spread, as behind dead units, are left out
-            used = [i for i, var in enumerate(variances) if var > 1e-8 * (1e-30 + max(variances))]
-            found["shift"] = tuple(values["shift"][i] for i in used)
-            found["log_ratio"] = tuple(values["log_ratio"][i] for i in used)
+        if "running" in values:
+            found["shift"], found["log_ratio"] = _compared(first.norm, variances, values["means"], values["running"])
             found["chance"] = _chance(first.known["examples"])
     if not finite:
         first.known["values"], found["variance"] = 0, math.nan
     found |= {name: one[name] for name in ("absolute", "bias", "dead", "padded") if name in one}
-    prints = [(values["size"], values["sum"]) for _, values in calls if "sum" in values]
+    prints = [(values["size"], values["means"]) for _, values in calls if "means" in values]
     return SiteLook(
         **first.known, **found, finite=(finite, math.isfinite(one.get("returned", 0.0))),
         constant=bool(one.get("constant", 0.0)), updates=updates,
         repeated=any(other == prints[0] for other in prints[1:]),
     )  # fmt: skip
+
+
+def _compared(
+    norm: Norm, variances: list[float], means: list[float], running: list[float]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The distance of a batch's means from the running ones in deviations, and the logarithm of running ÷ own variance.
+
+    Channels without spread, as behind dead units, are left out.
+    """
+    eps, least = float(norm.kind.options.get("eps") or 0), 1e-8 * (1e-30 + max(variances))
+    channels = zip(variances, means, running[: len(means)], running[len(means) :], strict=True)
+    used = [(var + eps, mean - center, spread + eps) for var, mean, center, spread in channels if var > least]
+    return (
+        tuple(apart / math.sqrt(var) for var, apart, _ in used),
+        tuple(math.log(spread / var) if spread > 0 else -math.inf for var, _, spread in used),
+    )
 
 
 @cache

@@ -77,8 +77,7 @@ class Recorder:
 
     def _follow(self) -> None:
         """Norms may have been replaced since: those that are no part of the network any more say nothing about it."""
-        there = dict(self.net.named_modules())
-        if all(there.get(norm.path) is norm.module for norm in self.norms):
+        if all(_at(self.net, norm.path) is norm.module for norm in self.norms):
             return
         self.say(f"the network's norms were replaced before step {self.seen.steps}: what was seen earlier is dropped")
         self.norms = norms_of(self.net)
@@ -135,6 +134,13 @@ class Recorder:
         ]  # fmt: skip
 
 
+def _at(net: nn.Module, path: str) -> nn.Module | None:
+    try:
+        return net.get_submodule(path)
+    except AttributeError:
+        return None
+
+
 def _compiled(module: nn.Module) -> bool:
     return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
 
@@ -166,7 +172,7 @@ class Loop:
     def __init__(self, recorder: Recorder, net: nn.Module, safely: Callable[..., Any], ended: Any) -> None:
         self.recorder, self.ended = recorder, ended
         trained = [value for value in net.parameters() if value.requires_grad]
-        self.parameters = trained[:: max(1, len(trained) // 8)]  # an optimiser changes all of them
+        self.parameters = trained[:: -(-len(trained) // 8) or 1]  # an optimiser changes all of them
         self.version, self.passes = -1, 0
         before, after = safely(self._before), safely(self._after)
         self.handles = [

@@ -73,13 +73,13 @@ class Report:
         return f"{len(seen.sites)} norms, {seen.steps} steps, {len(seen.looks)} looks, {seen.evaluations} evaluations"
 
     def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Heads and rows: each norm at the last look."""
+        """Heads and rows: each norm at the last look that saw the number."""
         heads = ("site", "class", "norm", "examples", "values", "variance", "mean |gain|", "dead")
         rows = []
         for path, site in self.seen.sites.items():
-            last = self.seen.of(path)[-1:]
-            numbers: list[tuple[float, ...]] = [(x.examples, x.values, x.variance, x.absolute, x.dead) for x in last]
-            rows.append((path, site.called, site.norm, *map(_short, (numbers or [(math.nan,) * 5])[0])))
+            looks = self.seen.of(path)
+            numbers = (_last([getattr(look, name) for look in looks]) for name in _SHOWN)
+            rows.append((path, site.called, site.norm, *map(_short, numbers)))
         return heads, rows
 
     def to_html(self) -> str:
@@ -97,7 +97,12 @@ class Report:
         return "\n".join([self.head(), *table, "", *found, *gap])
 
 
+_SHOWN = ("examples", "values", "variance", "absolute", "dead")
 _UNSEEN = "nothing found, but no norm was called in a training step that was looked at"
+
+
+def _last(values: list[float]) -> float:
+    return next((value for value in reversed(values) if not math.isnan(value)), math.nan)
 
 
 def _short(value: float) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from time import perf_counter
 
-GROWTH = 1.2  # of the steps at which a look is always taken, so 3 of them are in the second half of any training
+GROWTH = 1.25  # of the steps at which a look is always taken, so 3 of them are in the second half of any training
 DOUBLED = 2  # growth of the steps at which a look is always a whole one
 EVALUATED = 8  # evaluated batches that are always looked at
 
 
 class Schedule:
-    """Looks at steps 1, 2, 3, … each at least 20 % later than the one before, and more where they cost little.
+    """Looks at steps 1, 2, 3, … each at least 25 % later than the one before, and more where they cost little.
 
     Looks are whole, with layers and gradients, as long as all of them together stay below the budget, and otherwise at
     steps 1, 2, 4, …; the others see only what the norms read, for about a third of the time.
@@ -22,7 +22,7 @@ class Schedule:
 
     def __init__(self, every: int, budget: float) -> None:
         self.every, self.budget = every, budget
-        self.fixed, self.fixed_whole, self.last, self.evaluated, self.spent = 1.0, 1, 0, 0, 0.0
+        self.fixed, self.fixed_whole, self.last, self.evaluated, self.spent = 1.0, 1.0, 0, 0, 0.0
         self.began = perf_counter()
 
     def _left(self) -> bool:
@@ -39,7 +39,7 @@ class Schedule:
 
     def whole(self, step: int) -> bool:
         """Whether a look at this step sees everything."""
-        if step >= self.fixed_whole:
+        if self.fixed > self.fixed_whole:  # the next look would be too late
             self.fixed_whole = step * DOUBLED
             return True
         return self._left()
