@@ -19,6 +19,7 @@ from normlab.norms.base import Norm
 from normlab.norms.derf import DynamicErf
 from normlab.norms.dyt import DynamicTanh
 from normlab.norms.layer import LayerNorm
+from normlab.norms.layer_channel import LayerChannelNorm
 from normlab.norms.rms import RMSNorm
 
 NORMS: dict[str, Callable[..., Norm]] = {
@@ -28,6 +29,7 @@ NORMS: dict[str, Callable[..., Norm]] = {
     "dyt without bias": lambda *site, **named: DynamicTanh(*site, bias=False, **named),
     "derf": DynamicErf,
     "layer": LayerNorm,
+    "layer channel": LayerChannelNorm,
 }
 SHAPES = {
     "BC": (5, 12),
@@ -39,7 +41,8 @@ SITES = [(norm, layout) for norm in NORMS for layout in SHAPES if (norm, layout)
 
 def twins(norm: str, layout: str, channels: int, parts: int = 1, dtype: torch.dtype = torch.float64) -> list[Norm]:
     """A norm with random parameters by its compiled kernel, and the same by its formula."""
-    compiled = NORMS[norm](channels, layout, parts=max(parts, 2) if norm == "layer" else parts).to(dtype)
+    native = norm == "layer" or (norm == "layer channel" and layout != "BCHW")  # PyTorch's own kernel, without parts
+    compiled = NORMS[norm](channels, layout, parts=max(parts, 2) if native else parts).to(dtype)
     assert compiled.kernel == "compiled"
     with torch.no_grad():
         for parameter in compiled.parameters():
@@ -93,7 +96,7 @@ def test_equals_the_formula_at_any_size(site, examples, width, parts, positions,
     shape = {
         "BC": (examples, channels),
         "BTC": (examples, positions, channels),
-        "BCHW": (examples, channels, positions, 1),
+        "BCHW": (examples, channels, positions, 3),
     }
     assert_twins(twins(norm, layout, channels, max(parts, 2)), torch.randn(shape[layout], dtype=torch.float64), 1e-11)
 
@@ -118,7 +121,7 @@ def test_float32_errs_as_little_as_pytorch(norm: str, layout: str) -> None:
 def test_gradients_are_the_differences_twice(norm: str, layout: str) -> None:
     torch.manual_seed(0)
     compiled, _ = twins(norm, layout, 6, 2)
-    x = torch.randn({"BC": (3, 6), "BTC": (2, 2, 6), "BCHW": (2, 6, 2, 1)}[layout], dtype=torch.float64)
+    x = torch.randn({"BC": (3, 6), "BTC": (2, 2, 6), "BCHW": (2, 6, 6, 3)}[layout], dtype=torch.float64)
     names = [name for name, _ in compiled.named_parameters()]
 
     def call(*values: Tensor) -> Tensor:
@@ -257,9 +260,32 @@ def test_no_gradient_is_made_that_nobody_wants() -> None:
 
 
 def test_only_sites_that_gain_by_it_have_a_kernel() -> None:
-    assert LayerNorm(8, "BC").kernel is None
-    assert LayerNorm(8, "BC", parts=2).kernel == "compiled"
+    for norm in (LayerNorm, LayerChannelNorm):
+        assert norm(8, "BC").kernel is None
+        assert norm(8, "BC", parts=2).kernel == "compiled"
+    assert LayerNorm(8, "BCHW", parts=2).kernel is None
+    assert LayerChannelNorm(8, "BCHW").kernel == "compiled"
     assert isinstance(LayerNorm(8, "BC").gain, nn.Parameter)
+
+
+@pytest.mark.parametrize("size", [4, 5, 7, 8])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_layer_norm_by_pixel_computes_where_the_channels_lie(monkeypatch, size: int, parts: int) -> None:
+    """Kernels for channels that come first and last in memory; equal results, in the same memory format."""
+    calls = []
+    for name in ("standardise_positions", "standardise"):
+        kernel = getattr(rows, name)
+        monkeypatch.setattr(rows, name, lambda *call, k=kernel, n=name: [calls.append(n), k(*call)][1])
+    norm = LayerChannelNorm(12, "BCHW", parts=parts)
+    x = torch.randn(3, 12, size, size)
+    for memory, used in ((torch.contiguous_format, "standardise_positions"), (torch.channels_last, "standardise")):
+        y = norm(x.contiguous(memory_format=memory))
+        assert y.is_contiguous(memory_format=memory)
+        assert calls == ([used] if used == "standardise_positions" or parts == 2 else [])
+        calls.clear()
+        blocks = x.unflatten(1, (parts, -1)).double()
+        expected = (blocks - blocks.mean(2, True)) / (blocks.var(2, correction=0, keepdim=True) + norm.eps).sqrt()
+        torch.testing.assert_close(y, expected.flatten(1, 2).float())
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from normlab.norms.dyt import DynamicTanh
 from normlab.norms.group import GroupNorm
 from normlab.norms.instance import InstanceNorm
 from normlab.norms.layer import LayerNorm
+from normlab.norms.layer_channel import LayerChannelNorm
 from normlab.norms.rms import RMSNorm
 
 LAYOUTS: tuple[Layout, ...] = ("BC", "BTC", "BCHW")
@@ -89,7 +90,6 @@ def _module(layout: Layout, norm: Norm) -> Forward:
     return nn.BatchNorm2d(size) if layout == "BCHW" else nn.BatchNorm1d(size)
 
 
-_PARTS = "has four sets of statistics a row"
 ARMS = (
     Arm("rms", 1.0, LAYOUTS, partial(_norm, RMSNorm), layer_norm),
     Arm("dyt", 1.2, LAYOUTS, partial(_norm, DynamicTanh), layer_norm, why="alpha has a gradient too"),
@@ -101,6 +101,14 @@ ARMS = (
         partial(_norm, LayerNorm, parts=4),
         layer_norm,
         why="four sets of statistics",
+    ),
+    Arm(
+        "by channel",
+        1.1,
+        ("BCHW",),
+        partial(_norm, LayerChannelNorm),
+        layer_norm,
+        why="a set of statistics for each position",
     ),
     Arm("batch masked", 1.5, ("BTC",), partial(_norm, BatchNorm), _unmasked, padding=0.3),
     Arm("batch padded", 1.0, ("BTC",), partial(_norm, BatchNorm), _unmasked, padding=0.6),

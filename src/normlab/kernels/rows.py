@@ -45,6 +45,11 @@ def standardise(x: Tensor, gain: Tensor | None, bias: Tensor | None, parts: int,
     return _operation("standardise_rows")(x, gain, bias, parts, eps)
 
 
+def standardise_positions(x: Tensor, gain: Tensor | None, bias: Tensor | None, parts: int, eps: float) -> Tensor:
+    """The same at each position of x [B, C, ...] alone."""
+    return _operation("standardise_positions")(x, gain, bias, parts, eps)
+
+
 class Running(NamedTuple):
     """Running statistics of a batch norm, and what to do with them.
 

@@ -7,8 +7,12 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torch.nn import functional
 
+from normlab.kernels import rows
 from normlab.norms.base import Epsilon, Norm
+from normlab.norms.eager import eager
 from normlab.norms.moments import standardise_blocks
+
+_POSITIONS = 16  # of fewer, a copy with the channels last is faster
 
 
 class LayerChannelNorm(Norm):
@@ -21,6 +25,8 @@ class LayerChannelNorm(Norm):
 
     axes: ClassVar[dict[str, str]] = {"BC": "C", "BCHW": "C", "BTC": "C"}
 
+    gain: Tensor
+
     def __init__(
         self,
         *site: Any,
@@ -29,13 +35,19 @@ class LayerChannelNorm(Norm):
     ) -> None:
         super().__init__(*site, **named)
         self.eps = eps
+        # PyTorch's own kernel has no parts, and wants channels to be last in memory
+        self.kernel = rows.choose() if self.parts > 1 or self.channels_first else None
 
     def normalise(self, x: Tensor, mask: Tensor | None, step: int | None) -> Tensor:
         """Each position alone."""
         del mask, step
-        channels_last = x.movedim(self._channel_axis, -1)
+        gain, bias, axis = self.gain, self.bias, self._channel_axis
+        compiled = self.kernel == "compiled" and x.dtype == gain.dtype and eager(x)
+        if compiled and self.channels_first and x.is_contiguous() and x.shape[2:].numel() >= _POSITIONS:
+            return rows.standardise_positions(x, gain, bias, self.parts, self.eps)
+        channels_last = x.movedim(axis, -1)
         if self.parts == 1:
-            y = functional.layer_norm(channels_last, (self.num_features,), self.gain, self.bias, self.eps)
-            return y.movedim(-1, self._channel_axis)
-        blocks = standardise_blocks(channels_last, self.parts, self.eps)
-        return self.scale_and_shift(blocks.movedim(-1, self._channel_axis))
+            return functional.layer_norm(channels_last, (self.num_features,), gain, bias, self.eps).movedim(-1, axis)
+        if compiled:
+            return rows.standardise(channels_last, gain, bias, self.parts, self.eps).movedim(-1, axis)
+        return self.scale_and_shift(standardise_blocks(channels_last, self.parts, self.eps).movedim(-1, axis))

@@ -2,49 +2,66 @@
 #include <torch/library.h>
 
 #include "norm_batch_operation.h"
+#include "norm_positions.h"
 #include "norm_rows.h"
 #include "norm_tensors.h"
 #include "norm_values.h"
 
 namespace {
 
+// What is standardised: blocks of channels of each row with its positions, or of each position alone.
+struct Blocks {
+    int64_t parts;
+    bool channels_first, centred, alone;
+
+    Rows rows(const Tensor& x) const { return rows_of(x, parts, channels_first); }
+    at::DimVector axes() const { return alone ? at::DimVector{2} : at::DimVector{2, 3}; }  // of [rows, parts, width, inner]
+    std::vector<int64_t> found(const Rows& r) const { return {r.rows, r.parts, 2, alone ? r.inner : 1}; }
+};
+
 struct Standardised {
     Tensor y, found;
 };
 
 template <bool keep>
-Standardised standardise_now(const Tensor& x, const Tensor& gain, const Tensor& bias, const Rows& r, bool centred, double eps) {
-    Standardised out{at::empty(x.sizes(), x.options()), keep ? at::empty({r.rows, r.parts, 2}, x.options()) : Tensor()};
+Standardised standardise_now(const Tensor& x, const Tensor& gain, const Tensor& bias, const Blocks& blocks, double eps) {
+    const Rows r = blocks.rows(x);
+    Standardised out{at::empty(x.sizes(), x.options()), keep ? at::empty(blocks.found(r), x.options()) : Tensor()};
     by_type(x, [&](auto type) {
         using real = decltype(type);
-        auto* found = reinterpret_cast<Found<real>*>(changed<real>(out.found));
         const Affine<real> affine{data<real>(gain), data<real>(bias)};
-        const auto forward = centred ? rows_forward<real, true> : rows_forward<real, false>;
-        each_chunk(r, [&](int64_t c) { forward(r, data<real>(x), affine, eps, changed<real>(out.y), found, c); });
+        const auto run = [&](auto forward, auto* found) {
+            each_chunk(r, [&](int64_t c) { forward(r, data<real>(x), affine, eps, changed<real>(out.y), found, c); });
+        };
+        auto* found = reinterpret_cast<Found<real>*>(changed<real>(out.found));
+        if (blocks.alone) run(positions_forward<real>, changed<real>(out.found));
+        else run(blocks.centred ? rows_forward<real, true> : rows_forward<real, false>, found);
     });
     return out;
 }
 
 // The gradients of x, gain and bias in operations that can be differentiated again
-variable_list standardise_again(const Tensor& x, const Tensor& gain, const Tensor& dy, const Rows& r, bool centred,
-                                bool channels_first, double eps) {
-    const std::vector<int64_t> shape{r.rows, r.parts, r.block()};
-    const Tensor blocks = x.reshape(shape), less = centred ? blocks - blocks.mean({-1}, true) : blocks;
-    const Tensor scale = at::rsqrt(less.square().mean({-1}, true) + eps), standard = less * scale;
-    const Tensor g = (gain.defined() ? dy * beside(gain, x, channels_first) : dy).reshape(shape);
-    const Tensor flat = g - standard * (g * standard).mean({-1}, true);
-    const Tensor dx = ((centred ? flat - g.mean({-1}, true) : flat) * scale).view(x.sizes());
-    return {dx, over_channels(dy * standard.view(x.sizes()), channels_first), over_channels(dy, channels_first)};
+variable_list standardise_again(const Tensor& any, const Tensor& gain, const Tensor& dy, const Blocks& blocks, double eps) {
+    const Rows r = blocks.rows(any);
+    const std::vector<int64_t> shape{r.rows, r.parts, r.width, r.inner};
+    const auto mean = [&](const Tensor& t) { return t.mean(blocks.axes(), true); };
+    const Tensor x = any.reshape(shape), less = blocks.centred ? x - mean(x) : x;
+    const Tensor scale = at::rsqrt(mean(less.square()) + eps), standard = less * scale;
+    const Tensor g = (gain.defined() ? dy * beside(gain, any, blocks.channels_first) : dy).reshape(shape);
+    const Tensor flat = g - standard * mean(g * standard);
+    const Tensor dx = ((blocks.centred ? flat - mean(g) : flat) * scale).view(any.sizes());
+    return {dx, over_channels(dy * standard.view(any.sizes()), blocks.channels_first), over_channels(dy, blocks.channels_first)};
 }
 
 struct Standardise : torch::autograd::Function<Standardise> {
     static Tensor forward(AutogradContext* ctx, const Tensor& x, const Optional& some_gain, const Optional& some_bias,
-                          int64_t parts, bool channels_first, bool centred, double eps) {
+                          const Blocks& blocks, double eps) {
         at::AutoDispatchBelowADInplaceOrView guard;
         const Tensor gain = defined(some_gain), bias = defined(some_bias);
-        auto out = standardise_now<true>(x, gain, bias, rows_of(x, parts, channels_first), centred, eps);
+        auto out = standardise_now<true>(x, gain, bias, blocks, eps);
         ctx->save_for_backward({x, gain, out.found});
-        ctx->saved_data["options"] = std::vector<int64_t>{parts, channels_first, centred, bias.defined()};
+        ctx->saved_data["options"] =
+            std::vector<int64_t>{blocks.parts, blocks.channels_first, blocks.centred, blocks.alone, bias.defined()};
         ctx->saved_data["eps"] = eps;
         return out.y;
     }
@@ -53,28 +70,29 @@ struct Standardise : torch::autograd::Function<Standardise> {
         const auto saved = ctx->get_saved_variables();
         const auto options = ctx->saved_data["options"].toIntVector();
         const Tensor &x = saved[0], &gain = saved[1], &found = saved[2];
-        const bool channels_first = options[1], centred = options[2];
-        const Rows r = rows_of(x, options[0], channels_first);
-        const auto wanted = needed(ctx, {true, gain.defined(), options[3] != 0});
-        variable_list out(7);
+        const Blocks blocks{options[0], options[1] != 0, options[2] != 0, options[3] != 0};
+        const auto wanted = needed(ctx, {true, gain.defined(), options[4] != 0});
+        variable_list out(5);
         if (at::GradMode::is_enabled()) {
-            const double eps = ctx->saved_data["eps"].toDouble();
-            const auto again = standardise_again(x, gain, gradients[0], r, centred, channels_first, eps);
+            const auto again = standardise_again(x, gain, gradients[0], blocks, ctx->saved_data["eps"].toDouble());
             for (int i = 0; i < 3; ++i)
                 if (wanted[i]) out[i] = again[i];
             return out;
         }
+        const Rows r = blocks.rows(x);
         const Tensor dy = gradients[0].contiguous();
         Sums dgain(wanted[1], x, r), dbias(wanted[2], x, r);
         if (wanted[0]) out[0] = at::empty(x.sizes(), x.options());
         by_type(x, [&](auto type) {
             using real = decltype(type);
-            const auto* f = reinterpret_cast<const Found<real>*>(data<real>(found));
+            const real *from = data<real>(x), *up = data<real>(dy), *weights = data<real>(gain), *f = data<real>(found);
+            const auto* rows = reinterpret_cast<const Found<real>*>(f);
             const AffineGradients<real> sums{dgain.begin<real>(), dbias.begin<real>()};
             const auto run = [&](auto work) { each_chunk(r, [&](int64_t c) { work.run(c); }); };
             real* dx = changed<real>(out[0]);
-            if (centred) run(RowsBackward<real, true>{r, data<real>(x), data<real>(dy), data<real>(gain), f, dx, sums});
-            else run(RowsBackward<real, false>{r, data<real>(x), data<real>(dy), data<real>(gain), f, dx, sums});
+            if (blocks.alone) run(PositionsBackward<real>{r, from, up, weights, f, dx, sums});
+            else if (blocks.centred) run(RowsBackward<real, true>{r, from, up, weights, rows, dx, sums});
+            else run(RowsBackward<real, false>{r, from, up, weights, rows, dx, sums});
             dgain.end<real>(), dbias.end<real>();
         });
         out[1] = dgain.result, out[2] = dbias.result;
@@ -82,13 +100,13 @@ struct Standardise : torch::autograd::Function<Standardise> {
     }
 };
 
-template <bool channels_first, bool centred>
+template <bool channels_first, bool centred, bool alone = false>
 Tensor standardise(const Tensor& any, const Optional& some_gain, const Optional& some_bias, int64_t parts, double eps) {
     const Tensor x = any.contiguous(), gain = whole(some_gain), bias = whole(some_bias);
     check(x, channels_first, parts, {&gain, &bias}, {});
-    if (recorded({&x, &gain, &bias}))
-        return Standardise::apply(x, given(gain), given(bias), parts, channels_first, centred, eps);
-    return standardise_now<false>(x, gain, bias, rows_of(x, parts, channels_first), centred, eps).y;
+    const Blocks blocks{parts, channels_first, centred, alone};
+    if (recorded({&x, &gain, &bias})) return Standardise::apply(x, given(gain), given(bias), blocks, eps);
+    return standardise_now<false>(x, gain, bias, blocks, eps).y;
 }
 
 struct Squashing {
@@ -198,7 +216,7 @@ Tensor squash(const Tensor& any, const Tensor& some_alpha, const Optional& some_
 
 template <class Each> void operations(Each each) {
     each("rescale_rows", standardise<false, false>), each("rescale_images", standardise<true, false>);
-    each("standardise_rows", standardise<false, true>);
+    each("standardise_rows", standardise<false, true>), each("standardise_positions", standardise<true, true, true>);
     each("tanh_rows", squash<false, false>), each("tanh_images", squash<true, false>);
     each("erf_rows", squash<false, true>), each("erf_images", squash<true, true>);
 }
