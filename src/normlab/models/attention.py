@@ -64,9 +64,9 @@ class Attention(nn.Module):
             q, k = self.norm_q(q, mask), self.norm_k(k, mask)
         if self.norm_v is not None:
             v = self.norm_v(v, mask)
-        q, k, v = (each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (q, k, v))
         if rotation is not None:
-            q, k = rotate(q, rotation), rotate(k, rotation)
+            q, k = rotate(q, rotation, self.heads), rotate(k, rotation, self.heads)
+        q, k, v = (each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (q, k, v))
         scale = None
         if self.qk_scale is not None:
             q, k, scale = F.normalize(q, dim=-1) * self.qk_scale[:, None, None], F.normalize(k, dim=-1), 1.0
@@ -91,16 +91,20 @@ def feed_forward(width: int, hidden: int, activation: str) -> nn.Module:
 
 
 def rotary_angles(x: Tensor, head_width: int) -> Rotation:
-    """Cosine and sine, [T, head_width / 2] each, of the angles t · 10000^(-2i / head_width) for x [B, T, C]."""
+    """Of the angles t · 10000^(-2i / head_width), for x [B, T, C]: cosine and, for a head's first half, minus sine.
+
+    [T, C] each: along with x in memory, which is faster than a head's [T, head_width / 2].
+    """
     half = head_width // 2
     exact = torch.promote_types(x.dtype, torch.float32)
     frequency = 10000.0 ** (-torch.arange(half, device=x.device, dtype=exact) / half)
     angle = torch.outer(torch.arange(x.shape[1], device=x.device, dtype=exact), frequency)
-    return angle.cos(), angle.sin()
+    cos, sin, heads = angle.cos(), angle.sin(), x.shape[-1] // head_width
+    return torch.cat([cos, cos], -1).repeat(1, heads), torch.cat([-sin, sin], -1).repeat(1, heads)
 
 
-def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn the channel pairs (i, i + half) of x [B, heads, T, D] by each position's angles."""
+def rotate(x: Tensor, rotation: Rotation, heads: int) -> Tensor:
+    """Turn the channel pairs (i, i + half) of each head of x [B, T, C] by each position's angles."""
     cos, sin = rotation
-    a, b = x.chunk(2, -1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1).to(x.dtype)
+    partner = x.unflatten(-1, (heads, 2, -1)).flip(-2).flatten(-3)
+    return (x * cos + partner * sin).to(x.dtype)
