@@ -83,3 +83,16 @@ def test_damage_takes_a_number_as_loss(loss: Any, found: str) -> None:
     x = torch.randn(4, 8)
     with pytest.raises(InputError, match=f"the loss of a batch must be a number, not {found}"):
         normlab.damage(net(), "layer", x, [x], lambda net, batch: loss)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_running_variances_that_make_no_sense_do_not_stop_the_monitor(value: float) -> None:
+    said: list[str] = []
+    network = net()
+    (norm,) = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d)]
+    norm.running_var.fill_(value)
+    norm.momentum = 0.0
+    monitor = normlab.NormMonitor(say=said.append).watch(network)
+    train(network, 20)
+    assert monitor.report().seen.steps == 20
+    assert not monitor.failed

@@ -193,8 +193,13 @@ def _compared(
     used = [(var + eps, mean - center, spread + eps) for var, mean, center, spread in channels if var > least]
     return (
         tuple(apart / math.sqrt(var) for var, apart, _ in used),
-        tuple(math.log(spread / var) if spread > 0 else -math.inf for var, _, spread in used),
+        tuple(_log(spread / var) for var, _, spread in used),
     )
+
+
+def _log(x: float) -> float:
+    """As a tensor's: -inf of 0, and NaN below."""
+    return math.log(x) if x > 0 else -math.inf if x == 0 else math.nan
 
 
 @cache
