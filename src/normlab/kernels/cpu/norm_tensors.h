@@ -17,7 +17,7 @@ using Optional = std::optional<Tensor>;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-constexpr int64_t grain = 32768;  // values for which another thread is worth its start
+constexpr int64_t grain = 16384;  // values for which another thread is worth its start
 
 Rows rows_of(const Tensor& x, int64_t parts, bool channels_first) {
     const int64_t channels = x.size(channels_first ? 1 : -1);
