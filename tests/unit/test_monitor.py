@@ -251,8 +251,8 @@ def test_the_schedule_looks_often_at_first_and_then_within_its_budget():
     steps, whole = looked(Schedule(every=1, budget=0.0), 1000)
     assert steps[:5] == list(range(1, 6))
     assert len(steps) < 35
-    for end in range(6, 1001):  # wherever a training ends, its second half was seen
-        assert sum(end / 2 <= step <= end for step in steps) >= 3
+    for end in range(2, 1001):  # wherever a training ends, its second half was seen
+        assert sum(end / 2 <= step <= end for step in steps) >= (3 if end > 40 else 2)
         assert sum(end / 2 <= step <= end for step in whole) >= 1
     dear = Schedule(every=1, budget=0.02)
     dear.spent = 1.0  # of a second that has hardly begun
