@@ -188,7 +188,7 @@ class _Page:
             # hundreds of marks: no group around a single element, and no role, as its title makes it known to readers
             if told is not None and alone is not None:
                 name, own = alone[1], alone[2].replace(' class="', ' class="mark ')
-                return f'<{name}{own}><title>{escape(told, quote=False)}</title></{name}>'
+                return f"<{name}{own}><title>{escape(told, quote=False)}</title></{name}>"
             if told is not None:
                 return f'<g class="mark" role="img"{attributes}><title>{escape(told, quote=False)}</title>{inner}</g>'
             if not attributes:
