@@ -138,7 +138,8 @@ def test_the_picker_answers_for_another_network(reference):
     told, console = opened(reference, script)
     inference, lengths, deep, unknown = told["said"]
     assert console == ""
-    assert "folds into the convolution" in inference
+    assert "Batch norm rather than layer norm" in inference
+    assert "time of inference" in inference
     assert "Layer norm rather than batch norm over 4 examples" in lengths
     assert "Layer norm rather than batch norm, test accuracy" in lengths
     assert "Nothing yet on padded sequences of varying length" in " ".join(unknown.split())

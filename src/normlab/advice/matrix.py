@@ -119,7 +119,7 @@ def _together(on_all: Sequence[Preference]) -> Preference:
     if not others:
         return first
     decided = {each.outcome for each in on_all if each.decided}
-    words = _words(first.advice, "depends") if len(decided) > 1 else f"{first.words}, but not on all data"
+    words = _words(first.advice, "depends") if len(decided) > 1 else f"{first.words}, but not in every case"
     numbers = "; ".join(f"{each.data}: {_brief(each)}, {each.number}" for each in on_all)
     return replace(
         first,
