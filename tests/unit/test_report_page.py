@@ -175,7 +175,8 @@ def test_a_chart_is_read_by_keyboard_and_the_theme_is_switched(page):
         const box = tip.getBoundingClientRect(), shown = !tip.hidden;
         press("Escape");
         document.getElementById("theme").click();
-        tell({said, shown, hidden: tip.hidden, left: box.left, theme: document.documentElement.dataset.theme,
+        const roles = [...document.querySelectorAll("svg .mark")].map((mark) => mark.getAttribute("role"));
+        tell({said, shown, roles: [...new Set(roles)], hidden: tip.hidden, left: box.left, theme: document.documentElement.dataset.theme,
               label: document.getElementById("theme").textContent});
     """
     told, console = opened(page, script)
@@ -183,6 +184,7 @@ def test_a_chart_is_read_by_keyboard_and_the_theme_is_switched(page):
     assert told["said"][0] == told["said"][2] != told["said"][1]
     assert told["said"][0].startswith("main, seed 0: +4.8")
     assert "runs layer-0, batch-0" in told["said"][0]
+    assert told["roles"] == ["img"]
     assert told["shown"]
     assert told["hidden"]
     assert told["left"] >= 0

@@ -185,7 +185,7 @@ class _Page:
         if tag == "g":
             told = self.chart.marks.get(node.get("id", ""))
             alone = re.fullmatch(r"<(\w+)([^<>]*)/>", inner)
-            # hundreds of marks: no group around a single element, and no role, as its title makes it known to readers
+            # hundreds of marks: no group around a single element; page.js gives them their role
             if told is not None and alone is not None:
                 name, own = alone[1], alone[2].replace(' class="', ' class="mark ')
                 return f"<{name}{own}><title>{escape(told, quote=False)}</title></{name}>"

@@ -28,6 +28,7 @@
   };
   for (const chart of document.querySelectorAll("svg.chart")) {
     const marks = [...chart.querySelectorAll(".mark")];
+    for (const mark of marks) mark.setAttribute("role", "img");  // here, because thousands of them would fill the page
     chart.addEventListener("pointerover", (event) => { const mark = event.target.closest(".mark"); if (mark) show(mark); });
     chart.addEventListener("pointerleave", hide);
     chart.addEventListener("blur", hide);
