@@ -288,6 +288,27 @@ def test_layer_norm_by_pixel_computes_where_the_channels_lie(monkeypatch, size: 
         torch.testing.assert_close(y, expected.flatten(1, 2).float())
 
 
+@pytest.mark.parametrize("positions", [1, 3, 7, 8, 9, 15, 16, 17, 31, 33, 48, 49, 64, 65, 130])
+def test_positions_that_do_not_fill_vectors(positions: int) -> None:
+    """Also so few that the norm leaves them to PyTorch; eps 0, which would make infinities of what fills a vector up."""
+    torch.manual_seed(0)
+    gain, bias = torch.randn(6, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
+    values = [v.requires_grad_() for v in (torch.randn(2, 6, positions, dtype=torch.float64), gain, bias)]
+
+    def slow(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+        blocks = x.unflatten(1, (2, 3))
+        standard = (blocks - blocks.mean(2, True)) / blocks.var(2, correction=0, keepdim=True).sqrt()
+        return standard.flatten(1, 2) * gain[:, None] + bias[:, None]
+
+    weights = torch.randn(2, 6, positions, dtype=torch.float64)
+    ours, theirs = rows.standardise_positions(*values, 2, 0.0), slow(*values)
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    for found, expected in zip(
+        *(torch.autograd.grad((y * weights).sum(), values) for y in (ours, theirs)), strict=True
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.slow
 def test_without_a_compiler_the_formula_is_used_and_one_line_says_why(tmp_path) -> None:
     code = "from normlab.norms.rms import RMSNorm; print(*(RMSNorm(8, 'BC').kernel for _ in range(2)))"
