@@ -55,7 +55,7 @@ def train(make: Callable[[], tuple[nn.Module, Tensor]]) -> tuple[Tensor, int]:
     for net, optimizer in nets:  # warm up
         step(net, optimizer, x, y)
     # half of the default budget, because the monitor counts the other network's time as part of the training
-    monitor = normlab.NormMonitor(budget=0.0075).watch(watched)
+    monitor = normlab.NormMonitor(budget=normlab.NormMonitor().budget / 2).watch(watched)
     times = torch.zeros(STEPS, 2)
     for number in range(STEPS):
         for which in (0, 1) if number % 2 else (1, 0):  # either may profit from the other's warm caches
