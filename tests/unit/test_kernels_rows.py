@@ -290,7 +290,8 @@ def test_layer_norm_by_pixel_computes_where_the_channels_lie(monkeypatch, size: 
 
 @pytest.mark.parametrize("positions", [1, 3, 7, 8, 9, 15, 16, 17, 31, 33, 48, 49, 64, 65, 130])
 def test_positions_that_do_not_fill_vectors(positions: int) -> None:
-    """Also so few that the norm leaves them to PyTorch; eps 0, which would make infinities of what fills a vector up."""
+    """Also so few that the norm leaves them to PyTorch; with eps 0, what fills a vector up would become infinite."""
+    assert rows.choose() == "compiled"
     torch.manual_seed(0)
     gain, bias = torch.randn(6, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
     values = [v.requires_grad_() for v in (torch.randn(2, 6, positions, dtype=torch.float64), gain, bias)]

@@ -176,7 +176,8 @@ def test_a_chart_is_read_by_keyboard_and_the_theme_is_switched(page):
         press("Escape");
         document.getElementById("theme").click();
         const roles = [...document.querySelectorAll("svg .mark")].map((mark) => mark.getAttribute("role"));
-        tell({said, shown, roles: [...new Set(roles)], hidden: tip.hidden, left: box.left, theme: document.documentElement.dataset.theme,
+        tell({said, shown, roles: [...new Set(roles)], hidden: tip.hidden, left: box.left,
+              theme: document.documentElement.dataset.theme,
               label: document.getElementById("theme").textContent});
     """
     told, console = opened(page, script)
