@@ -23,7 +23,8 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))
-from planted import Plan, bare, enlarge, filling, freeze, half, over_positions, setting, train
+from planted import Plan, bare, enlarge, filling, freeze, half, over_positions, setting
+from planted_loops import train
 
 from normlab.norms.batch import BatchNorm
 
@@ -31,6 +32,7 @@ ROOT = Path(__file__).parents[2]
 Job = tuple[str, str, int]  # fault or healthy training, kind of network, seed
 BATCH = ("cnn", "mlp", "tcn")
 EXAMPLE = ("cnn", "mlp", "transformer")
+POST: dict[str, Any] = {"post": True, "layers": 12, "sgd": False}
 
 
 def _norm(norm: Callable[[Plan], Callable[[int], nn.Module]]) -> Callable[[Plan], None]:
@@ -97,6 +99,10 @@ FAULTS: dict[str, tuple[str, tuple[str, ...], Callable[[Plan], None]]] = {
     "bias -4 before relu": ("dead_units", BATCH, _change(filling("bias", -4.0))),
     "layer norm over positions": ("wrong_axis", ("cnn", "tcn", "transformer"), _turned),
     "evaluation data shifted by 2": ("shifted_data", BATCH, _plan(shift=2.0)),
+    "train() in validation_step": ("training_mode_at_evaluation", BATCH, _plan(loop="sampling")),
+    "statistics from validation data": ("statistics_from_evaluation", BATCH, _plan(loop="recalibrating")),
+    "2 processes of 3 examples": ("unsynchronised_statistics", BATCH, _plan(loop="processes", batch=6)),
+    "post-norm without warm-up": ("collapsed_training", ("transformer",), _plan(**POST, lr=0.015)),
     "weight decay on gains": ("decayed_gain", EXAMPLE, _plan(decay=5.0, lr=0.01, sgd=False)),
 }
 HEALTHY: dict[str, tuple[tuple[str, ...], Callable[[Plan], None]]] = {
@@ -114,16 +120,25 @@ HEALTHY: dict[str, tuple[tuple[str, ...], Callable[[Plan], None]]] = {
     "frozen and in eval mode": (BATCH, _change(freeze, thaws=False, steps=40)),
     "normlab's batch": (("cnn", "mlp"), _norm(_ours)),
     "300 steps": ((*BATCH, "transformer"), _plan(steps=300)),
+    "Lightning": ((*BATCH, "transformer"), _plan(loop="lightning")),
+    "2 processes of 12 examples": (BATCH, _plan(loop="processes", batch=24)),
+    "post-norm with warm-up": (("transformer",), _plan(**POST, lr=0.01, warmup=60)),
+    "shallow post-norm": (("transformer",), _plan(post=True, sgd=False, lr=0.003)),
     "40 steps": ((*BATCH, "transformer"), _plan(steps=40)),
 }
 
 
 def once(tested: bool, job: tuple[str, str, int]) -> tuple[str, ...]:
     """Causes that the monitor names, in order."""
+    return train(partial(planned, tested, job))
+
+
+def planned(tested: bool, job: tuple[str, str, int]) -> Plan:
+    """The plan of a training, with its fault."""
     name, kind, seed = job
     plan = Plan(kind, seed + (1000 if tested else 0), tested)
     (FAULTS[name][2] if name in FAULTS else HEALTHY[name][1])(plan)
-    return train(plan).causes
+    return plan
 
 
 def main() -> None:

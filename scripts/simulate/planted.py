@@ -1,4 +1,4 @@
-"""Small trainings with and without a planted fault in their norms, for `monitored.py`.
+"""Small networks and their data, with and without a planted fault in their norms, for `monitored.py`.
 
 Two disjoint sets: "set", on which the monitor's thresholds were chosen, and "tested", with other widths, depths,
 batches, optimisers and seeds.
@@ -6,19 +6,16 @@ batches, optimisers and seeds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-import normlab
-from normlab.monitor.report import Report
-
 CLASSES = 4
+LOOPS = ("hand", "lightning", "sampling", "recalibrating", "processes")  # in planted_loops.py
 
 
 @dataclass
@@ -44,11 +41,14 @@ class Plan:
     thaws: bool = True  # norms in training mode
     last: bool = False
     turned: bool = False
+    post: bool = False  # norms after each residual sum
+    warmup: int = 0  # steps, before the rate falls linearly
     scale: float = 1.0
     lr: float = 0.0
     evaluates: bool = True  # in eval mode
     returns: bool = True  # to training mode
     shift: float = 0.0  # of the evaluated inputs
+    loop: str = "hand"  # one of LOOPS
     change: list[Callable[[nn.Module], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -110,6 +110,24 @@ class Attention(nn.Module):
         return x + self.mlp(self._normed(self.between, x))
 
 
+class PostNorm(Attention):
+    """A post-norm block of a Transformer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sequences of the same shape."""
+        assert self.before is not None
+        assert self.between is not None
+        x = self.before(x + self.mix(x, x, x, need_weights=False)[0])
+        return self.between(x + self.mlp(x))
+
+
+def block_for(plan: Plan) -> nn.Module:
+    """A block of the plan's kind; torch's own Transformer layer, with its dropout, where a post-norm one is tested."""
+    if plan.post and plan.tested:
+        return nn.TransformerEncoderLayer(plan.width, 2, 2 * plan.width, batch_first=True)
+    return PostNorm(plan) if plan.post else Attention(plan) if plan.kind == "transformer" else Block(plan)
+
+
 class Net(nn.Module):
     """A stem, blocks, a mean over positions and a head."""
 
@@ -121,8 +139,7 @@ class Net(nn.Module):
                  "tcn": lambda: nn.Conv1d(6, width, 3, padding=1),
                  "transformer": lambda: nn.Linear(6, width)}  # fmt: skip
         self.stem = stems[plan.kind]()
-        block = Attention if plan.kind == "transformer" else Block
-        self.blocks = nn.ModuleList(block(plan) for _ in range(plan.layers))
+        self.blocks = nn.ModuleList(block_for(plan) for _ in range(plan.layers))
         self.head = nn.Linear(width, CLASSES)
         self.final = nn.BatchNorm1d(CLASSES) if plan.last else None
 
@@ -179,50 +196,21 @@ def data(plan: Plan, count: int = 512) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def train(plan: Plan) -> Report:
-    """The training, watched; its report."""
+def start(plan: Plan) -> tuple[nn.Module, Tensor, Tensor]:
+    """The network with its fault, and the examples, from the plan's seed."""
     torch.manual_seed(plan.seed)
     net = Net(plan)
     for change in plan.change:
         change(net)
-    x, y = data(plan)
+    return net, *data(plan)
+
+
+def optimizer_for(plan: Plan, net: nn.Module) -> torch.optim.Optimizer:
+    """Of all that is trained."""
     trained = [value for value in net.parameters() if value.requires_grad]
-    made: Any = torch.optim.SGD if plan.sgd else torch.optim.AdamW
-    optimizer = made(trained, lr=plan.lr, weight_decay=plan.decay, **({"momentum": 0.9} if plan.sgd else {}))
-    monitor = normlab.NormMonitor(say=lambda _: None).watch(net, optimizer)
-    batches = order(plan, len(x))
-    for step in range(plan.steps):
-        if not plan.thaws:
-            for norm in norms(net):
-                norm.eval()
-        optimizer.zero_grad()
-        for chosen in islice(batches, plan.accumulated):
-            for _ in range(plan.passes):
-                loss = nn.functional.cross_entropy(net(x[chosen]), y[chosen])
-            loss.backward()
-        optimizer.step()
-        if step % 40 == 19:
-            evaluate(plan, net, x)
-    report = monitor.report()
-    monitor.close()
-    return report
-
-
-def evaluate(plan: Plan, net: nn.Module, x: Tensor) -> None:
-    if plan.evaluates:
-        net.eval()
-    with torch.no_grad():
-        for part in x[:128].split(64):
-            net(part + plan.shift)
-    if plan.returns:
-        net.train()
-
-
-def order(plan: Plan, count: int) -> Iterator[Tensor]:
-    """Batches of an epoch in random order, or in the data's."""
-    while True:
-        indices = torch.arange(count) if plan.ordered else torch.randperm(count)
-        yield from (part for part in indices.split(plan.batch) if len(part) == plan.batch)
+    if plan.sgd:
+        return torch.optim.SGD(trained, lr=plan.lr, weight_decay=plan.decay, momentum=0.9)
+    return torch.optim.AdamW(trained, lr=plan.lr, weight_decay=plan.decay)
 
 
 def norms(net: nn.Module) -> list[Any]:

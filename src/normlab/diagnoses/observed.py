@@ -24,6 +24,7 @@ class SiteLook:
     shift      (batch mean - running mean) / batch deviation, of up to 32 channels; empty without running statistics
     log_ratio  log of running variance / batch variance, of the same channels
     chance     mean |shift| that independent values alone would give
+    varied     share of its output's mean square that is variance over examples and positions; NaN as `absolute`
     dead       share of channels that are nowhere positive, and whose gradient is 0 everywhere; NaN if not known
     repeated   whether a second call had exactly the same input
     updates    of the running statistics after the forward pass was over, as checkpointing makes
@@ -43,6 +44,7 @@ class SiteLook:
     shift: tuple[float, ...] = ()
     log_ratio: tuple[float, ...] = ()
     chance: float = 0.0
+    varied: float = float("nan")
     dead: float = float("nan")
     repeated: bool = False
     updates: int = 0
@@ -62,6 +64,7 @@ class Look:
     """One training step.
 
     inputs  mean and variance over the batch of up to 64 features of the network's input, and the batch's size
+    rate    highest learning rate of the optimisers; NaN where they are not known
     """
 
     step: int
@@ -69,6 +72,7 @@ class Look:
     places: tuple[Place, ...] = ()
     inputs: tuple[tuple[float, ...], tuple[float, ...], int] | None = None
     training: bool = True
+    rate: float = float("nan")
 
 
 @dataclass

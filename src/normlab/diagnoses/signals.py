@@ -12,6 +12,11 @@ PLACES = 6  # layers and norms: in fewer, nothing multiplies
 FADED = 1e-3  # of the gradient between the last and the first third of the places
 GROWN = 1e3  # activation between the smallest of the first and the largest of the last third
 DEAD = 0.5  # of a norm's channels
+ALIKE = 0.1  # of a norm's output varies; where all examples come out alike, dropout of 0.1 leaves 0.04
+FALLEN = 3.0  # times less than at first: pretrained Transformers may begin with little
+LOST = 0.05  # of the gradient at the first layers against the last, relative to the first look
+WARMED = 0.5  # of the highest learning rate: a training that begins above it has no warm-up
+WARM_UP = "LinearLR(optimizer, 0.01, total_iters=1000)  # warm-up; or pre-norm, x = x + block(norm(x)); or lr / 10"
 INITIAL = "nn.init.kaiming_normal_(net.get_submodule('{site}').weight)  # and those before it; or a norm in each block"
 
 
@@ -38,10 +43,60 @@ def _thirds(values: list[float]) -> tuple[float, float]:
     return math.exp(first), math.exp(last)
 
 
+def collapsed(seen: Observed) -> list[Diagnosis]:
+    """Gradients that reached the first layers at first and no longer do, mostly because all examples come out alike.
+
+    Post-norm Transformers without warm-up end so (Xiong et al. 2020, arXiv:2002.04745; Dong et al. 2021,
+    arXiv:2103.03404).
+    """
+    late = _late(seen)
+    began, now = _reach([look for look in seen.looks if look.places][:1]), _reach(late)
+    if not (began > FADED and now < LOST * began):
+        return []
+    alike = [case for site in seen.sites.values() for case in _alike(seen, site.path)]
+    if not alike and now > FADED * began:
+        return []
+    says = "the gradient reached the first layers at first, and no longer does"
+    says += ", because all examples come out of here alike" if alike else ""
+    rates = [look.rate for look in seen.looks if look.rate == look.rate]
+    cold = bool(rates) and min(rates[:3]) > WARMED * max(rates)  # in a loop the first may be read before it is set
+    says += "; the learning rate had no warm-up" if cold else ""
+    cases = [
+        Case(
+            case.path,
+            case.harm,
+            {"gradient at first over last layers": now, "at first": began, **case.evidence}
+            | ({"first learning rate": rates[0]} if cold else {}),
+            Severity.SEVERE,
+        )
+        for case in alike or [Case(late[-1].places[0].path, 1.0, {})]
+    ]
+    return diagnosed("collapsed_training", cases, says, WARM_UP)
+
+
+def _alike(seen: Observed, path: str) -> list[Case]:
+    """A norm that all examples leave alike, as they didn't at first."""
+    varied = [look.varied for look in seen.of(path) if look.varied == look.varied]
+    now = typical([look.varied for look in seen.late(path)])
+    zero = typical([look.absolute for look in seen.late(path)]) < 1e-3  # which zero_gain names
+    if not now < ALIKE or now * FALLEN > varied[0] or zero:
+        return []
+    return [Case(path, 1 / max(now, 1e-30), {"varying share of the output": now, "of it at step 1": varied[0]})]
+
+
+def _reach(looks: list[Look]) -> float:
+    """The gradient at the first third of the places, with that at the last as the unit; NaN where there are few."""
+    gradients = [g for _, _, g in _chain(looks) if g > 0 and math.isfinite(g)]
+    if len(gradients) < PLACES:
+        return math.nan
+    first, last = _thirds(gradients)
+    return first / last
+
+
 def vanishing(seen: Observed) -> list[Diagnosis]:
     """Gradients that shrink from the output to the input, or grow."""
     chain = [(path, g) for path, _, g in _chain(_late(seen)) if g > 0 and math.isfinite(g)]
-    if len(chain) < PLACES:
+    if len(chain) < PLACES or collapsed(seen):  # which is why
         return []
     first, last = _thirds([g for _, g in chain])
     evidence = {"gradient at the first layers": first, "at the last": last}
@@ -100,4 +155,4 @@ def dead_units(seen: Observed) -> list[Diagnosis]:
     return diagnosed("dead_units", cases, says, "nn.init.zeros_(net.get_submodule('{site}').bias)")
 
 
-ALL = (growing, vanishing, dead_units)
+ALL = (growing, collapsed, vanishing, dead_units)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,12 +40,20 @@ class Looking:
         norms: to watch.
         sites: by path; what their surroundings show is written there.
         whole: also layers, outputs and gradients; else only what the norms read, for a third of the time.
+        rate: the highest learning rate of this step.
     """
 
     def __init__(
-        self, net: nn.Module, norms: Iterable[Norm], sites: dict[str, Site], step: int, whole: bool = True
+        self,
+        net: nn.Module,
+        norms: Iterable[Norm],
+        sites: dict[str, Site],
+        step: int,
+        whole: bool = True,
+        rate: float = math.nan,
     ) -> None:
         self.net, self.norms, self.sites, self.step, self.whole = net, list(norms), sites, step, whole
+        self.rate = rate
         self.calls: dict[str, list[Measured]] = {}
         self.places: list[Signal] = []
         self.made: dict[str, tuple[int, torch.Size]] = {}  # where a norm's output lies
@@ -109,7 +118,7 @@ class Looking:
             for place in self.places
         ]
         means = None if self.inputs is None else (tuple(next(values)), tuple(next(values)), self.inputs[2])
-        return Look(self.step, tuple(found), tuple(places), means, self.training)
+        return Look(self.step, tuple(found), tuple(places), means, self.training, self.rate)
 
     def _safely(self, hook: Any) -> Any:
         """The hook in place of which an error is kept, and with its time."""

@@ -135,7 +135,10 @@ def after(seen: Measured, y: Tensor, size: Tensor) -> None:
         bias = 0.0 if kind.bias is None else kind.bias.detach().to(y.dtype)
         seen.waiting["constant"] = (seen.large & (y == bias).all(-1)).any()
     if y.ndim > 1 and kind.name != UNKNOWN:
-        seen.negative = sample(y, kind.axis).amax(1) <= 0
+        few = sample(y, kind.axis)
+        seen.negative = few.amax(1) <= 0
+        variances, means = torch.var_mean(few.float(), 1, correction=0)
+        seen.waiting["spread"], seen.waiting["level"] = variances.sum(), means.square().sum()
 
 
 def gradient(seen: Measured, g: Tensor) -> None:
@@ -172,6 +175,8 @@ def site_look(calls: list[tuple[Measured, dict[str, list[float]]]], updates: int
             found["chance"] = _chance(first.known["examples"])
     if not finite:
         first.known["values"], found["variance"] = 0, math.nan
+    if one.get("spread", 0.0) + one.get("level", 0.0) > 0:
+        found["varied"] = one["spread"] / (one["spread"] + one["level"])
     found |= {name: one[name] for name in ("absolute", "bias", "dead", "padded") if name in one}
     prints = [(values["size"], values["means"]) for _, values in calls if "means" in values]
     return SiteLook(

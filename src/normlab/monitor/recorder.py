@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Any
@@ -48,7 +49,7 @@ class Recorder:
             began = perf_counter()
             self._follow()
             whole = self.schedule.whole(self.seen.steps)
-            self.look = Looking(self.net, self.norms, self.seen.sites, self.seen.steps, whole)
+            self.look = Looking(self.net, self.norms, self.seen.sites, self.seen.steps, whole, self._rate())
             self.look.attach(inputs)
             self.schedule.spent += perf_counter() - began
 
@@ -74,6 +75,11 @@ class Recorder:
         }  # fmt: skip
         for norm in self.norms:
             self.seen.sites[norm.path].decay = max((decay.get(id(v), 0.0) for v in norm.affine[:1]), default=0.0)
+
+    def _rate(self) -> float:
+        """The highest learning rate; NaN if none is known, or if reading it would wait for the device."""
+        rates = [group.get("lr") for optimiser in self._optimisers for group in optimiser.param_groups]
+        return max((float(rate) for rate in rates if isinstance(rate, int | float)), default=math.nan)
 
     def _follow(self) -> None:
         """Norms may have been replaced since: those that are no part of the network any more say nothing about it."""
