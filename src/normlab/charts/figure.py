@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from xml.etree import ElementTree
@@ -92,11 +93,11 @@ class Chart:
         """
         figure = self.figure
         del self.figure  # drawn once, and dozens of them are large; `clear` takes as long as a tenth of the drawing
-        _unclip(figure)
         engine = figure.get_layout_engine()
         if engine is not None:
             engine.execute(figure)
             figure.set_layout_engine("none")  # done once, because it is slow
+        _unclip(figure)
         self.svg = _saved(figure, "svg")
         if folder is not None:
             as_svg, as_pdf = (folder / f"{self.name}.{kind}" for kind in ("svg", "pdf"))
@@ -137,8 +138,10 @@ def wrapped(text: str, width: int = 28) -> str:
 
 
 def _unclip(figure: Figure) -> None:
-    """Take the clip path, a sixth of its bytes, from every mark that lies within its axes."""
+    """Take the clip path, a sixth of its bytes, from every mark that lies within its axes, and from the grid."""
     for ax in figure.axes:
+        for grid in (*ax.get_xgridlines(), *ax.get_ygridlines()):  # drawn at ticks within the axes only
+            grid.set_clip_on(False)
         (left, right), (low, high) = sorted(ax.get_xlim()), sorted(ax.get_ylim())
         for line in ax.lines:
             points = np.asarray(line.get_xydata(), dtype=float)
@@ -207,7 +210,27 @@ class _Page:
             if key == "style":
                 short = themed(re.sub(r"font-family:[^;]*;? ?", "", short)).replace(": ", ":").replace("; ", ";")
                 key, short = "class", self.classes.setdefault(short, f"s{len(self.classes)}")
-            if key == "d":  # pairs that follow one another on a line need no letter
-                short = re.sub(r"(?<=\d) L (?=[\d-])", " ", short)
+            if key == "d":
+                short = _shorter(short)
             if key != "transform" or not short.startswith("rotate(-0 "):
                 yield key, short
+
+
+def _shorter(d: str) -> str:
+    """The same path in fewer bytes: a circle as two arcs, and a line's points relative to the one before."""
+    if circle := re.fullmatch(r"M 0 ([\d.]+)(?: C(?: -?[\d.]+){6}){8} z", d):  # as matplotlib draws one
+        r = circle[1]
+        return f"M0 {r}A{r} {r} 0 0 0 0-{r} {r} {r} 0 0 0 0 {r}"
+    pairs = re.sub(r"(?<=\d) L (?=[\d-])", " ", d)  # that follow one another on a line need no letter
+    return re.sub(r"M((?: -?[\d.]+ -?[\d.]+){2,})(?= ?[Mz]|$)", lambda line: _relative(line[1].split()), pairs)
+
+
+def _relative(numbers: list[str]) -> str:
+    points = [(round(10 * float(x)), round(10 * float(y))) for x, y in zip(numbers[::2], numbers[1::2], strict=True)]
+    steps = [_tenths(b - a) for before, here in pairwise(points) for a, b in zip(before, here, strict=True)]
+    return f"M{numbers[0]} {numbers[1]}l" + " ".join(steps).replace(" -", "-")
+
+
+def _tenths(number: int) -> str:
+    whole = f"{number / 10:.1f}".removesuffix(".0")
+    return re.sub(r"^(-?)0\.", r"\1.", whole)
