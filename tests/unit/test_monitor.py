@@ -214,6 +214,46 @@ def test_activations_that_grow_at_the_first_step_only_are_named_too(first: int, 
     ]
 
 
+@pytest.mark.parametrize(
+    ("gradient", "varied", "rate", "causes"),
+    [
+        (1.0, 0.9, 0.1, []),
+        (0.03, 0.9, 0.1, []),
+        (1.0, 0.02, 0.1, []),  # as in pretrained Transformers, which learn
+        (0.03, 0.02, 0.1, ["collapsed_training"]),
+        (1e-5, 0.9, 0.1, ["collapsed_training"]),  # not vanishing_gradient: at first it arrived
+        (0.03, 0.02, 0.001, ["collapsed_training"]),
+    ],
+)
+def test_a_training_collapses_where_gradients_stop_arriving(
+    gradient: float, varied: float, rate: float, causes: list[str]
+):
+    def look(step: int, gradient: float, varied: float, rate: float) -> Look:
+        site = SiteLook("n", True, "float32", 32, 32, 1.0, absolute=1.0, varied=varied)
+        return Look(step, (site,), tuple(Place(str(i), 1.0, gradient if i < 2 else 1.0) for i in range(6)), rate=rate)
+
+    found = [look(1, 1.0, 0.9, rate), *(look(step, gradient, varied, 0.1) for step in range(20, 40))]
+    diagnoses = diagnose(Observed({"n": Site("n", "LayerNorm", "layer")}, found, steps=40))
+    assert [one.cause for one in diagnoses] == causes
+    assert all(("no warm-up" in one.says) == (rate == 0.1) for one in diagnoses)
+    assert all(("alike" in one.says) == (varied < 0.1) for one in diagnoses)
+
+
+@pytest.mark.parametrize("steps", [1, 30])
+def test_the_learning_rate_is_read_in_each_look(steps: int):
+    net = small()
+    optimizer = torch.optim.SGD([{"params": net[0].parameters(), "lr": 0.01}, {"params": net[8].parameters()}], lr=0.1)
+    warm_up = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / steps, total_iters=steps)
+    monitor = NormMonitor().watch(net, optimizer)
+    for _ in range(8):
+        net(torch.randn(16, 3, 8, 8)).sum().backward()
+        optimizer.step()
+        warm_up.step()
+    rates = [look.rate for look in monitor.report().seen.looks]
+    assert rates[0] == pytest.approx(0.1 / steps)
+    assert rates[-1] > rates[0] if steps > 1 else rates[-1] == pytest.approx(0.1)
+
+
 class ChannelsFirst(nn.LayerNorm):
     """As in ConvNeXt: it moves the channels to the end by itself."""
 
