@@ -62,8 +62,8 @@ def test_a_preference_is_what_the_interval_says_of_the_margin(asked, effect, wor
 @pytest.mark.parametrize(
     ("outcomes", "outcome", "words", "others"),
     [
-        (("plus", "minus"), "depends", "layer norm or batch norm: it depends on the data", 0),
-        (("equal", "plus"), "depends", "layer norm or batch norm: it depends on the data", 0),
+        (("plus", "minus"), "depends", "layer norm or batch norm: it depends", 0),
+        (("equal", "plus"), "depends", "layer norm or batch norm: it depends", 0),
         (("plus", "open"), "plus", "layer norm rather than batch norm, but not in every case", 0),
         (("plus", "plus"), "plus", "layer norm rather than batch norm", 1),
     ],

@@ -236,7 +236,7 @@ def _words(advice: Advice, outcome: str) -> str:
         "plus": f"{plus} rather than {minus}",
         "minus": f"{minus} rather than {plus}",
         "equal": f"{plus} or {minus}: no difference that matters",
-        "depends": f"{plus} or {minus}: it depends on the data",
+        "depends": f"{plus} or {minus}: it depends",
         "open": f"{plus} or {minus}: not decided",
         "point": f"{plus} compared with {minus}: a data point, no conclusion",
         "failed": f"{plus} and {minus}: both failed",
