@@ -128,6 +128,20 @@ def test_what_is_no_table_of_numbers_is_refused(tmp_path: Path, row: str, option
     assert [word for word in words if word not in str(caught.value)] == []
 
 
+@pytest.mark.parametrize("column", ["a", "y"])
+def test_whole_numbers_that_a_float_cannot_tell_apart_are_refused(tmp_path: Path, column: str) -> None:
+    start = 2**53 + 1
+    rows = [f"{row % 7},{start + row}" if column == "y" else f"{start + row},{row % 7}" for row in range(40)]
+    with pytest.raises(InputError, match=rf"column '{column}': \d+ and \d+ have too many digits") as said:
+        load(table(csv(tmp_path / "t.csv", "a,y", *rows)), tmp_path / "cache")
+    assert "t.csv, row " in str(said.value)
+
+
+def test_long_whole_numbers_that_stay_different_are_read(tmp_path: Path) -> None:
+    csv(tmp_path / "t.csv", "a,y", *(f"{10**18 + 10**9 * row},{row % 7 + 0.5}" for row in range(30)))
+    assert load(table(tmp_path / "t.csv"), tmp_path / "cache").split("train").inputs.std() > 0.5
+
+
 def test_targets_that_do_not_differ_are_refused(tmp_path: Path) -> None:
     path = csv(tmp_path / "in.csv", "a,y", *(f"{i},2.5" for i in range(20)))
     with pytest.raises(InputError, match=r"all are 2\.5|has the target 'y' = 2\.5"):

@@ -38,6 +38,8 @@ def is_index(name: str) -> bool:
 
 def column_missing(path: Path | str, name: str, asked: Asked, found: Sequence[str]) -> InputError:
     """The error for a column that a file does not have; it lists those that it has."""
+    if not found:
+        return InputError(f"{path} has no columns: it is empty, or its first line is")
     spaced = any(each != each.strip() for each in found[:10])
     has = ", ".join(map(repr, found[:10]) if spaced else found[:10]) + (
         f", … ({len(found)} in all)" if len(found) > 10 else ""

@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from normlab.views.columns import Column
 Numbers = NDArray[np.float64]
 
 _NUMBER = re.compile(r"\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*", re.ASCII)
+EXACT = 2.0**53  # whole numbers up to here are exact in float64
 _GAPS = ("", "nan")  # as texts, in lower case
 FILLED = "missing numbers, replaced by the mean of training"
 HINT = ": task.missing=mean replaces missing numbers by the mean of training"
@@ -47,7 +49,7 @@ def decode(column: Column, *, gaps: bool = False, hint: str = "") -> Numbers:
         hint: what can be done about missing numbers.
 
     Raises:
-        InputError: a value is not a number, is missing or is infinite.
+        InputError: a value is not a number, is missing or is infinite, or two different ones would become the same.
     """
     found = np.empty(len(column))
     for i, value in enumerate(column.values):
@@ -60,7 +62,22 @@ def decode(column: Column, *, gaps: bool = False, hint: str = "") -> Numbers:
         where = int(wrong.argmax())
         how = "the number is infinite" if np.isinf(found[where]) else f"the value is missing (or NaN){hint}"
         column.refuse(where, how)
+    _check_digits(column, found)
     return found
+
+
+def _check_digits(column: Column, found: Numbers) -> None:
+    """Refuse long whole numbers, such as identifiers, that a float can't tell apart."""
+    seen: dict[float, Decimal] = {}
+    for i in np.flatnonzero(np.abs(found) > EXACT).tolist():
+        exact = Decimal(column.values[i])
+        other = seen.setdefault(float(found[i]), exact)
+        if exact != other:
+            column.refuse(
+                i,
+                f"{exact:f} and {other:f} have too many digits: as a 64-bit number both are {found[i]:.0f}. Subtract a "
+                "constant from the column if the difference matters, or leave the column out",
+            )
 
 
 def table(columns: list[Column], *, gaps: bool = False) -> Numbers:
