@@ -118,7 +118,7 @@ class Looking:
             for place in self.places
         ]
         means = None if self.inputs is None else (tuple(next(values)), tuple(next(values)), self.inputs[2])
-        return Look(self.step, tuple(found), tuple(places), means, self.training, self.rate)
+        return Look(self.step, tuple(found), tuple(places), means, training=self.training, rate=self.rate)
 
     def _safely(self, hook: Any) -> Any:
         """The hook in place of which an error is kept, and with its time."""

@@ -49,7 +49,7 @@ class Recorder:
             began = perf_counter()
             self._follow()
             whole = self.schedule.whole(self.seen.steps)
-            self.look = Looking(self.net, self.norms, self.seen.sites, self.seen.steps, whole, self._rate())
+            self.look = Looking(self.net, self.norms, self.seen.sites, self.seen.steps, whole, rate=self._rate())
             self.look.attach(inputs)
             self.schedule.spent += perf_counter() - began
 
