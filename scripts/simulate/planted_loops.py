@@ -110,7 +110,9 @@ class Task(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Averages the statistics of the validation data, as `update_bn` does."""
         if self.recalibrates:
-            update_bn(self.trainer.val_dataloaders, self.net)
+            data = self.trainer.val_dataloaders
+            assert data is not None
+            update_bn(data, self.net)
 
 
 def with_lightning(plan: Plan, **validation: bool) -> tuple[str, ...]:
