@@ -7,6 +7,7 @@ from statistics import fmean
 
 from normlab.diagnoses.diagnosis import Case, Diagnosis, Severity, diagnosed
 from normlab.diagnoses.observed import Look, Observed, typical
+from normlab.diagnoses.settings import COLLAPSED
 
 PLACES = 6  # layers and norms: in fewer, nothing multiplies
 FADED = 1e-3  # of the gradient between the last and the first third of the places
@@ -41,6 +42,11 @@ def _thirds(values: list[float]) -> tuple[float, float]:
     third = max(1, len(values) // 3)
     first, last = (fmean(map(math.log, part)) for part in (values[:third], values[-third:]))
     return math.exp(first), math.exp(last)
+
+
+def fading(seen: Observed) -> list[Diagnosis]:
+    """Gradients that don't reach the first layers: what happened in training explains what is seen of its network."""
+    return collapsed(seen) or vanishing(seen)
 
 
 def collapsed(seen: Observed) -> list[Diagnosis]:
@@ -78,25 +84,34 @@ def _alike(seen: Observed, path: str) -> list[Case]:
     """A norm that all examples leave alike, as they didn't at first."""
     varied = [look.varied for look in seen.of(path) if look.varied == look.varied]
     now = typical([look.varied for look in seen.late(path)])
-    zero = typical([look.absolute for look in seen.late(path)]) < 1e-3  # which zero_gain names
-    if not now < ALIKE or now * FALLEN > varied[0] or zero:
+    if not now < ALIKE or now * FALLEN > varied[0] or _zero_gain(seen, path):
         return []
     return [Case(path, 1 / max(now, 1e-30), {"varying share of the output": now, "of it at step 1": varied[0]})]
 
 
+def _zero_gain(seen: Observed, path: str) -> bool:
+    """Whether nothing but its bias comes out of a norm, which `zero_gain` names."""
+    return typical([look.absolute for look in seen.late(path)]) < COLLAPSED
+
+
+def _gradients(looks: list[Look]) -> list[tuple[str, float]]:
+    """Path and gradient in the order of the forward pass, of the places that get one."""
+    return [(path, g) for path, _, g in _chain(looks) if g > 0 and math.isfinite(g)]
+
+
 def _reach(looks: list[Look]) -> float:
     """The gradient at the first third of the places, with that at the last as the unit; NaN where there are few."""
-    gradients = [g for _, _, g in _chain(looks) if g > 0 and math.isfinite(g)]
+    gradients = _gradients(looks)
     if len(gradients) < PLACES:
         return math.nan
-    first, last = _thirds(gradients)
+    first, last = _thirds([g for _, g in gradients])
     return first / last
 
 
 def vanishing(seen: Observed) -> list[Diagnosis]:
     """Gradients that shrink from the output to the input, or grow."""
-    chain = [(path, g) for path, _, g in _chain(_late(seen)) if g > 0 and math.isfinite(g)]
-    if len(chain) < PLACES or collapsed(seen):  # which is why
+    chain = _gradients(_late(seen))
+    if len(chain) < PLACES:
         return []
     first, last = _thirds([g for _, g in chain])
     evidence = {"gradient at the first layers": first, "at the last": last}
@@ -146,8 +161,7 @@ def dead_units(seen: Observed) -> list[Diagnosis]:
     for site in seen.sites.values():
         looks = seen.late(site.path)
         dead = typical([look.dead for look in looks])
-        constant = typical([look.absolute for look in looks]) < 1e-3  # which zero_gain names
-        if dead >= DEAD and not constant:
+        if dead >= DEAD and not _zero_gain(seen, site.path):
             severity = Severity.SEVERE if dead >= 0.9 else Severity.WARNING
             evidence = {"dead channels": dead, "mean bias": typical([look.bias for look in looks])}
             cases.append(Case(site.path, dead, evidence, severity))
@@ -155,4 +169,4 @@ def dead_units(seen: Observed) -> list[Diagnosis]:
     return diagnosed("dead_units", cases, says, "nn.init.zeros_(net.get_submodule('{site}').bias)")
 
 
-ALL = (growing, collapsed, vanishing, dead_units)
+ALL = (growing, fading, dead_units)
