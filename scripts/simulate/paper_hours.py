@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -24,9 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from normlab.checks.config import checked
 from normlab.config.schema import RunConfig, Sizes
 from normlab.findings.finding import Finding
-from normlab.findings.read import read_findings
 from normlab.models.build import build_model
-from normlab.study.scale import read_list
+from normlab.study.scale import Scale, read_scale, read_study
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = 8e-6  # seconds per call
@@ -91,10 +91,10 @@ def config_of(choices: list[str]) -> RunConfig:
         return checked(compose("train", overrides=choices))
 
 
-def row(finding: Finding) -> tuple[str, float]:
+def row(finding: Finding, scale: Scale) -> tuple[str, float]:
     """A line of the table, and the hours."""
     assert finding.tune is not None
-    runs = len(finding.tune.points) * 2 + 5  # two tuning seeds for each point, five that report: conf/scale/paper.yaml
+    runs = len(finding.tune.points) * scale.tuning_seeds[-1] + scale.seeds[finding.seeds]
     hours, most, work, steps = 0.0, 0, 0.0, 0
     for cell in finding.cells:
         config = config_of(finding.choices(cell, "paper"))
@@ -114,8 +114,9 @@ def main() -> None:
     print("| finding | cells | runs | steps per run | calls per step, most | GFLOP per step, most | GPU hours |")
     print("|" + "---|" * 7)
     total = 0.0
-    for finding in read_findings(ROOT / "conf", read_list(ROOT / "conf", "paper").findings):
-        line, hours = row(finding)
+    scale = read_scale(OmegaConf.create({"scale": OmegaConf.load(ROOT / "conf" / "scale" / "paper.yaml")}))
+    for finding in read_study(ROOT / "conf", "paper")[1]:
+        line, hours = row(finding, scale)
         print(line, flush=True)
         total += hours
     print(f"\nIn all {total:,.0f} hours on one GPU.")
