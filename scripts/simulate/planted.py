@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 CLASSES = 4
-LOOPS = ("hand", "lightning", "sampling", "recalibrating", "processes")  # in planted_loops.py
+Loop = Literal["hand", "lightning", "sampling", "recalibrating", "processes"]  # of planted_loops.py
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Plan:
     evaluates: bool = True  # in eval mode
     returns: bool = True  # to training mode
     shift: float = 0.0  # of the evaluated inputs
-    loop: str = "hand"  # one of LOOPS
+    loop: Loop = "hand"
     change: list[Callable[[nn.Module], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
