@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "files": {"config"},
     "views": {"config", "files"},
     "data": {"host", "config", "files", "views"},
-    "tasks": {"config", "norms", "data"},
+    "tasks": {"config", "norms", "models", "data"},
     "probes": {"norms", "models", "data", "tasks"},
     "diagnoses": {"config", "folder"},
     "monitor": {"config", "norms", "sites", "probes", "diagnoses"},

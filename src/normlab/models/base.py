@@ -55,6 +55,9 @@ class Model(nn.Module, ABC):
     # options added after the first runs → the value at which the model is what it was: there a run's id leaves them out
     neutral: ClassVar[dict[str, Any]] = {}
     recurrent: ClassVar[bool] = False  # its norms are inside a loop over time, and its depth is time
+    # in eval mode its examples depend on each other only through its norms, and this many at a time are fastest on a
+    # CPU, see `in_parts`; None: a batch is evaluated whole
+    part: ClassVar[int | None] = None
     obstacle: ClassVar[str] = "the model does not say which layer feeds it"  # why its norms can't be folded
 
     @abstractmethod

@@ -68,6 +68,7 @@ class CNN(Model):
 
     kinds: ClassVar[tuple[str, ...]] = ("images",)
     dense: ClassVar[bool] = True
+    part: ClassVar[int | None] = 64
     layouts: ClassVar[tuple[str, ...]] = ("BCHW",)
     depth: ClassVar[tuple[str, ...]] = ("stages", "depth")
     roles: ClassVar[tuple[str, ...]] = ("stem", "norm1", "norm2", "shortcut", "last")

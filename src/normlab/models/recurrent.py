@@ -46,6 +46,8 @@ class Recurrent(Model):
     recurrent: ClassVar[bool] = True
     obstacle: ClassVar[str] = "a recurrent site sees padding, and may keep statistics for each time step"
 
+    part: ClassVar[int | None] = 128
+
     def __init__(
         self,
         sizes: Sizes,

@@ -76,6 +76,7 @@ class Transformer(Model):
     kinds: ClassVar[tuple[str, ...]] = ("features", "tokens")
     layouts: ClassVar[tuple[str, ...]] = ("BTC",)
     depth: ClassVar[tuple[str, ...]] = ("layers",)
+    part: ClassVar[int | None] = 64
     aliases: ClassVar[dict[str, dict[str, str]]] = {"norm_position": {"peri": "sandwich"}}
     neutral: ClassVar[dict[str, Any]] = {
         "v_norm": False,

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from normlab.config.schema import OptimConfig, Sizes
 from normlab.data.batch import Batch
+from normlab.models.parts import in_parts
 from normlab.norms.base import Norm
 from normlab.tasks.optimiser import build_optimiser, build_schedule
 
@@ -122,7 +123,7 @@ class Task(pl.LightningModule, ABC):
         self._log_metrics("test", self.tested_as)
 
     def _evaluate(self, batch: Batch) -> Tensor:
-        logits = self.logits(batch)
+        logits = self.logits(batch) if self._compiled else in_parts(self.model, batch.inputs, batch.mask)
         self.collect(logits, batch, self.losses(logits, batch))
         return logits
 
