@@ -2,6 +2,7 @@
 
 startup    how long `--help`, `--cfg job` and the first training step take, compared with importing torch and Lightning
 loop       normlab's training loop, compared with a hand-written one on the same model and batches
+evaluation how long evaluation takes in parts that fit the CPU's cache, compared with whole batches
 loggers    what logger=wandb, offline, costs compared with logger=csv
 record     what a run's identity, claim and records cost
 decide     how soon a multirun of 1,000 finished runs finds that nothing is left
@@ -25,12 +26,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench_loop import loggers, loop
+from bench_loop import evaluation, loggers, loop
 from bench_runs import decide, launchers, record
 from normlab.folder.results import run_folders
 
 ROOT = Path(__file__).parents[2]
-FIGURES = ["startup", "loop", "loggers", "lstm", "record", "decide", "launchers"]
+FIGURES = ["startup", "loop", "evaluation", "loggers", "lstm", "record", "decide", "launchers"]
 IMPORTS = [sys.executable, "-c", "import torch, pytorch_lightning"]
 
 
@@ -45,6 +46,8 @@ def main() -> None:
         startup(chosen.pairs)
     if "loop" in figures:
         loop(chosen.pairs, chosen.seconds)
+    if "evaluation" in figures:
+        evaluation(chosen.pairs)
     if "loggers" in figures:
         loggers(chosen.pairs, chosen.seconds)
     if "lstm" in figures:

@@ -1,4 +1,4 @@
-"""Speed of the training loop, as `scripts/bench/bench.py` shows it: by itself, and with a logger."""
+"""Speed of training and evaluation, as `scripts/bench/bench.py` shows it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 MODELS = ("cnn", "lstm", "transformer")
+EVALUATED = ("cnn", "lstm", "gru", "transformer", "lstm task=fashion_rows", "transformer task=author")
 
 
 def loop(pairs: int, length: float) -> None:
@@ -24,6 +28,35 @@ def loop(pairs: int, length: float) -> None:
             by_hand = plain(config, data, steps)
             ratios.append(ours(config, data, steps) / by_hand)
         print(f"{model:12} normlab / by hand: {spread(ratios)} of {steps} steps")
+
+
+def evaluation(pairs: int) -> None:
+    """Ratio of evaluation in parts, as runs do it on a CPU, to evaluation of whole batches; one thread, two batches."""
+    import torch
+
+    from normlab.data.loader import loader
+    from normlab.models.build import build_model
+    from normlab.models.parts import in_parts
+
+    for model in EVALUATED:
+        config, data = prepared(*f"model={model}".split(), "trainer.threads=1")
+        network = build_model(config.norm, config.model, data.sizes).eval()
+        batches = list(islice(loader(data.split("validation"), config.task.eval_batch_size), 2))
+        ratios = []
+        with torch.no_grad():
+            for number in range(pairs + 1):
+                whole = seconds_of(network, batches)
+                parts = seconds_of(partial(in_parts, network), batches)
+                ratios += [parts / whole] if number else []  # the first warms both
+        print(f"{model:24} evaluated in parts / whole: {spread(ratios)}")
+
+
+def seconds_of(call: Callable[[Any, Any], Any], batches: Sequence[Any]) -> float:
+    """In which all batches are evaluated."""
+    started = time.perf_counter()
+    for batch in batches:
+        call(batch.inputs, batch.mask)
+    return time.perf_counter() - started
 
 
 def loggers(pairs: int, length: float) -> None:

@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_model_contract import CASES, SIZES, TRIED, model_class, node, norms_for, smaller
 from torch import nn
 
 from normlab.models.build import build_model
 from normlab.models.parts import apart, in_parts
 from normlab.norms.running import RunningNorm
-from test_model_contract import CASES, SIZES, TRIED, model_class, node, norms_for, smaller
 
 COUPLED = {"evaluation": "batch"}
 PARTED = [(model, sizes) for model, sizes in CASES if model_class(model).part is not None]
