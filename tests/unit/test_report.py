@@ -18,7 +18,7 @@ from study_folders import ADVICE, save
 from finding_files import finding, write
 from normlab.charts.colours import colour_of
 from normlab.charts.contrasts import favoured_colour, round_factors
-from normlab.charts.figure import Chart, drawing, figure
+from normlab.charts.figure import Chart, Shared, drawing, figure
 from normlab.findings.judge import judge
 from normlab.findings.read import read_finding
 from normlab.findings.wording import estimate_words, formula_words
@@ -302,14 +302,21 @@ def test_a_chart_keeps_its_text_its_numbers_and_its_colours():
         chart = Chart("x", "title", "alt & text", "caption", fig)
         ax.plot([1.2345678], [0], "o", color="#0067a5", gid=chart.mark("seed 3: 0.123456 < 1"))
         ax.set_xlabel("1.23456 of a thing")
-        classes: dict[str, str] = {}
+        other = Chart("y", "title", "alt", "caption", figure(2)[0])
         chart.render(None)
-        svg = chart.picture(classes)
+        other.render(None)
+        shared = Shared()
+        svg, second = chart.picture(shared), other.picture(shared)
+        classes = shared.classes
     assert "<title>seed 3: 0.123456 &lt; 1</title>" in svg
     assert "1.23456 of a thing" in svg
     assert any("var(--norm-layer)" in style for style in classes)
     assert "#0067a5" not in "".join([svg, *classes])
     assert set(re.findall(r'class="(s\d+)"', svg)) <= set(classes.values())
+    ids = [set(re.findall(r'\bid="([^"]+)"', one)) for one in (svg, second)]
+    assert ids[0]
+    assert not ids[0] & ids[1]  # they stand in one page
+    assert {*re.findall(r'href="#([^"]+)"', svg)} <= ids[0]
     assert not re.search(r'(?:x|y)="-?\d+\.\d\d', svg)
 
 

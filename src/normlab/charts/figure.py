@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 import textwrap
@@ -59,10 +58,22 @@ _STYLE: dict[str, Any] = {
 
 
 @dataclass
+class Shared:
+    """What the charts of a page share, so that it stays small; each chart adds its own.
+
+    classes  style → class: marks by the hundred share a style
+    ids      how many there are in the page, numbered from 0
+    """
+
+    classes: dict[str, str] = field(default_factory=dict)
+    ids: int = 0
+
+
+@dataclass
 class Chart:
     """A figure with descriptions of its marks.
 
-    name     of its files and ids
+    name     of its files
     title    above it
     alt      the content, in words
     caption  below it, with its n
@@ -105,13 +116,9 @@ class Chart:
                 as_pdf.write_bytes(_saved(figure, "pdf"))
                 as_svg.write_bytes(self.svg)
 
-    def picture(self, classes: dict[str, str]) -> str:
-        """A rendered chart's SVG for the page: themed, small, with its marks described.
-
-        Args:
-            classes: of the page, style → class, to which the chart's own are added: marks by the hundred share a style.
-        """
-        return _Page(self, classes).written()
+    def picture(self, shared: Shared) -> str:
+        """A rendered chart's SVG for the page: themed, small, with its marks described."""
+        return _Page(self, shared).written()
 
 
 @contextmanager
@@ -160,18 +167,18 @@ def _saved(figure: Figure, kind: str) -> bytes:
 class _Page:
     """Writes a chart's SVG as a part of the page: without what browsers don't need, with ids of its own."""
 
-    def __init__(self, chart: Chart, classes: dict[str, str]) -> None:
+    def __init__(self, chart: Chart, shared: Shared) -> None:
         self.chart = chart
-        self.prefix = "c" + hashlib.sha256(chart.name.encode()).hexdigest()[:6]
         self.ids: dict[str, str] = {}
-        self.classes = classes
+        self.shared = shared
 
     def written(self) -> str:
         root = ElementTree.fromstring(self.chart.svg)
         text = self.chart.svg.decode()
         own = set(re.findall(r'\bid="([^"]+)"', text))  # not everything after a # is an id: colours aren't
-        for number, name in enumerate(sorted(own & set(re.findall(r"#([\w.-]+)", text)))):
-            self.ids[name] = f"{self.prefix}-{number}"
+        for name in sorted(own & set(re.findall(r"#([\w.-]+)", text))):
+            self.ids[name] = f"c{self.shared.ids:x}"
+            self.shared.ids += 1
         body = "".join(map(self._element, root))
         alt = escape(self.chart.alt)
         box = root.get("viewBox", "")
@@ -209,7 +216,8 @@ class _Page:
             short = re.sub(r"#([\w.-]+)", lambda m: "#" + self.ids[m[1]] if m[1] in self.ids else m[0], short)
             if key == "style":
                 short = themed(re.sub(r"font-family:[^;]*;? ?", "", short)).replace(": ", ":").replace("; ", ";")
-                key, short = "class", self.classes.setdefault(short, f"s{len(self.classes)}")
+                classes = self.shared.classes
+                key, short = "class", classes.setdefault(short, f"s{len(classes)}")
             if key == "d":
                 short = _shorter(short)
             if key != "transform" or not short.startswith("rotate(-0 "):

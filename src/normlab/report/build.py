@@ -14,7 +14,7 @@ from normlab.advice.matrix import Answer, Matrix, matrix_of
 from normlab.advice.questions import FEW, KEYS, MANY
 from normlab.charts.column import columns_of
 from normlab.charts.drawn import draw_all
-from normlab.charts.figure import Chart, drawing
+from normlab.charts.figure import Chart, Shared, drawing
 from normlab.charts.forest import forest
 from normlab.config.schema import InputError
 from normlab.config.shipped import CONF, REFERENCE
@@ -139,12 +139,12 @@ def build(
     for folder in (output, *((figures, tables) if papers else ())):
         folder.mkdir(parents=True, exist_ok=True)
     committed = _tuning(reference, report.problems)
-    classes: dict[str, str] = {}
+    shared = Shared()
     shown = [section for section in report.sections if section.results]
     drawable = [(section.finding, section.results) for section in shown]
     drawn = draw_all(drawable, committed, figures if papers else None, tell)
     for section, charts in zip(shown, drawn, strict=True):
-        section.charts, section.pictures = charts, [chart.picture(classes) for chart in charts]
+        section.charts, section.pictures = charts, [chart.picture(shared) for chart in charts]
     if papers:
         tell("drawing figures for a single column", 0, 1)
         with drawing():
@@ -158,7 +158,7 @@ def build(
                 old.unlink()
     page = output / "index.html"
     tell("writing the page", 0, 1)
-    write_page(page, {**_context(report, page), "classes": classes})
+    write_page(page, {**_context(report, page), "classes": shared.classes})
     return page, report.problems
 
 

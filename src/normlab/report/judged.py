@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from normlab.charts.colours import INKS, NORMS
-from normlab.charts.figure import Chart, drawing, figure, wrapped
+from normlab.charts.figure import Chart, Shared, drawing, figure, wrapped
 from normlab.findings.verdict import Estimate
 from normlab.findings.wording import level_words, number
 from normlab.logs.own_runs import Arms
@@ -37,10 +37,10 @@ def write_judged(path: Path, arms: Arms, estimate: Estimate, margin: float, line
     """
     with drawing():
         chart = _chart(arms, estimate, margin)
-        classes: dict[str, str] = {}
+        shared = Shared()
         chart.render(None)
-        svg = chart.picture(classes)
-    context = {"lines": lines, "chart": chart, "svg": svg, "classes": classes, "state": estimate.state}
+        svg = chart.picture(shared)
+    context = {"lines": lines, "chart": chart, "svg": svg, "classes": shared.classes, "state": estimate.state}
     write_page(path, context, "judged.html")
 
 
