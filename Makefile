@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $(STAMP)
 	@echo "setup: done"
 
-reproduce: $(STAMP)  ## test the textbook's six claims on all cores and print a verdict for each (nine to twelve minutes on two)
+reproduce: $(STAMP)  ## test the textbook's six claims on all cores and print a verdict for each (eight to ten minutes on two)
 	$(BIN)/python train.py study=textbook scale=quick launcher=joblib
 
 train: $(STAMP)  ## train the default CNN, LSTM and Transformer on embedded real data
