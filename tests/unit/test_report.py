@@ -16,6 +16,7 @@ from made_up_studies import reported
 from study_folders import ADVICE, save
 
 from finding_files import finding, write
+from normlab.charts.charts import curves
 from normlab.charts.colours import colour_of
 from normlab.charts.contrasts import favoured_colour, round_factors
 from normlab.charts.figure import Chart, Shared, drawing, figure
@@ -302,7 +303,9 @@ def test_a_chart_keeps_its_text_its_numbers_and_its_colours():
         chart = Chart("x", "title", "alt & text", "caption", fig)
         ax.plot([1.2345678], [0], "o", color="#0067a5", gid=chart.mark("seed 3: 0.123456 < 1"))
         ax.set_xlabel("1.23456 of a thing")
-        other = Chart("y", "title", "alt", "caption", figure(2)[0])
+        fig, (ax,) = figure(2)
+        other = Chart("y", "title", "alt", "caption", fig)
+        ax.plot([2], [0], "o", color="#0067a5", gid=other.mark("seed 4: 2"))
         chart.render(None)
         other.render(None)
         shared = Shared()
@@ -316,8 +319,33 @@ def test_a_chart_keeps_its_text_its_numbers_and_its_colours():
     ids = [set(re.findall(r'\bid="([^"]+)"', one)) for one in (svg, second)]
     assert ids[0]
     assert not ids[0] & ids[1]  # they stand in one page
-    assert {*re.findall(r'href="#([^"]+)"', svg)} <= ids[0]
+    drawn = set(re.findall(r'href="#([^"]+)"', svg))
+    assert drawn
+    assert drawn <= ids[0]
+    assert set(re.findall(r'href="#([^"]+)"', second)) <= ids[0]  # the same dot has one definition
     assert not re.search(r'(?:x|y)="-?\d+\.\d\d', svg)
+
+
+def test_the_grid_of_an_axis_is_one_path_through_all_its_ticks():
+    with drawing():
+        fig, (ax,) = figure(2)
+        ax.plot([0, 4], [0, 1], color="#0067a5")
+        ax.set_xticks([1, 2, 3])
+        chart = Chart("x", "title", "alt", "caption", fig)
+        chart.render(None)
+        svg = chart.picture(Shared())
+    vertical = re.findall(r'<path d="((?:M[\d.]+ [\d.]+v-[\d.]+)+)"', svg)
+    assert sorted(path.count("M") for path in vertical) == [1, 3]  # the axis itself, and its grid
+
+
+def test_a_study_that_validated_once_has_no_curve(conf, tmp_path, fixed):
+    folder = save(tmp_path / "outputs/studies/planted-quick", fixed, 0.05)
+    (section,) = gather([folder], conf, tmp_path / "none").sections
+    (result,) = section.results
+    assert curves(fixed, result) is not None
+    last = max(row["step"] for row in result.curves)
+    once = replace(result, curves=[row for row in result.curves if row["step"] == last])
+    assert curves(fixed, once) is None
 
 
 def test_latex_prints_text_as_it_is():

@@ -127,7 +127,8 @@ def curves(finding: Finding, result: StudyResult) -> Chart | None:
     """Validation over training: the mean of the seeds and the band from the lowest to the highest."""
     metric = _curve_metric(finding, result.curves)
     cells = [cell for cell in finding.cells if _has(result.curves, cell, metric)]
-    if not metric or not cells:
+    validated = {int(row["step"]) for row in result.curves if value_in(row, metric) is not None}
+    if len(validated) < 2:  # a single validation is no curve
         return None
     panels = panels_of(finding, cells)
     chart, axes = small_multiples(f"{finding.name}-curves", "How it trained", panels)
@@ -269,7 +270,7 @@ def _seed_lines(ax: Axes, chart: Chart, drawn: _Drawn, metric: str, *, most: int
     for seed in sorted({row["seed"] for row in rows_in(result.curves, cell)})[:most]:
         own = sorted((r for r in rows_in(result.curves, cell) if r["seed"] == seed), key=lambda r: r["step"])
         points = [(int(row["step"]), v) for row in own if (v := value_in(row, metric)) is not None]
-        if points:
+        if len(points) > 1:
             step, value = points[-1]
             run = runs_named(result, [str(own[0].get("id", ""))])
             text = f"{drawn.name}, seed {seed}: {compact(value, metric)} at step {step:,}{run}"

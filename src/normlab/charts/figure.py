@@ -62,11 +62,18 @@ class Shared:
     """What the charts of a page share, so that it stays small; each chart adds its own.
 
     classes  style → class: marks by the hundred share a style
+    symbols  attributes → id: dots of one shape are drawn from one definition, in the chart that needs it first
     ids      how many there are in the page, numbered from 0
     """
 
     classes: dict[str, str] = field(default_factory=dict)
+    symbols: dict[tuple[tuple[str, str], ...], str] = field(default_factory=dict)
     ids: int = 0
+
+    def new_id(self) -> str:
+        """An id that no other element of the page has."""
+        self.ids += 1
+        return f"c{self.ids - 1:x}"
 
 
 @dataclass
@@ -164,6 +171,9 @@ def _saved(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
+_LINE = re.compile(r'<path d="([^"]+)" class="(\w+)"/>')
+
+
 class _Page:
     """Writes a chart's SVG as a part of the page: without what browsers don't need, with ids of its own."""
 
@@ -171,14 +181,15 @@ class _Page:
         self.chart = chart
         self.ids: dict[str, str] = {}
         self.shared = shared
+        self.defined: set[str] = set()  # symbols of earlier charts
 
     def written(self) -> str:
         root = ElementTree.fromstring(self.chart.svg)
         text = self.chart.svg.decode()
         own = set(re.findall(r'\bid="([^"]+)"', text))  # not everything after a # is an id: colours aren't
-        for name in sorted(own & set(re.findall(r"#([\w.-]+)", text))):
-            self.ids[name] = f"c{self.shared.ids:x}"
-            self.shared.ids += 1
+        self._share_symbols(root)
+        for name in sorted(own & set(re.findall(r"#([\w.-]+)", text)) - set(self.ids)):
+            self.ids[name] = self.shared.new_id()
         body = "".join(map(self._element, root))
         alt = escape(self.chart.alt)
         box = root.get("viewBox", "")
@@ -186,13 +197,25 @@ class _Page:
         svg_tag = f'<svg class="chart" viewBox="{box}" role="group" tabindex="0" aria-label="{alt}">{body}</svg>'
         return f'<div class="drawing" style="aspect-ratio: {width} / {height}">{svg_tag}</div>'
 
+    def _share_symbols(self, root: ElementTree.Element) -> None:
+        symbols = self.shared.symbols
+        for symbol in root.iterfind(".//{*}defs/{*}path"):
+            name, drawn = symbol.get("id", ""), tuple(self._attributes(symbol))
+            if drawn in symbols:
+                self.defined.add(name)
+            self.ids[name] = symbols[drawn] if drawn in symbols else symbols.setdefault(drawn, self.shared.new_id())
+
     def _element(self, node: ElementTree.Element) -> str:
         tag = node.tag.rpartition("}")[2]
-        if tag in ("metadata", "style") or (tag == "defs" and not len(node)):
+        if tag in ("metadata", "style") or node.get("id") in self.defined:
             return ""
         inner = escape(node.text or "", quote=False).strip() + "".join(map(self._element, node))
         attributes = "".join(f' {k}="{escape(v)}"' for k, v in self._attributes(node))
+        if tag == "defs" and not inner:
+            return ""
         if tag == "g":
+            if node.get("id", "").startswith("matplotlib.axis"):
+                inner = _joined(inner)
             told = self.chart.marks.get(node.get("id", ""))
             alone = re.fullmatch(r"<(\w+)([^<>]*)/>", inner)
             # hundreds of marks: no group around a single element; page.js gives them their role
@@ -224,6 +247,18 @@ class _Page:
                 yield key, short
 
 
+def _joined(axis: str) -> str:
+    """The same axis with its grid as one path, in the place of the first line."""
+    lines: dict[str, list[str]] = {}
+    for d, look in _LINE.findall(axis):
+        lines.setdefault(look, []).append(d)
+
+    def whole(line: re.Match[str]) -> str:
+        return f'<path d="{"".join(lines.pop(line[2]))}" class="{line[2]}"/>' if line[2] in lines else ""
+
+    return _LINE.sub(whole, axis)
+
+
 def _shorter(d: str) -> str:
     """The same path in fewer bytes: a circle as two arcs, and a line's points relative to the one before."""
     if circle := re.fullmatch(r"M 0 ([\d.]+)(?: C(?: -?[\d.]+){6}){8} z", d):  # as matplotlib draws one
@@ -236,6 +271,9 @@ def _shorter(d: str) -> str:
 def _relative(numbers: list[str]) -> str:
     points = [(round(10 * float(x)), round(10 * float(y))) for x, y in zip(numbers[::2], numbers[1::2], strict=True)]
     steps = [_tenths(b - a) for before, here in pairwise(points) for a, b in zip(before, here, strict=True)]
+    if len(points) == 2 and "0" in steps:  # a line of the grid
+        along, letter = (steps[1], "v") if steps[0] == "0" else (steps[0], "h")
+        return f"M{numbers[0]} {numbers[1]}{letter}{along}"
     return f"M{numbers[0]} {numbers[1]}l" + " ".join(steps).replace(" -", "-")
 
 
