@@ -92,7 +92,7 @@ def test_a_finding_whose_successor_has_a_verdict_decides_no_claim(tmp_path):
     cell = (ADVICE[0]["when"], ADVICE[0]["model"])
     assert matrix_of([earlier, later], {"planted": [own]})[cell].best[0].strength == "strong: it decides a claim"
     both = {"planted": [own], "later": [own]}
-    assert matrix_of([earlier, later], both)[cell].best[0].strength == "moderate: an estimate"
+    assert matrix_of([earlier, later], both)[cell].best[0].strength == "moderate: it decides no claim"
 
 
 def test_an_edge_or_a_missing_run_decides_nothing(asked):

@@ -66,7 +66,7 @@ class Preference:
     def strength(self) -> str:
         """How much the recommendation can carry."""
         if self.decided:
-            return "strong: it decides a claim" if self.decides else "moderate: an estimate"
+            return "strong: it decides a claim" if self.decides else "moderate: it decides no claim"
         return {"open": "open", "failed": "none: both failed"}.get(self.outcome, "weak: a data point")
 
     @property
