@@ -1,9 +1,12 @@
 """The textbook's statements: what is refused on planning, and the state that follows from the evidence."""
 
+from pathlib import Path
+
 import pytest
 from omegaconf import OmegaConf
 
 from finding_files import finding, write
+from normlab.commands.study import show_statements
 from normlab.config.errors import InputError
 from normlab.config.shipped import CONF
 from normlab.findings.judge import judge
@@ -161,3 +164,15 @@ def test_the_textbook_has_twenty_statements_and_every_claim():
     assert {entry.claim for entry in found} == set(range(1, 7))
     shown = page_rows(CONF, [(each, None) for each in findings])
     assert [row["state"] for row in shown] == ["not run"] * len(found)
+
+
+def test_the_references_folder_shows_its_statements(capsys):
+    """It has verdicts and no plan, as a pack without records of runs."""
+    show_statements([str(Path(__file__).parents[2] / "results/reference/full")])
+    printed = capsys.readouterr().out
+    assert "[supported] Layer norm does not depend on the batch size." in printed
+
+
+def test_a_folder_without_a_study_shows_none(tmp_path):
+    with pytest.raises(InputError, match=r"is not the folder of a study: it has neither plan\.json nor verdicts\.json"):
+        show_statements([str(tmp_path)])

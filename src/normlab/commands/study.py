@@ -109,14 +109,20 @@ def show_statements(arguments: Sequence[str]) -> None:
     from normlab.study.scale import read_study
 
     parser = Parser("study statements", __doc__)
-    parser.add_argument("folders", metavar="FOLDER", type=Path, nargs="+", help="of studies; the last counts most")
+    parser.add_argument(
+        "folders",
+        metavar="FOLDER",
+        type=Path,
+        nargs="+",
+        help="of studies, such as results/reference/full; the last counts most",
+    )
     asked = parser.parse_args(arguments)
     verdicts: dict[str, Verdict] = {}
     problems: list[str] = []
     for folder in asked.folders:
         study = StudyFolder(folder)
-        if not study.plan_file.exists():
-            raise InputError(f"{folder} is not the folder of a study: it has no plan.json")
+        if not study.holds_study():
+            raise InputError(f"{folder} is not the folder of a study: it has neither plan.json nor verdicts.json")
         if not study.verdicts_file.exists():
             problems.append(f"{folder} has no verdicts yet, so it counts for nothing here: repeat the study's command")
             continue
