@@ -33,7 +33,7 @@ def few_examples(seen: Observed) -> list[Diagnosis]:
             if seen.processes > 1 and not site.synchronised:
                 continue  # which `unsynchronised` names
             cases.append(Case(site.path, 1 / median(counts), {"examples per batch": median(counts)}, severity))
-    says = "batch statistics of so few examples are mostly noise"
+    says = "statistics over so few examples are noisy, the more so the fewer positions an example has"
     return diagnosed("few_examples", cases, says, 'normlab.swap_norms(net, "group", example, groups=8)')
 
 
