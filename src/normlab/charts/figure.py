@@ -171,9 +171,6 @@ def _saved(figure: Figure, kind: str) -> bytes:
     return buffer.getvalue()
 
 
-_LINE = re.compile(r'<path d="([^"]+)" class="(\w+)"/>')
-
-
 class _Page:
     """Writes a chart's SVG as a part of the page: without what browsers don't need, with ids of its own."""
 
@@ -181,7 +178,7 @@ class _Page:
         self.chart = chart
         self.ids: dict[str, str] = {}
         self.shared = shared
-        self.defined: set[str] = set()  # symbols of earlier charts
+        self.defined: set[str] = set()  # symbols with a definition in the page already
 
     def written(self) -> str:
         root = ElementTree.fromstring(self.chart.svg)
@@ -203,7 +200,9 @@ class _Page:
             name, drawn = symbol.get("id", ""), tuple(self._attributes(symbol))
             if drawn in symbols:
                 self.defined.add(name)
-            self.ids[name] = symbols[drawn] if drawn in symbols else symbols.setdefault(drawn, self.shared.new_id())
+            else:
+                symbols[drawn] = self.shared.new_id()
+            self.ids[name] = symbols[drawn]
 
     def _element(self, node: ElementTree.Element) -> str:
         tag = node.tag.rpartition("}")[2]
@@ -245,6 +244,9 @@ class _Page:
                 short = _shorter(short)
             if key != "transform" or not short.startswith("rotate(-0 "):
                 yield key, short
+
+
+_LINE = re.compile(r'<path d="([^"]+)" class="(\w+)"/>')
 
 
 def _joined(axis: str) -> str:

@@ -38,8 +38,8 @@ _FEW_IN_CNN = Evidence(
     "layer against batch @ cnn",
     "with batches of 4 in a CNN, whose statistics are over positions as well, layer norm \N{MINUS SIGN} batch norm is "
     "{mean:+.1f} points [{low:+.1f}, {high:+.1f}]",
-    100,
-    "full",
+    scale=100,
+    study="full",
 )
 _SORTED = Evidence(
     "sorted_batches",
