@@ -346,6 +346,8 @@ def test_a_study_that_validated_once_has_no_curve(conf, tmp_path, fixed):
     last = max(row["step"] for row in result.curves)
     once = replace(result, curves=[row for row in result.curves if row["step"] == last])
     assert curves(fixed, once) is None
+    renamed = replace(result, curves=[{**row, "arm": "of old"} for row in result.curves])
+    assert curves(fixed, renamed) is None
 
 
 def test_latex_prints_text_as_it_is():

@@ -127,7 +127,8 @@ def curves(finding: Finding, result: StudyResult) -> Chart | None:
     """Validation over training: the mean of the seeds and the band from the lowest to the highest."""
     metric = _curve_metric(finding, result.curves)
     cells = [cell for cell in finding.cells if _has(result.curves, cell, metric)]
-    validated = {int(row["step"]) for row in result.curves if value_in(row, metric) is not None}
+    shown = (row for cell in cells for row in rows_in(result.curves, cell))
+    validated = {int(row["step"]) for row in shown if value_in(row, metric) is not None}
     if len(validated) < 2:  # a single validation is no curve
         return None
     panels = panels_of(finding, cells)
