@@ -14,7 +14,8 @@ TENTHS = st.integers(-9999, 9999)
 
 
 def drawn(d: str) -> list[tuple[int, int]]:
-    """The points of a relative path, in tenths."""
+    """The points of a relative path, in tenths; `h` and `v` are lines along one axis."""
+    d = re.sub(r"v(-?[\d.]+)", r"l0 \1", re.sub(r"h(-?[\d.]+)", r"l\1 0", d))
     numbers = [round(10 * float(number)) for number in re.findall(r"-?\d*\.?\d+", d)]
     return list(zip(accumulate(numbers[::2]), accumulate(numbers[1::2]), strict=True))
 
@@ -29,6 +30,11 @@ def test_a_shorter_path_has_the_same_points(points: list[tuple[int, int]], close
 
 def test_two_lines_stay_two():
     assert _shorter("M 1 2 L 3 2.5 M 1 4 L 0.5 3 L 0 4 z") == "M1 2l2 .5 M1 4l-.5-1-.5 1 z"
+
+
+def test_a_line_of_the_grid_is_horizontal_or_vertical():
+    assert _shorter("M 1 2 L 1 4.5") == "M1 2v2.5"
+    assert _shorter("M 5 2 L 1 2") == "M5 2h-4"
 
 
 def test_a_circle_becomes_two_arcs():
